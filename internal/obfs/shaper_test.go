@@ -1,0 +1,163 @@
+package obfs
+
+import (
+	"math"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/nyxnet/nyx/internal/machine"
+	"github.com/nyxnet/nyx/internal/prng"
+	"github.com/nyxnet/nyx/internal/wire"
+)
+
+// emissions runs a shaper for a time and returns when it emitted. offered says
+// whether there is a real cell for the slot at a time.
+func emissions(p Policy, seed uint64, d time.Duration, offered func(machine.Time) bool) (times []machine.Time, classes []Class) {
+	s := NewShaper(p, prng.FromUint64(seed), 0)
+	for s.NextSlot() < machine.Time(d) {
+		now := s.NextSlot()
+		if due, _ := s.Take(now); !due {
+			panic("slot not due at its own time")
+		}
+		times = append(times, now)
+		classes = append(classes, s.Class())
+		s.Emitted(offered(now))
+	}
+	return times, classes
+}
+
+func idle(machine.Time) bool { return false }
+func busy(machine.Time) bool { return true }
+
+// Property 6: within a class, what an observer sees of a route is the same
+// times to the nanosecond, whether the user is idle or saturates the class.
+func TestEmissionsAreEqualWhateverTheUserDoes(t *testing.T) {
+	p := PolicyOf(wire.Standard).Pinned(100)
+	a, _ := emissions(p, 1, time.Minute, idle)
+	b, _ := emissions(p, 1, time.Minute, busy)
+	if !slices.Equal(a, b) {
+		t.Fatal("the times of emission depend on the load")
+	}
+	// Control: let the class follow the load, and the two must differ.
+	c, _ := emissions(PolicyOf(wire.Standard), 1, time.Minute, busy)
+	if slices.Equal(a, c) {
+		t.Fatal("the control does not tell a class that moves from one that stays")
+	}
+}
+
+// Until the first review even an unpinned route gives nothing away.
+func TestClassMovesOnlyAtReviews(t *testing.T) {
+	p := PolicyOf(wire.Standard)
+	a, _ := emissions(p, 4, p.Review*3/4, idle)
+	b, _ := emissions(p, 4, p.Review*3/4, busy)
+	if !slices.Equal(a, b) {
+		t.Fatal("load was seen before the first review")
+	}
+}
+
+// The gaps must be exponential: mean 1/λ, variance 1/λ², no memory.
+func TestSlotsArePoisson(t *testing.T) {
+	times, _ := emissions(PolicyOf(wire.Standard).Pinned(100), 2, 1000*time.Second, idle)
+	n := float64(len(times))
+	if math.Abs(n-100_000) > 5*math.Sqrt(100_000) {
+		t.Errorf("%.0f slots in 1000 s at 100 per second", n)
+	}
+	var sum, squares, lagged float64
+	gaps := make([]float64, 0, len(times))
+	for i := 1; i < len(times); i++ {
+		gaps = append(gaps, times[i].Sub(times[i-1]).Seconds()*100)
+	}
+	for i, g := range gaps {
+		sum += g
+		squares += g * g
+		if i > 0 {
+			lagged += (g - 1) * (gaps[i-1] - 1)
+		}
+	}
+	mean := sum / float64(len(gaps))
+	variance := squares/float64(len(gaps)) - mean*mean
+	if math.Abs(mean-1) > 0.02 || math.Abs(variance-1) > 0.05 || math.Abs(lagged/float64(len(gaps))) > 0.02 {
+		t.Errorf("gaps have mean %.3f, variance %.3f, autocorrelation %.3f", mean, variance, lagged/float64(len(gaps)))
+	}
+}
+
+func TestClassFollowsUseWithAMinimumStay(t *testing.T) {
+	p := PolicyOf(wire.Standard)
+	end := machine.Time(20 * time.Second)
+	times, classes := emissions(p, 3, 10*time.Minute, func(now machine.Time) bool { return now < end })
+	peak := slices.Max(classes)
+	if peak != p.Ceiling {
+		t.Errorf("20 s of full use reached class %d, want %d", peak, p.Ceiling)
+	}
+	lowered := machine.Time(0)
+	for i := 1; i < len(classes); i++ {
+		if classes[i] < classes[i-1] {
+			lowered = times[i]
+			break
+		}
+	}
+	if lowered < machine.Time(p.MinStay) {
+		t.Errorf("class was lowered after %v, before its minimum stay", time.Duration(lowered))
+	}
+	if last := classes[len(classes)-1]; last != p.Floor {
+		t.Errorf("an idle route ends in class %d, want %d", last, p.Floor)
+	}
+	// Use within the target keeps the class.
+	_, steady := emissions(p, 5, time.Minute, func(now machine.Time) bool { return now%10 < 5 })
+	if slices.Max(steady) != p.Floor {
+		t.Errorf("half use moved the class to %d", slices.Max(steady))
+	}
+}
+
+func TestAHeldUpProcessDoesNotBurst(t *testing.T) {
+	s := NewShaper(PolicyOf(wire.Standard).Pinned(1000), prng.FromUint64(1), 0)
+	now, n := machine.Time(time.Hour), 0
+	for {
+		due, _ := s.Take(now)
+		if !due {
+			break
+		}
+		if s.Emitted(false); n > 10 {
+			t.Fatal("an hour's slots were made up for")
+		}
+		n++
+	}
+	if n == 0 {
+		t.Error("the schedule did not go on")
+	}
+}
+
+func TestFastIsNotShaped(t *testing.T) {
+	s := NewShaper(PolicyOf(wire.Fast), prng.FromUint64(1), 0)
+	due, _ := s.Take(machine.Time(time.Hour))
+	if s.Shaped() || due || s.NextSlot() != machine.Never {
+		t.Error("FAST has slots")
+	}
+}
+
+func TestPoliciesStayWithinTheirBounds(t *testing.T) {
+	for _, l := range []wire.Level{wire.Standard, wire.High, wire.Extreme} {
+		p := PolicyOf(l)
+		for _, c := range Classes {
+			if c < p.Floor || c > p.Ceiling {
+				continue
+			}
+			if up, down := p.above(c), p.below(c); up > p.Ceiling || down < p.Floor || up < c || down > c {
+				t.Errorf("%v: from %d to %d and %d", l, c, up, down)
+			}
+		}
+	}
+	mobile := Policy{Floor: 5, Ceiling: 50, Review: time.Second, MinStay: time.Second}
+	_, classes := emissions(mobile, 1, time.Minute, busy)
+	if slices.Max(classes) != 50 || slices.Min(classes) != 5 {
+		t.Errorf("mobile classes went from %d to %d, want 5 to 50", slices.Min(classes), slices.Max(classes))
+	}
+}
+
+func TestTakeDoesNotAllocate(t *testing.T) {
+	s := NewShaper(PolicyOf(wire.Standard), prng.FromUint64(1), 0)
+	if n := testing.AllocsPerRun(1000, func() { s.Take(s.NextSlot()); s.Emitted(true) }); n != 0 {
+		t.Errorf("%.1f allocations per slot", n)
+	}
+}

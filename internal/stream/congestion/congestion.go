@@ -1,0 +1,73 @@
+// Package congestion decides how much a session may have in flight and how
+// fast it may send: a BBR-derived controller by default, CUBIC, or a fixed
+// rate, behind one small interface.
+//
+// A controller is pure state: it belongs to one session path, takes the time
+// as an argument and allocates nothing after New.
+package congestion
+
+import (
+	"time"
+
+	"github.com/nyxnet/nyx/internal/machine"
+)
+
+// Kind names a controller in configuration.
+type Kind uint8
+
+// Kinds. The zero Kind is the default.
+const (
+	BBR Kind = iota
+	Cubic
+	Fixed
+)
+
+// Config configures a controller. Zero fields take the documented default.
+type Config struct {
+	Kind Kind
+	// PacketSize is the size of one session packet in bytes; 1079.
+	PacketSize int
+	// InitialWindow is the first window in packets; 32.
+	InitialWindow int
+	// FixedRate is the rate of Fixed in bytes per second; 12.5 MB/s.
+	FixedRate uint64
+}
+
+// Packet is what the controller remembers of one packet in flight. The stream
+// layer keeps it in its record of the packet and hands it back.
+type Packet struct {
+	SentAt machine.Time
+	Bytes  int
+
+	// State of the delivery-rate sample (draft-cheng-iccrg-delivery-rate-estimation),
+	// written by OnSent.
+	delivered   uint64
+	deliveredAt machine.Time
+	firstSentAt machine.Time
+	lost        uint64
+	appLimited  bool
+}
+
+// Controller is one path's congestion control. Byte counts are of whole
+// session packets.
+type Controller interface {
+	// OnSent notes that p (SentAt and Bytes set) leaves now; inFlight counts
+	// it. appLimited says that the sender had no more to send than this.
+	OnSent(now machine.Time, p *Packet, inFlight int, appLimited bool)
+	// OnAcked notes that p arrived. Called for every newly acknowledged packet
+	// of one ACK frame in the order of their sending, then OnAckEnd once.
+	OnAcked(now machine.Time, p *Packet)
+	// OnAckEnd ends one ACK frame. rtt is the latest sample with the peer's
+	// acknowledgement delay taken out, or 0 if there is none.
+	OnAckEnd(now machine.Time, rtt time.Duration, inFlight int)
+	// OnLost notes that p is taken for lost.
+	OnLost(now machine.Time, p *Packet, inFlight int)
+	// OnSpurious notes that a packet taken for lost has arrived after all.
+	OnSpurious(now machine.Time, p *Packet)
+	// OnPathChange forgets what was learnt of the old path.
+	OnPathChange(now machine.Time)
+	// Window is how many bytes may be in flight.
+	Window() int
+	// PacingRate is bytes per second, or 0 for no pacing.
+	PacingRate() uint64
+}

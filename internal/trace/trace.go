@@ -1,0 +1,151 @@
+// Package trace is the one vocabulary for what a machine did: counters for
+// drops and work, and typed events for golden traces, telemetry and the lab.
+//
+// Nothing here can hold a destination, a client address, a key or anything
+// that links an input to an output: values are kinds, sizes, counts and times.
+package trace
+
+import "github.com/nyxnet/nyx/internal/machine"
+
+// Counter names one thing that a machine counts.
+type Counter uint8
+
+// Counters. A dropped packet is never an error, it is one of these.
+const (
+	LinkIn                 Counter = iota // datagrams received
+	LinkOut                               // datagrams sent
+	DropSize                              // datagram is not 1280 bytes
+	DropLinkUnknown                       // neither a known link nor a handshake for this node
+	DropLinkAuth                          // link authentication failed
+	DropLinkReplay                        // link counter seen before or too old
+	DropLinkMalformed                     // link frame of unknown type or shape
+	DropLinkQueue                         // link queue full
+	DropHandshakeMalformed                // handshake message does not parse or a key is bad
+	DropHandshakeCookie                   // address not proven
+	DropHandshakeLimit                    // too many handshakes at once
+	DropHandshakePeer                     // peer is not one we talk to
+	HandshakesDone                        // link handshakes completed
+	LinkRekeys                            // link keys replaced
+	LinkPathChanges                       // neighbour moved to a new address
+	LinkCookiesSent                       // address challenges answered
+	SetupIn                               // set-up trains received whole
+	SetupDone                             // routes set up at this hop
+	DropSetupMalformed                    // set-up fragment or packet malformed
+	DropSetupAuth                         // set-up layer does not authenticate
+	DropSetupReplay                       // set-up seen before under this onion key
+	DropSetupLimit                        // set-up rate or table limit reached
+	DropSetupPeer                         // next hop unknown, or set-up from a peer not admitted
+	DropSetupExpired                      // set-up is past its time
+	CellIn                                // cells received
+	CellForwarded                         // cells passed on
+	CellDelivered                         // cells that ended here as end of their route
+	CellDropped                           // drop cells that ended here by intention
+	DropCellRoute                         // cell for no known route
+	DropCellAuth                          // layer does not authenticate
+	DropCellReplay                        // layer counter seen before or too old
+	DropCellMalformed                     // padding or command malformed
+	DropCellQueue                         // delay queue or link queue full
+	NackSent                              // drops told along the route
+	NackReceived                          // drops we were told of
+	RoutesExpired                         // routes that ended by their TTL
+	RoutesClosed                          // routes closed on purpose
+	DummyOut                              // cover cells emitted
+	RealOut                               // cells with content emitted
+	DummyIn                               // cover cells dropped by the end
+	SessionPacketIn                       // session packets accepted
+	DropSessionAuth                       // session packet does not authenticate
+	DropSessionReplay                     // session packet seen before or too old
+	DropSessionMalformed                  // session frame malformed
+	DropSessionUnknown                    // session packet for no known session
+	Retransmitted                         // session packets whose content was sent again
+	SpuriousRetransmit                    // of these, found unnecessary
+	NumCounters
+)
+
+var counterNames = [NumCounters]string{
+	"link_in", "link_out", "drop_size", "drop_link_unknown", "drop_link_auth",
+	"drop_link_replay", "drop_link_malformed", "drop_link_queue",
+	"drop_handshake_malformed", "drop_handshake_cookie", "drop_handshake_limit",
+	"drop_handshake_peer", "handshakes_done", "link_rekeys", "link_path_changes",
+	"link_cookies_sent", "setup_in", "setup_done", "drop_setup_malformed",
+	"drop_setup_auth", "drop_setup_replay", "drop_setup_limit", "drop_setup_peer",
+	"drop_setup_expired", "cell_in", "cell_forwarded", "cell_delivered",
+	"cell_dropped", "drop_cell_route", "drop_cell_auth", "drop_cell_replay",
+	"drop_cell_malformed", "drop_cell_queue", "nack_sent", "nack_received",
+	"routes_expired", "routes_closed", "dummy_out", "real_out", "dummy_in",
+	"session_packet_in", "drop_session_auth", "drop_session_replay",
+	"drop_session_malformed", "drop_session_unknown", "retransmitted",
+	"spurious_retransmit",
+}
+
+// String returns the counter's name as exported.
+func (c Counter) String() string {
+	if c < NumCounters {
+		return counterNames[c]
+	}
+	return "unknown"
+}
+
+// Counts are the counters of one machine, owned by that machine.
+type Counts [NumCounters]uint64
+
+// Add adds every counter of o.
+func (c *Counts) Add(o *Counts) {
+	for i := range c {
+		c[i] += o[i]
+	}
+}
+
+// Event is one typed step of a machine: what, when, and up to two numbers
+// whose meaning the kind gives (a size, a count, a small index).
+type Event struct {
+	At   machine.Time
+	Kind Kind
+	A, B uint64
+}
+
+// Sink takes events; a nil Sink takes none.
+type Sink func(Event)
+
+// Emit passes an event to the sink, if there is one.
+func (s Sink) Emit(at machine.Time, k Kind, a, b uint64) {
+	if s != nil {
+		s(Event{At: at, Kind: k, A: a, B: b})
+	}
+}
+
+// Kind names an event.
+type Kind uint8
+
+// Event kinds.
+const (
+	LinkUp         Kind = iota // A: round-trip time of the handshake in ns
+	LinkDown                   // A: reason
+	RouteUp                    // A: hops, B: set-up time in ns
+	RouteDown                  // A: hops, B: age in ns
+	SessionUp                  // A: set-up time in ns
+	SessionDown                // A: close code
+	StreamUp                   // A: stream id
+	StreamDown                 // A: stream id, B: error code
+	Rekeyed                    // A: generation
+	PathSwitched               // A: ns since the old path was last heard
+	ClassChanged               // A: old class in packets per second, B: new class
+	SessionInit                // SESSION_INIT admitted; A: version of the record
+	SessionRefused             // SESSION_INIT refused; A: reason code
+	SessionClosed              // SESSION_TERMINATE; A: ns between the last sign of life and release
+	NumKinds
+)
+
+var kindNames = [NumKinds]string{
+	"link_up", "link_down", "route_up", "route_down", "session_up", "session_down",
+	"stream_up", "stream_down", "rekeyed", "path_switched", "class_changed",
+	"SESSION_INIT", "SESSION_REFUSED", "SESSION_TERMINATE",
+}
+
+// String returns the kind's name as it stands in golden traces.
+func (k Kind) String() string {
+	if k < NumKinds {
+		return kindNames[k]
+	}
+	return "unknown"
+}
