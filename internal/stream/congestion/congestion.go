@@ -22,6 +22,9 @@ const (
 	Fixed
 )
 
+// BurstPackets is the least burst that a pacer should grant.
+const BurstPackets = 16
+
 // Config configures a controller. Zero fields take the documented default.
 type Config struct {
 	Kind Kind
@@ -39,13 +42,37 @@ type Packet struct {
 	SentAt machine.Time
 	Bytes  int
 
-	// State of the delivery-rate sample (draft-cheng-iccrg-delivery-rate-estimation),
-	// written by OnSent.
-	delivered   uint64
-	deliveredAt machine.Time
-	firstSentAt machine.Time
-	lost        uint64
-	appLimited  bool
+	// Written by OnSent and read when the packet's fate is known.
+	inFlight uint32 // bytes in flight with this packet, at its sending
+	epoch    uint16 // which path of the controller it went out on
+	recovery uint16 // which reduction of CUBIC its loss belongs to
+	fate     fate
+	limited  bool // the sender had no more to send
+}
+
+// fate is what is known of a packet; each is counted once on the way.
+type fate uint8
+
+const (
+	flying fate = iota
+	acked
+	lost
+)
+
+// note writes the controller's part of p at its sending.
+func (p *Packet) note(epoch uint16, inFlight int, appLimited bool) {
+	p.inFlight = uint32(min(max(inFlight, 0), windowMax))
+	p.epoch, p.fate, p.limited = epoch, flying, appLimited
+}
+
+// settle moves p to fate to and reports whether that is news on this path: a
+// packet already there, or sent before a path change, teaches nothing.
+func (p *Packet) settle(to fate, epoch uint16) bool {
+	news := p.fate != to && p.fate != acked && p.epoch == epoch
+	if p.fate != acked {
+		p.fate = to
+	}
+	return news
 }
 
 // Controller is one path's congestion control. Byte counts are of whole
@@ -58,16 +85,20 @@ type Controller interface {
 	// of one ACK frame in the order of their sending, then OnAckEnd once.
 	OnAcked(now machine.Time, p *Packet)
 	// OnAckEnd ends one ACK frame. rtt is the latest sample with the peer's
-	// acknowledgement delay taken out, or 0 if there is none.
+	// acknowledgement delay taken out, or 0 if there is none; inFlight counts
+	// none of the packets that the frame acknowledged.
 	OnAckEnd(now machine.Time, rtt time.Duration, inFlight int)
-	// OnLost notes that p is taken for lost.
+	// OnLost notes that p is taken for lost; inFlight counts it no longer.
 	OnLost(now machine.Time, p *Packet, inFlight int)
-	// OnSpurious notes that a packet taken for lost has arrived after all.
+	// OnSpurious notes that a packet taken for lost has arrived after all. It
+	// stands for OnAcked of that packet; calling both counts it once.
 	OnSpurious(now machine.Time, p *Packet)
 	// OnPathChange forgets what was learnt of the old path.
 	OnPathChange(now machine.Time)
 	// Window is how many bytes may be in flight.
 	Window() int
-	// PacingRate is bytes per second, or 0 for no pacing.
+	// PacingRate is bytes per second, or 0 for no pacing. The pacer should
+	// grant a burst of BurstPackets or one millisecond's worth, whichever is
+	// more, so that a sender of random slots is not delayed by it.
 	PacingRate() uint64
 }

@@ -1,0 +1,70 @@
+// Command nyx runs a private transport network: a complete one on this machine
+// (nyx up), one node of many (nyx node), or a client with a proxy (nyx proxy).
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := root().ExecuteContext(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "nyx: "+oneLine(err))
+		os.Exit(1)
+	}
+}
+
+// root is the whole command line.
+func root() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "nyx",
+		Short: "A private transport network",
+		Long: `Nyx carries ordinary streams through a mix network, so that neither an observer
+of every wire nor any single relay learns who talks to whom.`,
+		Example:       "  nyx up\n  curl --socks5-hostname 127.0.0.1:9150 http://example.com/",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Args:          cobra.NoArgs,
+		Version:       version(),
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return fmt.Errorf("%w; see %s --help", err, c.CommandPath())
+	})
+	cmd.AddCommand(upCommand(), nodeCommand(), proxyCommand(), keygenCommand(), networkCommand(),
+		benchCommand(), scenarioCommand())
+	return cmd
+}
+
+// version is the module's version and the commit it was built from.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	out := info.Main.Version
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" && len(s.Value) >= 12 {
+			out += " " + s.Value[:12]
+		}
+	}
+	return strings.TrimSpace(out)
+}
+
+// oneLine makes an error of several lines one.
+func oneLine(err error) string {
+	if errors.Is(err, context.Canceled) {
+		return "interrupted"
+	}
+	return strings.Join(strings.FieldsFunc(err.Error(), func(r rune) bool { return r == '\n' }), "; ")
+}

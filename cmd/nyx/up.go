@@ -1,0 +1,159 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/nyxnet/nyx/internal/client"
+	"github.com/nyxnet/nyx/internal/daemon"
+	"github.com/nyxnet/nyx/internal/obfs"
+	"github.com/nyxnet/nyx/internal/stream"
+	"github.com/nyxnet/nyx/internal/stream/congestion"
+	"github.com/nyxnet/nyx/internal/wire"
+)
+
+// upFlags are the flags of nyx up.
+type upFlags struct {
+	data, socks, level, ready, congestion string
+	streams, mixes, regions, class        int
+	quiet, processes                      bool
+}
+
+// readyTimeout is how long nyx up waits for its own network. On two cores it
+// takes about a second.
+const readyTimeout = 60 * time.Second
+
+func upCommand() *cobra.Command {
+	var f upFlags
+	cmd := &cobra.Command{
+		Use:   "up",
+		Short: "Run a complete network on this machine",
+		Long: `Run a complete network on this machine: directory authorities, Stream nodes and
+Mix nodes, each with its own socket, and a client with a SOCKS5 and HTTP proxy.
+It needs no root, no internet and no other program, and stops at an interrupt.
+
+Its exits open private and loopback targets too, unlike those of a network that
+strangers use.`,
+		Example: "  nyx up\n  nyx up --level standard --socks 127.0.0.1:9150 --ready /run/nyx.json",
+		Args:    cobra.NoArgs,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return runUp(cmd.Context(), f, cmd.OutOrStdout()) },
+	}
+	fs := cmd.Flags()
+	fs.StringVar(&f.data, "data", "", "directory for the network's keys (default: nyx in your configuration directory)")
+	fs.StringVar(&f.socks, "socks", "127.0.0.1:9150", "address of the SOCKS5 and HTTP proxy")
+	fs.IntVar(&f.streams, "stream", 3, "number of Stream nodes")
+	fs.IntVar(&f.mixes, "mix", 6, "number of Mix nodes")
+	fs.IntVar(&f.regions, "regions", 0, "number of regions over which nodes are spread (default: what the level needs)")
+	fs.StringVar(&f.level, "level", "fast", "anonymity level: fast, standard, high, extreme")
+	fs.IntVar(&f.class, "class", 0, "pin the emission class of shaped routes, cells per second and direction (default: it moves with use)")
+	fs.StringVar(&f.congestion, "congestion", "bbr", "congestion control: bbr, cubic")
+	fs.StringVar(&f.ready, "ready", "", "write this JSON file when traffic can flow")
+	fs.BoolVar(&f.quiet, "quiet", false, "print nothing but errors")
+	fs.BoolVar(&f.processes, "processes", false, "run every node as a process of its own")
+	return cmd
+}
+
+// local turns the flags into a network, or says which flag is wrong.
+func (f *upFlags) local() (cfg daemon.LocalConfig, err error) {
+	level, ok := wire.ParseLevel(f.level)
+	if !ok {
+		return cfg, fmt.Errorf("--level %q is not a level; use fast, standard, high or extreme", f.level)
+	}
+	if f.streams < 2 || f.mixes < level.Mixes() || f.streams+f.mixes > 200 {
+		return cfg, fmt.Errorf("--stream %d --mix %d: level %v needs at least 2 Stream nodes and %d Mix nodes, and at most 200 fit one machine", f.streams, f.mixes, level, level.Mixes())
+	}
+	if f.class < 0 || f.class > 10000 {
+		return cfg, fmt.Errorf("--class %d is out of range; use 1 to 10000 cells per second", f.class)
+	}
+	kind, ok := map[string]congestion.Kind{"bbr": congestion.BBR, "cubic": congestion.Cubic}[f.congestion]
+	if !ok {
+		return cfg, fmt.Errorf("--congestion %q is not known; use bbr or cubic", f.congestion)
+	}
+	if f.regions == 0 {
+		f.regions = map[wire.Level]int{wire.High: 2, wire.Extreme: 3}[level]
+	}
+	streams := stream.Config{Congestion: kind, UnixStart: time.Now().Unix()}
+	return daemon.LocalConfig{
+		Streams: f.streams, Mixes: f.mixes, Socks: f.socks, Regions: f.regions,
+		Class: obfs.Class(f.class), Stream: streams,
+		Client: client.Config{Level: level, Class: obfs.Class(f.class), Stream: streams},
+	}, nil
+}
+
+func runUp(ctx context.Context, f upFlags, out io.Writer) error {
+	cfg, err := f.local()
+	if err != nil {
+		return err
+	}
+	dir, err := daemon.DataDir(f.data)
+	if err != nil {
+		return err
+	}
+	if cfg.Seed, err = daemon.LoadOrMakeSeed(dir); err != nil {
+		return err
+	}
+	say := func(format string, args ...any) {
+		if !f.quiet {
+			fmt.Fprintf(out, format+"\n", args...)
+		}
+	}
+	begun := time.Now()
+	local, err := daemon.StartLocal(cfg)
+	if err != nil {
+		return err
+	}
+	defer local.Close()
+	status, err := daemon.ServeStatus("127.0.0.1:0", local)
+	if err != nil {
+		return err
+	}
+	defer status.Close()
+	say("starting %d Stream nodes and %d Mix nodes, level %s", f.streams, f.mixes, f.level)
+	waiting, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	if err := local.Client.WaitReady(waiting); err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return fmt.Errorf("the network is not ready after %v: %w", readyTimeout, err)
+	}
+	if f.ready != "" {
+		if err := daemon.WriteReady(f.ready, daemon.Ready{Socks: local.Socks(), Console: status.URL(), Metrics: status.URL() + "metrics", PID: os.Getpid()}); err != nil {
+			return err
+		}
+		defer os.Remove(f.ready)
+	}
+	say("ready after %v", time.Since(begun).Round(time.Millisecond))
+	say("proxy  %s (SOCKS5 and HTTP)", local.Socks())
+	say("status %s", status.URL())
+	say("try    curl --socks5-hostname %s http://example.com/", local.Socks())
+	select {
+	case <-ctx.Done():
+		say("stopping")
+		return closeWithin(local.Close, stopTimeout)
+	case <-local.Client.Done():
+		return errors.New("the client stopped by itself; this is a defect, please report it")
+	}
+}
+
+// stopTimeout is within what the contract gives a network to stop: 5 s.
+const stopTimeout = 4 * time.Second
+
+// closeWithin closes, and gives up waiting after a time: a process that was
+// asked to stop must stop.
+func closeWithin(close func() error, d time.Duration) error {
+	done := make(chan error, 1)
+	go func() { done <- close() }()
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(d):
+		return fmt.Errorf("some parts did not stop within %v; they end with the process", d)
+	}
+}

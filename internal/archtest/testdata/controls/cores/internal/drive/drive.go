@@ -1,0 +1,6 @@
+// Package drive is no core.
+package drive
+
+import "sync"
+
+func run(mu *sync.Mutex) { go run(mu) }

@@ -1,0 +1,6 @@
+package link
+
+import (
+	"os"
+	"sync"
+)

@@ -1,0 +1,4 @@
+// Package seal may.
+package seal
+
+import "crypto/aes"

@@ -1,0 +1,1 @@
+// Go assembly is no C.

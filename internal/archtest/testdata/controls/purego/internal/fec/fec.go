@@ -1,0 +1,4 @@
+// Package fec calls C.
+package fec
+
+import "C" // want "Nyx is pure Go"

@@ -1,0 +1,1 @@
+package nowhere // want "package internal/nowhere has no rank"

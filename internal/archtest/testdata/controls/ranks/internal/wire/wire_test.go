@@ -1,0 +1,3 @@
+package wire
+
+import _ "github.com/nyxnet/nyx/internal/sim"

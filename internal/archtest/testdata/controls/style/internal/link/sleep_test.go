@@ -1,0 +1,5 @@
+package link
+
+import "time"
+
+func f() { time.Sleep(1) } // want "test sleeps"

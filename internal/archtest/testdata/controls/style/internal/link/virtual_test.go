@@ -1,0 +1,8 @@
+package link
+
+import (
+	"testing/synctest"
+	"time"
+)
+
+func g() { time.Sleep(1) }

@@ -1,0 +1,184 @@
+package client
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/nyxnet/nyx/internal/directory"
+	"github.com/nyxnet/nyx/internal/machine"
+	"github.com/nyxnet/nyx/internal/session"
+	"github.com/nyxnet/nyx/internal/stream"
+	"github.com/nyxnet/nyx/internal/trace"
+)
+
+// circuit is the routes to one exit, and the session on them once there is
+// one. Circuits are built ahead of need; a session takes the oldest.
+type circuit struct {
+	isolation string
+	exit      *directory.Node
+	routes    [stream.MaxPaths]*route
+	member    *session.Member[*circuit]
+	begun     machine.Time // when the session was asked for
+}
+
+// ready counts the routes that stand.
+func (k *circuit) ready() (n int) {
+	for _, r := range k.routes {
+		if r != nil && r.ready {
+			n++
+		}
+	}
+	return n
+}
+
+// held counts the routes that stand or are being built, without those whose
+// replacement is under way.
+func (k *circuit) held() (n int) {
+	for _, r := range k.routes {
+		if r != nil && r.replaces == nil {
+			n++
+		}
+	}
+	return n
+}
+
+// free is a place without a route, or -1.
+func (k *circuit) free() int {
+	for i, r := range k.routes {
+		if r == nil {
+			return i
+		}
+	}
+	return -1
+}
+
+// circuitFor returns the circuit whose session serves an isolation key.
+func (c *Client) circuitFor(now machine.Time, isolation string) (*circuit, error) {
+	if k := c.circuits[isolation]; k != nil {
+		return k, nil
+	}
+	if c.view == nil {
+		return nil, ErrNoDirectory
+	}
+	k := c.take()
+	if k == nil {
+		k = &circuit{}
+	}
+	return k, c.start(now, k, isolation)
+}
+
+// take removes the best circuit built ahead: the one with most routes ready.
+func (c *Client) take() *circuit {
+	best := -1
+	for i, k := range c.ahead {
+		if k.exit != nil && (best < 0 || k.ready() > c.ahead[best].ready()) {
+			best = i
+		}
+	}
+	if best < 0 {
+		return nil
+	}
+	k := c.ahead[best]
+	c.ahead = append(c.ahead[:best], c.ahead[best+1:]...)
+	return k
+}
+
+// start begins a session on a circuit. Where no route stands yet, the session's
+// first flight travels in the set-up of a fresh one.
+func (c *Client) start(now machine.Time, k *circuit, isolation string) error {
+	if k.exit == nil {
+		path, err := c.draw(k)
+		if err != nil {
+			return err
+		}
+		k.exit = path.Exit()
+	}
+	key, ok := c.view.Link(k.exit.ID)
+	if !ok {
+		return fmt.Errorf("client: the directory has no usable link key for exit %x", k.exit.ID[:4])
+	}
+	core, err := stream.Dial(now, c.cfg.Stream, key, c.child("session"), &c.Counts)
+	if err != nil {
+		return err
+	}
+	k.isolation, k.begun = isolation, now
+	k.member = c.Add(core, k)
+	c.circuits[isolation] = k
+	for slot, r := range k.routes {
+		if r != nil && r.ready {
+			core.AddPath(now, uint8(slot))
+		}
+	}
+	if k.ready() == 0 && k.held() == 0 {
+		if err := c.build(now, k, 0, core.FirstFlight()); err != nil {
+			c.lastError = err
+		}
+	}
+	c.timers.Set(&c.plan, now)
+	return nil
+}
+
+// buildAhead keeps every circuit at its number of routes, and enough circuits
+// waiting. It runs when something changed and on its own schedule, never
+// because of what a user sends.
+func (c *Client) buildAhead(now machine.Time) {
+	if c.view == nil {
+		return
+	}
+	for _, m := range c.Members() {
+		c.fill(now, m.Owner)
+	}
+	for len(c.ahead) < c.cfg.Ahead {
+		c.ahead = append(c.ahead, &circuit{})
+	}
+	for _, k := range c.ahead {
+		c.fill(now, k)
+	}
+	c.timers.Set(&c.plan, now.Add(planInterval))
+}
+
+// planInterval is how often the number of routes is looked at when nothing
+// else gives reason to.
+const planInterval = 5 * time.Second
+
+// fill starts the routes that a circuit lacks.
+func (c *Client) fill(now machine.Time, k *circuit) {
+	for k.held() < c.cfg.RoutesPerSession {
+		slot := k.free()
+		if slot < 0 {
+			return
+		}
+		if err := c.build(now, k, slot, nil); err != nil {
+			c.lastError = err
+			c.failures++
+			return
+		}
+	}
+}
+
+// endCircuit releases a session and its routes.
+func (c *Client) endCircuit(now machine.Time, m *session.Member[*circuit], code uint64) {
+	k := m.Owner
+	c.Remove(m)
+	if c.circuits[k.isolation] == k {
+		delete(c.circuits, k.isolation)
+	}
+	k.member = nil
+	for _, r := range k.routes {
+		if r != nil {
+			c.drop(now, r)
+		}
+	}
+	c.events = append(c.events, session.Event{Kind: session.Closed, Ref: session.Ref{Session: m.ID, Stream: session.AllStreams}})
+	c.cfg.Sink.Emit(now, trace.SessionDown, code, 0)
+}
+
+// suspect is told by a session that a path went silent: the route is given up
+// unless it is the last.
+func (c *Client) suspect(now machine.Time, k *circuit, path uint8) {
+	r := k.routes[path]
+	if r == nil || !r.ready || k.ready() < 2 {
+		return
+	}
+	c.fail(now, r, errSilent)
+}

@@ -1,0 +1,209 @@
+// Package client is the user's end: it is admitted by entries, draws routes
+// from the signed directory with its own randomness, builds them ahead of
+// need, and runs sessions across them.
+//
+// A session belongs to one isolation key and has routes of its own to one
+// exit, at least two, so that streams of different keys meet nowhere but in
+// this process.
+package client
+
+import (
+	"errors"
+	"strconv"
+	"time"
+
+	"github.com/nyxnet/nyx/internal/control"
+	"github.com/nyxnet/nyx/internal/directory"
+	"github.com/nyxnet/nyx/internal/link"
+	"github.com/nyxnet/nyx/internal/machine"
+	"github.com/nyxnet/nyx/internal/obfs"
+	"github.com/nyxnet/nyx/internal/prng"
+	"github.com/nyxnet/nyx/internal/seal"
+	"github.com/nyxnet/nyx/internal/session"
+	"github.com/nyxnet/nyx/internal/stream"
+	"github.com/nyxnet/nyx/internal/trace"
+	"github.com/nyxnet/nyx/internal/wire"
+)
+
+// Config is what a client wants of the network.
+type Config struct {
+	Level wire.Level
+	// Class pins the emission class of shaped routes; 0 lets it move.
+	Class obfs.Class
+	// RoutesPerSession is how many routes a session holds; 0 means 2, the
+	// least with which it survives the loss of one.
+	RoutesPerSession int
+	// Ahead is how many sessions' routes are built before they are asked for;
+	// 0 means 1, negative none.
+	Ahead int
+	// RouteTTL is the life of a route; 0 means 10 minutes.
+	RouteTTL time.Duration
+	// NetworkKey is the network's pre-shared key, if it has one.
+	NetworkKey *seal.Key
+	Stream     stream.Config // Level is set from above
+	Sink       trace.Sink
+}
+
+const (
+	defaultRoutes   = 2
+	defaultAhead    = 1
+	defaultRouteTTL = 10 * time.Minute
+)
+
+func (c Config) withDefaults() Config {
+	if c.RoutesPerSession == 0 {
+		c.RoutesPerSession = defaultRoutes
+	}
+	if c.Ahead == 0 {
+		c.Ahead = defaultAhead
+	}
+	if c.RouteTTL == 0 {
+		c.RouteTTL = defaultRouteTTL
+	}
+	c.Stream.Level = c.Level
+	return c
+}
+
+// ErrNoDirectory means that no directory document has been verified yet.
+var ErrNoDirectory = errors.New("client: no verified directory yet")
+
+// Client is a machine (see machine.Machine).
+type Client struct {
+	*session.Set[*circuit]
+
+	Pool   wire.Pool
+	Counts trace.Counts
+
+	cfg     Config
+	rng     prng.Source
+	paths   *prng.Stream
+	secret  [32]byte // pseudonyms towards entries derive from it
+	links   *link.Endpoint
+	view    *directory.View
+	entries map[wire.NodeID]*entry
+	byLink  map[link.ID]*entry
+	routes  map[routeKey]*route
+	timers  machine.Timers[func(machine.Time)]
+	slots   machine.Timers[*route]
+
+	ahead    []*circuit          // built before need, oldest first
+	circuits map[string]*circuit // by isolation key
+
+	events    []session.Event
+	eventHead int
+	serial    uint64
+	packet    [wire.SessionPacketSize]byte
+	failures  int   // set-ups that failed in a row
+	lastError error // why the last one failed
+	plan      machine.Timer[func(machine.Time)]
+}
+
+// New returns a client. It does nothing until it has a directory.
+func New(cfg Config, rng prng.Source) *Client {
+	c := &Client{
+		Set:      session.NewSet[*circuit](),
+		cfg:      cfg.withDefaults(),
+		rng:      rng,
+		paths:    rng.Stream("paths"),
+		entries:  map[wire.NodeID]*entry{},
+		byLink:   map[link.ID]*entry{},
+		routes:   map[routeKey]*route{},
+		circuits: map[string]*circuit{},
+	}
+	rng.Stream("pseudonyms").Read(c.secret[:])
+	c.links = link.New(link.Config{}, rng.Child("link"), &c.Pool, &c.Counts)
+	c.plan.Value = c.buildAhead
+	return c
+}
+
+// SetView gives the client a verified directory, the first or a newer one.
+func (c *Client) SetView(now machine.Time, v *directory.View) {
+	c.view = v
+	c.timers.Set(&c.plan, now)
+}
+
+// child returns a source of randomness for the next thing of a kind.
+func (c *Client) child(kind string) prng.Source {
+	c.serial++
+	return c.rng.Child(kind + "/" + strconv.FormatUint(c.serial, 10))
+}
+
+// Open opens a stream to a target in the session of an isolation key, which is
+// started if there is none. The exit's answer is the stream's first byte.
+func (c *Client) Open(now machine.Time, isolation string, t wire.Target) (session.Ref, error) {
+	k, err := c.circuitFor(now, isolation)
+	if err != nil {
+		return session.Ref{}, err
+	}
+	id, err := k.member.Core.OpenStream(now, stream.PriorityNormal)
+	if err != nil {
+		return session.Ref{}, err
+	}
+	c.Touch(k.member)
+	if _, err := k.member.Core.Write(now, id, wire.AppendTarget(nil, t)); err != nil {
+		return session.Ref{}, err
+	}
+	return session.Ref{Session: k.member.ID, Stream: id}, nil
+}
+
+// PollEvent tells the application side what can be done.
+func (c *Client) PollEvent() (session.Event, bool) {
+	if c.eventHead == len(c.events) {
+		c.events, c.eventHead = c.events[:0], 0
+		return session.Event{}, false
+	}
+	ev := c.events[c.eventHead]
+	c.eventHead++
+	return ev, true
+}
+
+func (c *Client) tell(kind session.EventKind, m *session.Member[*circuit], id uint64) {
+	c.events = append(c.events, session.Event{Kind: kind, Ref: session.Ref{Session: m.ID, Stream: id}})
+}
+
+// Ready reports whether a session that starts now finds its routes built.
+func (c *Client) Ready() bool {
+	for _, k := range c.ahead {
+		if k.ready() >= 1 {
+			return true
+		}
+	}
+	for _, k := range c.circuits {
+		if k.ready() >= 1 {
+			return true
+		}
+	}
+	return false
+}
+
+// LastError is why the last route could not be built, or nil after a success.
+func (c *Client) LastError() error { return c.lastError }
+
+// Stats returns the counters.
+func (c *Client) Stats() trace.Counts { return c.Counts }
+
+// pseudonym is the client's id towards one entry: entries that compare notes
+// find nothing in common.
+func (c *Client) pseudonym(entry wire.NodeID) (id [16]byte) {
+	h := seal.Hash("client pseudonym", c.secret[:], entry[:])
+	copy(id[:], h[:])
+	return id
+}
+
+func (c *Client) proof(id, nonce [16]byte) (proof [16]byte) {
+	if c.cfg.NetworkKey != nil {
+		proof = control.Proof(c.cfg.NetworkKey, id, nonce)
+	}
+	return proof
+}
+
+// Close ends every session and tells the entries.
+func (c *Client) Close(now machine.Time) {
+	for _, e := range c.entries {
+		if e.admitted {
+			f := c.Pool.Get()
+			wire.PutTerminate(f, &e.token)
+			c.links.Push(e.link, f)
+		}
+	}
+}

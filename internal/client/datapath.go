@@ -1,0 +1,234 @@
+package client
+
+// The path of a packet through the client, in packet order:
+//
+//	out  1. Write (session.Set): the application's bytes enter a stream.
+//	     2. work, sendSession: on routes without shaping the session's packets
+//	        leave as its congestion control permits (stream.Session.PollPacket).
+//	     3. work, fillSlots: on shaped routes each sending slot takes one
+//	        packet, or a dummy (obfs.Shaper.Take).
+//	     4. emit: the route seals the packet, one layer per hop
+//	        (mix.Route.Seal), and the cell goes to the entry's link.
+//	     5. PollTransmit: the link seals the frame (link.Endpoint.PollTransmit).
+//	in   6. HandleDatagram: the link opens the datagram.
+//	     7. handleBack: the route opens the layers, entry first
+//	        (mix.Route.Open); dummies are dropped, packets go to the session.
+//	     8. pass: the application side is told what it can read.
+
+import (
+	"net/netip"
+
+	"github.com/nyxnet/nyx/internal/link"
+	"github.com/nyxnet/nyx/internal/machine"
+	"github.com/nyxnet/nyx/internal/mix"
+	"github.com/nyxnet/nyx/internal/session"
+	"github.com/nyxnet/nyx/internal/stream"
+	"github.com/nyxnet/nyx/internal/trace"
+	"github.com/nyxnet/nyx/internal/wire"
+)
+
+// burstMax is how many packets one session sends before the next has its turn.
+const burstMax = 64
+
+// HandleDatagram takes a datagram from an entry.
+func (c *Client) HandleDatagram(now machine.Time, from netip.AddrPort, b []byte) {
+	id, frame, ok := c.links.HandleDatagram(now, from, b)
+	if !ok {
+		return
+	}
+	switch wire.FrameType(frame[0]) {
+	case wire.FrameBack:
+		c.handleBack(now, id, frame)
+	case wire.FrameAdmission:
+		c.handleAdmission(now, id, frame)
+	default:
+		c.Counts[trace.DropLinkMalformed]++
+	}
+}
+
+// handleBack opens a cell and hands its packet to the session of its route.
+func (c *Client) handleBack(now machine.Time, from link.ID, frame []byte) {
+	r := c.routes[routeKey{from, wire.FrameRouteID(frame)}]
+	if r == nil {
+		c.Counts[trace.DropCellRoute]++
+		return
+	}
+	back, ok := r.core.Open(now, frame)
+	if !ok {
+		return
+	}
+	switch back.Kind {
+	case mix.BackPacket:
+		if !r.ready {
+			c.up(now, r)
+		}
+		c.handlePacket(now, r, back.Packet)
+	}
+}
+
+func (c *Client) handlePacket(now machine.Time, r *route, packet []byte) {
+	switch kind := wire.SessionPacketKind(packet); {
+	case kind == wire.SessionDummy:
+		c.Counts[trace.DummyIn]++
+	case kind == wire.SessionRouteReady:
+	case r.circuit.member == nil:
+		c.Counts[trace.DropSessionUnknown]++
+	default:
+		m := r.circuit.member
+		m.Core.HandlePacket(now, uint8(r.slot), packet)
+		c.Touch(m)
+		c.pass(now, m)
+	}
+}
+
+// PollTransmit yields the next datagram.
+func (c *Client) PollTransmit(now machine.Time, b []byte) (to netip.AddrPort, n int, ok bool) {
+	if to, n, ok = c.links.PollTransmit(now, b); ok {
+		return to, n, ok
+	}
+	c.work(now)
+	return c.links.PollTransmit(now, b)
+}
+
+// work runs every session that was touched and fills the sending slots that
+// have come.
+func (c *Client) work(now machine.Time) {
+	for {
+		ev, ok := c.links.PollEvent()
+		if !ok {
+			break
+		}
+		c.handleLinkEvent(now, ev)
+	}
+	for range c.Waiting() {
+		m, ok := c.Next()
+		if !ok {
+			break
+		}
+		c.sendSession(now, m)
+		if c.pass(now, m) {
+			c.Settle(m)
+		}
+	}
+	c.fillSlots(now)
+}
+
+// sendSession sends on the session's routes that are not shaped.
+func (c *Client) sendSession(now machine.Time, m *session.Member[*circuit]) {
+	left := burstMax
+	for slot, r := range m.Owner.routes {
+		if r == nil || !r.ready || r.shaper.Shaped() {
+			continue
+		}
+		for left > 0 && m.Core.PollPacket(now, uint8(slot), c.packet[:]) {
+			c.emit(now, r, true)
+			left--
+		}
+	}
+	if left == 0 {
+		c.Touch(m)
+	}
+}
+
+// pass passes on what the session has to tell, and reports whether the session
+// goes on.
+func (c *Client) pass(now machine.Time, m *session.Member[*circuit]) bool {
+	for {
+		ev, ok := m.Core.PollEvent()
+		if !ok {
+			break
+		}
+		switch ev.Kind {
+		case stream.Established:
+			c.cfg.Sink.Emit(now, trace.SessionUp, uint64(now.Sub(m.Owner.begun)), 0)
+		case stream.StreamOpened:
+			c.tell(session.Opened, m, ev.Stream)
+		case stream.Readable:
+			c.tell(session.Readable, m, ev.Stream)
+		case stream.Writable:
+			c.tell(session.Writable, m, ev.Stream)
+		case stream.DatagramReadable:
+			c.tell(session.Datagram, m, ev.Stream)
+		case stream.StreamClosed:
+			c.tell(session.Closed, m, ev.Stream)
+		case stream.PathSuspect:
+			c.suspect(now, m.Owner, ev.Path)
+		case stream.Closed:
+			c.endCircuit(now, m, uint64(ev.Code))
+			return false
+		}
+	}
+	return true
+}
+
+// fillSlots emits one cell for every sending slot that has come.
+func (c *Client) fillSlots(now machine.Time) {
+	for {
+		t, due := c.slots.Pop(now)
+		if !due {
+			return
+		}
+		r := t.Value
+		before := r.shaper.Class()
+		if took, changed := r.shaper.Take(now); took {
+			real := c.nextPacket(now, r)
+			r.shaper.Emitted(real)
+			c.emit(now, r, real)
+			if changed {
+				c.cfg.Sink.Emit(now, trace.ClassChanged, uint64(before), uint64(r.shaper.Class()))
+			}
+		}
+		c.slots.Set(&r.emit, r.shaper.NextSlot())
+	}
+}
+
+// nextPacket writes what waits for a slot of this route into c.packet, or a
+// dummy, and reports whether it was real.
+func (c *Client) nextPacket(now machine.Time, r *route) bool {
+	if m := r.circuit.member; m != nil && m.Core.PollPacket(now, uint8(r.slot), c.packet[:]) {
+		c.Touch(m)
+		return true
+	}
+	clear(c.packet[:])
+	return false
+}
+
+// emit seals c.packet into a cell. Real and dummy take this one path.
+func (c *Client) emit(now machine.Time, r *route, real bool) {
+	if real {
+		c.Counts[trace.RealOut]++
+	} else {
+		c.Counts[trace.DummyOut]++
+	}
+	f := c.Pool.Get()
+	if !r.core.Seal(f, c.packet[:]) {
+		c.Pool.Put(f)
+		c.fail(now, r, errExpired)
+		return
+	}
+	c.links.Push(r.entry.link, f)
+}
+
+// HandleTimer runs what is due.
+func (c *Client) HandleTimer(now machine.Time) {
+	c.links.HandleTimer(now)
+	c.Set.HandleTimer(now)
+	for {
+		t, due := c.timers.Pop(now)
+		if !due {
+			return
+		}
+		t.Value(now)
+	}
+}
+
+// NextTimer is when HandleTimer or a sending slot has work.
+func (c *Client) NextTimer() machine.Time {
+	return min(c.links.NextTimer(), c.Set.NextTimer(), c.timers.Next(), c.slots.Next())
+}
+
+// PollJob yields nothing: a client's key work happens when it builds a route.
+func (c *Client) PollJob() (machine.Job, bool) { return nil, false }
+
+// HandleJob takes back nothing.
+func (c *Client) HandleJob(machine.Time, machine.Job) {}

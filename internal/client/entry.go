@@ -1,0 +1,124 @@
+package client
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/nyxnet/nyx/internal/directory"
+	"github.com/nyxnet/nyx/internal/link"
+	"github.com/nyxnet/nyx/internal/machine"
+	"github.com/nyxnet/nyx/internal/trace"
+	"github.com/nyxnet/nyx/internal/wire"
+)
+
+// entry is a Stream node through which this client's routes enter.
+type entry struct {
+	node     wire.NodeID
+	link     link.ID
+	admitted bool
+	nonce    [16]byte
+	token    wire.Token
+	waiting  []*route // to be sent when admitted
+	renew    machine.Timer[func(machine.Time)]
+}
+
+// initRetry is when an unanswered SESSION_INIT is repeated. The entry answers
+// repetitions alike, so being early costs nothing but a frame.
+const initRetry = 500 * time.Millisecond
+
+// entryFor returns the entry of a node, opening its link if need be.
+func (c *Client) entryFor(now machine.Time, n *directory.Node) (*entry, error) {
+	key, ok := c.view.Link(n.ID)
+	if !ok {
+		return nil, fmt.Errorf("client: the directory has no usable link key for entry %x", n.ID[:4])
+	}
+	id := c.links.Dial(now, n.ID, key, n.Addrs[0])
+	e := c.entries[n.ID]
+	if e == nil {
+		e = &entry{node: n.ID}
+		e.renew.Value = func(now machine.Time) { c.sendInit(now, e) }
+		c.entries[n.ID] = e
+	}
+	if e.link != id {
+		delete(c.byLink, e.link)
+		e.link, e.admitted = id, false
+		c.byLink[id] = e
+		c.freshNonce(e)
+		c.sendInit(now, e)
+	}
+	return e, nil
+}
+
+func (c *Client) freshNonce(e *entry) { c.paths.Read(e.nonce[:]) }
+
+// sendInit sends SESSION_INIT, and again until it is answered.
+func (c *Client) sendInit(now machine.Time, e *entry) {
+	id := c.pseudonym(e.node)
+	f := c.Pool.Get()
+	(&wire.SessionInit{ClientID: id, Nonce: e.nonce, Version: wire.AdmissionVersion, Level: c.cfg.Level, Proof: c.proof(id, e.nonce)}).Put(f)
+	c.links.Push(e.link, f)
+	c.timers.Set(&e.renew, now.Add(initRetry))
+}
+
+// handleAdmission takes an entry's answer.
+func (c *Client) handleAdmission(now machine.Time, from link.ID, frame []byte) {
+	e := c.byLink[from]
+	m, ok := wire.ParseAdmission(frame)
+	if !ok || e == nil {
+		c.Counts[trace.DropLinkMalformed]++
+		return
+	}
+	switch m.Kind {
+	case wire.AdmissionReady:
+		if m.Ready.Nonce == e.nonce {
+			c.admit(now, e, &m.Ready)
+		}
+	case wire.AdmissionRefused:
+		if m.Refused.Nonce == e.nonce {
+			c.refuse(now, e, m.Refused.Reason)
+		}
+	}
+}
+
+// admit sends what waited for admission, and renews it before it ends.
+func (c *Client) admit(now machine.Time, e *entry, ready *wire.SessionReady) {
+	e.token = ready.Token
+	if !e.admitted {
+		e.admitted = true
+		for _, r := range e.waiting {
+			c.sendTrain(now, r)
+		}
+		e.waiting = nil
+	}
+	c.freshNonce(e)
+	life := time.Duration(ready.Lifetime) * time.Second
+	c.timers.Set(&e.renew, now.Add(life*3/4))
+}
+
+// refuse gives up the routes that waited, and asks again later.
+func (c *Client) refuse(now machine.Time, e *entry, why wire.Refusal) {
+	waiting := e.waiting
+	e.waiting = nil
+	for _, r := range waiting {
+		c.fail(now, r, fmt.Errorf("client: the entry refused the session: %v", why))
+	}
+	c.freshNonce(e)
+	c.timers.Set(&e.renew, now.Add(refusedRetry))
+}
+
+// refusedRetry is when a client that was refused asks again.
+const refusedRetry = 10 * time.Second
+
+// handleLinkEvent fails the routes of a link that went down.
+func (c *Client) handleLinkEvent(now machine.Time, ev link.Event) {
+	e := c.byLink[ev.Link]
+	if e == nil || ev.Kind != link.Down {
+		return
+	}
+	delete(c.byLink, ev.Link)
+	delete(c.entries, e.node)
+	c.timers.Stop(&e.renew)
+	for _, r := range c.routesOf(e) {
+		c.fail(now, r, fmt.Errorf("client: no answer from the entry at its address"))
+	}
+}

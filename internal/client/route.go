@@ -1,0 +1,262 @@
+package client
+
+import (
+	"errors"
+	"fmt"
+	"sort"
+	"time"
+
+	"github.com/nyxnet/nyx/internal/directory"
+	"github.com/nyxnet/nyx/internal/link"
+	"github.com/nyxnet/nyx/internal/machine"
+	"github.com/nyxnet/nyx/internal/mix"
+	"github.com/nyxnet/nyx/internal/obfs"
+	"github.com/nyxnet/nyx/internal/trace"
+	"github.com/nyxnet/nyx/internal/wire"
+)
+
+// routeKey is a route as its cells name it: the link and the route id there.
+type routeKey struct {
+	link link.ID
+	id   uint32
+}
+
+// route is one route of a circuit.
+type route struct {
+	circuit  *circuit
+	slot     int // place in the circuit, and path id of its session
+	core     *mix.Route
+	train    *mix.Train // until it is sent
+	path     directory.Path
+	entry    *entry
+	serial   uint64
+	begun    machine.Time
+	ready    bool
+	gone     bool
+	replaces *route // the route at the end of its life that this one replaces
+	shaper   *obfs.Shaper
+	emit     machine.Timer[*route]
+	expire   machine.Timer[func(machine.Time)]
+}
+
+// setupTimeout is how long a set-up may take before another route is tried:
+// the handshakes of fresh links between hops (two round trips each, resent
+// after 250 ms) and the mixes' delays, with room.
+const setupTimeout = 3 * time.Second
+
+// renewAt is the part of a route's life, in percent, after which its
+// replacement is built.
+const renewAt = 80
+
+// build draws a route for a place of a circuit and starts its set-up.
+func (c *Client) build(now machine.Time, k *circuit, slot int, first []byte) error {
+	if c.view == nil {
+		return ErrNoDirectory
+	}
+	path, err := c.draw(k)
+	if err != nil {
+		return err
+	}
+	r := &route{circuit: k, slot: slot, path: path, begun: now}
+	r.emit.Value = r
+	if err := c.prepare(r, first); err != nil {
+		return err
+	}
+	if r.entry, err = c.entryFor(now, path.Entry()); err != nil {
+		return err
+	}
+	c.serial++
+	r.serial = c.serial
+	k.routes[slot] = r
+	if k.exit == nil {
+		k.exit = path.Exit()
+	}
+	r.expire.Value = func(now machine.Time) { c.fail(now, r, errSetupTimeout) }
+	c.timers.Set(&r.expire, now.Add(setupTimeout))
+	if r.entry.admitted {
+		c.sendTrain(now, r)
+	} else {
+		r.entry.waiting = append(r.entry.waiting, r)
+	}
+	return nil
+}
+
+var errSetupTimeout = errors.New("client: no answer to the set-up of a route")
+
+// draw draws a path for a circuit's next route: to its exit, and through no
+// node that another of its routes has. Where the network is too small for
+// that, they may share mixes, and at last the entry.
+func (c *Client) draw(k *circuit) (directory.Path, error) {
+	req := directory.Request{Level: c.cfg.Level}
+	if k.exit != nil {
+		req.Exit = &k.exit.ID
+	}
+	for _, r := range k.routes {
+		if r != nil {
+			nodes := r.path.Nodes()
+			req.AvoidEntry = append(req.AvoidEntry, nodes[0].ID)
+			for _, n := range nodes[:len(nodes)-1] {
+				req.AvoidNodes = append(req.AvoidNodes, n.ID)
+			}
+		}
+	}
+	path, err := c.view.Draw(c.paths, req)
+	if err != nil && req.AvoidNodes != nil {
+		req.AvoidNodes = nil
+		path, err = c.view.Draw(c.paths, req)
+	}
+	if err != nil && req.AvoidEntry != nil {
+		req.AvoidEntry = nil
+		path, err = c.view.Draw(c.paths, req)
+	}
+	return path, err
+}
+
+// prepare computes the route's keys and its set-up train.
+func (c *Client) prepare(r *route, first []byte) error {
+	nodes := r.path.Nodes()
+	hops := make([]mix.HopSpec, len(nodes))
+	for i, n := range nodes {
+		key, ok := c.view.Onion(n.ID, c.view.Epoch())
+		if !ok {
+			return fmt.Errorf("client: the directory has no onion key of node %x for epoch %d", n.ID[:4], c.view.Epoch())
+		}
+		hops[i] = mix.HopSpec{ID: n.ID, Onion: key}
+		if i > 0 && i < len(nodes)-1 {
+			hops[i].Delay = c.cfg.Level.MixDelay()
+		}
+	}
+	var err error
+	r.core, r.train, err = mix.Build(hops, c.cfg.Level, c.cfg.RouteTTL, first, c.child("route"))
+	return err
+}
+
+// sendTrain sends the set-up.
+func (c *Client) sendTrain(now machine.Time, r *route) {
+	if r.gone {
+		return
+	}
+	for i := range wire.TrainFrames {
+		f := c.Pool.Get()
+		r.train.Frame(i, f)
+		c.links.Push(r.entry.link, f)
+	}
+	r.train = nil
+	c.routes[routeKey{r.entry.link, r.core.ID()}] = r
+}
+
+// up notes the first packet that came back on a route: it stands.
+func (c *Client) up(now machine.Time, r *route) {
+	r.ready = true
+	c.failures, c.lastError = 0, nil
+	policy := obfs.PolicyOf(c.cfg.Level)
+	if c.cfg.Class != 0 && policy.Floor != 0 {
+		policy = policy.Pinned(c.cfg.Class)
+	}
+	r.shaper = obfs.NewShaper(policy, c.child("slots"), now)
+	c.slots.Set(&r.emit, r.shaper.NextSlot())
+	r.expire.Value = func(now machine.Time) { c.renew(now, r) }
+	c.timers.Set(&r.expire, r.begun.Add(c.cfg.RouteTTL*renewAt/100))
+	c.cfg.Sink.Emit(now, trace.RouteUp, uint64(len(r.path.Nodes())), uint64(now.Sub(r.begun)))
+	m := r.circuit.member
+	if m != nil {
+		m.Core.AddPath(now, uint8(r.slot))
+		c.Touch(m)
+	}
+	if old := r.replaces; old != nil {
+		r.replaces = nil
+		if m != nil && !old.gone && m.Core.ActivePath() == uint8(old.slot) {
+			m.Core.SetActivePath(now, uint8(r.slot))
+		}
+		old.expire.Value = func(now machine.Time) { c.drop(now, old) }
+		c.timers.Set(&old.expire, now.Add(overlap))
+	}
+	c.timers.Set(&c.plan, now)
+}
+
+// overlap is how long a replaced route is kept for what is still on its way.
+const overlap = 3 * time.Second
+
+// fail gives a route up and has another built in its place.
+func (c *Client) fail(now machine.Time, r *route, why error) {
+	if r.gone {
+		return
+	}
+	c.lastError = why
+	if !r.ready {
+		c.failures++
+	}
+	c.cfg.Sink.Emit(now, trace.RouteDown, uint64(len(r.path.Nodes())), uint64(now.Sub(r.begun)))
+	c.drop(now, r)
+	c.timers.Set(&c.plan, now.Add(c.backoff()))
+}
+
+// backoff is the pause before the next set-up: none after the first failure,
+// up to 5 s when nothing succeeds.
+func (c *Client) backoff() time.Duration {
+	if c.failures <= 1 {
+		return 0
+	}
+	return min(100*time.Millisecond<<min(c.failures, 6), 5*time.Second)
+}
+
+// renew replaces a route at the end of its life: the new one is built into a
+// free place first.
+func (c *Client) renew(now machine.Time, r *route) {
+	k := r.circuit
+	if slot := k.free(); slot >= 0 && c.build(now, k, slot, nil) == nil {
+		k.routes[slot].replaces = r
+	}
+	left := c.cfg.RouteTTL * (100 - renewAt) / 100
+	r.expire.Value = func(now machine.Time) { c.fail(now, r, errExpired) }
+	c.timers.Set(&r.expire, now.Add(left*3/4))
+}
+
+var errExpired = errors.New("client: the route's time is over")
+
+var errSilent = errors.New("client: a route went silent")
+
+// drop forgets a route and closes it along its hops.
+func (c *Client) drop(now machine.Time, r *route) {
+	if r.gone {
+		return
+	}
+	r.gone = true
+	if r.ready {
+		f := c.Pool.Get()
+		if r.core.SealClose(f) {
+			c.links.Push(r.entry.link, f)
+		} else {
+			c.Pool.Put(f)
+		}
+	}
+	c.timers.Stop(&r.expire)
+	c.slots.Stop(&r.emit)
+	delete(c.routes, routeKey{r.entry.link, r.core.ID()})
+	k := r.circuit
+	if k.routes[r.slot] == r {
+		k.routes[r.slot] = nil
+	}
+	if k.member != nil {
+		k.member.Core.RemovePath(now, uint8(r.slot))
+		c.Touch(k.member)
+	}
+	r.core.Close()
+}
+
+// routesOf returns the routes through an entry, oldest first.
+func (c *Client) routesOf(e *entry) []*route {
+	var out []*route
+	for _, r := range c.routes {
+		if r.entry == e {
+			out = append(out, r)
+		}
+	}
+	for _, r := range e.waiting {
+		if !r.gone {
+			out = append(out, r)
+		}
+	}
+	sort.Slice(out, func(i, j int) bool { return out[i].serial < out[j].serial })
+	return out
+}

@@ -1,0 +1,203 @@
+// Package control holds the pure parts of the control plane: what a policy
+// decides and what an admission leaves behind. It knows no peers, no targets
+// and no traffic.
+package control
+
+import (
+	"time"
+
+	"github.com/nyxnet/nyx/internal/machine"
+	"github.com/nyxnet/nyx/internal/prng"
+	"github.com/nyxnet/nyx/internal/seal"
+	"github.com/nyxnet/nyx/internal/wire"
+)
+
+// Policy decides who is admitted. The zero Policy admits everybody at the
+// seed's rate.
+type Policy struct {
+	// NetworkKey, if set, admits only clients that prove to hold it.
+	NetworkKey *seal.Key
+	// PerMinute is how many new sessions one client may open a minute; 30.
+	PerMinute int
+	// Lifetime is how long a session_token is good; 1 h.
+	Lifetime time.Duration
+	// RecordsMax bounds the records kept; 1,000,000, the seed's target of
+	// concurrent sessions.
+	RecordsMax int
+}
+
+const (
+	defaultPerMinute  = 30
+	defaultLifetime   = time.Hour
+	defaultRecordsMax = 1_000_000
+)
+
+func (p Policy) withDefaults() Policy {
+	if p.PerMinute == 0 {
+		p.PerMinute = defaultPerMinute
+	}
+	if p.Lifetime == 0 {
+		p.Lifetime = defaultLifetime
+	}
+	if p.RecordsMax == 0 {
+		p.RecordsMax = defaultRecordsMax
+	}
+	return p
+}
+
+// Proof is what a client of a network with a key sends in SESSION_INIT.
+func Proof(key *seal.Key, clientID, nonce [16]byte) [seal.MACSize]byte {
+	return seal.MAC(key, clientID[:], nonce[:])
+}
+
+// record is what an admission leaves: version, expiry and class, under the
+// client's pseudonym, and nothing about peers or traffic.
+type record struct {
+	nonce   [16]byte
+	token   wire.Token
+	version uint32
+	level   wire.Level
+	expires machine.Timer[[16]byte]
+
+	minute machine.Time // start of the window in which opened counts
+	opened int          // admissions in this window
+}
+
+// Admission decides SESSION_INIT and keeps session records. It is part of one
+// machine and belongs to its owner.
+type Admission struct {
+	policy  Policy
+	fleet   seal.AEAD
+	counter *prng.Stream
+	records map[[16]byte]*record
+	expiry  machine.Timers[[16]byte]
+	drain   bool
+}
+
+// NewAdmission returns an admission under a policy. fleet is the key that all
+// Stream nodes of a fleet share; it seals session tokens.
+func NewAdmission(p Policy, fleet *seal.Key, rng prng.Source) *Admission {
+	a := &Admission{policy: p.withDefaults(), counter: rng.Stream("token"), records: map[[16]byte]*record{}}
+	key := seal.Derive(fleet, "session token")
+	a.fleet.Init(seal.AES256GCM, &key) // one suite, whatever the processors of the fleet
+	key.Clear()
+	return a
+}
+
+// Init decides a SESSION_INIT. The same client id and nonce get the same
+// answer for as long as the record lives, and count once.
+func (a *Admission) Init(now machine.Time, m *wire.SessionInit) (wire.SessionReady, wire.Refusal) {
+	a.Expire(now)
+	r := a.records[m.ClientID]
+	if r != nil && r.nonce == m.Nonce {
+		return a.ready(now, r), 0
+	}
+	if refused := a.check(now, m, r); refused != 0 {
+		return wire.SessionReady{}, refused
+	}
+	if r == nil {
+		r = &record{minute: now}
+		r.expires.Value = m.ClientID
+		a.records[m.ClientID] = r
+	}
+	if now.Sub(r.minute) >= time.Minute {
+		r.minute, r.opened = now, 0
+	}
+	r.opened++
+	r.version++
+	r.nonce, r.level = m.Nonce, m.Level
+	r.token = a.issue(m.ClientID, r)
+	a.expiry.Set(&r.expires, now.Add(a.policy.Lifetime))
+	return a.ready(now, r), 0
+}
+
+func (a *Admission) check(now machine.Time, m *wire.SessionInit, r *record) wire.Refusal {
+	switch {
+	case a.drain:
+		return wire.RefusedDrain
+	case m.Version != wire.AdmissionVersion:
+		return wire.RefusedVersion
+	case !a.proven(m):
+		return wire.RefusedPolicy
+	case r != nil && now.Sub(r.minute) < time.Minute && r.opened >= a.policy.PerMinute:
+		return wire.RefusedRate
+	case r == nil && len(a.records) >= a.policy.RecordsMax:
+		return wire.RefusedFull
+	}
+	return 0
+}
+
+func (a *Admission) proven(m *wire.SessionInit) bool {
+	if a.policy.NetworkKey == nil {
+		return true
+	}
+	want := Proof(a.policy.NetworkKey, m.ClientID, m.Nonce)
+	return seal.Equal(want[:], m.Proof[:])
+}
+
+func (a *Admission) ready(now machine.Time, r *record) wire.SessionReady {
+	left := r.expires.At().Sub(now) / time.Second
+	return wire.SessionReady{Nonce: r.nonce, Version: r.version, Lifetime: uint32(max(left, 0)), Token: r.token}
+}
+
+// issue seals a token: [counter 8][sealed: hash of the client id 31, version 4,
+// level 1, zero 4][tag 16].
+func (a *Admission) issue(client [16]byte, r *record) (t wire.Token) {
+	counter := a.counter.Uint64()
+	name := seal.Hash("session record", client[:])
+	var plain [wire.TokenSize - 8 - wire.TagSize]byte
+	copy(plain[:31], name[:])
+	plain[31], plain[32], plain[33], plain[34] = byte(r.version>>24), byte(r.version>>16), byte(r.version>>8), byte(r.version)
+	plain[35] = byte(r.level)
+	for i := range 8 {
+		t[i] = byte(counter >> (56 - 8*i))
+	}
+	a.fleet.Seal(t[8:8], plain[:], nil, counter)
+	return t
+}
+
+// Terminate ends the session of a token and reports whether there was one.
+// Calling it again is harmless.
+func (a *Admission) Terminate(client [16]byte, token *wire.Token) bool {
+	r := a.records[client]
+	if r == nil || !seal.Equal(r.token[:], token[:]) {
+		return false
+	}
+	a.release(r)
+	return true
+}
+
+// Release ends the session of a client that vanished.
+func (a *Admission) Release(client [16]byte) bool {
+	r := a.records[client]
+	if r != nil {
+		a.release(r)
+	}
+	return r != nil
+}
+
+func (a *Admission) release(r *record) {
+	a.expiry.Stop(&r.expires)
+	delete(a.records, r.expires.Value)
+	*r = record{}
+}
+
+// Drain refuses every new session from now on; old ones stay.
+func (a *Admission) Drain() { a.drain = true }
+
+// Expire forgets the records whose time is over.
+func (a *Admission) Expire(now machine.Time) {
+	for {
+		t, due := a.expiry.Pop(now)
+		if !due {
+			return
+		}
+		delete(a.records, t.Value)
+	}
+}
+
+// NextExpiry is when Expire has work.
+func (a *Admission) NextExpiry() machine.Time { return a.expiry.Next() }
+
+// Len is the number of live records.
+func (a *Admission) Len() int { return len(a.records) }

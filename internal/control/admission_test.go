@@ -1,0 +1,116 @@
+package control
+
+import (
+	"testing"
+	"time"
+
+	"github.com/nyxnet/nyx/internal/machine"
+	"github.com/nyxnet/nyx/internal/prng"
+	"github.com/nyxnet/nyx/internal/seal"
+	"github.com/nyxnet/nyx/internal/wire"
+)
+
+func newAdmission(p Policy) *Admission {
+	return NewAdmission(p, &seal.Key{1}, prng.FromUint64(1))
+}
+
+func request(client, nonce byte) *wire.SessionInit {
+	return &wire.SessionInit{ClientID: [16]byte{client}, Nonce: [16]byte{nonce}, Version: wire.AdmissionVersion}
+}
+
+// SESSION_INIT is idempotent by client id and nonce: a repeated request gets
+// the same token and does not count against the rate.
+func TestInitIsIdempotent(t *testing.T) {
+	a := newAdmission(Policy{PerMinute: 2})
+	first, refused := a.Init(0, request(1, 1))
+	if refused != 0 {
+		t.Fatalf("refused: %v", refused)
+	}
+	for i := range 100 {
+		again, refused := a.Init(machine.Time(i), request(1, 1))
+		if refused != 0 || again.Token != first.Token || again.Version != 1 {
+			t.Fatalf("repetition %d: version %d, refused %v", i, again.Version, refused)
+		}
+	}
+	second, _ := a.Init(0, request(1, 2))
+	if second.Token == first.Token || second.Version != 2 {
+		t.Error("a new nonce did not make a new record version")
+	}
+	if _, refused := a.Init(0, request(1, 3)); refused != wire.RefusedRate {
+		t.Errorf("third session in a minute: %v", refused)
+	}
+	if _, refused := a.Init(machine.Time(time.Minute), request(1, 4)); refused != 0 {
+		t.Errorf("a minute later: %v", refused)
+	}
+}
+
+func TestPolicyRefuses(t *testing.T) {
+	key := &seal.Key{7}
+	a := newAdmission(Policy{NetworkKey: key, RecordsMax: 1})
+	m := request(1, 1)
+	if _, refused := a.Init(0, m); refused != wire.RefusedPolicy {
+		t.Errorf("without proof: %v", refused)
+	}
+	m.Proof = Proof(key, m.ClientID, m.Nonce)
+	if _, refused := a.Init(0, m); refused != 0 {
+		t.Errorf("with proof: %v", refused)
+	}
+	other := request(2, 1)
+	other.Proof = m.Proof
+	if _, refused := a.Init(0, other); refused != wire.RefusedPolicy {
+		t.Errorf("another client's proof: %v", refused)
+	}
+	other.Proof = Proof(key, other.ClientID, other.Nonce)
+	if _, refused := a.Init(0, other); refused != wire.RefusedFull {
+		t.Errorf("beyond the bound on records: %v", refused)
+	}
+	old := request(1, 9)
+	old.Version = 9
+	if _, refused := a.Init(0, old); refused != wire.RefusedVersion {
+		t.Errorf("unknown version: %v", refused)
+	}
+	a.Drain()
+	if _, refused := a.Init(0, request(1, 5)); refused != wire.RefusedDrain {
+		t.Errorf("while draining: %v", refused)
+	}
+}
+
+func TestRecordsEnd(t *testing.T) {
+	a := newAdmission(Policy{Lifetime: time.Minute})
+	one, _ := a.Init(0, request(1, 1))
+	a.Init(0, request(2, 1))
+	a.Init(0, request(3, 1))
+	if a.Terminate([16]byte{1}, &wire.Token{}) {
+		t.Error("a wrong token ended a session")
+	}
+	if !a.Terminate([16]byte{1}, &one.Token) || a.Terminate([16]byte{1}, &one.Token) {
+		t.Error("SESSION_TERMINATE must end a session once")
+	}
+	if !a.Release([16]byte{2}) || a.Release([16]byte{2}) || a.Len() != 1 {
+		t.Errorf("%d records after two ended of three", a.Len())
+	}
+	if a.NextExpiry() != machine.Time(time.Minute) {
+		t.Errorf("next expiry at %d", a.NextExpiry())
+	}
+	a.Expire(machine.Time(time.Minute))
+	if a.Len() != 0 || a.NextExpiry() != machine.Never {
+		t.Errorf("%d records after their time", a.Len())
+	}
+}
+
+// Property 12: the token says nothing to who lacks the fleet key, and two
+// tokens of one client share nothing.
+func TestTokensShareNothing(t *testing.T) {
+	a := newAdmission(Policy{})
+	one, _ := a.Init(0, request(1, 1))
+	two, _ := a.Init(0, request(1, 2))
+	same := 0
+	for i := range one.Token {
+		if one.Token[i] == two.Token[i] {
+			same++
+		}
+	}
+	if same > 6 {
+		t.Errorf("%d of %d bytes are equal", same, wire.TokenSize)
+	}
+}

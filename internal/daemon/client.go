@@ -1,0 +1,205 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nyxnet/nyx/internal/carrier/udp"
+	"github.com/nyxnet/nyx/internal/client"
+	"github.com/nyxnet/nyx/internal/directory"
+	"github.com/nyxnet/nyx/internal/drive"
+	"github.com/nyxnet/nyx/internal/machine"
+	"github.com/nyxnet/nyx/internal/prng"
+	"github.com/nyxnet/nyx/internal/proxy"
+	"github.com/nyxnet/nyx/internal/session"
+	"github.com/nyxnet/nyx/internal/trace"
+	"github.com/nyxnet/nyx/internal/tunnel"
+	"github.com/nyxnet/nyx/internal/wire"
+)
+
+// ClientConfig is a client of a network.
+type ClientConfig struct {
+	Client      client.Config
+	Trust       directory.Trust
+	Directories []string
+	Poll        time.Duration // of the directory; 0 is the default
+	// Listen is the UDP address to send from; zero is any.
+	Listen netip.AddrPort
+	Clock  *drive.Clock
+}
+
+// Client is a running client. It is a proxy.Dialer.
+type Client struct {
+	host    *drive.Host
+	core    *client.Client
+	side    *tunnel.Side
+	cancel  context.CancelFunc
+	running sync.WaitGroup
+	ready   chan struct{}
+	once    sync.Once
+	feedErr atomic.Pointer[error]
+}
+
+// StartClient runs a client. It builds routes as soon as it has a directory.
+func StartClient(cfg ClientConfig, rng prng.Source) (*Client, error) {
+	c := &Client{ready: make(chan struct{})}
+	c.core = client.New(cfg.Client, rng)
+	c.side = tunnel.NewSide(c.core, nil)
+	feed, err := newFeed(cfg.Trust, cfg.Directories, cfg.Poll, func(v *directory.View) {
+		c.host.Do(func(now machine.Time) { c.core.SetView(now, v) })
+	})
+	if err != nil {
+		return nil, fmt.Errorf("client: %w", err)
+	}
+	conn, err := udp.Listen(cfg.Listen, udp.Options{})
+	if err != nil {
+		return nil, fmt.Errorf("client: %w", err)
+	}
+	c.host, err = drive.Start(drive.Config{
+		Name: "client", Machine: c.core, Carrier: conn, Clock: cfg.Clock, AfterRound: c.afterRound,
+	})
+	if err != nil {
+		conn.Close()
+		return nil, fmt.Errorf("client: %w", err)
+	}
+	c.side.Attach(c.host)
+	ctx, cancel := context.WithCancel(context.Background())
+	c.cancel = cancel
+	c.running.Add(1)
+	go func() {
+		defer c.running.Done()
+		feed.run(ctx, func(err error) { c.feedErr.Store(&err) })
+	}()
+	return c, nil
+}
+
+func (c *Client) afterRound(now machine.Time) {
+	c.side.AfterRound(now)
+	if c.core.Ready() {
+		c.once.Do(func() { close(c.ready) })
+	}
+}
+
+// Ready is closed when traffic can flow for the first time.
+func (c *Client) Ready() <-chan struct{} { return c.ready }
+
+// WaitReady waits until traffic can flow, and says what is missing if it
+// cannot.
+func (c *Client) WaitReady(ctx context.Context) error {
+	select {
+	case <-c.ready:
+		return nil
+	case <-c.host.Done():
+		return c.host.Err()
+	case <-ctx.Done():
+		return fmt.Errorf("%w: %w", proxy.ErrNetworkDown, c.why())
+	}
+}
+
+// why is the reason for which traffic does not flow.
+func (c *Client) why() error {
+	var err error
+	c.host.Do(func(machine.Time) { err = c.core.LastError() })
+	if err != nil {
+		return err
+	}
+	if p := c.feedErr.Load(); p != nil && *p != nil {
+		return *p
+	}
+	return errors.New("no route stands yet")
+}
+
+// DialStream opens a stream to a target, with the exit's answer awaited.
+func (c *Client) DialStream(ctx context.Context, isolation, host string, port uint16) (net.Conn, error) {
+	return c.dial(ctx, isolation, wire.Target{Network: wire.TCP, Host: host, Port: port})
+}
+
+func (c *Client) dial(ctx context.Context, isolation string, t wire.Target) (*tunnel.Conn, error) {
+	if !wire.ValidHost(t.Host) {
+		return nil, fmt.Errorf("%w: %q is neither a name nor an address", proxy.ErrHostUnreachable, t.Host)
+	}
+	conn, err := c.side.Open(func(now machine.Time) (session.Ref, error) {
+		return c.core.Open(now, isolation, t)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", proxy.ErrNetworkDown, err)
+	}
+	stop := context.AfterFunc(ctx, func() { conn.SetReadDeadline(time.Unix(1, 0)) })
+	status := [1]byte{}
+	_, err = conn.Read(status[:])
+	if !stop() && err != nil || err != nil {
+		conn.Reset()
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("%w: %w", proxy.ErrTTL, c.why())
+		}
+		return nil, fmt.Errorf("%w: %w", proxy.ErrNetworkDown, err)
+	}
+	if ctx.Err() != nil {
+		conn.Reset()
+		return nil, ctx.Err()
+	}
+	if err := statusError(wire.Status(status[0])); err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return conn, nil
+}
+
+func statusError(s wire.Status) error {
+	switch s {
+	case wire.StatusOK:
+		return nil
+	case wire.StatusNotAllowed:
+		return proxy.ErrNotAllowed
+	case wire.StatusUnreachable, wire.StatusNoHost:
+		return fmt.Errorf("%w: %v", proxy.ErrHostUnreachable, s)
+	case wire.StatusRefused:
+		return proxy.ErrRefused
+	case wire.StatusTimeout:
+		return proxy.ErrTTL
+	}
+	return errors.New(s.String())
+}
+
+// OpenDatagrams opens a flow of UDP messages.
+func (c *Client) OpenDatagrams(ctx context.Context, isolation string) (proxy.Datagrams, error) {
+	conn, err := c.dial(ctx, isolation, wire.Target{Network: wire.UDP, Host: "0.0.0.0", Port: 0})
+	if err != nil {
+		return nil, err
+	}
+	return tunnel.NewDatagrams(conn), nil
+}
+
+// Stats returns the client's counters.
+func (c *Client) Stats() (n trace.Counts) {
+	c.host.Do(func(machine.Time) { n = c.core.Stats() })
+	return n
+}
+
+// Addr is the address of the client's socket.
+func (c *Client) Addr() netip.AddrPort { return c.host.Addr() }
+
+// Do runs f with the client's core. f must not keep it.
+func (c *Client) Do(f func(now machine.Time, core *client.Client)) {
+	c.host.Do(func(now machine.Time) { f(now, c.core) })
+}
+
+// Done is closed when the client has stopped.
+func (c *Client) Done() <-chan struct{} { return c.host.Done() }
+
+// Close tells the entries and stops.
+func (c *Client) Close() error {
+	c.cancel()
+	c.host.Do(func(now machine.Time) { c.core.Close(now) })
+	err := c.host.Close()
+	c.running.Wait()
+	return err
+}
+
+var _ proxy.Dialer = (*Client)(nil)

@@ -1,0 +1,231 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"runtime"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/nyxnet/nyx/internal/client"
+	"github.com/nyxnet/nyx/internal/directory"
+	"github.com/nyxnet/nyx/internal/drive"
+	"github.com/nyxnet/nyx/internal/exit"
+	"github.com/nyxnet/nyx/internal/obfs"
+	"github.com/nyxnet/nyx/internal/prng"
+	"github.com/nyxnet/nyx/internal/proxy"
+	"github.com/nyxnet/nyx/internal/seal"
+	"github.com/nyxnet/nyx/internal/stream"
+)
+
+// LocalConfig is a complete network on this machine.
+type LocalConfig struct {
+	// Seed is what all keys of the network derive from. Entropy, if set, is
+	// what every run-time draw derives from; nil is the operating system.
+	Seed    [prng.SeedSize]byte
+	Entropy *prng.Source
+	Streams int // Stream nodes; at least 2
+	Mixes   int // Mix nodes; at least 3
+	Client  client.Config
+	Stream  stream.Config // of the Stream nodes
+	Class   obfs.Class    // pins the emission class at the Stream nodes
+	// Socks is where the proxy listens, "" for none.
+	Socks string
+	// Regions spreads the nodes over that many regions; 0 means 1.
+	Regions int
+	// NoPrivate makes exits refuse private targets, as they do elsewhere.
+	NoPrivate bool
+}
+
+const (
+	localName        = "local"
+	localAuthorities = 3
+	localThreshold   = 2
+	localPoll        = 2 * time.Second
+	localCapacity    = 100_000
+)
+
+// Local is a running network on this machine: directory authorities, Stream
+// nodes, Mix nodes, each with its own socket, and a client with a proxy.
+type Local struct {
+	Authority *Authority
+	Nodes     []*Node // Stream nodes first
+	Client    *Client
+	Proxy     proxy.Counts
+
+	listener net.Listener
+	cancel   context.CancelFunc
+	running  sync.WaitGroup
+	proxyErr error
+}
+
+// StartLocal starts a network. It returns when everything runs, which is
+// before traffic can flow: wait for Client.Ready.
+func StartLocal(cfg LocalConfig) (*Local, error) {
+	if cfg.Streams < 2 || cfg.Mixes < cfg.Client.Level.Mixes() {
+		return nil, fmt.Errorf("level %v needs at least 2 Stream nodes and %d Mix nodes; %d and %d were asked for",
+			cfg.Client.Level, cfg.Client.Level.Mixes(), cfg.Streams, cfg.Mixes)
+	}
+	entropy := systemEntropy()
+	if cfg.Entropy != nil {
+		entropy = *cfg.Entropy
+	}
+	l := &Local{}
+	if err := l.start(cfg, entropy); err != nil {
+		l.Close()
+		return nil, err
+	}
+	return l, nil
+}
+
+func (l *Local) start(cfg LocalConfig, entropy prng.Source) error {
+	if cfg.Socks != "" {
+		ln, err := net.Listen("tcp", cfg.Socks)
+		if err != nil {
+			return fmt.Errorf("cannot listen on %s for SOCKS: %w; stop what uses it or choose another --socks", cfg.Socks, err)
+		}
+		l.listener = ln
+	}
+	keys := prng.New(cfg.Seed)
+	signers := make([]*seal.Signer, localAuthorities)
+	trust := directory.Trust{Network: localName, Threshold: localThreshold}
+	for i := range signers {
+		var err error
+		if signers[i], err = newSigner(keys, "authority/"+strconv.Itoa(i)); err != nil {
+			return err
+		}
+		trust.Authorities = append(trust.Authorities, signers[i].Public())
+	}
+	var err error
+	l.Authority, err = StartAuthority(AuthorityConfig{
+		Network: localName, Listen: "127.0.0.1:0", Signers: signers, Leads: true,
+		Threshold: localThreshold, Total: localAuthorities,
+	})
+	if err != nil {
+		return err
+	}
+	urls := []string{l.Authority.URL()}
+	clock, workers := drive.NewClock(), drive.NewWorkers(0)
+	for i := range cfg.Streams + cfg.Mixes {
+		node, err := localNode(cfg, i, keys, l.Authority.Params())
+		if err != nil {
+			return err
+		}
+		node.Trust, node.Directories, node.Clock, node.Workers = trust, urls, clock, workers
+		n, err := StartNode(node, entropy.Child(node.Name))
+		if err != nil {
+			return err
+		}
+		l.Nodes = append(l.Nodes, n)
+	}
+	l.Client, err = StartClient(ClientConfig{
+		Client: cfg.Client, Trust: trust, Directories: urls, Poll: localPoll, Listen: loopback(0), Clock: clock,
+	}, entropy.Child("client"))
+	if err != nil {
+		return err
+	}
+	l.serveProxy()
+	return nil
+}
+
+// localNode is the configuration of node i: Stream nodes come first.
+func localNode(cfg LocalConfig, i int, keys prng.Source, params directory.Params) (NodeConfig, error) {
+	name, roles := "stream-"+strconv.Itoa(i), directory.RoleEntry|directory.RoleExit|directory.RoleMeeting
+	if i >= cfg.Streams {
+		name, roles = "mix-"+strconv.Itoa(i-cfg.Streams), directory.RoleMix
+	}
+	listen := loopback(i + 1)
+	c := NodeConfig{
+		Name: name, Network: localName, Roles: roles, Listen: listen, Operator: "operator-" + strconv.Itoa(i),
+		Region: "region-" + strconv.Itoa(i%max(cfg.Regions, 1)), Capacity: localCapacity, Poll: localPoll,
+		Exit: exit.Policy{AllowPrivate: !cfg.NoPrivate}, Stream: cfg.Stream, Class: cfg.Class,
+	}
+	if runtime.GOOS != "linux" {
+		c.Label = name // one loopback address for all: the label tells networks apart
+	}
+	var err error
+	if c.Identity, err = newSigner(keys, name+"/identity"); err != nil {
+		return c, err
+	}
+	if c.Link, err = newKEM(keys, name+"/link"); err != nil {
+		return c, err
+	}
+	if c.Onion, err = newKEM(keys, name+"/onion"); err != nil {
+		return c, err
+	}
+	c.OnionEpoch = params.OnionFrom(params.EpochAt(time.Now().Unix()))
+	fleet := seal.Key{}
+	keys.Stream("fleet").Read(fleet[:])
+	c.Fleet = &fleet
+	return c, nil
+}
+
+// loopback is an address of this machine. On Linux all of 127.0.0.0/8 is, and
+// each node gets a network (/16) of its own.
+func loopback(i int) netip.AddrPort {
+	a := [4]byte{127, 0, 0, 1}
+	if runtime.GOOS == "linux" && i > 0 {
+		a[1] = byte(i)
+	}
+	return netip.AddrPortFrom(netip.AddrFrom4(a), 0)
+}
+
+func newSigner(keys prng.Source, label string) (*seal.Signer, error) {
+	var seed [seal.SignSeedSize]byte
+	keys.Stream(label).Read(seed[:])
+	defer clear(seed[:])
+	return seal.NewSigner(&seed)
+}
+
+func newKEM(keys prng.Source, label string) (*seal.KEMPrivate, error) {
+	var seed [seal.KEMSeedSize]byte
+	keys.Stream(label).Read(seed[:])
+	defer clear(seed[:])
+	return seal.NewKEMPrivate(&seed)
+}
+
+func (l *Local) serveProxy() {
+	if l.listener == nil {
+		return
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	l.cancel = cancel
+	l.running.Add(1)
+	go func() {
+		defer l.running.Done()
+		l.proxyErr = proxy.Serve(ctx, l.listener, l.Client, proxy.Options{Counts: &l.Proxy})
+	}()
+}
+
+// Socks is the address of the proxy, or "".
+func (l *Local) Socks() string {
+	if l.listener == nil {
+		return ""
+	}
+	return l.listener.Addr().String()
+}
+
+// Close stops everything, the front door first.
+func (l *Local) Close() error {
+	if l.cancel != nil {
+		l.cancel()
+	} else if l.listener != nil {
+		l.listener.Close()
+	}
+	l.running.Wait()
+	errs := []error{l.proxyErr}
+	if l.Client != nil {
+		errs = append(errs, l.Client.Close())
+	}
+	for _, n := range l.Nodes {
+		errs = append(errs, n.Close())
+	}
+	if l.Authority != nil {
+		l.Authority.Close()
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,102 @@
+package daemon
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"io"
+	"net"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/nyxnet/nyx/internal/client"
+	"github.com/nyxnet/nyx/internal/wire"
+)
+
+// startNetwork runs a network on this machine until the test ends.
+func startNetwork(t testing.TB, level wire.Level) *Local {
+	t.Helper()
+	l, err := StartLocal(LocalConfig{
+		Seed: [32]byte{1}, Streams: 3, Mixes: 6, Regions: 1, Socks: "127.0.0.1:0",
+		Client: client.Config{Level: level},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := l.Close(); err != nil {
+			t.Errorf("close: %v", err)
+		}
+	})
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	if err := l.Client.WaitReady(ctx); err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// echoServer answers every connection with what it sends, and closes when the
+// client has.
+func echoServer(t testing.TB) (port uint16) {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var running sync.WaitGroup
+	t.Cleanup(func() { ln.Close(); running.Wait() })
+	running.Add(1)
+	go func() {
+		defer running.Done()
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			running.Add(1)
+			go func() {
+				defer running.Done()
+				defer c.Close()
+				io.Copy(c, c)
+			}()
+		}
+	}()
+	p, _ := strconv.Atoi(ln.Addr().String()[len("127.0.0.1:"):])
+	return uint16(p)
+}
+
+func dial(t testing.TB, l *Local, isolation string, port uint16) net.Conn {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	c, err := l.Client.DialStream(ctx, isolation, "127.0.0.1", port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func TestBytesCrossTheNetwork(t *testing.T) {
+	defer goleak.VerifyNone(t)
+	t.Run("network", func(t *testing.T) {
+		l := startNetwork(t, wire.Fast)
+		port := echoServer(t)
+		c := dial(t, l, "", port)
+		defer c.Close()
+		payload := bytes.Repeat([]byte("0123456789abcdef"), 1<<18) // 4 MiB
+		go func() {
+			c.Write(payload)
+			c.(interface{ CloseWrite() error }).CloseWrite()
+		}()
+		c.SetReadDeadline(time.Now().Add(30 * time.Second))
+		got, err := io.ReadAll(c)
+		if err != nil || sha256.Sum256(got) != sha256.Sum256(payload) {
+			t.Fatalf("%d bytes of %d came back, %v", len(got), len(payload), err)
+		}
+	})
+}

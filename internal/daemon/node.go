@@ -1,0 +1,257 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nyxnet/nyx/internal/carrier/udp"
+	"github.com/nyxnet/nyx/internal/control"
+	"github.com/nyxnet/nyx/internal/directory"
+	"github.com/nyxnet/nyx/internal/drive"
+	"github.com/nyxnet/nyx/internal/exit"
+	"github.com/nyxnet/nyx/internal/gateway"
+	"github.com/nyxnet/nyx/internal/hop"
+	"github.com/nyxnet/nyx/internal/machine"
+	"github.com/nyxnet/nyx/internal/obfs"
+	"github.com/nyxnet/nyx/internal/prng"
+	"github.com/nyxnet/nyx/internal/relay"
+	"github.com/nyxnet/nyx/internal/seal"
+	"github.com/nyxnet/nyx/internal/stream"
+	"github.com/nyxnet/nyx/internal/trace"
+	"github.com/nyxnet/nyx/internal/tunnel"
+	"github.com/nyxnet/nyx/internal/wire"
+)
+
+// NodeConfig is one Mix node or Stream node.
+type NodeConfig struct {
+	Name      string // for people
+	Network   string
+	Roles     directory.Roles
+	Listen    netip.AddrPort
+	Advertise netip.AddrPort // zero: the address that Listen got
+	Operator  string
+	Region    string
+	Label     string // network label, for addresses that do not tell one
+	Capacity  uint32
+
+	Identity *seal.Signer
+	Link     *seal.KEMPrivate
+	Onion    *seal.KEMPrivate
+	// OnionEpoch is the first epoch of the onion key.
+	OnionEpoch uint64
+	Fleet      *seal.Key // Stream nodes
+
+	Trust       directory.Trust
+	Directories []string      // URLs
+	Poll        time.Duration // of the directory; 0 is the default
+
+	Policy control.Policy // Stream nodes
+	Exit   exit.Policy    // Stream nodes
+	Stream stream.Config  // Stream nodes
+	Class  obfs.Class     // pins the emission class of shaped routes
+	Clock  *drive.Clock   // nil: a new one
+	// Workers are shared by the nodes of one process; nil: the node's own.
+	Workers *drive.Workers
+	Sink    trace.Sink
+}
+
+// Node is a running node.
+type Node struct {
+	cfg     NodeConfig
+	host    *drive.Host
+	stats   func() trace.Counts
+	drain   func()
+	exit    *exit.Exit
+	view    *directory.View // under the host's lock
+	cancel  context.CancelFunc
+	running sync.WaitGroup
+	err     atomic.Pointer[error]
+	listed  chan struct{} // closed when the directory lists this node
+	id      wire.NodeID
+}
+
+// errNotListed is the state of a node that no document names yet.
+var errNotListed = errors.New("the directory does not list this node yet")
+
+// StartNode runs a node: its machine on a socket, its descriptor with the
+// directory, and its view of the network kept up to date.
+func StartNode(cfg NodeConfig, rng prng.Source) (*Node, error) {
+	n := &Node{cfg: cfg, listed: make(chan struct{}), id: directory.NodeID(cfg.Identity.Public())}
+	conn, err := udp.Listen(cfg.Listen, udp.Options{})
+	if err != nil {
+		return nil, fmt.Errorf("node %s: %w", cfg.Name, err)
+	}
+	hopConfig := hop.Config{Self: n.id, Static: cfg.Link, Onion: cfg.Onion, Neighbours: n.neighbour, Sink: cfg.Sink}
+	var m machine.Machine
+	var side *tunnel.Side
+	var after func(machine.Time)
+	if cfg.Roles.Has(directory.RoleMix) {
+		r := relay.New(hopConfig, rng)
+		m, n.stats, n.drain = r, r.Stats, func() {}
+	} else {
+		g := gateway.New(gateway.Config{
+			Hop: hopConfig, Policy: cfg.Policy, Fleet: cfg.Fleet, Stream: cfg.Stream, Class: cfg.Class, Sink: cfg.Sink,
+		}, rng)
+		n.exit = exit.New(exit.Config{Policy: cfg.Exit})
+		side = tunnel.NewSide(g, n.exit.Serve)
+		m, n.stats, n.drain, after = g, g.Stats, g.Drain, side.AfterRound
+	}
+	n.host, err = drive.Start(drive.Config{
+		Name: cfg.Name, Machine: m, Carrier: conn, Clock: cfg.Clock, Workers: cfg.Workers, AfterRound: after,
+	})
+	if err != nil {
+		conn.Close()
+		return nil, fmt.Errorf("node %s: %w", cfg.Name, err)
+	}
+	if side != nil {
+		side.Attach(n.host)
+	}
+	return n, n.join()
+}
+
+// neighbour looks a node up in the newest document. The host's lock is held.
+func (n *Node) neighbour(id wire.NodeID) (*seal.KEMPublic, netip.AddrPort, bool) {
+	if n.view == nil {
+		return nil, netip.AddrPort{}, false
+	}
+	node, ok := n.view.Node(id)
+	if !ok {
+		return nil, netip.AddrPort{}, false
+	}
+	key, ok := n.view.Link(id)
+	return key, node.Addrs[0], ok
+}
+
+// join publishes the node's descriptor and follows the directory.
+func (n *Node) join() error {
+	descriptor, err := n.descriptor()
+	if err != nil {
+		n.host.Close()
+		return fmt.Errorf("node %s: %w", n.cfg.Name, err)
+	}
+	feed, err := newFeed(n.cfg.Trust, n.cfg.Directories, n.cfg.Poll, n.takeView)
+	if err != nil {
+		n.host.Close()
+		return fmt.Errorf("node %s: %w", n.cfg.Name, err)
+	}
+	n.setErr(errNotListed)
+	ctx, cancel := context.WithCancel(context.Background())
+	n.cancel = cancel
+	n.running.Add(2)
+	go func() {
+		defer n.running.Done()
+		feed.run(ctx, n.setErr)
+	}()
+	go func() {
+		defer n.running.Done()
+		n.keepPublished(ctx, descriptor)
+	}()
+	return nil
+}
+
+// republish is how often a descriptor is posted again: the authorities forget
+// descriptors that are a day old.
+const republish = time.Hour
+
+func (n *Node) keepPublished(ctx context.Context, descriptor []byte) {
+	for i := 0; ; i++ {
+		wait := republish
+		err := publish(ctx, n.cfg.Directories, descriptor)
+		if err != nil {
+			n.setErr(err)
+			wait = min(feedFirst<<min(i, 8), feedPoll)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+		if err == nil {
+			if fresh, err := n.descriptor(); err == nil {
+				descriptor, i = fresh, 0
+			}
+		}
+	}
+}
+
+func (n *Node) descriptor() ([]byte, error) {
+	at := n.cfg.Advertise
+	if !at.IsValid() {
+		at = n.host.Addr()
+	}
+	d := &directory.Node{
+		Version:  uint64(time.Now().Unix()),
+		Roles:    n.cfg.Roles,
+		Addrs:    []netip.AddrPort{at},
+		Operator: n.cfg.Operator,
+		Region:   n.cfg.Region,
+		Label:    n.cfg.Label,
+		Link:     n.cfg.Link.Public().Bytes(),
+		Onion:    []directory.OnionKey{{Epoch: n.cfg.OnionEpoch, Key: n.cfg.Onion.Public().Bytes()}},
+		Capacity: n.cfg.Capacity,
+	}
+	if n.cfg.Roles.Has(directory.RoleExit) {
+		d.Exit = directory.ExitPolicy{Private: n.cfg.Exit.AllowPrivate, Ports: []directory.PortRange{{First: 1, Last: 65535}}}
+	}
+	return directory.SignDescriptor(n.cfg.Identity, n.cfg.Network, d)
+}
+
+func (n *Node) takeView(v *directory.View) {
+	n.host.Do(func(machine.Time) { n.view = v })
+	if _, ok := v.Node(n.id); ok {
+		select {
+		case <-n.listed:
+		default:
+			close(n.listed)
+		}
+	}
+}
+
+func (n *Node) setErr(err error) { n.err.Store(&err) }
+
+// Err is why the node cannot work fully, or nil.
+func (n *Node) Err() error {
+	if p := n.err.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+// Listed is closed when the directory lists the node.
+func (n *Node) Listed() <-chan struct{} { return n.listed }
+
+// Addr is the address of the node's socket.
+func (n *Node) Addr() netip.AddrPort { return n.host.Addr() }
+
+// ID is the node's id.
+func (n *Node) ID() wire.NodeID { return n.id }
+
+// Stats returns the node's counters.
+func (n *Node) Stats() (c trace.Counts) {
+	n.host.Do(func(machine.Time) { c = n.stats() })
+	return c
+}
+
+// Done is closed when the node has stopped by itself; Failure says why.
+func (n *Node) Done() <-chan struct{} { return n.host.Done() }
+
+// Failure is why the node stopped by itself.
+func (n *Node) Failure() error { return n.host.Err() }
+
+// Close stops the node: new sessions are refused, streams end, the socket
+// closes.
+func (n *Node) Close() error {
+	n.host.Do(func(machine.Time) { n.drain() })
+	n.cancel()
+	if n.exit != nil {
+		n.exit.Close()
+	}
+	err := n.host.Close()
+	n.running.Wait()
+	return err
+}

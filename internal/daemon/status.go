@@ -1,0 +1,126 @@
+package daemon
+
+import (
+	"encoding/json"
+	"fmt"
+	"html/template"
+	"net"
+	"net/http"
+	"sync"
+
+	"github.com/nyxnet/nyx/internal/trace"
+)
+
+// Status serves the counters of a network on this machine: a page for people
+// at /, JSON at /status, and the Prometheus text format at /metrics. It names
+// nodes and counts; it knows no destination and no client.
+type Status struct {
+	server   *http.Server
+	listener net.Listener
+	running  sync.WaitGroup
+}
+
+// part is one machine's counters as served.
+type part struct {
+	Name    string            `json:"name"`
+	State   string            `json:"state"`
+	Counts  map[string]uint64 `json:"counts"`
+	ordered trace.Counts
+}
+
+// ServeStatus starts the server on a loopback address.
+func ServeStatus(addr string, l *Local) (*Status, error) {
+	ln, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("cannot listen on %s for the status page: %w", addr, err)
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) { writeMetrics(w, l.parts(), l) })
+	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		json.NewEncoder(w).Encode(l.parts())
+	})
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'")
+		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+		statusPage.Execute(w, l.parts())
+	})
+	s := &Status{listener: ln, server: &http.Server{Handler: onlyLoopbackHost(mux), ReadHeaderTimeout: feedTimeout}}
+	s.running.Add(1)
+	go func() { defer s.running.Done(); s.server.Serve(ln) }()
+	return s, nil
+}
+
+// onlyLoopbackHost refuses requests that a foreign page made a browser send
+// (DNS rebinding): their Host is a name.
+func onlyLoopbackHost(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		host, _, err := net.SplitHostPort(r.Host)
+		if ip := net.ParseIP(host); err != nil || ip == nil || !ip.IsLoopback() {
+			http.Error(w, "use the address that nyx up printed", http.StatusForbidden)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// URL is the address of the page.
+func (s *Status) URL() string { return "http://" + s.listener.Addr().String() + "/" }
+
+// Close stops the server.
+func (s *Status) Close() {
+	s.server.Close()
+	s.running.Wait()
+}
+
+func (l *Local) parts() []part {
+	out := []part{newPart("client", l.Client.Stats(), l.Client.why)}
+	for _, n := range l.Nodes {
+		out = append(out, newPart(n.cfg.Name, n.Stats(), n.Err))
+	}
+	return out
+}
+
+func newPart(name string, c trace.Counts, err func() error) part {
+	p := part{Name: name, State: "working", Counts: map[string]uint64{}, ordered: c}
+	if name != "client" {
+		if e := err(); e != nil {
+			p.State = e.Error()
+		}
+	}
+	for i := trace.Counter(0); i < trace.NumCounters; i++ {
+		if c[i] != 0 {
+			p.Counts[i.String()] = c[i]
+		}
+	}
+	return p
+}
+
+func writeMetrics(w http.ResponseWriter, parts []part, l *Local) {
+	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+	for c := trace.Counter(0); c < trace.NumCounters; c++ {
+		fmt.Fprintf(w, "# TYPE nyx_%s_total counter\n", c)
+		for _, p := range parts {
+			fmt.Fprintf(w, "nyx_%s_total{part=%q} %d\n", c, p.Name, p.ordered[c])
+		}
+	}
+	fmt.Fprintf(w, "# TYPE nyx_proxy_active gauge\nnyx_proxy_active %d\n", l.Proxy.Active.Load())
+	fmt.Fprintf(w, "# TYPE nyx_proxy_streams_total counter\nnyx_proxy_streams_total %d\n", l.Proxy.Streams.Load())
+	fmt.Fprintf(w, "# TYPE nyx_proxy_failed_total counter\nnyx_proxy_failed_total %d\n", l.Proxy.Failed.Load())
+}
+
+var statusPage = template.Must(template.New("status").Parse(`<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><title>Nyx</title>
+<meta name="viewport" content="width=device-width">
+<style>
+body{font:1rem/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color-scheme:light dark}
+table{border-collapse:collapse;width:100%;margin:0 0 1.5rem}
+caption{text-align:left;font-weight:600;padding:.25rem 0}
+td{border-top:1px solid #8886;padding:.1rem .5rem}td+td{text-align:right;font-variant-numeric:tabular-nums}
+</style></head><body>
+<h1>Nyx on this machine</h1>
+{{range .}}<table><caption>{{.Name}}: {{.State}}</caption>
+{{range $name, $n := .Counts}}<tr><td>{{$name}}</td><td>{{$n}}</td></tr>
+{{end}}</table>
+{{end}}</body></html>
+`))

@@ -1,0 +1,90 @@
+package directory
+
+import (
+	"fmt"
+
+	"github.com/nyxnet/nyx/internal/seal"
+)
+
+// Descriptor is a node's signed statement about itself, verified.
+type Descriptor struct {
+	Node
+	// Network is the network that the node joins.
+	Network string
+	// Identity is the node's public signing key.
+	Identity []byte
+}
+
+// signedWire is the envelope of a descriptor: the body as signed, so that the
+// signature is checked over the very bytes.
+type signedWire struct {
+	Body      []byte `cbor:"1,keyasint"`
+	Signature []byte `cbor:"2,keyasint"`
+}
+
+// SignDescriptor returns the signed descriptor of a node for a network. The
+// ID and Digest of n are ignored: they follow from the key and the body.
+func SignDescriptor(signer *seal.Signer, network string, n *Node) ([]byte, error) {
+	if err := n.check(); err != nil {
+		return nil, fmt.Errorf("%w descriptor: %v", ErrMalformed, err)
+	}
+	if !validName(network) {
+		return nil, fmt.Errorf("%w descriptor: network %q: %s", ErrMalformed, network, nameRule)
+	}
+	body := marshal(&bodyWire{Format: Format, Identity: signer.Public(), facts: factsOf(n), Network: network})
+	signature, err := signer.Sign(descriptorContext, body)
+	if err != nil {
+		return nil, fmt.Errorf("sign descriptor: %w", err)
+	}
+	return marshal(&signedWire{Body: body, Signature: signature}), nil
+}
+
+// ParseDescriptor parses a signed descriptor and checks everything: its form,
+// its keys, its signature. Nothing of b is kept.
+func ParseDescriptor(b []byte) (*Descriptor, error) {
+	d, w, err := parseUnverified(b)
+	if err != nil {
+		return nil, err
+	}
+	return d, verifyDescriptor(d, w)
+}
+
+// parseUnverified is the cheap part: an authority looks at what a descriptor
+// claims before it spends two signature checks on it.
+func parseUnverified(b []byte) (*Descriptor, *signedWire, error) {
+	if len(b) > MaxDescriptorSize {
+		return nil, nil, fmt.Errorf("%w: descriptor of %d bytes, not up to %d", ErrSize, len(b), MaxDescriptorSize)
+	}
+	var w signedWire
+	if err := unmarshal("descriptor", b, &w); err != nil {
+		return nil, nil, err
+	}
+	var body bodyWire
+	if err := unmarshal("descriptor body", w.Body, &body); err != nil {
+		return nil, nil, err
+	}
+	if body.Format != Format || len(body.Identity) != seal.SignPublicSize || !validName(body.Network) {
+		return nil, nil, fmt.Errorf("%w descriptor: format %d, identity of %d bytes, network %q", ErrMalformed, body.Format, len(body.Identity), body.Network)
+	}
+	n, err := body.node(NodeID(body.Identity))
+	if err != nil {
+		return nil, nil, fmt.Errorf("%w descriptor: %v", ErrMalformed, err)
+	}
+	n.Digest = seal.Hash("descriptor", w.Body)
+	return &Descriptor{Node: *n, Network: body.Network, Identity: body.Identity}, &w, nil
+}
+
+func verifyDescriptor(d *Descriptor, w *signedWire) error {
+	if err := seal.Verify(d.Identity, descriptorContext, w.Body, w.Signature); err != nil {
+		return fmt.Errorf("%w: descriptor of node %x", ErrSignature, d.ID[:4])
+	}
+	if _, err := seal.ParseKEMPublic(d.Link); err != nil {
+		return fmt.Errorf("%w descriptor of node %x: link key: %v", ErrMalformed, d.ID[:4], err)
+	}
+	for _, k := range d.Onion {
+		if _, err := seal.ParseKEMPublic(k.Key); err != nil {
+			return fmt.Errorf("%w descriptor of node %x: onion key of epoch %d: %v", ErrMalformed, d.ID[:4], k.Epoch, err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,60 @@
+// Package directory is what the network knows of itself: descriptors that
+// nodes sign, the epoch document that a threshold of authorities signs, its
+// verification, and the draw of a path from it.
+//
+// The package is pure: wall time is an argument (seconds since 1970), bytes
+// come from the caller, randomness is a prng.Stream. Who serves the document
+// need not be trusted: a server can withhold it, not change it, and a client
+// draws its own path, so that nobody can steer it (docs/protocol.md,
+// section "Directory").
+//
+// Flow: a node makes a Node and SignDescriptor; each Authority collects
+// descriptors, builds the Document of an epoch and signs it; signatures are
+// merged; a client or node verifies with a Keeper, makes a View once per
+// document and calls View.Draw for each route.
+package directory
+
+import "time"
+
+// Format is the version of every format in this package.
+const Format = 1
+
+// Contexts keep signatures of one kind from being taken for another.
+const (
+	documentContext   = "nyx directory 1"
+	descriptorContext = "nyx descriptor 1"
+)
+
+// ClockGrace is the clock error that is tolerated in both directions: a
+// document is accepted this long before it begins and after it ends.
+const ClockGrace = time.Hour
+
+// Limits of the specification. Each bounds what a hostile document or
+// descriptor can make a reader hold.
+const (
+	// MaxNodes is the most nodes of one document: the largest planned network
+	// has 50,000 entries.
+	MaxNodes = 1 << 16
+	// MaxAuthorities bounds the signatures to check.
+	MaxAuthorities = 32
+	// MaxRegions bounds the table of region pairs of a View (64² entries).
+	MaxRegions = 64
+	// MaxAddrs is enough for an address of each family on two carriers.
+	MaxAddrs = 4
+	// MaxNameSize bounds operator, region, label and network names, in bytes.
+	MaxNameSize = 64
+	// MaxPortRanges bounds an exit policy.
+	MaxPortRanges = 32
+	// MaxParams bounds the named parameters of a document.
+	MaxParams = 64
+	// MaxDescriptorSize bounds a signed descriptor, in bytes: identity 1984,
+	// three KEM keys 3648, signature 3373, and some 1000 for the rest.
+	MaxDescriptorSize = 10 << 10
+	// MaxEntrySize bounds a node's entry in a document, in bytes.
+	MaxEntrySize = 5 << 10
+	// MaxDocumentSize bounds a document, in bytes.
+	MaxDocumentSize = MaxNodes*MaxEntrySize + 1<<20
+	// DescriptorAgeMax is how old a descriptor may be when an epoch begins:
+	// nodes publish at least daily, and one missed publication is forgiven.
+	DescriptorAgeMax = 48 * time.Hour
+)

@@ -1,0 +1,234 @@
+package gateway
+
+// The path of a packet through the end of a route, in packet order:
+//
+//	in   1. HandleDatagram: the link opens the datagram (link.Endpoint).
+//	     2. HandleDatagram: the table opens the cell's layer; a cell that ends
+//	        here is a delivery (mix.Table.HandleFrame, deliver).
+//	     3. handlePacket: dummies are dropped, packets go to their session
+//	        (stream.Session.HandlePacket).
+//	     4. pass: the application side is told what it can read.
+//	out  5. work, sendSession: on a route without shaping the session's
+//	        packets leave as its congestion control permits.
+//	     6. work, fillSlots: on a shaped route each sending slot takes one
+//	        packet, or a dummy (obfs.Shaper.Take).
+//	     7. sendBack: the end seals the packet into a cell (mix.Table.SendBack).
+//	     8. PollTransmit: the cell goes to its link, which seals it.
+
+import (
+	"net/netip"
+
+	"github.com/nyxnet/nyx/internal/link"
+	"github.com/nyxnet/nyx/internal/machine"
+	"github.com/nyxnet/nyx/internal/mix"
+	"github.com/nyxnet/nyx/internal/session"
+	"github.com/nyxnet/nyx/internal/stream"
+	"github.com/nyxnet/nyx/internal/trace"
+	"github.com/nyxnet/nyx/internal/wire"
+)
+
+// burstMax is how many packets one session sends before the next has its turn.
+const burstMax = 64
+
+// HandleDatagram takes a datagram from a client or a neighbour.
+func (g *Gateway) HandleDatagram(now machine.Time, from netip.AddrPort, b []byte) {
+	id, frame, ok := g.Links.HandleDatagram(now, from, b)
+	if !ok {
+		return
+	}
+	switch wire.FrameType(frame[0]) {
+	case wire.FrameAdmission:
+		g.handleAdmission(now, id, frame)
+	case wire.FrameSetup:
+		if !g.mayBuild(id) {
+			g.Counts[trace.DropSetupPeer]++
+			return
+		}
+		g.Table.HandleFrame(now, id, frame)
+	default:
+		g.Table.HandleFrame(now, id, frame)
+	}
+	g.deliver(now)
+}
+
+// deliver takes what ended here out of the table.
+func (g *Gateway) deliver(now machine.Time) {
+	for {
+		d, ok := g.Table.PollDeliver()
+		if !ok {
+			return
+		}
+		if d.Kind == mix.Opened {
+			g.handleOpened(now, d)
+			continue
+		}
+		e := g.ends[d.Route]
+		switch {
+		case e == nil:
+			g.Counts[trace.DropCellRoute]++
+		case d.Kind == mix.Packet:
+			g.handlePacket(now, e, d.Packet)
+		case d.Kind == mix.Closed:
+			g.dropEnd(now, e)
+		}
+	}
+}
+
+// PollTransmit yields the next datagram.
+func (g *Gateway) PollTransmit(now machine.Time, b []byte) (to netip.AddrPort, n int, ok bool) {
+	if to, n, ok = g.Links.PollTransmit(now, b); ok {
+		return to, n, ok
+	}
+	g.work(now)
+	return g.Links.PollTransmit(now, b)
+}
+
+// work runs every session that was touched, fills the sending slots that have
+// come, and hands finished cells to their links.
+func (g *Gateway) work(now machine.Time) {
+	g.LinkEvents(now, func(ev link.Event) { g.handleLinkEvent(now, ev) })
+	g.deliver(now)
+	for range g.Waiting() {
+		m, ok := g.Next()
+		if !ok {
+			break
+		}
+		g.sendSession(now, m)
+		if g.pass(now, m) {
+			g.Settle(m)
+		}
+	}
+	g.fillSlots(now)
+	g.Forward(now)
+}
+
+// sendSession sends on the session's routes that are not shaped.
+func (g *Gateway) sendSession(now machine.Time, m *session.Member[*ending]) {
+	left := burstMax
+	for path, e := range m.Owner.ends {
+		if e == nil || e.shaper.Shaped() {
+			continue
+		}
+		for left > 0 && m.Core.PollPacket(now, uint8(path), g.packet[:]) {
+			g.sendBack(now, e, g.packet[:], true)
+			left--
+		}
+	}
+	if left == 0 {
+		g.Touch(m)
+	}
+}
+
+// pass passes on what the session has to tell, and reports whether the session
+// goes on.
+func (g *Gateway) pass(now machine.Time, m *session.Member[*ending]) bool {
+	for {
+		ev, ok := m.Core.PollEvent()
+		if !ok {
+			break
+		}
+		switch ev.Kind {
+		case stream.StreamOpened:
+			g.tell(session.Opened, m, ev.Stream)
+		case stream.Readable:
+			g.tell(session.Readable, m, ev.Stream)
+		case stream.Writable:
+			g.tell(session.Writable, m, ev.Stream)
+		case stream.DatagramReadable:
+			g.tell(session.Datagram, m, ev.Stream)
+		case stream.StreamClosed:
+			g.tell(session.Closed, m, ev.Stream)
+		case stream.Closed:
+			g.endSession(now, m)
+			return false
+		}
+	}
+	return true
+}
+
+// endSession releases a session: its routes stay until the client closes them
+// or they expire, and carry cover meanwhile.
+func (g *Gateway) endSession(now machine.Time, m *session.Member[*ending]) {
+	for _, e := range m.Owner.ends {
+		if e != nil {
+			e.member = nil
+		}
+	}
+	g.Remove(m)
+	g.acceptor.Forget(m.Core)
+	g.events = append(g.events, session.Event{Kind: session.Closed, Ref: session.Ref{Session: m.ID, Stream: session.AllStreams}})
+	g.cfg.Sink.Emit(now, trace.SessionClosed, uint64(now.Sub(m.Owner.seen)), 0)
+}
+
+// fillSlots emits one cell for every sending slot that has come.
+func (g *Gateway) fillSlots(now machine.Time) {
+	for {
+		t, due := g.slots.Pop(now)
+		if !due {
+			return
+		}
+		e := t.Value
+		before := e.shaper.Class()
+		if took, changed := e.shaper.Take(now); took {
+			real := g.nextPacket(now, e)
+			e.shaper.Emitted(real)
+			g.sendBack(now, e, g.packet[:], real)
+			if changed {
+				g.cfg.Sink.Emit(now, trace.ClassChanged, uint64(before), uint64(e.shaper.Class()))
+			}
+		}
+		g.slots.Set(&e.slot, e.shaper.NextSlot())
+	}
+}
+
+// nextPacket writes what waits for a slot of this route into g.packet, or a
+// dummy, and reports whether it was real.
+func (g *Gateway) nextPacket(now machine.Time, e *end) bool {
+	if p, ok := e.queue.pop(); ok {
+		copy(g.packet[:], p)
+		return true
+	}
+	if m := e.member; m != nil && m.Core.PollPacket(now, e.path, g.packet[:]) {
+		g.Touch(m)
+		return true
+	}
+	clear(g.packet[:])
+	return false
+}
+
+// sendOrQueue sends a packet that is not a session's of ours: at once on a
+// route without shaping, else in the route's next slot.
+func (g *Gateway) sendOrQueue(now machine.Time, e *end, packet []byte) bool {
+	if e.shaper.Shaped() {
+		return e.queue.push(packet)
+	}
+	g.sendBack(now, e, packet, true)
+	return true
+}
+
+func (g *Gateway) sendBack(now machine.Time, e *end, packet []byte, real bool) {
+	if real {
+		g.Counts[trace.RealOut]++
+	} else {
+		g.Counts[trace.DummyOut]++
+	}
+	g.Table.SendBack(now, e.id, packet)
+}
+
+// HandleTimer runs what is due.
+func (g *Gateway) HandleTimer(now machine.Time) {
+	g.Hop.HandleTimer(now)
+	g.Set.HandleTimer(now)
+	g.admission.Expire(now)
+}
+
+// NextTimer is when HandleTimer or a sending slot has work.
+func (g *Gateway) NextTimer() machine.Time {
+	return min(g.Hop.NextTimer(), g.Set.NextTimer(), g.slots.Next(), g.admission.NextExpiry())
+}
+
+// PollJob yields a key decapsulation.
+func (g *Gateway) PollJob() (machine.Job, bool) { return g.Table.PollJob() }
+
+// HandleJob takes it back.
+func (g *Gateway) HandleJob(now machine.Time, j machine.Job) { g.Table.HandleJob(now, j) }

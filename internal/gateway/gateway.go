@@ -1,0 +1,156 @@
+// Package gateway is the Stream node: the entry that admits a client's
+// session, the exit that ends routes and sessions, and the meeting point that
+// joins two routes. It is also a hop.
+//
+// What a gateway keeps of a session dies with it; nothing is shared between
+// Stream nodes but the fleet key, under which session tokens are sealed.
+package gateway
+
+import (
+	"github.com/nyxnet/nyx/internal/control"
+	"github.com/nyxnet/nyx/internal/hop"
+	"github.com/nyxnet/nyx/internal/link"
+	"github.com/nyxnet/nyx/internal/machine"
+	"github.com/nyxnet/nyx/internal/mix"
+	"github.com/nyxnet/nyx/internal/obfs"
+	"github.com/nyxnet/nyx/internal/prng"
+	"github.com/nyxnet/nyx/internal/seal"
+	"github.com/nyxnet/nyx/internal/session"
+	"github.com/nyxnet/nyx/internal/stream"
+	"github.com/nyxnet/nyx/internal/trace"
+	"github.com/nyxnet/nyx/internal/wire"
+)
+
+// Config is a gateway's identity, policy and surroundings.
+type Config struct {
+	Hop    hop.Config
+	Policy control.Policy
+	Fleet  *seal.Key     // shared by the Stream nodes of a fleet
+	Stream stream.Config // of sessions that end here; Level is the route's
+	// Class pins the emission class of every shaped route; 0 lets it move.
+	Class obfs.Class
+	// SessionsMax bounds the sessions that end here; 0 means 1,000,000.
+	SessionsMax int
+	Sink        trace.Sink
+}
+
+const defaultSessionsMax = 1_000_000
+
+// Gateway is a machine (see machine.Machine).
+type Gateway struct {
+	*hop.Hop
+	*session.Set[*ending]
+
+	cfg       Config
+	rng       prng.Source
+	admission *control.Admission
+	acceptor  *stream.Acceptor
+	clients   map[link.ID][16]byte // admitted client links
+	ends      map[mix.End]*end
+	meetings  map[wire.MeetingID]*end
+	slots     machine.Timers[*end]
+	events    []session.Event
+	eventHead int
+	serial    uint64 // of ends, for their random streams
+	packet    [wire.SessionPacketSize]byte
+}
+
+// ending is the exit's state of a session: the routes on which it came.
+type ending struct {
+	ends [stream.MaxPaths]*end
+	seen machine.Time // the last packet from the client
+}
+
+// New returns a gateway.
+func New(cfg Config, rng prng.Source) *Gateway {
+	cfg.Hop.Clients, cfg.Hop.EndOfRoute = true, true
+	if cfg.SessionsMax == 0 {
+		cfg.SessionsMax = defaultSessionsMax
+	}
+	return &Gateway{
+		Hop:       hop.New(cfg.Hop, rng.Child("hop")),
+		Set:       session.NewSet[*ending](),
+		cfg:       cfg,
+		rng:       rng,
+		admission: control.NewAdmission(cfg.Policy, cfg.Fleet, rng.Child("admission")),
+		acceptor:  stream.NewAcceptor(rng.Child("sessions")),
+		clients:   map[link.ID][16]byte{},
+		ends:      map[mix.End]*end{},
+		meetings:  map[wire.MeetingID]*end{},
+	}
+}
+
+// handleAdmission answers SESSION_INIT and SESSION_TERMINATE of a client.
+func (g *Gateway) handleAdmission(now machine.Time, from link.ID, frame []byte) {
+	m, ok := wire.ParseAdmission(frame)
+	if !ok {
+		g.Counts[trace.DropLinkMalformed]++
+		return
+	}
+	switch m.Kind {
+	case wire.AdmissionInit:
+		f := g.Pool.Get()
+		if ready, refused := g.admission.Init(now, &m.Init); refused != 0 {
+			g.cfg.Sink.Emit(now, trace.SessionRefused, uint64(refused), 0)
+			(&wire.SessionRefused{Nonce: m.Init.Nonce, Reason: refused}).Put(f)
+		} else {
+			g.clients[from] = m.Init.ClientID
+			g.cfg.Sink.Emit(now, trace.SessionInit, uint64(ready.Version), 0)
+			ready.Put(f)
+		}
+		g.Links.Push(from, f)
+	case wire.AdmissionTerminate:
+		if client, ok := g.clients[from]; ok && g.admission.Terminate(client, &m.Token) {
+			delete(g.clients, from)
+			g.cfg.Sink.Emit(now, trace.SessionClosed, 0, 0)
+		}
+	}
+}
+
+// handleLinkEvent releases what a vanished client held.
+func (g *Gateway) handleLinkEvent(now machine.Time, ev link.Event) {
+	if ev.Kind != link.Down {
+		return
+	}
+	if client, ok := g.clients[ev.Link]; ok {
+		delete(g.clients, ev.Link)
+		g.admission.Release(client)
+	}
+}
+
+// mayBuild reports whether set-ups from this link are taken: from nodes, and
+// from clients that were admitted.
+func (g *Gateway) mayBuild(from link.ID) bool {
+	if _, identified, _ := g.Links.Peer(from); identified {
+		return true
+	}
+	_, admitted := g.clients[from]
+	return admitted
+}
+
+// PollEvent tells the application side what can be done.
+func (g *Gateway) PollEvent() (session.Event, bool) {
+	if g.eventHead == len(g.events) {
+		g.events, g.eventHead = g.events[:0], 0
+		return session.Event{}, false
+	}
+	ev := g.events[g.eventHead]
+	g.eventHead++
+	return ev, true
+}
+
+func (g *Gateway) tell(kind session.EventKind, m *session.Member[*ending], id uint64) {
+	g.events = append(g.events, session.Event{Kind: kind, Ref: session.Ref{Session: m.ID, Stream: id}})
+}
+
+// Stats returns the counters.
+func (g *Gateway) Stats() trace.Counts { return g.Counts }
+
+// Routes is the number of routes that end here.
+func (g *Gateway) Routes() int { return len(g.ends) }
+
+// Admitted is the number of live session records.
+func (g *Gateway) Admitted() int { return g.admission.Len() }
+
+// Drain refuses new sessions; those that are here go on.
+func (g *Gateway) Drain() { g.admission.Drain() }

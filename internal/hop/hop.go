@@ -1,0 +1,135 @@
+// Package hop is what every node on a route has: its links, its table of
+// routes, and the path of a cell between the two. Relays are a hop and nothing
+// else; Stream nodes are a hop with an end.
+package hop
+
+import (
+	"net/netip"
+
+	"github.com/nyxnet/nyx/internal/link"
+	"github.com/nyxnet/nyx/internal/machine"
+	"github.com/nyxnet/nyx/internal/mix"
+	"github.com/nyxnet/nyx/internal/prng"
+	"github.com/nyxnet/nyx/internal/seal"
+	"github.com/nyxnet/nyx/internal/trace"
+	"github.com/nyxnet/nyx/internal/wire"
+)
+
+// Neighbours says how to reach a node of the network: its static key and its
+// address, from the directory.
+type Neighbours func(wire.NodeID) (key *seal.KEMPublic, addr netip.AddrPort, ok bool)
+
+// Config is a hop's identity and surroundings.
+type Config struct {
+	Self       wire.NodeID
+	Static     *seal.KEMPrivate // link key
+	Onion      *seal.KEMPrivate // route set-up key
+	Neighbours Neighbours
+	// Clients says that links may come from who does not identify itself.
+	Clients bool
+	// EndOfRoute says that routes may end here.
+	EndOfRoute bool
+	// QueueMax bounds the frames that wait on one link; 0 is the default.
+	QueueMax int
+	Sink     trace.Sink
+}
+
+// Hop moves frames between links and routes. It belongs to one machine.
+type Hop struct {
+	Links  *link.Endpoint
+	Table  *mix.Table
+	Pool   wire.Pool
+	Counts trace.Counts
+
+	neighbours Neighbours
+	queueMax   int
+}
+
+// queueMax is the default bound of one link's queue: 5 MB, 50 ms at 1 Gbit/s.
+const queueMax = 4096
+
+// New returns a hop.
+func New(cfg Config, rng prng.Source) *Hop {
+	if cfg.QueueMax == 0 {
+		cfg.QueueMax = queueMax
+	}
+	h := &Hop{neighbours: cfg.Neighbours, queueMax: cfg.QueueMax}
+	h.Links = link.New(link.Config{
+		Self:            cfg.Self,
+		Static:          cfg.Static,
+		Peer:            h.peerKey,
+		AcceptAnonymous: cfg.Clients,
+		QueueMax:        cfg.QueueMax,
+	}, rng.Child("link"), &h.Pool, &h.Counts)
+	h.Table = mix.NewTable(mix.Config{
+		Onion:      cfg.Onion,
+		EndOfRoute: cfg.EndOfRoute,
+		Next:       h.next,
+		Node:       h.node,
+		Room:       h.room,
+	}, rng.Child("mix"), &h.Pool, &h.Counts)
+	return h
+}
+
+func (h *Hop) peerKey(id wire.NodeID) *seal.KEMPublic {
+	key, _, ok := h.neighbours(id)
+	if !ok {
+		return nil
+	}
+	return key
+}
+
+func (h *Hop) node(id link.ID) bool {
+	_, identified, _ := h.Links.Peer(id)
+	return identified
+}
+
+// room keeps the table from handing over what a full link would drop in
+// silence: the table can tell the client.
+func (h *Hop) room(id link.ID) bool { return h.Links.QueueLen(id) < h.queueMax }
+
+// next finds or opens the link to the next hop of a route.
+func (h *Hop) next(now machine.Time, id wire.NodeID) (link.ID, bool) {
+	key, addr, ok := h.neighbours(id)
+	if !ok {
+		return 0, false
+	}
+	return h.Links.Dial(now, id, key, addr), true
+}
+
+// Forward pushes every cell whose delay is over to its link.
+func (h *Hop) Forward(now machine.Time) {
+	for {
+		to, f, ok := h.Table.PollSend(now)
+		if !ok {
+			return
+		}
+		h.Links.Push(to, f)
+	}
+}
+
+// LinkEvents tells the table of links that went down, and passes every event
+// on to the owner.
+func (h *Hop) LinkEvents(now machine.Time, each func(link.Event)) {
+	for {
+		ev, ok := h.Links.PollEvent()
+		if !ok {
+			return
+		}
+		if ev.Kind == link.Down {
+			h.Table.LinkDown(now, ev.Link)
+		}
+		if each != nil {
+			each(ev)
+		}
+	}
+}
+
+// HandleTimer runs what is due in links and routes.
+func (h *Hop) HandleTimer(now machine.Time) {
+	h.Links.HandleTimer(now)
+	h.Table.HandleTimer(now)
+}
+
+// NextTimer is the earlier of the two layers' timers.
+func (h *Hop) NextTimer() machine.Time { return min(h.Links.NextTimer(), h.Table.NextTimer()) }

@@ -1,0 +1,185 @@
+package lab
+
+import (
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"github.com/nyxnet/nyx/scenarios"
+)
+
+// The figures of the specification, as they must stand in the catalogue.
+var facts = []struct {
+	id, metric string
+	stat       Stat
+	op         Op
+	bound      float64
+	unit       string
+	parameters map[string]float64
+}{
+	{"DF-003", "mix.route_plan_latency", "ratio", "<=", 0.5, "%", map[string]float64{"search_mean_ms": 200}},
+	{"DF-012", "directory.query_success_ratio", "ratio", ">=", 95, "%", map[string]float64{"node_response_success": 0.7, "nodes_unknown": 0.5}},
+	{"DF-015", "stream.session_close_lag", "ratio", ">=", 99.8, "%", map[string]float64{"terminate_delay_mean_s": 20}},
+	{"DF-045", "stream.fragment_reassembly_error", "ratio", "<=", 0.3, "%", map[string]float64{"reassembly_share": 0.12}},
+	{"DF-050", "end_to_end.success_ratio", "ratio", ">=", 99.95, "%", map[string]float64{"routes_per_day": 1e8}},
+	{"SCL-001", "stream_latency_p95", "p95", "<=", 320, "ms", map[string]float64{
+		"requests_per_second": 500, "payload_bytes": 64, "stream_nodes": 10, "mix_nodes": 15}},
+	{"SCL-012", "mix_failover_duration", "max", "<=", 25, "s", map[string]float64{
+		"messages_per_minute": 300_000, "kill_share": 0.1, "mix_nodes": 150}},
+}
+
+func TestCatalogueHoldsTheFiguresOfTheSpecification(t *testing.T) {
+	c, err := Load(scenarios.Files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range facts {
+		s, ok := c.Find(strings.ToLower(f.id))
+		if !ok {
+			t.Errorf("%s is missing", f.id)
+			continue
+		}
+		o := s.SLO[0]
+		if s.Metric[0].Name != f.metric || o.Stat != f.stat || o.Op != f.op || o.Bound != f.bound || o.Unit != f.unit {
+			t.Errorf("%s: %s on %s", f.id, o, s.Metric[0].Name)
+		}
+		for name, v := range f.parameters {
+			if s.Parameters[name] != v {
+				t.Errorf("%s: %s is %v, want %v", f.id, name, s.Parameters[name], v)
+			}
+		}
+	}
+	for id := range Funcs() {
+		if _, ok := c.Find(id); !ok {
+			t.Errorf("a program executes %s, which the catalogue lacks", id)
+		}
+	}
+}
+
+// synthetic is a scenario for tests; edit changes its text.
+func synthetic(edit ...string) []byte {
+	return []byte(strings.NewReplacer(edit...).Replace(`id = "SCL-007"
+title = "Synthetic"
+mode = "sim"
+layer = "test"
+load = "100 trials"
+configuration = "none"
+sli = "share of trials that succeed"
+preconditions = "none"
+procedure = "run it"
+fallback = "none"
+escalation = "none"
+follow_up = "none"
+
+[parameters]
+trials = 1000
+loss = 0.2
+
+[[slo]]
+series = "success_ratio"
+stat = "ratio"
+op = ">="
+bound = 99
+unit = "%"
+
+[[slo]]
+series = "latency_ms"
+stat = "p95"
+op = "<"
+bound = 200
+unit = "ms"
+at_least = 10
+
+[[metric]]
+name = "success.ratio"
+owner = "nyx"
+
+[scale]
+default = 0.5
+full = "1,000 trials"
+
+[control]
+off = "retransmission"
+fails = ["success_ratio"]
+`))
+}
+
+func TestFaultsNameFileLineAndKey(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		edit []string
+		want string
+	}{
+		{"unknown key", []string{`layer = "test"`, "layer = \"test\"\nlair = 3"}, "scl-007.toml:5: lair: no scenario has this key"},
+		{"unknown key in a table", []string{`default = 0.5`, `defolt = 0.5`}, "scl-007.toml:38: scale.defolt: no scenario has this key"},
+		{"wrong type", []string{`bound = 99`, `bound = "99"`}, "scl-007.toml:22: slo.bound: "},
+		{"not TOML", []string{`mode = "sim"`, `mode = sim`}, "scl-007.toml:3: "},
+		{"empty", []string{`"test"`, `" "`}, "scl-007.toml:4: layer: is missing or empty"},
+		{"missing", []string{"sli = \"share of trials that succeed\"\n", ""}, "scl-007.toml:1: sli: is missing or empty"},
+		{"id", []string{"SCL-007", "SCL-051"}, `scl-007.toml:1: id: "SCL-051" is not one of`},
+		{"file name", []string{"SCL-007", "SCL-008"}, "scl-007.toml:1: id: SCL-008 must stand in scl-008.toml"},
+		{"mode", []string{`mode = "sim"`, `mode = "dream"`}, `scl-007.toml:3: mode: "dream" is none of live, sim, model`},
+		{"stat", []string{`stat = "p95"`, `stat = "p96"`}, `scl-007.toml:27: slo[1].stat: "p96" is none of p50`},
+		{"op", []string{`op = "<"`, `op = "≤"`}, `scl-007.toml:28: slo[1].op: "≤" is none of`},
+		{"unit", []string{`unit = "ms"`, `unit = "bananas"`}, `scl-007.toml:30: slo[1].unit: "bananas" is none of ms`},
+		{"per cent of a time", []string{`unit = "ms"`, `unit = "%"`}, "slo[1].unit: % is the unit of a ratio"},
+		{"series", []string{`series = "latency_ms"`, `series = "latency ms"`}, "slo[1].series:"},
+		{"scale", []string{`default = 0.5`, `default = 2`}, "scl-007.toml:38: scale.default: 2 is not above 0"},
+		{"metric", []string{`"success.ratio"`, `"Success Ratio"`}, "metric[0].name:"},
+		{"owner", []string{`owner = "nyx"`, `owner = ""`}, "scl-007.toml:35: metric[0].owner: is missing"},
+		{"control", []string{`fails = ["success_ratio"]`, `fails = ["other"]`}, `scl-007.toml:43: control.fails: "other" is the series of no slo`},
+		{"no control", []string{`fails = ["success_ratio"]`, ``}, "scl-007.toml:41: control.fails: is missing"},
+		{"no control text", []string{`off = "retransmission"`, ``}, "scl-007.toml:41: control.off: is missing"},
+	} {
+		_, err := Parse("scl-007.toml", synthetic(c.edit...))
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: error %q does not say %q", c.name, err, c.want)
+		}
+	}
+	if _, err := Parse("scl-007.toml", synthetic()); err != nil {
+		t.Errorf("the scenario itself: %v", err)
+	}
+	cut, _, _ := strings.Cut(string(synthetic()), "[[slo]]")
+	if _, err := Parse("scl-007.toml", []byte(cut)); err == nil || !strings.Contains(err.Error(), "slo: is missing") ||
+		!strings.Contains(err.Error(), "metric: is missing") {
+		t.Errorf("no objective: %v", err)
+	}
+	df := strings.NewReplacer("SCL-007", "DF-007").Replace(string(synthetic()))
+	if _, err := Parse("df-007.toml", []byte(df)); err == nil || !strings.Contains(err.Error(), "trigger: is missing") {
+		t.Errorf("a DF scenario without a trigger: %v", err)
+	}
+}
+
+func TestLoadReportsAllFaultsAndTwins(t *testing.T) {
+	file := func(b []byte) *fstest.MapFile { return &fstest.MapFile{Data: b} }
+	_, err := Load(fstest.MapFS{
+		"scl-001.toml": file([]byte("x = 1")),
+		"scl-007.toml": file(synthetic("0.5", "7")),
+	})
+	for _, want := range []string{"scl-001.toml:1: x", "scl-007.toml:38: scale.default"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %q does not say %q", err, want)
+		}
+	}
+	if _, err := Load(fstest.MapFS{}); err == nil || !strings.Contains(err.Error(), "no scenario") {
+		t.Errorf("empty directory: %v", err)
+	}
+	c, err := Load(fstest.MapFS{"scl-007.toml": file(synthetic()), "scl-003.toml": file(synthetic("SCL-007", "SCL-003"))})
+	if err != nil || c.Scenarios[0].ID != "SCL-003" {
+		t.Errorf("catalogue %v, %v", c, err)
+	}
+	if c.Scenarios[0].Digest == c.Scenarios[1].Digest {
+		t.Error("two scenarios have one digest")
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add(synthetic())
+	f.Add([]byte("[[slo]]\n[[slo]]\nx.y = [1, {a = 2}]"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		s, err := Parse("scl-007.toml", b)
+		if err == nil && (s.ID != "SCL-007" || len(s.SLO) == 0) {
+			t.Errorf("accepted %+v", s)
+		}
+	})
+}

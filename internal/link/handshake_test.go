@@ -1,0 +1,636 @@
+package link
+
+import (
+	"fmt"
+	"net/netip"
+	"runtime"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/nyxnet/nyx/internal/machine"
+	"github.com/nyxnet/nyx/internal/prng"
+	"github.com/nyxnet/nyx/internal/seal"
+	"github.com/nyxnet/nyx/internal/trace"
+	"github.com/nyxnet/nyx/internal/wire"
+)
+
+// Whatever the network does to handshake datagrams, a link comes up, and each
+// frame arrives once at most.
+func TestHandshakeOnABadNetwork(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		w := newWorld(t)
+		w.rng = prng.FromUint64(rapid.Uint64().Draw(rt, "seed")).Stream("network")
+		w.latency = time.Duration(rapid.IntRange(0, 200).Draw(rt, "latency ms")) * time.Millisecond
+		w.jitter = time.Duration(rapid.IntRange(0, 100).Draw(rt, "jitter ms")) * time.Millisecond
+		w.loss = rapid.Uint64Range(0, 100_000).Draw(rt, "loss")
+		w.dup = rapid.Uint64Range(0, 500_000).Draw(rt, "dup")
+		dialler := w.client(1)
+		if rapid.Bool().Draw(rt, "identified") {
+			dialler = w.node(3)
+		}
+		n := w.node(2)
+		id := dialler.dial(n)
+		w.run(15 * time.Second)
+		if _, _, up := dialler.Endpoint.Peer(id); !up {
+			rt.Fatalf("not up: %s / %s", dialler.drops(), n.drops())
+		}
+		for i := range 50 {
+			dialler.push(id, fmt.Sprint(i))
+			n.push(n.upLink(), fmt.Sprint(i))
+		}
+		w.run(5 * time.Second)
+		for _, h := range []*host{dialler, n} {
+			seen := map[string]bool{}
+			for _, s := range h.got {
+				if seen[s] {
+					rt.Fatalf("frame %q delivered twice", s)
+				}
+				seen[s] = true
+			}
+			if len(seen) < 25 {
+				rt.Fatalf("%d of 50 frames arrived", len(seen))
+			}
+		}
+	})
+}
+
+// A cookie must come back from the address it was sent to: the key work of the
+// responder starts only after that.
+func TestCookieIsRequired(t *testing.T) {
+	w := newWorld(t)
+	c, n := w.client(1), w.node(2)
+	w.tap = func(from, to netip.AddrPort, b []byte) bool { return from != n.addr } // the cookie is lost
+	c.dial(n)
+	w.run(9 * time.Second)
+	if n.counts[trace.LinkCookiesSent] == 0 || n.counts[trace.DropHandshakeCookie] == 0 {
+		t.Fatalf("no cookie was sent: %s", n.drops())
+	}
+	if len(n.answers.table) != 0 || n.answers.waiting.n != 0 || n.answers.collecting.n != 0 {
+		t.Error("an address that is not proven left state behind")
+	}
+}
+
+// A cookie is of one address and port, and of its time.
+func TestCookieOfAnotherAddressOrTime(t *testing.T) {
+	n := newWorld(t).node(2)
+	c, rng := &n.cookies, n.draw.cookie
+	at := netip.MustParseAddrPort("192.0.2.1:7000")
+	c.rotate(0, rng)
+	cookie := c.of(at)
+	if !c.valid(at, &cookie) {
+		t.Fatal("the address's own cookie was refused")
+	}
+	for _, other := range []string{"192.0.2.1:7001", "192.0.2.2:7000", "[2001:db8::1]:7000"} {
+		if c.valid(netip.MustParseAddrPort(other), &cookie) {
+			t.Errorf("cookie accepted from %s", other)
+		}
+	}
+	c.rotate(machine.Time(cookieLife), rng)
+	if !c.valid(at, &cookie) {
+		t.Error("the cookie of the previous key was refused")
+	}
+	c.rotate(machine.Time(2*cookieLife), rng)
+	if c.valid(at, &cookie) {
+		t.Error("a cookie outlived two keys")
+	}
+	cookie = c.of(at)
+	c.rotate(machine.Time(5*cookieLife), rng)
+	if c.valid(at, &cookie) {
+		t.Error("a cookie survived a long silence")
+	}
+}
+
+// flood sends n datagrams made by fill, each from another address, and returns
+// the allocations per datagram.
+func flood(h *host, n int, step time.Duration, fill func(i int, b []byte)) float64 {
+	var before, after runtime.MemStats
+	b := make([]byte, wire.DatagramSize)
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	for i := range n {
+		fill(i, b)
+		from := netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, 51, byte(i >> 8), byte(i)}), 5000)
+		h.w.now = h.w.now.Add(step)
+		if _, _, ok := h.HandleDatagram(h.w.now, from, b); ok {
+			h.w.t.Fatal("a flood datagram was taken for a frame")
+		}
+	}
+	runtime.ReadMemStats(&after)
+	return float64(after.Mallocs-before.Mallocs) / float64(n)
+}
+
+func TestGarbageFloodCostsNothing(t *testing.T) {
+	w := newWorld(t)
+	n := w.node(2)
+	rng := prng.FromUint64(5).Stream("garbage")
+	if per := flood(n, 20000, time.Microsecond, func(_ int, b []byte) { rng.Read(b) }); per > 0.01 {
+		t.Errorf("%.3f allocations per garbage datagram", per)
+	}
+	if len(n.links) != 0 || len(n.byIndex) != 0 || len(n.answers.table) != 0 || n.outbox.n != 0 {
+		t.Error("garbage left state behind")
+	}
+	if n.counts[trace.DropLinkUnknown] != 20000 {
+		t.Errorf("counted %s", n.drops())
+	}
+}
+
+// Without a cookie an INIT costs no memory either, and a flood of them is
+// answered with at most half of its datagrams, even when it sends only parts
+// that are answered.
+func TestInitFloodIsAnsweredWithLess(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		step time.Duration
+		most uint64
+	}{
+		{"slow", time.Millisecond, 10000/2 + cookieCredit},
+		{"fast", time.Microsecond, cookieBurst + 10000/100 + 1},
+	} {
+		w := newWorld(t)
+		n := w.node(2)
+		key := shapeKey(n.node)
+		var shape seal.AEAD
+		shape.Init(shapeSuite, &key)
+		chunk := make([]byte, wire.LinkInitChunkSize)
+		body := make([]byte, 0, wire.DatagramSize)
+		out := make([]byte, wire.DatagramSize)
+		sent := uint64(0)
+		per := flood(n, 10000, c.step, func(i int, b []byte) {
+			m := wire.LinkInit{Part: 0, Index: uint32(i), Chunk: chunk, Cookie: [16]byte{1}}
+			wire.PutLinkHeader(b, uint32(i)+1, uint64(i))
+			body = m.Append(body[:0])
+			shape.Seal(b[12:12], body, b[:12], uint64(i))
+			if i%100 == 0 {
+				for {
+					if _, _, ok := n.PollTransmit(n.w.now, out); !ok {
+						break
+					}
+					sent++
+				}
+			}
+		})
+		if per > 1 { // sealing an answer makes a cipher, once per cookie sent
+			if per > 8 {
+				t.Errorf("%s: %.2f allocations per INIT", c.name, per)
+			}
+		}
+		if len(n.links) != 0 || len(n.byIndex) != 0 || len(n.answers.table) != 0 {
+			t.Errorf("%s: INIT without a cookie left state behind", c.name)
+		}
+		if sent > c.most || sent == 0 {
+			t.Errorf("%s: %d answers to 10000 datagrams, want at most %d", c.name, sent, c.most)
+		}
+	}
+}
+
+// The state of handshakes under way is bounded and ends with its time.
+func TestHalfOpenHandshakesAreBounded(t *testing.T) {
+	w := newWorld(t)
+	n := w.node(2)
+	n.cookies.rotate(w.now, n.draw.cookie)
+	chunk := make([]byte, wire.LinkInitChunkSize)
+	for i := range 2 * answersMax {
+		from := netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, 51, byte(i >> 8), byte(i)}), 5000)
+		n.collect(w.now, from, &wire.LinkInit{Part: 0, Index: uint32(i), Chunk: chunk})
+	}
+	if len(n.answers.table) != answersMax {
+		t.Errorf("%d half-open handshakes, want %d", len(n.answers.table), answersMax)
+	}
+	w.run(collectTime + time.Second)
+	if len(n.answers.table) != 0 || n.NextTimer() != machine.Never {
+		t.Errorf("%d half-open handshakes remain", len(n.answers.table))
+	}
+	limited := n.counts[trace.DropHandshakeLimit]
+	for i := range 2 * kemBurst {
+		from := netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, 52, byte(i >> 8), byte(i)}), 5000)
+		for part := range uint8(2) {
+			n.collect(w.now, from, &wire.LinkInit{Part: part, Index: uint32(i), Chunk: chunk})
+		}
+	}
+	if got := n.counts[trace.DropHandshakeLimit] - limited; got != kemBurst {
+		t.Errorf("%d of %d handshakes at one moment were refused", got, 2*kemBurst)
+	}
+}
+
+// A repeated INIT is answered by the same RESP, without new key work.
+func TestRepeatedInitHasTheSameAnswer(t *testing.T) {
+	w := newWorld(t)
+	c, n := w.client(1), w.node(2)
+	lost := 0
+	w.tap = func(from, to netip.AddrPort, b []byte) bool {
+		if from == n.addr && n.answers.waiting.n > 0 && lost < 6 {
+			lost++
+			return false
+		}
+		return true
+	}
+	id := c.dial(n)
+	w.run(8 * time.Second)
+	c.wantUp(id)
+	if lost != 6 || n.answers.kem.due != 0 && n.counts[trace.HandshakesDone] != 1 {
+		t.Errorf("%d lost, %s", lost, n.drops())
+	}
+	if got := len(n.byIndex); got != 1 {
+		t.Errorf("%d keysets at the responder, want 1", got)
+	}
+}
+
+// reseal opens a handshake datagram, lets change alter its body, and seals it
+// again: what anyone can do who knows the node.
+func reseal(t *testing.T, shape *seal.AEAD, b []byte, change func(body []byte)) []byte {
+	t.Helper()
+	out := append([]byte(nil), b...)
+	_, counter := wire.LinkHeader(out)
+	body, ok := shape.Open(out[12:12], out[12:], out[:12], counter)
+	if !ok {
+		t.Fatal("not a handshake datagram")
+	}
+	change(body)
+	shape.Seal(out[12:12], body, out[:12], counter)
+	return out
+}
+
+// Every byte of an INIT is bound: by the cookie, or by the transcript.
+func TestAlteredInitIsRefused(t *testing.T) {
+	w := newWorld(t)
+	c, n := w.node(1), w.node(2)
+	var parts [][]byte
+	w.tap = func(from, to netip.AddrPort, b []byte) bool {
+		if from == c.addr && n.cookies.keyed {
+			parts = append(parts, append([]byte(nil), b...))
+			return false
+		}
+		return true
+	}
+	c.dial(n)
+	w.run(200 * time.Millisecond)
+	if len(parts) != 2 {
+		t.Fatalf("%d datagrams with a cookie", len(parts))
+	}
+	key := shapeKey(n.node)
+	shape := seal.NewAEAD(shapeSuite, &key)
+	try := func(change func(part int, body []byte)) bool {
+		n.answers.init()
+		n.outbox = fifo[parcel]{max: outboxMax}
+		for i, b := range parts {
+			b = reseal(t, shape, b, func(body []byte) { change(i, body) })
+			n.HandleDatagram(w.now, c.addr, b)
+		}
+		for {
+			p, ok := n.outbox.pop()
+			if !ok {
+				return false
+			}
+			if p.kind == parcelResp {
+				return true
+			}
+		}
+	}
+	if !try(func(int, []byte) {}) {
+		t.Fatalf("the unaltered INIT was refused: %s", n.drops())
+	}
+	for part := range parts {
+		for at := 0; at < wire.LinkPayloadSize; at += 1 + at/40 {
+			if try(func(i int, body []byte) {
+				if i == part {
+					body[at] ^= 0x20
+				}
+			}) {
+				t.Fatalf("INIT with byte %d of part %d altered was answered", at, part)
+			}
+		}
+	}
+}
+
+// Every byte of a RESP is bound, and a forged one does not spoil the real one.
+func TestAlteredRespIsRefused(t *testing.T) {
+	for _, identified := range []bool{false, true} {
+		w := newWorld(t)
+		c, n := w.client(1), w.node(2)
+		if identified {
+			c = w.node(3)
+		}
+		var parts [][]byte
+		w.tap = func(from, to netip.AddrPort, b []byte) bool {
+			if from == n.addr && n.answers.waiting.n > 0 {
+				parts = append(parts, append([]byte(nil), b...))
+				return false
+			}
+			return true
+		}
+		id := c.dial(n)
+		w.run(200 * time.Millisecond)
+		if len(parts) != 2 {
+			t.Fatalf("%d datagrams of RESP", len(parts))
+		}
+		d := c.links[id].dial
+		for part := range parts {
+			for at := 0; at < wire.LinkPayloadSize; at += 1 + at/40 {
+				for i := range parts {
+					b := reseal(t, &d.back, parts[i], func(body []byte) {
+						if i == part {
+							body[at] ^= 0x20
+						}
+					})
+					c.HandleDatagram(w.now, n.addr, b)
+				}
+				d.respTries, d.parts = 0, [2][]byte{}
+				if _, _, up := c.Endpoint.Peer(id); up {
+					t.Fatalf("RESP with byte %d of part %d altered was accepted", at, part)
+				}
+			}
+		}
+		for i := range parts {
+			c.HandleDatagram(w.now, n.addr, append([]byte(nil), parts[i]...))
+		}
+		c.wantUp(id)
+	}
+}
+
+// A responder without the static key of the dialled node cannot answer.
+func TestImpostorIsNotBelieved(t *testing.T) {
+	w := newWorld(t)
+	c, n := w.client(1), w.node(2)
+	n.Endpoint.cfg.Static = staticKey(t, 77)
+	id := c.dial(n)
+	genuine := staticKey(t, 2)
+	c.links[id].remote.key = genuine.Public()
+	// The INIT was made for n.static, whose private half the impostor lacks.
+	w.run(12 * time.Second)
+	if c.downs() != 1 || n.counts[trace.HandshakesDone] != 0 {
+		t.Errorf("impostor: %v %s", c.events, n.drops())
+	}
+}
+
+// An initiator that claims a node's identity without its key gets a RESP, and
+// no link.
+func TestClaimedIdentityWithoutKeyIsNotBelieved(t *testing.T) {
+	w := newWorld(t)
+	liar, n := w.node(1), w.node(2)
+	liar.Endpoint.cfg.Static = staticKey(t, 88)
+	liar.dial(n)
+	w.run(12 * time.Second)
+	if n.counts[trace.HandshakesDone] != 0 || len(n.links) != 0 {
+		t.Errorf("a liar has a link: %s", n.drops())
+	}
+	if liar.downs() != 1 {
+		t.Errorf("the liar thinks otherwise: %v", liar.events)
+	}
+}
+
+func TestWhoIsRefused(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		change func(*host)
+		client bool
+		count  trace.Counter
+	}{
+		{"anonymous where none are admitted", func(n *host) { n.Endpoint.cfg.AcceptAnonymous = false }, true, trace.DropHandshakePeer},
+		{"unknown node", func(n *host) { n.Endpoint.cfg.Peer = func(wire.NodeID) *seal.KEMPublic { return nil } }, false, trace.DropHandshakePeer},
+		{"any node", func(n *host) { n.Endpoint.cfg.Peer = nil }, false, trace.DropHandshakePeer},
+		{"table full", func(n *host) { n.Endpoint.cfg.MaxLinks = 0 }, true, trace.DropHandshakeLimit},
+		{"node that only dials", func(n *host) { n.shape.Forget() }, true, trace.DropLinkUnknown},
+	} {
+		w := newWorld(t)
+		n, from := w.node(2), w.node(1)
+		if c.client {
+			from = w.client(3)
+		}
+		c.change(n)
+		from.dial(n)
+		w.run(12 * time.Second)
+		if n.counts[c.count] == 0 || len(n.links) != 0 || from.downs() != 1 || from.events[0].Reason != Unanswered {
+			t.Errorf("%s: %s %v", c.name, n.drops(), from.events)
+		}
+	}
+}
+
+// An unknown suite or required capability is refused with code 0x07, and the
+// refusal is authentic; an unknown optional capability is ignored.
+func TestCapabilities(t *testing.T) {
+	for _, c := range []struct {
+		suite seal.Suite
+		bits  uint32
+		up    bool
+	}{
+		{seal.AES256GCM, 0, true},
+		{seal.ChaCha20Poly1305, 0, true},
+		{seal.AES256GCM, 0x0000ffff, true},
+		{seal.AES256GCM, 0x00010000, false},
+		{9, 0, false},
+	} {
+		w := newWorld(t)
+		dialler, n := w.client(1), w.node(2)
+		dialler.capabilities = c.bits
+		dialler.Endpoint.cfg.Suite = c.suite
+		id := dialler.dial(n)
+		w.run(time.Second)
+		_, _, up := dialler.Endpoint.Peer(id)
+		if up != c.up {
+			t.Errorf("suite %d capabilities %#x: up is %v", c.suite, c.bits, up)
+		}
+		if !c.up && (dialler.downs() != 1 || dialler.events[0].Reason != Refused || n.counts[trace.DropHandshakePeer] != 1) {
+			t.Errorf("suite %d capabilities %#x: %v", c.suite, c.bits, dialler.events)
+		}
+	}
+}
+
+func TestDialRefusals(t *testing.T) {
+	w := newWorld(t)
+	a, b := w.node(1), w.node(2)
+	if a.Dial(0, b.node, nil, b.addr) != 0 || a.Dial(0, b.node, b.static.Public(), netip.AddrPort{}) != 0 ||
+		a.Dial(0, a.node, a.static.Public(), b.addr) != 0 {
+		t.Error("an impossible dial was accepted")
+	}
+	encoded := append([]byte(nil), b.static.Public().Bytes()...)
+	clear(encoded[:32]) // a point of order one
+	low, err := seal.ParseKEMPublic(encoded)
+	if err == nil && a.Dial(0, b.node, low, b.addr) != 0 {
+		t.Error("a low-order key was dialled")
+	}
+	if len(a.links) != 0 || len(a.byIndex) != 0 || a.NextTimer() != machine.Never {
+		t.Error("a refused dial left state behind")
+	}
+	a.Endpoint.cfg.MaxLinks = 0
+	if a.Dial(0, b.node, b.static.Public(), b.addr) != 0 {
+		t.Error("a dial beyond the table was accepted")
+	}
+}
+
+func TestDialGivesUp(t *testing.T) {
+	w := newWorld(t)
+	c, n := w.client(1), w.node(2)
+	var at []machine.Time
+	w.tap = func(netip.AddrPort, netip.AddrPort, []byte) bool { at = append(at, w.now); return false }
+	id := c.dial(n)
+	c.push(id, "never")
+	w.run(20 * time.Second)
+	ms := []int64{}
+	for i, x := range at {
+		if i%2 == 0 {
+			ms = append(ms, int64(x)/1e6)
+		}
+	}
+	if fmt.Sprint(ms) != "[0 250 750 1750 3750 5750 7750 9750]" {
+		t.Errorf("INIT sent at %v ms", ms)
+	}
+	if c.downs() != 1 || c.events[0].Reason != Unanswered || c.events[0].Link != id || c.pool.Out != 0 {
+		t.Errorf("%v, %d frames out", c.events, c.pool.Out)
+	}
+	if c.push(id, "late") || c.pool.Out != 0 {
+		t.Error("a link that is gone took a frame")
+	}
+	if again := c.dial(n); again == id {
+		t.Error("an id was used again")
+	}
+}
+
+// Both dial at once: one link remains on each side, it is the same, and it
+// carries both ways long after.
+func TestSimultaneousDial(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		w := newWorld(t)
+		w.rng = prng.FromUint64(rapid.Uint64().Draw(rt, "seed")).Stream("network")
+		w.latency = time.Duration(rapid.IntRange(0, 300).Draw(rt, "latency ms")) * time.Millisecond
+		w.jitter = time.Duration(rapid.IntRange(0, 100).Draw(rt, "jitter ms")) * time.Millisecond
+		w.loss = rapid.Uint64Range(0, 80_000).Draw(rt, "loss")
+		w.dup = rapid.Uint64Range(0, 300_000).Draw(rt, "dup")
+		a, b := w.node(1), w.node(2)
+		if rapid.Bool().Draw(rt, "the larger first") {
+			a, b = b, a
+		}
+		ia := a.dial(b)
+		w.run(time.Duration(rapid.IntRange(0, 3000).Draw(rt, "apart ms")) * time.Millisecond)
+		ib := b.dial(a)
+		w.run(45 * time.Second)
+		if len(a.links) != 1 || len(b.links) != 1 {
+			rt.Fatalf("%d and %d links", len(a.links), len(b.links))
+		}
+		if a.downs()+b.downs() != 0 {
+			rt.Fatalf("a link went down: %v %v", a.events, b.events)
+		}
+		w.loss, w.dup = 0, 0
+		a.push(ia, "from a")
+		b.push(ib, "from b")
+		w.run(5 * time.Second)
+		if fmt.Sprint(a.got, b.got) != "[from b] [from a]" {
+			rt.Fatalf("received %v %v: %s / %s", a.got, b.got, a.drops(), b.drops())
+		}
+	})
+}
+
+// When our preferred dial is not heard, the peer's is taken after crossYield.
+func TestCrossingYieldsWhenOursIsNotHeard(t *testing.T) {
+	w := newWorld(t)
+	a, b := w.node(1), w.node(2)
+	w.tap = func(from, to netip.AddrPort, buf []byte) bool {
+		// Nothing of a's own dial arrives: its answers do, by their index.
+		index, _ := wire.LinkHeader(buf)
+		_, dialled := b.byIndex[index]
+		return from == b.addr || dialled
+	}
+	ia, ib := a.dial(b), b.dial(a)
+	w.run(8 * time.Second)
+	a.wantUp(ia)
+	b.wantUp(ib)
+	a.push(ia, "x")
+	b.push(ib, "y")
+	w.run(20 * time.Second)
+	b.wantGot("x")
+	a.wantGot("y")
+	if a.downs()+b.downs() != 0 {
+		t.Errorf("%v %v", a.events, b.events)
+	}
+}
+
+// Both handshakes of a crossing end up complete: the one of the smaller id is
+// used by both.
+func TestBothCrossingHandshakesComplete(t *testing.T) {
+	for _, smallFirst := range []bool{true, false} {
+		w := newWorld(t)
+		w.latency = time.Millisecond
+		small, large := w.node(1), w.node(2)
+		hold := large
+		if !smallFirst {
+			hold = small
+		}
+		// The RESP to hold's dial is kept back until the other side's is done.
+		var kept []flight
+		w.tap = func(from, to netip.AddrPort, b []byte) bool {
+			index, _ := wire.LinkHeader(b)
+			if k := hold.byIndex[index]; to == hold.addr && k != nil && k.stage == dialling && len(kept) < 2 &&
+				hostAt(w, from).answers.waiting.n > 0 {
+				kept = append(kept, flight{at: w.now.Add(3 * time.Second), from: from, to: to, b: append([]byte(nil), b...)})
+				return false
+			}
+			return true
+		}
+		i1 := small.dial(large)
+		small.links[i1].dial.started = -machine.Time(crossYield) // so that it yields
+		i2 := large.dial(small)
+		w.run(100 * time.Millisecond)
+		w.wires = append(w.wires, kept...)
+		w.run(30 * time.Second)
+		small.wantUp(i1)
+		large.wantUp(i2)
+		small.push(i1, "s")
+		large.push(i2, "l")
+		w.run(time.Second)
+		small.wantGot("l")
+		large.wantGot("s")
+	}
+}
+
+func hostAt(w *world, at netip.AddrPort) *host {
+	for _, h := range w.hosts {
+		if h.addr == at {
+			return h
+		}
+	}
+	return nil
+}
+
+// A peer that lost its state opens a new link; the old one goes down.
+func TestRestartedPeerReplacesItsLink(t *testing.T) {
+	w := newWorld(t)
+	a, b := w.node(1), w.node(2)
+	a.dial(b)
+	w.run(30 * time.Second)
+	old := b.upLink()
+	a.Endpoint = New(a.cfg, prng.FromUint64(1234), a.pool, a.counts)
+	id := a.dial(b)
+	w.run(5 * time.Second)
+	a.wantUp(id)
+	fresh := b.upLink()
+	if fresh == old || b.downs() != 1 {
+		t.Fatalf("events %v", b.events)
+	}
+	b.push(fresh, "hello")
+	w.run(time.Second)
+	a.wantGot("hello")
+}
+
+// The same seed gives the same run: times, addresses, sizes and indices.
+func TestSameSeedSameRun(t *testing.T) {
+	run := func() (log string) {
+		w := newWorld(t)
+		w.loss, w.dup, w.jitter = 50_000, 50_000, 20*time.Millisecond
+		c, n, m := w.client(1), w.node(2), w.node(3)
+		w.tap = func(from, to netip.AddrPort, b []byte) bool {
+			log += fmt.Sprintf("%d %v>%v %x\n", w.now, from, to, b[:4])
+			return true
+		}
+		i1, i2 := c.dial(n), m.dial(n)
+		for i := range 20 {
+			w.run(time.Second)
+			c.push(i1, fmt.Sprint(i))
+			m.push(i2, fmt.Sprint(i))
+		}
+		return log
+	}
+	if a, b := run(), run(); a != b {
+		t.Error("two runs of one seed differ")
+	}
+}

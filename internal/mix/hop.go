@@ -1,0 +1,269 @@
+package mix
+
+// The data path of a hop, in packet order:
+//
+//  1. handleForward finds the route by link and id, and checks the zeros after
+//     the layer and the replay window.
+//  2. The layer is opened straight into the frame that leaves, at offset 1:
+//     where its command and delay land, the next route id is written.
+//  3. Relay: the frame waits its delay, or none, for PollSend. Deliver: it
+//     waits for PollDeliver. Drop and loop end here.
+//  4. handleBack seals what came from the next hop, from offset 1 of the
+//     incoming frame, so that nothing is copied, into the frame that leaves.
+//  5. What has to be dropped for lack of room is told by sendNack.
+
+import (
+	"encoding/binary"
+	"strconv"
+	"time"
+
+	"github.com/nyxnet/nyx/internal/link"
+	"github.com/nyxnet/nyx/internal/machine"
+	"github.com/nyxnet/nyx/internal/prng"
+	"github.com/nyxnet/nyx/internal/seal"
+	"github.com/nyxnet/nyx/internal/trace"
+	"github.com/nyxnet/nyx/internal/wire"
+)
+
+// route is one route at one hop. A route without traffic holds its raw keys
+// only; what it needs to work is made on first use and given back when idle.
+type route struct {
+	keys      hopKeys
+	hot       *hotRoute
+	links     [numLists]chain
+	expires   machine.Time
+	heard     machine.Time // last authentic cell from the client
+	used      machine.Time // last cell in either direction
+	out, home window       // replay windows: away from the client, to it
+
+	prev, next     link.ID
+	prevID, nextID uint32
+	backCounter    uint32 // counter of the next back cell
+	backMicros     uint32 // mean delay of back cells, µs
+	slot           uint8  // of the wheel
+	position       uint8
+	suite          seal.Suite
+	level          wire.Level
+	last           bool // the route ends here
+	dead           bool // keys are gone
+	nextGone       bool // the link to the next hop is down
+}
+
+// hotRoute is what a route needs while it carries cells.
+type hotRoute struct {
+	forward, back seal.AEAD
+	delays        *prng.Stream // nil: no delay on the way back
+}
+
+func (r *route) heat() *hotRoute {
+	if r.hot != nil {
+		return r.hot
+	}
+	h := &hotRoute{}
+	h.forward.Init(r.suite, &r.keys.forward)
+	h.back.Init(r.suite, &r.keys.back)
+	if r.backMicros > 0 {
+		// The label holds the counter, so that a route that was idle goes on
+		// with fresh delays.
+		h.delays = prng.New(r.keys.delay).Stream("back " + strconv.FormatUint(uint64(r.backCounter), 10))
+	}
+	r.hot = h
+	return h
+}
+
+// cool gives back what heat made.
+func (r *route) cool() {
+	if r.hot != nil {
+		r.hot.forward.Forget()
+		r.hot.back.Forget()
+		r.hot = nil
+	}
+	r.out.forget()
+	r.home.forget()
+}
+
+func (t *Table) handleForward(now machine.Time, from link.ID, frame []byte) {
+	t.counts[trace.CellIn]++
+	r := t.forward[keyOf(from, wire.FrameRouteID(frame))]
+	if r == nil || now >= r.expires {
+		t.counts[trace.DropCellRoute]++
+		return
+	}
+	position, counter := int(r.position), wire.CellCounter(frame)
+	if !wire.CellTailZero(frame, position) {
+		t.counts[trace.DropCellMalformed]++
+		return
+	}
+	if !r.out.fresh(counter) {
+		t.counts[trace.DropCellReplay]++
+		return
+	}
+	f := t.pool.Get()
+	plain, ok := r.heat().forward.Open(f.B[1:1], wire.CellLayer(frame, position), nil, uint64(counter))
+	if !ok {
+		t.counts[trace.DropCellAuth]++
+		t.pool.Put(f)
+		return
+	}
+	r.out.mark(now, counter)
+	r.heard, r.used = now, now
+
+	command, delay := wire.ParseLayerHeader(plain)
+	closing := wire.Command(command)&wire.CommandClose != 0
+	if wire.Command(command)&^wire.CommandClose == wire.CommandRelay && !r.last {
+		t.relay(now, r, f, len(plain), delay, counter)
+	} else {
+		t.finish(now, r, f, plain, wire.Command(command)&^wire.CommandClose, delay)
+	}
+	if closing {
+		t.closeSoon(now, r)
+	}
+}
+
+// relay passes on an opened cell of n bytes from offset 1 of f, which it owns.
+func (t *Table) relay(now machine.Time, r *route, f *wire.Frame, n int, delay time.Duration, counter uint32) {
+	if r.nextGone {
+		t.pool.Put(f)
+		t.dropTold(now, r, wire.NackLinkGone, counter)
+		return
+	}
+	if !t.room(1) || t.cfg.Room != nil && !t.cfg.Room(r.next) {
+		t.pool.Put(f)
+		t.dropTold(now, r, wire.NackQueueFull, counter)
+		return
+	}
+	wire.PutFrameHeader(f.B[:], wire.FrameForward, r.nextID)
+	clear(f.B[1+n:])
+	t.counts[trace.CellForwarded]++
+	t.hold(now, delay, r.next, f)
+}
+
+// finish takes a cell that ends at this hop; plain lies in f, which it owns.
+func (t *Table) finish(now machine.Time, r *route, f *wire.Frame, plain []byte, command wire.Command, delay time.Duration) {
+	content := plain[wire.LayerHeaderSize:]
+	echo, echoes := wire.ParseEcho(content)
+	switch {
+	case delay != 0:
+		t.counts[trace.DropCellMalformed]++
+	case command == wire.CommandDeliver && r.last && wire.Zeroed(content[wire.SessionPacketSize:]):
+		t.counts[trace.CellDelivered]++
+		t.deliver(Delivery{Route: End{r}, Kind: Packet, Level: r.level, Packet: content[:wire.SessionPacketSize], frame: f})
+		return
+	case command == wire.CommandDrop && wire.Zeroed(content):
+		t.counts[trace.CellDropped]++
+	case command == wire.CommandLoop && echoes:
+		t.counts[trace.CellDropped]++
+		if b := t.backFrame(r, wire.BackLoop); b != nil {
+			binary.BigEndian.PutUint64(b.B[contentAt:], echo)
+			t.sendBack(now, r, b)
+		}
+	default:
+		t.counts[trace.DropCellMalformed]++
+	}
+	t.pool.Put(f)
+}
+
+func (t *Table) handleBack(now machine.Time, from link.ID, frame []byte) {
+	t.counts[trace.CellIn]++
+	r := t.back[keyOf(from, wire.FrameRouteID(frame))]
+	if r == nil || now >= r.expires {
+		t.counts[trace.DropCellRoute]++
+		return
+	}
+	// The counter is the next hop's claim: only the client can verify it. The
+	// window stops an exact replay here already.
+	counter := wire.CellCounter(frame)
+	if !wire.CellTailZero(frame, int(r.position)+1) {
+		t.counts[trace.DropCellMalformed]++
+		return
+	}
+	if !r.home.fresh(counter) {
+		t.counts[trace.DropCellReplay]++
+		return
+	}
+	r.home.mark(now, counter)
+	if !t.room(1) || t.cfg.Room != nil && !t.cfg.Room(r.prev) {
+		t.counts[trace.DropCellQueue]++
+		return
+	}
+	// [type][route id 4][counter 4][layer]: over the route id goes the header
+	// of the layer that is sealed here.
+	inner := frame[1 : wire.CellOffset+wire.LayerSize(int(r.position)+1)]
+	wire.PutLayerHeader(inner, byte(wire.BackRelay), 0)
+	own, ok := t.nextBack(r)
+	if !ok {
+		return
+	}
+	f := t.pool.Get()
+	wire.PutCellHeader(f.B[:], wire.FrameBack, r.prevID, own)
+	r.heat().back.Seal(f.B[wire.CellOffset:wire.CellOffset], inner, nil, uint64(own))
+	clear(f.B[wire.CellOffset+wire.LayerSize(int(r.position)):])
+	r.used = now
+	t.counts[trace.CellForwarded]++
+	t.hold(now, r.backDelay(), r.prev, f)
+}
+
+// contentAt is where the content of a back cell made here begins in its frame.
+const contentAt = wire.CellOffset + wire.LayerHeaderSize
+
+// nextBack returns the counter for a back cell. A route whose counters are
+// spent, which takes 2^30 cells or more, sends no more.
+func (t *Table) nextBack(r *route) (counter uint32, ok bool) {
+	counter = r.backCounter
+	step := 1 + uint32(t.steps.Uint64N(3))
+	if counter > ^uint32(0)-step {
+		t.counts[trace.DropCellRoute]++
+		return 0, false
+	}
+	r.backCounter = counter + step
+	return counter, true
+}
+
+// backFrame returns a frame for a back cell of this hop's own making, its
+// content zero, or nil if the queue has no room even for a NACK.
+func (t *Table) backFrame(r *route, command wire.BackCommand) *wire.Frame {
+	if r.dead || !t.room(-nackReserve) {
+		t.counts[trace.DropCellQueue]++
+		return nil
+	}
+	f := t.pool.Get()
+	clear(f.B[:])
+	wire.PutLayerHeader(f.B[wire.CellOffset:], byte(command), 0)
+	return f
+}
+
+// sendBack seals a frame from backFrame and queues it.
+func (t *Table) sendBack(now machine.Time, r *route, f *wire.Frame) bool {
+	counter, ok := t.nextBack(r)
+	if !ok {
+		t.pool.Put(f)
+		return false
+	}
+	wire.PutCellHeader(f.B[:], wire.FrameBack, r.prevID, counter)
+	plain := f.B[wire.CellOffset : wire.CellOffset+wire.LayerSize(int(r.position))-wire.TagSize]
+	r.heat().back.Seal(plain[:0], plain, nil, uint64(counter))
+	r.used = now
+	t.hold(now, r.backDelay(), r.prev, f)
+	return true
+}
+
+// dropTold counts a forward cell dropped for want of room and tells the client.
+func (t *Table) dropTold(now machine.Time, r *route, reason wire.NackReason, counter uint32) {
+	t.counts[trace.DropCellQueue]++
+	f := t.backFrame(r, wire.BackNack)
+	if f == nil {
+		return
+	}
+	wire.PutNack(f.B[contentAt:], reason, counter)
+	if t.sendBack(now, r, f) {
+		t.counts[trace.NackSent]++
+	}
+}
+
+// backDelay draws the delay of the next back cell, never truncated.
+func (r *route) backDelay() time.Duration {
+	if r.backMicros == 0 {
+		return 0
+	}
+	return r.heat().delays.Exp(time.Duration(r.backMicros) * time.Microsecond)
+}

@@ -1,0 +1,89 @@
+package mix
+
+import (
+	"encoding/binary"
+
+	"github.com/nyxnet/nyx/internal/machine"
+	"github.com/nyxnet/nyx/internal/seal"
+)
+
+const replayTagSize = 16
+
+// ReplayTag is the record of one set-up that was accepted. It links nothing: it
+// is a hash of a ciphertext that the next hop does not see.
+type ReplayTag struct {
+	// Onion names the onion key: the first four bytes of a hash of its public
+	// half, so that a record means the same after a restart.
+	Onion uint32
+	Tag   [replayTagSize]byte
+}
+
+// onionKey is an onion key and what was accepted under it.
+type onionKey struct {
+	private *seal.KEMPrivate
+	name    uint32
+	tags    map[[replayTagSize]byte]struct{}
+}
+
+func newOnionKey(private *seal.KEMPrivate) *onionKey {
+	if private == nil {
+		return nil
+	}
+	h := seal.Hash("onion key name", private.Public().Bytes())
+	return &onionKey{private, binary.BigEndian.Uint32(h[:]), make(map[[replayTagSize]byte]struct{})}
+}
+
+func replayTag(alpha []byte) (tag [replayTagSize]byte) {
+	h := seal.Hash("setup replay", alpha)
+	copy(tag[:], h[:])
+	return tag
+}
+
+// RotateOnion makes key the present onion key and the present one the previous,
+// which is accepted until DropPrevious or the next rotation.
+func (t *Table) RotateOnion(_ machine.Time, key *seal.KEMPrivate) {
+	t.onions = [2]*onionKey{newOnionKey(key), t.onions[0]}
+}
+
+// DropPrevious forgets the previous onion key and its replay record. Routes set
+// up under it go on.
+func (t *Table) DropPrevious() { t.onions[1] = nil }
+
+func (t *Table) seen(tag [replayTagSize]byte) bool {
+	for _, k := range t.onions {
+		if k == nil {
+			continue
+		}
+		if _, ok := k.tags[tag]; ok {
+			return true
+		}
+	}
+	return false
+}
+
+// record notes an authentic set-up; false: the key has accepted all it may, and
+// must be rotated before it accepts more.
+func (t *Table) record(k *onionKey, tag [replayTagSize]byte) bool {
+	if len(k.tags) >= t.cfg.Limits.ReplaysPerOnion {
+		return false
+	}
+	k.tags[tag] = struct{}{}
+	t.loaded.push(ReplayTag{k.name, tag})
+	return true
+}
+
+// PollReplay yields a record to be kept on disk for the life of the onion key.
+// An owner that makes it durable before it next calls PollSend or PollDeliver
+// leaves no moment in which a crash lets a set-up be replayed. An owner that
+// keeps no record must poll nevertheless.
+func (t *Table) PollReplay() (ReplayTag, bool) { return t.loaded.pop() }
+
+// LoadReplay takes back a record after a restart. Records of keys that are
+// neither present nor previous are ignored.
+func (t *Table) LoadReplay(r ReplayTag) {
+	for _, k := range t.onions {
+		if k != nil && k.name == r.Onion {
+			k.tags[r.Tag] = struct{}{}
+		}
+	}
+}

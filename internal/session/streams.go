@@ -1,0 +1,132 @@
+package session
+
+import (
+	"errors"
+
+	"github.com/nyxnet/nyx/internal/machine"
+)
+
+// ErrGone means that the session of a ref has ended.
+var ErrGone = errors.New("session: the session has ended")
+
+// Streams is what the application side may do with the streams of a machine.
+// Every call is made by the machine's owner.
+type Streams interface {
+	// Read reads what has arrived; stream.ErrWouldBlock means nothing yet and
+	// io.EOF the end.
+	Read(now machine.Time, r Ref, p []byte) (int, error)
+	// Write takes as much as the stream's buffer holds; 0 and
+	// stream.ErrWouldBlock mean that it is full.
+	Write(now machine.Time, r Ref, p []byte) (int, error)
+	// CloseWrite ends this direction after what was written.
+	CloseWrite(now machine.Time, r Ref) error
+	// StopReading gives up what the peer still sends.
+	StopReading(now machine.Time, r Ref, code uint64)
+	// Abort ends both directions at once.
+	Abort(now machine.Time, r Ref, code uint64)
+	// SendDatagram sends an unreliable message that fits one packet.
+	SendDatagram(now machine.Time, r Ref, p []byte) error
+	// ReadDatagram takes the oldest message that arrived.
+	ReadDatagram(now machine.Time, r Ref, p []byte) (int, error)
+}
+
+func (s *Set[O]) member(r Ref) (*Member[O], error) {
+	m := s.members[r.Session]
+	if m == nil {
+		return nil, ErrGone
+	}
+	return m, nil
+}
+
+// Read implements Streams.
+func (s *Set[O]) Read(now machine.Time, r Ref, p []byte) (int, error) {
+	m, err := s.member(r)
+	if err != nil {
+		return 0, err
+	}
+	n, err := m.Core.Read(now, r.Stream, p)
+	if n > 0 {
+		s.Touch(m) // flow control may have moved
+	}
+	return n, err
+}
+
+// Write implements Streams.
+func (s *Set[O]) Write(now machine.Time, r Ref, p []byte) (int, error) {
+	m, err := s.member(r)
+	if err != nil {
+		return 0, err
+	}
+	n, err := m.Core.Write(now, r.Stream, p)
+	if n > 0 {
+		s.Touch(m)
+	}
+	return n, err
+}
+
+// CloseWrite implements Streams.
+func (s *Set[O]) CloseWrite(now machine.Time, r Ref) error {
+	m, err := s.member(r)
+	if err != nil {
+		return err
+	}
+	s.Touch(m)
+	return m.Core.CloseWrite(now, r.Stream)
+}
+
+// StopReading implements Streams.
+func (s *Set[O]) StopReading(now machine.Time, r Ref, code uint64) {
+	if m, err := s.member(r); err == nil {
+		m.Core.StopReading(now, r.Stream, code)
+		s.Touch(m)
+	}
+}
+
+// Abort implements Streams.
+func (s *Set[O]) Abort(now machine.Time, r Ref, code uint64) {
+	if m, err := s.member(r); err == nil {
+		m.Core.Reset(now, r.Stream, code)
+		m.Core.StopReading(now, r.Stream, code)
+		s.Touch(m)
+	}
+}
+
+// SendDatagram implements Streams.
+func (s *Set[O]) SendDatagram(now machine.Time, r Ref, p []byte) error {
+	m, err := s.member(r)
+	if err != nil {
+		return err
+	}
+	s.Touch(m)
+	return m.Core.SendDatagram(now, r.Stream, p)
+}
+
+// ReadDatagram implements Streams.
+func (s *Set[O]) ReadDatagram(now machine.Time, r Ref, p []byte) (int, error) {
+	m, err := s.member(r)
+	if err != nil {
+		return 0, err
+	}
+	return m.Core.ReadDatagram(now, r.Stream, p)
+}
+
+// AllStreams in a Closed event means every stream of the session.
+const AllStreams = ^uint64(0)
+
+// Event tells the application side that something can be done.
+type Event struct {
+	Kind EventKind
+	Ref  Ref
+}
+
+// EventKind says what happened to a stream.
+type EventKind uint8
+
+// Event kinds.
+const (
+	Opened   EventKind = iota // the peer opened the stream
+	Readable                  // Read has bytes, the end, or an error
+	Writable                  // Write has room again
+	Datagram                  // ReadDatagram has a message
+	Closed                    // the stream or its session is over
+)

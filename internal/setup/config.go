@@ -1,0 +1,408 @@
+package setup
+
+import (
+	"fmt"
+	"net/netip"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nyxnet/nyx/internal/directory"
+	"github.com/nyxnet/nyx/internal/wire"
+)
+
+// Config is what `nyx node` runs: any set of roles. Paths in it are absolute
+// or relative to the working directory; in the file they are relative to the
+// file.
+type Config struct {
+	// Name is for people and logs.
+	Name string
+	// Roles are the node's roles in the directory; zero for none. Authority
+	// and Client say whether those run here too.
+	Roles             directory.Roles
+	Authority, Client bool
+	// Network is the network that the node belongs to.
+	Network *Network
+	// Keys is the directory of the key files.
+	Keys string
+	// Directories are the URLs to fetch documents from and publish to.
+	Directories []string
+	// Poll is how often a new document is looked for. Zero means the default.
+	Poll time.Duration
+
+	Relay   RelayConfig
+	Exit    directory.ExitPolicy
+	Serve   AuthorityConfig
+	Proxy   ProxyConfig
+	Metrics netip.AddrPort // of the metrics endpoint; invalid means none
+	// LogLevel is debug, info, warn or error.
+	LogLevel string
+}
+
+// RelayConfig is what a node says of itself in the directory.
+type RelayConfig struct {
+	// Listen is the UDP address of the socket, Advertise what others dial;
+	// the zero Advertise means Listen, with the port that it got.
+	Listen, Advertise netip.AddrPort
+	Operator, Region  string
+	// Label names the network where the address does not tell.
+	Label string
+	// Capacity is in sustained datagrams per second.
+	Capacity uint32
+}
+
+// AuthorityConfig is a directory authority.
+type AuthorityConfig struct {
+	// Listen is the HTTP address; Peers the URLs of the other authorities.
+	Listen netip.AddrPort
+	Peers  []string
+	// Leads says that this authority makes the documents that all sign.
+	Leads bool
+	// Members are the nodes that may publish; nil means all.
+	Members map[wire.NodeID]string
+}
+
+// Member reports whether the node of an identity key may publish.
+func (a *AuthorityConfig) Member(identity []byte) bool {
+	if a.Members == nil {
+		return true
+	}
+	_, ok := a.Members[directory.NodeID(identity)]
+	return ok
+}
+
+// ProxyConfig is a client with its proxy.
+type ProxyConfig struct {
+	// Socks is the address of the SOCKS5 and HTTP proxy.
+	Socks netip.AddrPort
+	Level wire.Level
+}
+
+// Defaults of a configuration.
+const (
+	DefaultCapacity = 100_000
+	defaultSocks    = "127.0.0.1:9150"
+	defaultLevel    = "standard"
+	defaultLogLevel = "info"
+)
+
+// configFile is the file as written.
+type configFile struct {
+	Name    string   `toml:"name"`
+	Roles   []string `toml:"roles"`
+	Network string   `toml:"network"`
+	Keys    string   `toml:"keys"`
+	Relay   struct {
+		Listen    string `toml:"listen"`
+		Advertise string `toml:"advertise"`
+		Operator  string `toml:"operator"`
+		Region    string `toml:"region"`
+		Label     string `toml:"label"`
+		Capacity  int64  `toml:"capacity"`
+	} `toml:"relay"`
+	Directory struct {
+		URLs []string `toml:"urls"`
+		Poll string   `toml:"poll"`
+	} `toml:"directory"`
+	Exit struct {
+		AllowPrivate bool     `toml:"allow_private"`
+		Ports        []string `toml:"ports"`
+	} `toml:"exit"`
+	Authority struct {
+		Listen  string   `toml:"listen"`
+		Peers   []string `toml:"peers"`
+		Leads   bool     `toml:"leads"`
+		Members string   `toml:"members"`
+	} `toml:"authority"`
+	Client struct {
+		Socks string `toml:"socks"`
+		Level string `toml:"level"`
+	} `toml:"client"`
+	Metrics struct {
+		Listen string `toml:"listen"`
+	} `toml:"metrics"`
+	Log struct {
+		Level string `toml:"level"`
+	} `toml:"log"`
+}
+
+// LoadConfig reads and checks a node's configuration and the network file that
+// it names. An error holds every Problem, by line.
+func LoadConfig(path string) (*Config, error) {
+	b, err := readFile(path, configMax)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the configuration: %w", err)
+	}
+	return parseConfig(path, b)
+}
+
+func parseConfig(path string, b []byte) (*Config, error) {
+	f := configFile{}
+	f.Relay.Capacity = DefaultCapacity
+	f.Client.Socks, f.Client.Level, f.Log.Level = defaultSocks, defaultLevel, defaultLogLevel
+	f.Exit.Ports = []string{"1-65535"}
+	d, err := decode(path, b, &f)
+	if err != nil {
+		return nil, err
+	}
+	c := &Config{Name: f.Name}
+	d.roles(c, &f)
+	d.common(c, &f)
+	if c.Roles != 0 {
+		d.relay(c, &f)
+	}
+	if c.Authority {
+		d.authority(c, &f)
+	}
+	if c.Client {
+		c.Proxy.Socks = d.address("client.socks", f.Client.Socks)
+		c.Proxy.Level = d.level("client.level", f.Client.Level)
+	}
+	d.strayTables(c)
+	return c, d.err()
+}
+
+func (d *document) roles(c *Config, f *configFile) {
+	for i, name := range f.Roles {
+		if slices.Contains(f.Roles[:i], name) {
+			d.bad("roles", "%q twice. Write it once", name)
+		}
+		role, ok := directory.ParseRole(name)
+		switch {
+		case ok:
+			c.Roles |= role
+		case name == "authority":
+			c.Authority = true
+		case name == "client":
+			c.Client = true
+		default:
+			d.bad("roles", "%q is not a role. Use entry, exit, mix, meeting, authority or client", name)
+		}
+	}
+	if len(f.Roles) == 0 {
+		d.bad("roles", `missing. Write roles = ["mix"], or others of entry, exit, mix, meeting, authority and client`)
+	}
+	const stream = directory.RoleEntry | directory.RoleExit | directory.RoleMeeting
+	if c.Roles&directory.RoleMix != 0 && c.Roles&stream != 0 {
+		d.bad("roles", "a node is a Mix node or a Stream node (entry, exit, meeting), not both. Run two nodes")
+	}
+}
+
+func (d *document) common(c *Config, f *configFile) {
+	if !directory.ValidName(f.Name) {
+		d.bad("name", "%q is not a name. Write 1 to 64 of a-z, 0-9, dot, hyphen and underscore", f.Name)
+	}
+	dir := filepath.Dir(d.path)
+	if f.Network == "" {
+		d.bad("network", "missing. Write the path of the network file, as in network = \"network.toml\"")
+	} else {
+		var err error
+		if c.Network, err = LoadNetwork(beside(dir, f.Network)); err != nil {
+			d.bad("network", "%v", err)
+		} else {
+			c.Directories = c.Network.Directories
+		}
+	}
+	if c.Keys = beside(dir, f.Keys); f.Keys == "" && (c.Roles != 0 || c.Authority) {
+		d.bad("keys", "missing. Write the directory of the key files, as in keys = \"keys\"")
+	}
+	if d.has("directory.urls") {
+		c.Directories = f.Directory.URLs
+		for _, u := range f.Directory.URLs {
+			d.url("directory.urls", u)
+		}
+	}
+	if f.Directory.Poll != "" {
+		c.Poll = d.duration("directory.poll", f.Directory.Poll, time.Second, 24*time.Hour)
+	}
+	if f.Metrics.Listen != "" {
+		c.Metrics = d.address("metrics.listen", f.Metrics.Listen)
+	}
+	if c.LogLevel = f.Log.Level; !slices.Contains([]string{"debug", "info", "warn", "error"}, c.LogLevel) {
+		d.bad("log.level", "%q is not a level. Use debug, info, warn or error", f.Log.Level)
+	}
+}
+
+func (d *document) relay(c *Config, f *configFile) {
+	r := &c.Relay
+	r.Listen = d.address("relay.listen", f.Relay.Listen)
+	if f.Relay.Advertise != "" {
+		r.Advertise = d.address("relay.advertise", f.Relay.Advertise)
+		if r.Advertise.IsValid() && (r.Advertise.Addr().IsUnspecified() || r.Advertise.Port() == 0) {
+			d.bad("relay.advertise", "%q cannot be dialled. Write the address and port by which others reach this node", f.Relay.Advertise)
+		}
+	} else if r.Listen.IsValid() && r.Listen.Addr().IsUnspecified() {
+		d.bad("relay.advertise", "missing, and relay.listen stands for every address. Write the address and port by which others reach this node")
+	}
+	r.Operator, r.Region, r.Label = f.Relay.Operator, f.Relay.Region, f.Relay.Label
+	d.name("relay.operator", r.Operator)
+	d.name("relay.region", r.Region)
+	if r.Label != "" {
+		d.name("relay.label", r.Label)
+		at := r.Advertise
+		if !at.IsValid() {
+			at = r.Listen
+		}
+		if a := at.Addr(); a.IsValid() && !a.IsLoopback() && !a.IsPrivate() && !a.IsLinkLocalUnicast() {
+			d.bad("relay.label", "%q: a label is for loopback and private addresses only. Remove it; the network follows from %v", r.Label, at)
+		}
+	}
+	if f.Relay.Capacity < 0 || f.Relay.Capacity > 1<<32-1 {
+		d.bad("relay.capacity", "%d is out of range. Write sustained datagrams per second, 0 to %d", f.Relay.Capacity, uint32(1<<32-1))
+	}
+	r.Capacity = uint32(f.Relay.Capacity)
+	if len(c.Directories) == 0 {
+		d.bad("directory.urls", `missing here and in the network file. Write urls = ["http://host:port"]`)
+	}
+	if c.Roles.Has(directory.RoleExit) {
+		c.Exit.Private = f.Exit.AllowPrivate
+		c.Exit.Ports = d.ports("exit.ports", f.Exit.Ports)
+	}
+}
+
+func (d *document) authority(c *Config, f *configFile) {
+	a := &c.Serve
+	a.Listen, a.Leads, a.Peers = d.address("authority.listen", f.Authority.Listen), f.Authority.Leads, f.Authority.Peers
+	for _, u := range a.Peers {
+		d.url("authority.peers", u)
+	}
+	if f.Authority.Members == "" {
+		return
+	}
+	var err error
+	if a.Members, err = LoadMembers(beside(filepath.Dir(d.path), f.Authority.Members)); err != nil {
+		d.bad("authority.members", "%v", err)
+	}
+}
+
+// strayTables refuses tables of roles that the node does not have: they would
+// be without effect, which their author does not expect.
+func (d *document) strayTables(c *Config) {
+	for _, t := range []struct {
+		table  string
+		wanted bool
+		roles  string
+	}{
+		{"relay", c.Roles != 0, "entry, exit, mix or meeting"},
+		{"exit", c.Roles.Has(directory.RoleExit), "exit"},
+		{"authority", c.Authority, "authority"},
+		{"client", c.Client, "client"},
+	} {
+		if d.has(t.table) && !t.wanted {
+			d.bad(t.table, "has no effect without the role %s. Remove the table, or add the role", t.roles)
+		}
+	}
+}
+
+// beside makes a path of the file relative to the file's directory.
+func beside(dir, path string) string {
+	if filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(dir, path)
+}
+
+func (d *document) name(key, s string) {
+	switch {
+	case s == "":
+		d.bad(key, "missing. Write a name of a-z, 0-9, dot, hyphen and underscore")
+	case !directory.ValidName(s):
+		d.bad(key, "%q is not a name. Write 1 to 64 of a-z, 0-9, dot, hyphen and underscore", s)
+	}
+}
+
+func (d *document) address(key, s string) netip.AddrPort {
+	if s == "" {
+		d.bad(key, "missing. Write host:port, as in \"192.0.2.1:9001\"")
+		return netip.AddrPort{}
+	}
+	a, why := parseAddress(s)
+	if why != "" {
+		d.bad(key, "%q is not an address: %s. Write host:port, as in \"192.0.2.1:9001\"", s, why)
+	}
+	return a
+}
+
+// parseAddress parses an IP address and a port, or says why it cannot.
+func parseAddress(s string) (netip.AddrPort, string) {
+	colon := strings.LastIndexByte(s, ':')
+	if colon < 0 {
+		return netip.AddrPort{}, "no port"
+	}
+	port, err := strconv.Atoi(s[colon+1:])
+	if err != nil {
+		return netip.AddrPort{}, "the port is not a number"
+	}
+	if port < 0 || port > 65535 {
+		return netip.AddrPort{}, "port out of range"
+	}
+	a, err := netip.ParseAddrPort(s)
+	if err != nil {
+		return netip.AddrPort{}, "the host is not an IP address"
+	}
+	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port()), ""
+}
+
+func (d *document) url(key, s string) {
+	rest, ok := strings.CutPrefix(s, "http://")
+	if !ok {
+		rest, ok = strings.CutPrefix(s, "https://")
+	}
+	if !ok || rest == "" || strings.ContainsAny(rest, " \t\n") {
+		d.bad(key, "%q is not a URL of a directory. Write http://host:port", s)
+	}
+}
+
+func (d *document) duration(key, s string, least, most time.Duration) time.Duration {
+	v, err := time.ParseDuration(s)
+	if err != nil || v < least || v > most {
+		d.bad(key, "%q is not a duration from %v to %v. Write it as in \"30s\" or \"1h\"", s, least, most)
+		return 0
+	}
+	return v
+}
+
+func (d *document) level(key, s string) wire.Level {
+	l, ok := wire.ParseLevel(s)
+	if !ok {
+		d.bad(key, "%q is not a level. Use fast, standard, high or extreme", s)
+	}
+	return l
+}
+
+// ports parses ranges in any order and joins those that touch.
+func (d *document) ports(key string, list []string) []directory.PortRange {
+	var all []directory.PortRange
+	for _, s := range list {
+		first, last, ranged := strings.Cut(s, "-")
+		if !ranged {
+			last = first
+		}
+		lo, err1 := strconv.ParseUint(first, 10, 16)
+		hi, err2 := strconv.ParseUint(last, 10, 16)
+		if err1 != nil || err2 != nil || lo == 0 || hi < lo {
+			d.bad(key, "%q is not a port or a range of ports. Write \"443\" or \"1024-65535\"", s)
+			continue
+		}
+		all = append(all, directory.PortRange{First: uint16(lo), Last: uint16(hi)})
+	}
+	if len(list) == 0 {
+		d.bad(key, `empty: an exit opens at least one port. Write ports = ["80", "443"], or remove the role exit`)
+	}
+	slices.SortFunc(all, func(a, b directory.PortRange) int { return int(a.First) - int(b.First) })
+	var out []directory.PortRange
+	for _, r := range all {
+		if n := len(out); n > 0 && int(r.First) <= int(out[n-1].Last)+1 {
+			out[n-1].Last = max(out[n-1].Last, r.Last)
+		} else {
+			out = append(out, r)
+		}
+	}
+	if len(out) > directory.MaxPortRanges {
+		d.bad(key, "%d separate ranges, at most %d are allowed. Join some", len(out), directory.MaxPortRanges)
+	}
+	return out
+}
+

@@ -1,0 +1,55 @@
+package sim
+
+// packetMax is the room of PollTransmit: one datagram (wire.DatagramSize).
+// Machines under test may send less.
+const packetMax = 1280
+
+// packet is one datagram under way.
+type packet struct {
+	from, to uint32 // address ids at sending
+	origin   uint32 // node that sent it, or injected
+	size     uint16
+	index    uint32
+	b        [packetMax]byte
+}
+
+// injected is the origin of a datagram that no node sent.
+const injected = ^uint32(0)
+
+// packetSlab is how many packets one allocation makes.
+const packetSlab = 64
+
+// packetPool keeps packets for reuse, by index.
+type packetPool struct {
+	all  []*packet
+	free []uint32
+}
+
+func (p *packetPool) get() *packet {
+	if len(p.free) == 0 {
+		block := make([]packet, packetSlab)
+		for i := range block {
+			block[i].index = uint32(len(p.all))
+			p.all = append(p.all, &block[i])
+			p.free = append(p.free, block[i].index)
+		}
+	}
+	i := p.free[len(p.free)-1]
+	p.free = p.free[:len(p.free)-1]
+	return p.all[i]
+}
+
+// put takes a packet back and overwrites it: a machine that kept the slice it
+// was lent finds its content gone.
+func (p *packetPool) put(k *packet) {
+	copy(k.b[:k.size], spoiled[:])
+	p.free = append(p.free, k.index)
+}
+
+// spoiled overwrites what was borrowed.
+var spoiled = func() (b [packetMax]byte) {
+	for i := range b {
+		b[i] = 0xdb
+	}
+	return b
+}()

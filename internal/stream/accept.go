@@ -1,0 +1,232 @@
+package stream
+
+import (
+	"time"
+
+	"github.com/nyxnet/nyx/internal/machine"
+	"github.com/nyxnet/nyx/internal/prng"
+	"github.com/nyxnet/nyx/internal/seal"
+	"github.com/nyxnet/nyx/internal/trace"
+	"github.com/nyxnet/nyx/internal/wire"
+)
+
+// Acceptor is the responder's side of handshakes: it makes sessions of HELLOs
+// and sees to it that a repeated HELLO makes no second one and that its 0-RTT
+// data is taken once.
+//
+// It remembers the hashes of HELLOs in two generations. With clocks known
+// (Config.UnixStart), 0-RTT data of a HELLO that states a time before the older
+// generation began is refused, so that forgetting is safe, and so is a restart;
+// without them the guard is as long as its memory.
+type Acceptor struct {
+	draw     *prng.Stream
+	now, old generation
+	live     map[uint32]*Session
+	started  bool
+}
+
+type helloHash [16]byte
+
+// generation is the HELLOs of one period. A nil session has ended.
+type generation struct {
+	seen  map[helloHash]*Session
+	begun machine.Time
+}
+
+// Bounds of the record of HELLOs. A full generation ends early, which costs
+// late clients their 0-RTT data and nobody anything else.
+const (
+	helloKeep = 10 * time.Minute
+	helloMax  = 1 << 17 // about 10 MB a generation
+	clockSkew = 10      // seconds by which clocks may differ for 0-RTT
+)
+
+// NewAcceptor returns an acceptor without sessions.
+func NewAcceptor(rng prng.Source) *Acceptor {
+	return &Acceptor{draw: rng.Stream("session accept"), live: map[uint32]*Session{}}
+}
+
+// Accept takes a whole HELLO for a static key. The same HELLO again gives the
+// same session, whose REPLY is then repeated, or ErrReplayed after its end.
+// The caller adds the path by which the HELLO came.
+func (a *Acceptor) Accept(now machine.Time, cfg Config, static *seal.KEMPrivate, hello []byte, counts *trace.Counts) (*Session, error) {
+	digest := seal.Hash("session hello", hello)
+	key := helloHash(digest[:16])
+	a.turn(now)
+	if s, seen := a.find(key); seen {
+		if s == nil {
+			counts[trace.DropSessionReplay]++
+			return nil, ErrReplayed
+		}
+		s.repeatReply(now)
+		return s, nil
+	}
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	s, err := a.respond(now, &cfg, static, hello, counts)
+	if err != nil {
+		return nil, err
+	}
+	s.hello = key
+	a.now.seen[key] = s
+	a.live[s.localID] = s
+	return s, nil
+}
+
+// Forget lets go of a session that has ended; its HELLO stays known.
+func (a *Acceptor) Forget(s *Session) {
+	if a.live[s.localID] == s {
+		delete(a.live, s.localID)
+	}
+	for _, g := range [...]*generation{&a.now, &a.old} {
+		if g.seen[s.hello] == s {
+			g.seen[s.hello] = nil
+		}
+	}
+}
+
+func (a *Acceptor) find(key helloHash) (s *Session, seen bool) {
+	if s, seen = a.now.seen[key]; !seen {
+		s, seen = a.old.seen[key]
+	}
+	if s != nil && s.Drained() {
+		s = nil
+	}
+	return s, seen
+}
+
+// turn begins a new generation when the present one is full or old.
+func (a *Acceptor) turn(now machine.Time) {
+	if !a.started {
+		a.started = true
+		a.now = generation{map[helloHash]*Session{}, now}
+		a.old.begun = now
+	}
+	if len(a.now.seen) >= helloMax || now.Sub(a.now.begun) >= helloKeep {
+		a.old = a.now
+		a.now = generation{map[helloHash]*Session{}, now}
+	}
+}
+
+// fresh reports whether the 0-RTT data of a HELLO that states a time may be
+// taken.
+func (a *Acceptor) fresh(s *Session, now machine.Time, tens uint32) bool {
+	if s.cfg.UnixStart == 0 {
+		return true
+	}
+	stated := int64(tens) * 10
+	unix := s.cfg.UnixStart + int64(now/machine.Time(time.Second))
+	since := s.cfg.UnixStart + int64(a.old.begun/machine.Time(time.Second))
+	return stated >= since+clockSkew && stated <= unix+clockSkew
+}
+
+// respond makes the session and its REPLY.
+func (a *Acceptor) respond(now machine.Time, cfg *Config, static *seal.KEMPrivate, hello []byte, counts *trace.Counts) (*Session, error) {
+	head, err := wire.ParseHello(hello)
+	if err != nil || !seal.Suite(head.Suite).Valid() || head.ID == 0 {
+		return nil, ErrHello
+	}
+	secret, err := static.Decapsulate(head.Ciphertext)
+	if err != nil {
+		return nil, ErrHello
+	}
+	schedule := seal.NewSchedule(sessionProtocol)
+	defer schedule.Clear()
+	schedule.MixHash(static.Public().Bytes())
+	schedule.MixHash(hello[:wire.HelloHeadSize])
+	schedule.MixKey(secret[:])
+	secret.Clear()
+	plain, err := schedule.OpenNext(nil, head.Sealed)
+	if err != nil {
+		return nil, ErrHello
+	}
+	block, err := wire.ParseHelloBlock(plain)
+	if err != nil {
+		return nil, ErrHello
+	}
+	theirs, err := wire.ParseCapabilities(block.Capabilities)
+	if err != nil {
+		return nil, ErrHello
+	}
+	early := schedule.Key("early data")
+	defer early.Clear()
+
+	s := newSession(now, cfg, counts, false)
+	s.suite, s.peerID, s.localID = seal.Suite(head.Suite), head.ID, a.chooseID(head.Proposed)
+	s.hs = &handshake{at: machine.Never, until: now.Add(cfg.HandshakeTimeout)}
+	s.hs.head.Proposed = head.Proposed
+	reply := wire.ReplyBlock{ID: s.localID}
+	if knowsAll(theirs.Required) {
+		own := cfg.capabilities()
+		reply.Capabilities = own.Append(nil)
+		reply.Early = a.fresh(s, now, block.Time)
+	} else {
+		reply.Status = wire.CodeCapability
+	}
+	if err := a.reply(s, schedule, head.Key, reply); err != nil {
+		return nil, ErrHello
+	}
+	if reply.Status != 0 {
+		s.hs.refusing = true
+		s.end(now, &closing{code: reply.Status, reason: "a required capability is unknown here"})
+		return s, nil
+	}
+	s.open(now, schedule, head.ID, &theirs)
+	if reply.Early {
+		s.hs.early.Init(s.suite, &early)
+		s.takeEarly(now, block.Frames)
+	}
+	return s, nil
+}
+
+// reply seals the REPLY.
+func (a *Acceptor) reply(s *Session, schedule *seal.Schedule, key []byte, block wire.ReplyBlock) error {
+	ephemeral, err := seal.ParseKEMPublic(key)
+	if err != nil {
+		return err
+	}
+	var scalar [32]byte
+	a.draw.Read(scalar[:])
+	secret, ciphertext, err := seal.Encapsulate(ephemeral, &scalar)
+	if err != nil {
+		return err
+	}
+	schedule.MixHash(ciphertext[:])
+	schedule.MixKey(secret[:])
+	secret.Clear()
+	clear(scalar[:])
+	s.hs.message = schedule.SealNext(ciphertext[:], block.Append(nil))
+	return nil
+}
+
+// takeEarly takes the frames of the HELLO as packet 0.
+func (s *Session) takeEarly(now machine.Time, frames []byte) {
+	if len(frames) == 0 {
+		return
+	}
+	s.arrived.add(now, 0)
+	if _, _, ok := s.frames(now, noPath, frames); !ok {
+		s.fail(now, wire.CodeProtocol, "malformed frame")
+		return
+	}
+	s.arrived.owe(now, 1, 0)
+}
+
+// chooseID takes the id that the client proposed unless it is taken.
+func (a *Acceptor) chooseID(proposed uint32) uint32 {
+	for id := proposed; ; id = a.draw.Uint32() {
+		if id != 0 && a.live[id] == nil {
+			return id
+		}
+	}
+}
+
+// repeatReply sends the REPLY again, to a client that has not seen it.
+func (s *Session) repeatReply(now machine.Time) {
+	if hs := s.hs; hs != nil && !hs.done {
+		hs.part = 0
+		hs.at = min(hs.at, now.Add(s.helloWait()))
+	}
+}

@@ -1,0 +1,117 @@
+package stream
+
+import (
+	"errors"
+	"time"
+
+	"github.com/nyxnet/nyx/internal/seal"
+	"github.com/nyxnet/nyx/internal/stream/congestion"
+	"github.com/nyxnet/nyx/internal/trace"
+	"github.com/nyxnet/nyx/internal/wire"
+)
+
+// Config configures a session. Zero fields take the default that the comment
+// names. It is copied and not changed afterwards.
+type Config struct {
+	// Level sets the defaults of AckDelay and of the first round-trip time.
+	Level wire.Level
+	// Congestion is the controller; BBR. FixedRate is the rate of
+	// congestion.Fixed in bytes per second.
+	Congestion congestion.Kind
+	FixedRate  uint64
+	// Suite is the AEAD that a client asks for; the fastest here.
+	Suite seal.Suite
+	// MaxStreams is how many streams the peer, and how many this side, may
+	// have open at once; 1024. At least 16.
+	MaxStreams int
+	// StreamWindowMax and SessionWindowMax bound the receive windows in bytes;
+	// 16 MiB and 32 MiB. At least 256 KiB and 1 MiB, the first windows.
+	StreamWindowMax, SessionWindowMax uint64
+	// AckEvery is after how many packets an acknowledgement leaves at once; 8.
+	AckEvery int
+	// AckDelay is how long an acknowledgement waits for company; 2 ms at Fast,
+	// 20, 40 and 80 ms at Standard, High and Extreme, where it costs a cell.
+	AckDelay time.Duration
+	// InitialRTT is assumed before the first measurement; 100 ms at Fast, 400,
+	// 600 and 1000 ms at the other levels.
+	InitialRTT time.Duration
+	// HandshakeTimeout ends a handshake without an answer; 15 s.
+	HandshakeTimeout time.Duration
+	// IdleTimeout ends a session that has no stream and on which nothing but
+	// heartbeats has moved; 5 min. Negative: never.
+	IdleTimeout time.Duration
+	// HeartbeatInterval is how long a session with open streams is silent
+	// before it sends a heartbeat; 20 s. Negative: never by itself.
+	HeartbeatInterval time.Duration
+	// VanishTimeout ends a session whose peer owes an answer so long; 30 s.
+	VanishTimeout time.Duration
+	// RekeyBytes and RekeyInterval are after what volume sent, and after what
+	// time, the sending key is replaced; 1 GiB and 10 min.
+	RekeyBytes    uint64
+	RekeyInterval time.Duration
+	// Required are capabilities without which this side will not talk.
+	Required []uint16
+	// UnixStart is the unix time, in seconds, of machine time 0, or 0 if
+	// unknown. With it, a HELLO that is older than the responder's record of
+	// HELLOs cannot have its 0-RTT data taken again (docs/protocol.md).
+	UnixStart int64
+	// Sink takes trace events; nil takes none.
+	Sink trace.Sink
+}
+
+// First limits that every side grants. A client's 0-RTT data relies on them.
+const (
+	firstStreamWindow  = 256 << 10
+	firstSessionWindow = 1 << 20
+	firstStreams       = 16
+)
+
+var errConfig = errors.New("stream: configuration out of range: capability list longer than 64, or an unknown suite or level")
+
+func (c Config) withDefaults() (Config, error) {
+	if len(c.Required) > 64 || !c.Level.Valid() || (c.Suite != 0 && !c.Suite.Valid()) {
+		return c, errConfig
+	}
+	if c.Suite == 0 {
+		c.Suite = seal.Preferred()
+	}
+	rtts := [...]time.Duration{100, 400, 600, 1000}
+	acks := [...]time.Duration{2, 20, 40, 80}
+	or(&c.InitialRTT, rtts[c.Level]*time.Millisecond)
+	or(&c.AckDelay, acks[c.Level]*time.Millisecond)
+	or(&c.AckEvery, 8)
+	or(&c.MaxStreams, 1024)
+	or(&c.StreamWindowMax, 16<<20)
+	or(&c.SessionWindowMax, 32<<20)
+	or(&c.HandshakeTimeout, 15*time.Second)
+	or(&c.IdleTimeout, 5*time.Minute)
+	or(&c.HeartbeatInterval, 20*time.Second)
+	or(&c.VanishTimeout, 30*time.Second)
+	or(&c.RekeyBytes, 1<<30)
+	or(&c.RekeyInterval, 10*time.Minute)
+	c.MaxStreams = max(c.MaxStreams, firstStreams)
+	c.StreamWindowMax = max(c.StreamWindowMax, firstStreamWindow)
+	c.SessionWindowMax = max(c.SessionWindowMax, firstSessionWindow)
+	return c, nil
+}
+
+func or[T comparable](v *T, otherwise T) {
+	var zero T
+	if *v == zero {
+		*v = otherwise
+	}
+}
+
+// capabilities are what this side announces.
+func (c *Config) capabilities() wire.Capabilities {
+	return wire.Capabilities{
+		Required:      c.Required,
+		Optional:      []uint16{wire.CapDatagrams, wire.CapPaths, wire.CapHeartbeats},
+		SessionWindow: firstSessionWindow, StreamWindow: firstStreamWindow,
+		Streams: uint64(c.MaxStreams), AckDelayMicros: uint64(c.AckDelay / time.Microsecond),
+	}
+}
+
+func known(capability uint16) bool {
+	return capability >= wire.CapDatagrams && capability <= wire.CapHeartbeats
+}

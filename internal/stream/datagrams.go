@@ -1,0 +1,193 @@
+package stream
+
+import (
+	"encoding/binary"
+
+	"github.com/nyxnet/nyx/internal/machine"
+	"github.com/nyxnet/nyx/internal/wire"
+)
+
+// mail is a bounded queue of datagrams, stored one after another as
+// [flow 8][length 2][data].
+type mail struct {
+	b     []byte
+	head  int
+	count int
+	told  bool // DatagramReadable was told and not used up
+}
+
+const mailHeader = 10
+
+// mailMax bounds a queue of datagrams in bytes: 100 ms at 20 Mbit/s. When it
+// is full the oldest goes: of what is not sent again, the newest matters most.
+const mailMax = 256 << 10
+
+func (m *mail) size() int { return len(m.b) - m.head }
+
+// push appends a datagram and returns how many old ones it displaced.
+func (m *mail) push(flow uint64, p []byte) (displaced int) {
+	for m.size()+mailHeader+len(p) > mailMax {
+		m.drop()
+		displaced++
+	}
+	if m.head > 0 && len(m.b)+mailHeader+len(p) > cap(m.b) {
+		m.b = m.b[:copy(m.b, m.b[m.head:])]
+		m.head = 0
+	}
+	m.b = binary.BigEndian.AppendUint64(m.b, flow)
+	m.b = binary.BigEndian.AppendUint16(m.b, uint16(len(p)))
+	m.b = append(m.b, p...)
+	m.count++
+	return displaced
+}
+
+// front returns the oldest datagram; the queue must not be empty.
+func (m *mail) front() (flow uint64, p []byte) {
+	b := m.b[m.head:]
+	n := int(binary.BigEndian.Uint16(b[8:]))
+	return binary.BigEndian.Uint64(b), b[mailHeader : mailHeader+n]
+}
+
+func (m *mail) drop() {
+	m.head += mailHeader + int(binary.BigEndian.Uint16(m.b[m.head+8:]))
+	m.count--
+	if m.head == len(m.b) {
+		m.b, m.head = m.b[:0], 0
+	}
+}
+
+// SendDatagram sends p, of at most wire.MaxDatagramSize bytes, in one packet,
+// once. id is a stream that both sides know, whose life the flow shares. Where
+// datagrams come faster than the route takes them, the oldest are dropped.
+func (s *Session) SendDatagram(now machine.Time, id uint64, p []byte) error {
+	if _, err := s.find(id); err != nil {
+		return err
+	}
+	if len(p) > wire.MaxDatagramSize {
+		return ErrTooLarge
+	}
+	if s.sched.datagrams == nil {
+		s.sched.datagrams = &mail{}
+	}
+	s.stats.DatagramsDropped += uint64(s.sched.datagrams.push(id, p))
+	s.sched.datagramBytes = s.sched.datagrams.size()
+	s.lastUse = now
+	return nil
+}
+
+// fillDatagrams appends the datagrams that fit, at most one full packet of
+// them before streams have their turn.
+func (s *Session) fillDatagrams(b []byte, limit int) []byte {
+	m := s.sched.datagrams
+	if m == nil {
+		return b
+	}
+	for m.count > 0 {
+		flow, p := m.front()
+		f := wire.DatagramFrame{Flow: flow, Data: p}
+		if f.Len() > limit-len(b) {
+			break
+		}
+		b = f.Append(b)
+		s.stats.BytesSent += uint64(len(p))
+		m.drop()
+	}
+	s.sched.datagramBytes = m.size()
+	return b
+}
+
+// handleDatagram takes a DATAGRAM frame; one of a flow that has ended is
+// dropped.
+func (s *Session) handleDatagram(now machine.Time, f wire.DatagramFrame) bool {
+	st, ok := s.peerStream(now, f.Flow)
+	if st == nil {
+		return ok || s.failFrame(now, "datagram of a flow that was never opened")
+	}
+	if st.in.flags&inStopped != 0 {
+		return true
+	}
+	if st.mail == nil {
+		st.mail = &mail{}
+	}
+	s.stats.DatagramsDropped += uint64(st.mail.push(f.Flow, f.Data))
+	s.stats.BytesReceived += uint64(len(f.Data))
+	if !st.mail.told {
+		st.mail.told = true
+		s.tell(Event{Kind: DatagramReadable, Stream: st.id})
+	}
+	return true
+}
+
+// ReadDatagram copies the oldest datagram of the stream's flow into p, which
+// should have room for wire.MaxDatagramSize bytes; what does not fit is lost.
+// After a DatagramReadable event the caller reads until ErrWouldBlock.
+func (s *Session) ReadDatagram(_ machine.Time, id uint64, p []byte) (int, error) {
+	st, err := s.find(id)
+	if err != nil {
+		return 0, err
+	}
+	m := st.mail
+	if m == nil || m.count == 0 {
+		if m != nil {
+			m.told = false
+		}
+		return 0, ErrWouldBlock
+	}
+	_, d := m.front()
+	n := copy(p, d)
+	m.drop()
+	return n, nil
+}
+
+// beats are heartbeats that wait for a packet. They have a queue of their own:
+// a heartbeat rides with data where data flows, takes a packet where none does,
+// and neither waits behind the other.
+type beats struct {
+	queued uint8
+	number uint64
+	since  machine.Time // of the oldest that waits
+}
+
+// beatsMax bounds the queue: what has not left by then is stale.
+const beatsMax = 8
+
+// due reports whether a heartbeat should take a packet of its own: not while
+// data is about to leave.
+func (b *beats) due(_ machine.Time, data bool) bool { return !data }
+
+// SendHeartbeat queues a heartbeat.
+func (s *Session) SendHeartbeat(now machine.Time) {
+	if s.state != stateOpen {
+		return
+	}
+	if s.beats.queued == 0 {
+		s.beats.since = now
+	}
+	s.beats.queued = min(s.beats.queued+1, beatsMax)
+}
+
+// fillHeartbeats appends the heartbeats that wait; several in a row are one
+// sign of life each.
+func (s *Session) fillHeartbeats(_ machine.Time, b []byte, limit int) []byte {
+	for s.beats.queued > 0 && limit-len(b) >= 9 {
+		s.beats.number++
+		b = wire.AppendValue(b, wire.SFrameHeartbeat, s.beats.number)
+		s.beats.queued--
+		s.stats.Heartbeats++
+	}
+	return b
+}
+
+// SendClass tells the peer the rate class of this side's routes; the last value
+// counts, and is sent until it arrives.
+func (s *Session) SendClass(_ machine.Time, class uint64) {
+	s.classOut = min(class, wire.MaxVarint)
+	s.pending |= pendClass
+}
+
+// NoteDrops tells the peer that hops of the route reported packets dropped on
+// their way from the peer.
+func (s *Session) NoteDrops(_ machine.Time, reason byte, packets uint64) {
+	s.nackOut = wire.NackFrame{Reason: reason, Packets: min(s.nackOut.Packets+packets, wire.MaxVarint)}
+	s.pending |= pendNack
+}

@@ -1,0 +1,440 @@
+package stream
+
+import (
+	"slices"
+	"time"
+
+	"github.com/nyxnet/nyx/internal/machine"
+	"github.com/nyxnet/nyx/internal/prng"
+	"github.com/nyxnet/nyx/internal/seal"
+	"github.com/nyxnet/nyx/internal/trace"
+	"github.com/nyxnet/nyx/internal/wire"
+)
+
+// handshake is the state of a handshake, dropped when both sides are sure of
+// the keys. HELLO and REPLY are sent whole in parts, again and again with
+// doubling distance until they are answered.
+type handshake struct {
+	schedule *seal.Schedule // client: after the HELLO
+	private  *seal.KEMPrivate
+	secret   seal.Key // client: of the responder's static key
+	head     wire.HelloHead
+	message  []byte // HELLO or REPLY
+	part     int    // next part to send
+	tries    uint8
+	at       machine.Time // of the next repetition
+	until    machine.Time // when to give up
+	early    seal.AEAD    // 0-RTT packets
+	parts    Assembly     // client: REPLY
+	held     [][]byte     // client: DATA that overtook the REPLY
+	flown    bool         // the HELLO went with a route's set-up
+	refusing bool         // responder: the REPLY is a refusal
+	done     bool         // responder: confirmed; early packets may still come
+}
+
+// heldMax bounds the packets that may overtake a REPLY: the first flight of an
+// answer.
+const heldMax = 32
+
+// sessionProtocol names the handshake in its schedule.
+const sessionProtocol = "nyx session 1 X25519 ML-KEM-768 SHA-256"
+
+// Dial begins a session with the holder of a static key, as the client. The
+// HELLO is made at the first FirstFlight or PollPacket, with what was written
+// until then.
+func Dial(now machine.Time, cfg Config, peer *seal.KEMPublic, rng prng.Source, counts *trace.Counts) (*Session, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	draw := rng.Stream("session hello")
+	s := newSession(now, &cfg, counts, true)
+	s.state, s.suite = stateHello, cfg.Suite
+	s.localID = drawID(draw)
+	hs := &handshake{at: machine.Never, until: now.Add(cfg.HandshakeTimeout)}
+	hs.head = wire.HelloHead{Suite: uint8(cfg.Suite), ID: s.localID, Proposed: drawID(draw)}
+	draw.Read(hs.head.Random[:])
+	var seed [seal.KEMSeedSize]byte
+	draw.Read(seed[:])
+	if hs.private, err = seal.NewKEMPrivate(&seed); err != nil {
+		return nil, err
+	}
+	var scalar [32]byte
+	draw.Read(scalar[:])
+	secret, ciphertext, err := seal.Encapsulate(peer, &scalar)
+	if err != nil {
+		return nil, err
+	}
+	hs.secret, hs.head.Key, hs.head.Ciphertext = secret, hs.private.Public().Bytes(), ciphertext[:]
+	hs.schedule = seal.NewSchedule(sessionProtocol)
+	hs.schedule.MixHash(peer.Bytes())
+	clear(seed[:])
+	clear(scalar[:])
+	s.hs = hs
+	return s, nil
+}
+
+func drawID(draw *prng.Stream) uint32 {
+	for {
+		if id := draw.Uint32(); id != 0 {
+			return id
+		}
+	}
+}
+
+func newSession(now machine.Time, cfg *Config, counts *trace.Counts, client bool) *Session {
+	s := &Session{cfg: cfg, counts: counts, client: client, active: noPath, lastUse: now, lastSent: now}
+	s.rtt.start(cfg.InitialRTT)
+	s.rtt.peerAck = cfg.AckDelay
+	s.recv.win.start(firstSessionWindow)
+	s.recv.maxStreams = uint64(cfg.MaxStreams)
+	s.send.max, s.send.streamWindow, s.send.maxStreams = firstSessionWindow, firstStreamWindow, firstStreams
+	s.arrived.largest = ^uint64(0) // so that the first expected number is 0
+	return s
+}
+
+// FirstFlight returns the HELLO for a route's set-up, with the 0-RTT frames of
+// what was written so far, as far as they fit. Everything else follows when a
+// path is there. The caller must not change it. It is nil after the handshake.
+func (s *Session) FirstFlight() []byte {
+	if s.state != stateHello {
+		return nil
+	}
+	if s.hs.message == nil {
+		s.makeHello(s.lastUse)
+		s.hs.flown = true
+		s.hs.part = wire.SessionParts(len(s.hs.message))
+		s.hs.at = s.lastUse.Add(s.helloWait())
+	}
+	return s.hs.message
+}
+
+// helloWait is the distance to the next repetition of a HELLO or REPLY.
+func (s *Session) helloWait() time.Duration {
+	return 2 * s.cfg.InitialRTT << min(s.hs.tries, probeBackoff)
+}
+
+// makeHello seals the HELLO. Its frames count as packet 0.
+func (s *Session) makeHello(now machine.Time) {
+	hs := s.hs
+	own := s.cfg.capabilities()
+	block := wire.HelloBlock{Time: s.unixTens(now), Capabilities: own.Append(nil)}
+	room := wire.MaxHelloBlock - len(block.Append(nil))
+	w := s.busy()
+	first := w.sent.chunkNext
+	frames, eliciting := s.fill(now, make([]byte, 0, wire.MaxHelloBlock), room, s.active, true, false, false)
+	block.Frames = frames
+	s.out.next++
+	s.record(now, s.active, first, eliciting, recEarly)
+
+	head := hs.head.Append(make([]byte, 0, wire.MaxHelloSize))
+	hs.schedule.MixHash(head)
+	hs.schedule.MixKey(hs.secret[:])
+	hs.secret.Clear()
+	hs.message = hs.schedule.SealNext(head, block.Append(nil))
+	early := hs.schedule.Key("early data")
+	hs.early.Init(s.suite, &early)
+	early.Clear()
+}
+
+// unixTens is the time that a HELLO states, coarse so that it tells machines
+// apart as little as it can.
+func (s *Session) unixTens(now machine.Time) uint32 {
+	if s.cfg.UnixStart == 0 {
+		return 0
+	}
+	return uint32((s.cfg.UnixStart + int64(now/machine.Time(time.Second))) / 10)
+}
+
+// pollHello sends the parts of the HELLO, then 0-RTT data.
+func (s *Session) pollHello(now machine.Time, id uint8, b []byte) bool {
+	hs := s.hs
+	if id != s.active {
+		return false
+	}
+	if hs.message == nil {
+		s.makeHello(now)
+	}
+	if hs.part < wire.SessionParts(len(hs.message)) {
+		s.sendPart(now, wire.SessionHello, s.localID, b)
+		return true
+	}
+	if !s.maySend(now) {
+		return false
+	}
+	w := s.busy()
+	first := w.sent.chunkNext
+	body, eliciting := s.fill(now, b[wire.SessionHeaderSize:wire.SessionHeaderSize], wire.SessionPayloadSize, id, true, false, false)
+	if len(body) == 0 {
+		return false
+	}
+	clear(body[len(body):wire.SessionPayloadSize])
+	body = body[:wire.SessionPayloadSize]
+	pn := s.out.next
+	s.out.next++
+	wire.PutSessionHeader(b, wire.SessionEarly, hs.head.Proposed, pn)
+	hs.early.Seal(body[:0], body, b[:wire.SessionHeaderSize], pn)
+	s.record(now, id, first, eliciting, recEarly)
+	return true
+}
+
+// sendPart sends the next part of the handshake message.
+func (s *Session) sendPart(now machine.Time, kind wire.SessionKind, to uint32, b []byte) {
+	hs := s.hs
+	if hs.part == 0 {
+		hs.at = now.Add(s.helloWait())
+	}
+	wire.PutSessionPart(b, kind, to, hs.message, hs.part)
+	hs.part++
+	s.countSent(now)
+}
+
+// pollReply sends the parts of the REPLY.
+func (s *Session) pollReply(now machine.Time, id uint8, b []byte) bool {
+	hs := s.hs
+	if id != s.active || hs.done || hs.part >= wire.SessionParts(len(hs.message)) {
+		return false
+	}
+	s.sendPart(now, wire.SessionReply, s.peerID, b)
+	return true
+}
+
+func (h *handshake) next() machine.Time {
+	if h.done {
+		return h.at
+	}
+	return min(h.at, h.until)
+}
+
+// tickHandshake repeats what was not answered, on the next path if there are
+// several, and gives up in the end. It reports false if it did.
+func (s *Session) tickHandshake(now machine.Time) bool {
+	hs := s.hs
+	switch {
+	case hs.done:
+		if now >= hs.at {
+			s.dropHandshake()
+		}
+	case now >= hs.until:
+		if hs.refusing {
+			s.finished(now)
+		} else {
+			s.fail(now, wire.CodeHandshake, "")
+		}
+		return false
+	case now >= hs.at:
+		hs.tries++
+		hs.part = 0
+		hs.at = now.Add(s.helloWait())
+		if s.client {
+			s.turnPath()
+		}
+	}
+	return true
+}
+
+// turnPath makes the next path active, while no answer shows which one works.
+func (s *Session) turnPath() {
+	for i := uint8(1); i < MaxPaths; i++ {
+		if id := (s.active + i) % MaxPaths; s.active != noPath && s.paths[id].present {
+			s.active = id
+			return
+		}
+	}
+}
+
+// hold keeps a DATA packet that came before the REPLY.
+func (s *Session) hold(b []byte) {
+	if s.hs == nil || s.hs.message == nil || len(s.hs.held) >= heldMax {
+		s.counts[trace.DropSessionUnknown]++
+		return
+	}
+	s.hs.held = append(s.hs.held, slices.Clone(b))
+}
+
+// handleReplyPart collects a REPLY.
+func (s *Session) handleReplyPart(now machine.Time, id uint8, b []byte) {
+	if !s.client || wire.SessionPacketID(b) != s.localID {
+		s.counts[trace.DropSessionUnknown]++
+		return
+	}
+	if s.state != stateHello {
+		if s.state == stateOpen && b[5] == 0 {
+			s.pending |= pendPing // the responder has not heard that we are open
+		}
+		s.counts[trace.DropSessionReplay]++
+		return
+	}
+	if s.hs.message == nil {
+		s.counts[trace.DropSessionUnknown]++
+		return
+	}
+	reply, whole := s.hs.parts.Add(b)
+	if !whole {
+		return
+	}
+	if !s.handleReply(now, id, reply) {
+		s.counts[trace.DropSessionAuth]++
+	}
+}
+
+// handleReply opens the REPLY and the session. It reports false for one that
+// does not authenticate, after which the handshake goes on.
+func (s *Session) handleReply(now machine.Time, id uint8, reply []byte) bool {
+	hs := s.hs
+	ciphertext, sealed, err := wire.ParseReply(reply)
+	if err != nil {
+		return false
+	}
+	secret, err := hs.private.Decapsulate(ciphertext)
+	if err != nil {
+		return false
+	}
+	schedule := hs.schedule.Clone()
+	defer schedule.Clear()
+	schedule.MixHash(ciphertext)
+	schedule.MixKey(secret[:])
+	secret.Clear()
+	plain, err := schedule.OpenNext(nil, sealed)
+	if err != nil {
+		return false
+	}
+	block, err := wire.ParseReplyBlock(plain)
+	if err != nil || block.Status == 0 && block.ID == 0 {
+		return false
+	}
+	if block.Status != 0 {
+		s.end(now, &closing{code: block.Status, reason: "refused by the peer"})
+		return true
+	}
+	theirs, err := wire.ParseCapabilities(block.Capabilities)
+	if err != nil {
+		return false
+	}
+	s.open(now, schedule, block.ID, &theirs)
+	s.heard(now, id)
+	if !hs.flown && hs.tries == 0 {
+		s.rtt.sample(now.Sub(hs.at.Add(-s.helloWait())), 0)
+	}
+	if !block.Early {
+		s.loseAll(now, func(r *record) bool { return r.flags&recEarly != 0 })
+	}
+	held := hs.held
+	s.dropHandshake()
+	s.pending |= pendPing
+	for i := range s.paths {
+		s.paths[i].ping = s.paths[i].present && uint8(i) != s.active
+	}
+	if !knowsAll(theirs.Required) {
+		s.fail(now, wire.CodeCapability, "a required capability is unknown here")
+	}
+	for _, b := range held {
+		s.handleData(now, id, b)
+	}
+	return true
+}
+
+func knowsAll(required []uint16) bool {
+	return !slices.ContainsFunc(required, func(c uint16) bool { return !known(c) })
+}
+
+// open takes the keys and the peer's limits.
+func (s *Session) open(now machine.Time, schedule *seal.Schedule, peerID uint32, theirs *wire.Capabilities) {
+	up, down := schedule.Key("client to responder"), schedule.Key("responder to client")
+	if s.client {
+		s.out.start(now, up)
+		s.in.start(down)
+	} else {
+		s.out.start(now, down)
+		s.in.start(up)
+	}
+	up.Clear()
+	down.Clear()
+	s.state, s.peerID = stateOpen, peerID
+	s.send.max = max(s.send.max, theirs.SessionWindow)
+	s.send.maxStreams = max(s.send.maxStreams, theirs.Streams)
+	s.send.streamWindow = max(s.send.streamWindow, theirs.StreamWindow)
+	for _, st := range s.streams.slots {
+		if st != nil {
+			st.out.limit = max(st.out.limit, s.send.streamWindow)
+		}
+	}
+	s.unblock()
+	s.rtt.peerAck = time.Duration(theirs.AckDelayMicros) * time.Microsecond
+	s.tell(Event{Kind: Established})
+	s.cfg.Sink.Emit(now, trace.SessionUp, 0, 0)
+	if s.work != nil {
+		s.setProbeTimer(now)
+	}
+}
+
+// confirm notes that the peer has shown the session keys.
+func (s *Session) confirm(now machine.Time) {
+	s.confirmed = true
+	if hs := s.hs; hs != nil {
+		hs.done, hs.message = true, nil
+		hs.at = now.Add(3 * s.pto())
+	}
+}
+
+// dropHandshake overwrites and forgets the handshake.
+func (s *Session) dropHandshake() {
+	if hs := s.hs; hs != nil {
+		hs.secret.Clear()
+		hs.early.Forget()
+		if hs.schedule != nil {
+			hs.schedule.Clear()
+		}
+		s.hs = nil
+	}
+}
+
+// handleEarly takes a 0-RTT packet.
+func (s *Session) handleEarly(now machine.Time, id uint8, b []byte) {
+	hs := s.hs
+	if s.client || s.state != stateOpen || hs == nil || !hs.early.Ready() || hs.head.Proposed != wire.SessionPacketID(b) {
+		s.counts[trace.DropSessionUnknown]++
+		return
+	}
+	pn := uint64(wire.SessionPacketNumber(b))
+	if s.arrived.seen(pn) {
+		s.counts[trace.DropSessionReplay]++
+		return
+	}
+	body := b[wire.SessionHeaderSize:]
+	payload, ok := hs.early.Open(body[:0], body, b[:wire.SessionHeaderSize], pn)
+	if !ok {
+		s.counts[trace.DropSessionAuth]++
+		return
+	}
+	s.accept(now, id, pn, payload)
+}
+
+// Assembly collects the parts of one HELLO or REPLY. The zero Assembly is
+// ready; it holds at most one message, 3 KiB, and takes up a new one when a
+// part does not belong to it.
+type Assembly struct {
+	b      []byte
+	id     uint32
+	length uint16
+	got    uint8
+}
+
+// Add takes a HELLO or REPLY packet. When the last part has come it returns the
+// message, which the caller may keep.
+func (a *Assembly) Add(packet []byte) (message []byte, whole bool) {
+	p, ok := wire.ParseSessionPart(packet)
+	if !ok {
+		return nil, false
+	}
+	if a.b == nil || a.id != p.ID || a.length != p.Length {
+		*a = Assembly{b: make([]byte, p.Length), id: p.ID, length: p.Length}
+	}
+	copy(a.b[int(p.Part)*wire.SessionChunkSize:], p.Chunk)
+	if a.got |= 1 << p.Part; a.got != 1<<p.Parts-1 {
+		return nil, false
+	}
+	message = a.b
+	*a = Assembly{}
+	return message, true
+}

@@ -1,0 +1,263 @@
+package stream
+
+import (
+	"time"
+
+	"github.com/nyxnet/nyx/internal/machine"
+	"github.com/nyxnet/nyx/internal/wire"
+)
+
+// incoming is the receiving direction of a stream. Bytes [read, have) are in
+// buf in order; early are the pieces above have; top is the greatest offset
+// seen, which counts against the session's window.
+type incoming struct {
+	buf             ring
+	read, have, top uint64
+	final           uint64
+	early           spans
+	win             window
+	resetCode       uint64
+	stopCode        uint64
+	flags           inFlags
+}
+
+type inFlags uint8
+
+const (
+	inFin     inFlags = 1 << iota // final is known
+	inReset                       // the peer reset it
+	inStopped                     // StopReading was called
+	inTold                        // Readable was told and not used up
+	inDone                        // the end or the reset was read, or it is not wanted
+)
+
+// recvLimits is what the peer may send.
+type recvLimits struct {
+	opened, ended uint64 // the peer's streams
+	maxStreams    uint64
+	used          uint64 // greatest offsets of all streams
+	win           window
+	lastCount     uint64 // packets and numbers at the last look for loss
+	lastLargest   uint64
+}
+
+// window is one flow-control window: the peer may send up to max, which moves
+// on as the application reads. Its size follows the reader (adapt).
+type window struct {
+	max, size uint64
+	eaten     uint64 // bytes read
+	marked    uint64 // eaten at the last change
+	markedAt  machine.Time
+}
+
+// windowMin is the least a window shrinks to.
+const windowMin = 64 << 10
+
+func (w *window) start(size uint64) { w.max, w.size = size, size }
+
+// eat notes n bytes read and reports whether the peer should be told of a new
+// limit: when half the window is used up.
+func (w *window) eat(now machine.Time, n uint64, rtt time.Duration, lossy bool, most uint64) bool {
+	w.eaten += n
+	if w.max-w.eaten > w.size/2 {
+		return false
+	}
+	w.adapt(now, rtt, lossy, most)
+	if next := w.eaten + w.size; next > w.max {
+		w.max = next
+		return true
+	}
+	return false
+}
+
+// adapt sets the size to what the reader takes in four round trips, at most
+// doubling or shrinking by a quarter at a time. With packets missing it does
+// not grow beyond twice that measure, so that a lossy route is not filled.
+func (w *window) adapt(now machine.Time, rtt time.Duration, lossy bool, most uint64) {
+	took := max(now.Sub(w.markedAt), time.Microsecond)
+	n := w.eaten - w.marked
+	first := w.marked == 0
+	w.marked, w.markedAt = w.eaten, now
+	if first {
+		return
+	}
+	rounds := uint64(4)
+	if lossy {
+		rounds = 3
+	}
+	want := uint64(float64(n) * float64(rounds) * float64(rtt) / float64(took))
+	switch {
+	case want > w.size:
+		w.size = min(2*w.size, want, most)
+	case want < w.size/2:
+		w.size = max(w.size-w.size/4, want, windowMin)
+	}
+}
+
+// handleStream takes a STREAM frame. It reports false if the session failed.
+func (s *Session) handleStream(now machine.Time, f *wire.StreamFrame) bool {
+	st, ok := s.peerStream(now, f.Stream)
+	if st == nil {
+		return ok || s.failFrame(now, "stream of ours that was never opened")
+	}
+	i := &st.in
+	end := f.Offset + uint64(len(f.Data))
+	if !s.account(now, st, end, f.Fin) {
+		return false
+	}
+	if f.Fin {
+		i.flags |= inFin
+		i.final = end
+	}
+	if i.flags&(inReset|inStopped|inDone) != 0 {
+		if i.flags&inStopped != 0 {
+			s.discardIncoming(now, st)
+			s.finish(now, st)
+		}
+		return true
+	}
+	lo := max(f.Offset, i.have)
+	if lo < end {
+		data := f.Data[lo-f.Offset:]
+		kept := i.have
+		if n := len(i.early); n > 0 {
+			kept = i.early[n-1].hi
+		}
+		i.buf.grow(&s.busy().rings, i.read, kept, end)
+		i.buf.put(lo, data)
+		if lo == i.have {
+			i.have = end
+			for len(i.early) > 0 && i.early[0].lo <= i.have {
+				i.have = max(i.have, i.early[0].hi)
+				i.early = append(i.early[:0], i.early[1:]...)
+			}
+		} else {
+			i.early.add(lo, end)
+			return true
+		}
+	} else if !f.Fin {
+		return true
+	}
+	if i.have > i.read || i.flags&inFin != 0 && i.have == i.final {
+		s.tellReadable(st)
+	}
+	return true
+}
+
+func (s *Session) tellReadable(st *stream) {
+	if st.in.flags&inTold == 0 {
+		st.in.flags |= inTold
+		s.tell(Event{Kind: Readable, Stream: st.id})
+	}
+}
+
+// account checks an end offset against the final size and both windows, and
+// charges the session's.
+func (s *Session) account(now machine.Time, st *stream, end uint64, final bool) bool {
+	i := &st.in
+	if i.flags&inFin != 0 && (end > i.final || final && end != i.final) || final && end < i.top {
+		return s.failFrame(now, "bytes after the end of a stream")
+	}
+	if end <= i.top {
+		return true
+	}
+	more := end - i.top
+	if end > i.win.max || s.recv.used+more > s.recv.win.max {
+		s.fail(now, wire.CodeFlow, "more bytes than the window allows")
+		return false
+	}
+	i.top = end
+	s.recv.used += more
+	s.stats.BytesReceived += more
+	return true
+}
+
+// consumed moves both windows on after n bytes were read.
+func (s *Session) consumed(now machine.Time, st *stream, n uint64) {
+	i := &st.in
+	lossy := s.lossy()
+	if i.flags&inFin == 0 && i.win.eat(now, n, s.rtt.smooth, lossy, s.cfg.StreamWindowMax) {
+		s.stats.StreamWindow = i.win.size
+		s.control(st, ctlWindow)
+	}
+	s.eatSession(now, n, lossy)
+}
+
+func (s *Session) eatSession(now machine.Time, n uint64, lossy bool) {
+	if s.recv.win.eat(now, n, s.rtt.smooth, lossy, s.cfg.SessionWindowMax) {
+		s.pending |= pendMaxData
+		s.recv.lastCount, s.recv.lastLargest = s.arrived.count, s.arrived.largest
+	}
+}
+
+// lossy reports whether more than a sixteenth of the packet numbers since the
+// session window last moved are missing.
+func (s *Session) lossy() bool {
+	numbers := s.arrived.largest - s.recv.lastLargest
+	missing := int64(numbers) - int64(s.arrived.count-s.recv.lastCount)
+	return missing > int64(numbers/16)
+}
+
+// discardIncoming gives up what is buffered and credits the session for it.
+func (s *Session) discardIncoming(now machine.Time, st *stream) {
+	i := &st.in
+	if rest := i.top - i.read; rest > 0 {
+		s.eatSession(now, rest, false)
+	}
+	i.read, i.have, i.early = i.top, i.top, nil
+	if s.work != nil {
+		i.buf.release(&s.work.rings)
+	}
+	if i.flags&(inFin|inReset) != 0 {
+		i.flags |= inDone
+	}
+}
+
+// handleReset takes a RESET frame.
+func (s *Session) handleReset(now machine.Time, f wire.ResetFrame) bool {
+	st, ok := s.peerStream(now, f.Stream)
+	if st == nil {
+		return ok || s.failFrame(now, "reset of a stream that was never opened")
+	}
+	if !s.account(now, st, f.Final, true) {
+		return false
+	}
+	i := &st.in
+	if i.flags&(inReset|inDone) != 0 {
+		return true
+	}
+	if i.flags&inFin != 0 && i.have == i.final {
+		return true // everything is here: deliver it
+	}
+	i.flags |= inReset | inFin
+	i.final, i.resetCode = f.Final, f.Code
+	stopped := i.flags&inStopped != 0
+	s.discardIncoming(now, st)
+	if !stopped {
+		i.flags &^= inDone // until the reset was read
+		s.tellReadable(st)
+	}
+	s.finish(now, st)
+	return true
+}
+
+// handleStop takes a STOP frame: this direction is reset in answer.
+func (s *Session) handleStop(now machine.Time, f wire.StopFrame) bool {
+	st, ok := s.peerStream(now, f.Stream)
+	if st == nil {
+		return ok || s.failFrame(now, "stop of a stream that was never opened")
+	}
+	o := &st.out
+	if o.flags&(outReset|outDone) != 0 {
+		return true
+	}
+	blocked := o.flags&outBlocked != 0
+	o.flags |= outStopped
+	o.flags &^= outBlocked
+	o.code = f.Code
+	s.reset(now, st, f.Code)
+	if blocked {
+		s.tell(Event{Kind: Writable, Stream: st.id})
+	}
+	return true
+}

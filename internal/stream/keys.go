@@ -1,0 +1,207 @@
+package stream
+
+import (
+	"time"
+
+	"github.com/nyxnet/nyx/internal/machine"
+	"github.com/nyxnet/nyx/internal/seal"
+	"github.com/nyxnet/nyx/internal/trace"
+	"github.com/nyxnet/nyx/internal/wire"
+)
+
+// The keys of DATA packets (docs/protocol.md, "Key phases"). Each direction
+// has its own chain key → Derive(key, "next phase") → …; the sender moves on by
+// itself, shows it by the phase bit, and the receiver follows with the first
+// packet that authenticates. The packet number is the nonce and never repeats
+// in a session.
+
+const nextPhase = "next phase"
+
+// sealing is the sending direction.
+type sealing struct {
+	key   seal.Key
+	aead  seal.AEAD
+	next  uint64 // next packet number, of all kinds
+	first uint64 // first packet of this phase
+	bytes uint64 // sent in this phase
+	since machine.Time
+	phase byte
+	// confirmed: the peer has acknowledged a packet of this phase, so that it
+	// cannot be two phases behind.
+	confirmed bool
+}
+
+func (k *sealing) start(now machine.Time, key seal.Key) {
+	k.key, k.since, k.first, k.bytes, k.phase, k.confirmed = key, now, k.next, 0, 0, false
+	k.aead.Forget()
+}
+
+// rollKey moves to the next phase if volume or time ask for it.
+func (s *Session) rollKey(now machine.Time) {
+	k := &s.out
+	if !k.confirmed || (k.bytes < s.cfg.RekeyBytes && now.Sub(k.since) < s.cfg.RekeyInterval) {
+		return
+	}
+	k.key = seal.Derive(&k.key, nextPhase)
+	k.aead.Forget()
+	k.phase ^= 1
+	k.first, k.bytes, k.since, k.confirmed = k.next, 0, now, false
+	s.stats.Rekeys++
+	s.cfg.Sink.Emit(now, trace.Rekeyed, s.stats.Rekeys, 0)
+}
+
+// sealPacket finishes the packet in b, whose payload stands after the header,
+// as packet number k.next-1.
+func (s *Session) sealPacket(b []byte) {
+	k := &s.out
+	if !k.aead.Ready() {
+		k.aead.Init(s.suite, &k.key)
+	}
+	pn := k.next - 1
+	wire.PutSessionHeader(b, wire.SessionData|wire.SessionKind(k.phase<<7), s.peerID, pn)
+	body := b[wire.SessionHeaderSize : wire.SessionHeaderSize+wire.SessionPayloadSize]
+	k.aead.Seal(body[:0], body, b[:wire.SessionHeaderSize], pn)
+	k.bytes += wire.SessionPacketSize
+}
+
+// opening is the receiving direction.
+type opening struct {
+	key, old      seal.Key
+	aead, oldAEAD seal.AEAD
+	first         uint64       // the least packet known to be of this phase
+	oldUntil      machine.Time // the old key is refused from then on; 0: none
+	phase         byte
+}
+
+func (k *opening) start(key seal.Key) {
+	k.key, k.phase, k.first, k.oldUntil = key, 0, 0, 0
+	k.aead.Forget()
+}
+
+// openPacket opens a DATA packet in place. Exactly one key is tried: the
+// present one if the phase bit is its own; else, while the old one is kept,
+// the old one for packets older than the present phase; else the next.
+func (s *Session) openPacket(now machine.Time, pn uint64, b []byte) ([]byte, bool) {
+	k := &s.in
+	head, body := b[:wire.SessionHeaderSize], b[wire.SessionHeaderSize:]
+	switch {
+	case b[0]>>7 == k.phase:
+		if !k.aead.Ready() {
+			k.aead.Init(s.suite, &k.key)
+		}
+		if pn < k.first {
+			out, ok := k.aead.Open(body[:0], body, head, pn)
+			if ok {
+				k.first = pn
+			}
+			return out, ok
+		}
+		return k.aead.Open(body[:0], body, head, pn)
+	case k.oldUntil != 0 && now < k.oldUntil && pn < k.first:
+		if !k.oldAEAD.Ready() {
+			k.oldAEAD.Init(s.suite, &k.old)
+		}
+		return k.oldAEAD.Open(body[:0], body, head, pn)
+	case pn < k.first:
+		return nil, false
+	}
+	next := seal.Derive(&k.key, nextPhase)
+	var aead seal.AEAD
+	aead.Init(s.suite, &next)
+	out, ok := aead.Open(body[:0], body, head, pn)
+	if ok {
+		k.old, k.oldAEAD = k.key, k.aead
+		k.key, k.aead = next, aead
+		k.phase ^= 1
+		k.first, k.oldUntil = pn, now.Add(3*s.pto())
+		s.stats.Rekeys++
+	}
+	next.Clear()
+	return out, ok
+}
+
+// dropOldKey overwrites the replaced key once its time is over.
+func (k *opening) dropOldKey(now machine.Time) {
+	if k.oldUntil != 0 && now >= k.oldUntil {
+		k.old.Clear()
+		k.oldAEAD.Forget()
+		k.oldUntil = 0
+	}
+}
+
+// clearKeys overwrites every key of the session.
+func (s *Session) clearKeys() {
+	s.out.key.Clear()
+	s.in.key.Clear()
+	s.in.old.Clear()
+	s.out.aead.Forget()
+	s.in.aead.Forget()
+	s.in.oldAEAD.Forget()
+}
+
+// rtt estimates the round trip as RFC 9002, section 5, and the delay after
+// which a packet counts as lost.
+type rtt struct {
+	smooth, vary, latest, least time.Duration
+	// extra is added to the loss delay: what spurious retransmissions taught.
+	extra    time.Duration
+	peerAck  time.Duration // greatest delay of the peer's acknowledgements
+	measured bool
+}
+
+func (r *rtt) start(initial time.Duration) {
+	r.smooth, r.vary, r.measured = initial, initial/2, false
+}
+
+func (r *rtt) sample(d, ackDelay time.Duration) time.Duration {
+	if r.least == 0 || d < r.least {
+		r.least = d
+	}
+	if ackDelay = min(ackDelay, r.peerAck); d-ackDelay >= r.least {
+		d -= ackDelay
+	}
+	d = max(d, time.Microsecond)
+	r.latest = d
+	if !r.measured {
+		r.smooth, r.vary, r.measured = d, d/2, true
+		return d
+	}
+	diff := r.smooth - d
+	if diff < 0 {
+		diff = -diff
+	}
+	r.vary += (diff - r.vary) / 4
+	r.smooth += (d - r.smooth) / 8
+	return d
+}
+
+// lossFloor keeps scheduling noise of the machines from looking like loss.
+const lossFloor = time.Millisecond
+
+// baseLossDelay is the time threshold: reordering is normal here, so no count
+// of later packets makes a packet lost, only its age.
+func (r *rtt) baseLossDelay() time.Duration {
+	return max(max(r.smooth, r.latest)*9/8, r.smooth+4*r.vary, lossFloor)
+}
+
+func (r *rtt) lossDelay() time.Duration { return r.baseLossDelay() + r.extra }
+
+// Bounds of what spurious retransmissions may add to the loss delay.
+const (
+	extraMax   = 2 * time.Second // a later arrival is as good as a loss
+	extraDecay = 64              // share of extra given up per extraPackets
+	// extraPackets acknowledged in their time let the delay shrink again.
+	extraPackets = 2048
+)
+
+// late notes that a packet taken for lost needed d for its acknowledgement.
+func (r *rtt) late(d time.Duration) {
+	if missing := d - r.lossDelay(); missing > 0 {
+		r.extra = min(r.extra+max(missing/2, min(missing, r.smooth/8)), extraMax)
+	}
+}
+
+// pto is the probe timeout without back-off (RFC 9002, section 6.2.1).
+func (s *Session) pto() time.Duration {
+	return s.rtt.smooth + max(4*s.rtt.vary, time.Millisecond) + s.rtt.peerAck + s.rtt.extra
+}

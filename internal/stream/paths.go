@@ -1,0 +1,222 @@
+package stream
+
+import (
+	"time"
+
+	"github.com/nyxnet/nyx/internal/machine"
+	"github.com/nyxnet/nyx/internal/trace"
+)
+
+// MaxPaths is the greatest number of paths of a session. Path ids are local:
+// each side numbers its own, from 0.
+const MaxPaths = 5
+
+// noPath is the active path of a session without any.
+const noPath = MaxPaths
+
+// path is one route as the session sees it.
+type path struct {
+	heard   machine.Time // last authentic packet
+	waiting machine.Time // an answer is owed since; 0: none
+	probeAt machine.Time // of a silent active path: when all are asked again
+	present bool
+	ping    bool // ask for a sign of life
+	suspect bool // silent while it should answer
+	rounds  uint8
+	told    bool // PathSuspect was told
+}
+
+// silenceLeast keeps a moment's hiccup from moving a session.
+const silenceLeast = 150 * time.Millisecond
+
+// AddPath makes a path known. The first becomes active; the client asks each
+// further one for a sign of life, by which the peer learns of it. A responder
+// whose client has not answered yet sends by the newest.
+func (s *Session) AddPath(now machine.Time, id uint8) {
+	if id >= MaxPaths || s.paths[id].present || s.state >= stateClosed {
+		return
+	}
+	s.paths[id] = path{present: true, heard: now}
+	switch {
+	case s.active == noPath:
+		s.active = id
+		if s.state == stateOpen && s.pathEpoch > 0 {
+			s.usePath(now, id)
+			s.announcePath()
+		}
+	case !s.client && !s.confirmed:
+		s.active = id
+	case s.client && s.state == stateOpen:
+		s.paths[id].ping = true
+	}
+}
+
+// RemovePath forgets a path. What was in flight on it is sent again on
+// another; without another it waits for one.
+func (s *Session) RemovePath(now machine.Time, id uint8) {
+	if id >= MaxPaths || !s.paths[id].present {
+		return
+	}
+	s.paths[id] = path{}
+	s.arrived.paths &^= 1 << id
+	if id == s.active {
+		s.active = noPath
+		best := s.otherPath(now)
+		s.pathEpoch++
+		if best != noPath {
+			s.usePath(now, best)
+			s.announcePath()
+		}
+	}
+	s.loseAll(now, func(r *record) bool { return r.path == id })
+}
+
+// otherPath is the path that was heard last, apart from the active one.
+func (s *Session) otherPath(machine.Time) uint8 {
+	best := uint8(noPath)
+	for i := range s.paths {
+		if p := &s.paths[i]; p.present && uint8(i) != s.active && (best == noPath || p.heard > s.paths[best].heard) {
+			best = uint8(i)
+		}
+	}
+	return best
+}
+
+// ActivePath is the path by which data leaves; MaxPaths if there is none.
+func (s *Session) ActivePath() uint8 { return s.active }
+
+// SetActivePath moves data to another path, as planned: what is in flight on
+// the old one is left to arrive.
+func (s *Session) SetActivePath(now machine.Time, id uint8) {
+	if id >= MaxPaths || !s.paths[id].present || id == s.active {
+		return
+	}
+	s.usePath(now, id)
+	s.announcePath()
+}
+
+// usePath makes a path active and forgets what was learnt of the old one.
+func (s *Session) usePath(now machine.Time, id uint8) {
+	if old := s.active; old != noPath {
+		p := &s.paths[old]
+		p.waiting, p.suspect, p.ping = 0, false, false
+	}
+	s.active = id
+	s.pathEpoch++
+	p := &s.paths[id]
+	p.waiting, p.suspect, p.told, p.ping = 0, false, false, false
+	s.rtt.vary = max(s.rtt.vary, s.rtt.smooth/2)
+	s.rtt.least, s.rtt.extra = 0, 0
+	if w := s.work; w != nil {
+		w.ctl.OnPathChange(now)
+		w.ptoCount, w.probes = 0, 0
+		w.pace = pacer{}
+		if w.sent.waiting > 0 {
+			p.waiting = now
+		}
+		s.setProbeTimer(now)
+	}
+	if s.arrived.pending > 0 {
+		s.arrived.now = true
+	}
+	s.tell(Event{Kind: PathChanged, Path: id})
+}
+
+// announcePath tells the peer to use the route that the next packet takes.
+func (s *Session) announcePath() {
+	s.pathSeq++
+	s.pending |= pendPath
+}
+
+// heard notes an authentic packet on a path, which need not be known yet, and
+// moves to it if the active one is silent.
+func (s *Session) heard(now machine.Time, id uint8) {
+	s.oweSince = 0
+	waiting := s.work != nil && s.work.sent.waiting > 0
+	if waiting {
+		s.oweSince = now
+	}
+	if !s.paths[id].present {
+		s.AddPath(now, id)
+		s.paths[id].ping = false
+	}
+	p := &s.paths[id]
+	p.heard, p.waiting, p.suspect, p.told, p.rounds = now, 0, false, false, 0
+	if waiting && id == s.active {
+		p.waiting = now
+	}
+	if s.active != noPath && id != s.active && s.paths[s.active].suspect {
+		s.failOver(now, id)
+	}
+}
+
+// failOver leaves a path that is silent while another answers.
+func (s *Session) failOver(now machine.Time, id uint8) {
+	dead := s.active
+	silent := now.Sub(s.paths[dead].heard)
+	told := s.paths[dead].told
+	s.usePath(now, id)
+	s.announcePath()
+	s.loseAll(now, func(r *record) bool { return r.path == dead })
+	if !told {
+		s.tell(Event{Kind: PathSuspect, Path: dead})
+	}
+	s.cfg.Sink.Emit(now, trace.PathSwitched, uint64(silent), 0)
+}
+
+// handlePath takes a PATH frame: the peer uses the route by which it came. The
+// greatest number counts. While two moves cross, the client's stands.
+func (s *Session) handlePath(now machine.Time, id uint8, number uint64) {
+	if number <= s.peerSeq || id >= MaxPaths {
+		return
+	}
+	s.peerSeq = number
+	if id == s.active || s.client && s.pending&pendPath != 0 {
+		return
+	}
+	old := s.active
+	silent := old != noPath && now.Sub(s.paths[old].heard) > max(s.pto(), silenceLeast/2)
+	s.usePath(now, id)
+	if silent {
+		s.loseAll(now, func(r *record) bool { return r.path == old })
+	}
+}
+
+// silence is how long the active path may owe an answer.
+func (s *Session) silence() time.Duration { return max(2*s.pto(), silenceLeast) }
+
+// checkSilence asks every path for a sign of life if the active one owes an
+// answer for too long, and again while none answers.
+func (s *Session) checkSilence(now machine.Time) {
+	if s.active == noPath || s.state != stateOpen {
+		return
+	}
+	p := &s.paths[s.active]
+	if p.waiting == 0 || now < s.silentAt(p) {
+		return
+	}
+	p.suspect = true
+	others := false
+	for i := range s.paths {
+		if q := &s.paths[i]; q.present && uint8(i) != s.active {
+			q.ping, others = true, true
+		}
+	}
+	p.rounds = min(p.rounds+1, probeBackoff)
+	p.probeAt = now.Add(s.silence() << (p.rounds - 1))
+	if (!others || p.rounds > 1) && !p.told {
+		p.told = true
+		s.tell(Event{Kind: PathSuspect, Path: s.active})
+	}
+}
+
+// silentAt is when checkSilence has work.
+func (s *Session) silentAt(p *path) machine.Time {
+	if p.waiting == 0 {
+		return machine.Never
+	}
+	if p.suspect {
+		return p.probeAt
+	}
+	return p.waiting.Add(s.silence())
+}

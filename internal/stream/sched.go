@@ -1,0 +1,159 @@
+package stream
+
+// listID names the queue that a stream stands in.
+type listID uint8
+
+const (
+	listNone    listID = iota
+	listSend           // of its priority
+	listBlocked        // waits for the session's limits
+)
+
+// queue is a doubly linked list through the streams themselves.
+type queue struct {
+	head, tail *stream
+}
+
+func (q *queue) pushBack(st *stream) {
+	st.prev, st.next = q.tail, nil
+	if q.tail == nil {
+		q.head = st
+	} else {
+		q.tail.next = st
+	}
+	q.tail = st
+}
+
+func (q *queue) pushFront(st *stream) {
+	st.next, st.prev = q.head, nil
+	if q.head == nil {
+		q.tail = st
+	} else {
+		q.head.prev = st
+	}
+	q.head = st
+}
+
+func (q *queue) remove(st *stream) {
+	if st.prev == nil {
+		q.head = st.next
+	} else {
+		st.prev.next = st.next
+	}
+	if st.next == nil {
+		q.tail = st.prev
+	} else {
+		st.next.prev = st.prev
+	}
+	st.next, st.prev = nil, nil
+}
+
+// schedule decides what goes into the next packet.
+type schedule struct {
+	send    [numPriorities]queue
+	credit  [numPriorities]int8
+	blocked queue
+	control *stream // streams with control frames, newest first
+
+	datagrams     *mail // to be sent
+	datagramBytes int
+}
+
+// shares are the packets that a priority gets in a round.
+var shares = [numPriorities]int8{PriorityNormal: 4, PriorityHigh: 8, PriorityLow: 1}
+
+// order is the order of priorities within a round.
+var order = [numPriorities]Priority{PriorityHigh, PriorityNormal, PriorityLow}
+
+// pick returns the stream whose turn it is, or nil. charge takes the turn off
+// its priority's account.
+func (c *schedule) pick(charge bool) *stream {
+	for range 2 {
+		for _, p := range order {
+			if st := c.send[p].head; st != nil && c.credit[p] > 0 {
+				if charge {
+					c.credit[p]--
+				}
+				return st
+			}
+		}
+		c.credit = shares
+	}
+	return nil
+}
+
+func (c *schedule) waiting() bool {
+	return c.send[PriorityNormal].head != nil || c.send[PriorityHigh].head != nil || c.send[PriorityLow].head != nil
+}
+
+// enqueue puts the stream at the end of its queue if it has something to send.
+func (s *Session) enqueue(st *stream) {
+	if st.list == listNone && !st.dead && st.out.sendable() {
+		st.list = listSend
+		s.sched.send[st.prio].pushBack(st)
+	}
+}
+
+// enqueueFirst puts a stream with lost bytes in front: somebody waits for them.
+func (s *Session) enqueueFirst(st *stream) {
+	if st.dead || !st.out.sendable() {
+		return
+	}
+	s.dequeue(st)
+	st.list = listSend
+	s.sched.send[st.prio].pushFront(st)
+}
+
+func (s *Session) dequeue(st *stream) {
+	switch st.list {
+	case listSend:
+		s.sched.send[st.prio].remove(st)
+	case listBlocked:
+		s.sched.blocked.remove(st)
+	}
+	st.list = listNone
+}
+
+// block parks a stream until the session's limits move.
+func (s *Session) block(st *stream) {
+	s.dequeue(st)
+	st.list = listBlocked
+	s.sched.blocked.pushBack(st)
+}
+
+// unblock lets all parked streams try again.
+func (s *Session) unblock() {
+	for st := s.sched.blocked.head; st != nil; st = s.sched.blocked.head {
+		s.dequeue(st)
+		s.enqueue(st)
+	}
+}
+
+// control notes control frames of a stream.
+func (s *Session) control(st *stream, f ctlFlags) {
+	if st.dead {
+		return
+	}
+	if st.ctl&ctlQueued == 0 {
+		st.ctlNext = s.sched.control
+		s.sched.control = st
+	}
+	st.ctl |= f | ctlQueued
+}
+
+// pending are control frames of the session.
+type pending uint8
+
+const (
+	pendMaxData pending = 1 << iota
+	pendMaxStreams
+	pendPath
+	pendClass
+	pendNack
+	pendPing // nothing but a sign of life
+)
+
+// hasWork reports whether anything waits that the congestion window governs.
+func (s *Session) hasWork() bool {
+	return s.pending != 0 || s.sched.control != nil || s.sched.datagramBytes > 0 || s.sched.waiting()
+}

@@ -1,0 +1,328 @@
+package stream
+
+import (
+	"time"
+
+	"github.com/nyxnet/nyx/internal/machine"
+	"github.com/nyxnet/nyx/internal/wire"
+)
+
+// The way out of a packet:
+//
+//	1. PollPacket: which kind may leave on this path now.
+//	2. pollData: congestion window, pacing, probes, due acknowledgements.
+//	3. fill: acknowledgement, control frames, heartbeats, datagrams, streams.
+//	4. seal in place; the record of the packet; the timers.
+
+// PollPacket fills b, of wire.SessionPacketSize bytes, if something should
+// leave on the path now, and reports whether it did.
+func (s *Session) PollPacket(now machine.Time, id uint8, b []byte) bool {
+	if id >= MaxPaths || !s.paths[id].present {
+		return false
+	}
+	b = b[:wire.SessionPacketSize]
+	switch s.state {
+	case stateHello:
+		return s.pollHello(now, id, b)
+	case stateOpen:
+		if s.hs != nil && s.pollReply(now, id, b) {
+			return true
+		}
+		return s.pollData(now, id, b)
+	case stateClosing:
+		return s.pollClose(now, id, b)
+	}
+	return false
+}
+
+// pollData sends a packet of frames under the session keys.
+func (s *Session) pollData(now machine.Time, id uint8, b []byte) bool {
+	p := &s.paths[id]
+	active := id == s.active
+	ackDue := active && s.arrived.ready(now) || s.arrived.paths>>id&1 != 0
+	data := active && s.maySend(now)
+	beat := active && s.beats.queued > 0 && s.beats.due(now, data && s.sched.waiting())
+	if !data && !ackDue && !p.ping && !beat {
+		return false
+	}
+	w := s.busy()
+	if w.sent.full() && !ackDue {
+		return false
+	}
+	s.rollKey(now)
+	first := w.sent.chunkNext
+	body := b[wire.SessionHeaderSize:wire.SessionHeaderSize]
+	limit := wire.SessionPayloadSize
+	eliciting := p.ping
+	if p.ping {
+		body = append(body, byte(wire.SFramePing))
+	}
+	body, eliciting = s.fill(now, body, limit, id, data, ackDue, eliciting)
+	if len(body) == 0 {
+		return false
+	}
+	p.ping = false
+	clear(body[len(body):limit])
+	s.out.next++
+	s.sealPacket(b)
+	s.record(now, id, first, eliciting, 0)
+	s.arrived.paths &^= 1 << id
+	return true
+}
+
+// maySend reports whether window, pacing or the probe timer let data leave,
+// and there is any.
+func (s *Session) maySend(now machine.Time) bool {
+	w := s.work
+	if w == nil {
+		return s.hasWork()
+	}
+	if w.probes > 0 {
+		if !s.hasWork() {
+			s.pending |= pendPing
+		}
+		return true
+	}
+	return s.hasWork() && w.sent.inFlight+wire.SessionPacketSize <= w.ctl.Window() && w.pace.ready(now, w.ctl.PacingRate())
+}
+
+// fill appends frames up to limit. It reports whether they ask for an
+// acknowledgement.
+func (s *Session) fill(now machine.Time, b []byte, limit int, id uint8, data, ackDue, eliciting bool) ([]byte, bool) {
+	if ackDue || s.arrived.pending > 0 && id == s.active {
+		room, frames := limit, ackFramesAlone
+		if data {
+			room, frames = ackRoomWithData, 1
+		}
+		var complete bool
+		b, complete = s.arrived.appendAcks(now, b, room, frames)
+		if id == s.active {
+			s.arrived.told(complete || !data)
+		}
+	}
+	if id != s.active {
+		return b, eliciting
+	}
+	before := len(b)
+	b = s.fillHeartbeats(now, b, limit)
+	if data {
+		b = s.fillControl(b, limit)
+		b = s.fillDatagrams(b, limit)
+		b = s.fillStreams(now, b, limit)
+	}
+	return b, eliciting || len(b) > before
+}
+
+// An acknowledgement that leaves alone may fill its packet, which is full-sized
+// anyhow; with data it stays small.
+const (
+	ackFramesAlone  = 6
+	ackRoomWithData = 220
+)
+
+// controlReserve is the greatest control frame but CLOSE: RESET.
+const controlReserve = 1 + 8 + 8 + 8
+
+func (s *Session) fillControl(b []byte, limit int) []byte {
+	l := &s.work.sent
+	value := func(flag pending, t wire.SessionFrameType, v uint64) {
+		if s.pending&flag != 0 && limit-len(b) >= controlReserve {
+			b = wire.AppendValue(b, t, v)
+			l.addChunk(chunk{kind: t, at: v})
+			s.pending &^= flag
+		}
+	}
+	if s.pending != 0 {
+		value(pendPath, wire.SFramePath, s.pathSeq)
+		value(pendMaxData, wire.SFrameMaxData, s.recv.win.max)
+		value(pendMaxStreams, wire.SFrameMaxStreams, s.recv.maxStreams)
+		value(pendClass, wire.SFrameClass, s.classOut)
+		if s.pending&pendNack != 0 && limit-len(b) >= controlReserve {
+			b = s.nackOut.Append(b)
+			s.pending &^= pendNack
+			s.nackOut = wire.NackFrame{}
+		}
+		if s.pending&pendPing != 0 && limit > len(b) {
+			b = append(b, byte(wire.SFramePing))
+			s.pending &^= pendPing
+		}
+	}
+	for st := s.sched.control; st != nil && limit-len(b) >= 3*controlReserve; st = s.sched.control {
+		s.sched.control, st.ctlNext = st.ctlNext, nil
+		flags := st.ctl
+		st.ctl = 0
+		if st.dead {
+			continue
+		}
+		if flags&ctlReset != 0 {
+			b = wire.ResetFrame{Stream: st.id, Code: st.out.resetCode, Final: st.out.next}.Append(b)
+			l.addChunk(chunk{st: st, kind: wire.SFrameReset})
+		}
+		if flags&ctlStop != 0 && st.in.flags&inDone == 0 {
+			b = wire.StopFrame{Stream: st.id, Code: st.in.stopCode}.Append(b)
+			l.addChunk(chunk{st: st, kind: wire.SFrameStop})
+		}
+		if flags&ctlWindow != 0 && st.in.flags&(inFin|inReset|inStopped|inDone) == 0 {
+			b = wire.AppendMaxStreamData(b, st.id, st.in.win.max)
+			l.addChunk(chunk{st: st, kind: wire.SFrameMaxStreamData})
+		}
+	}
+	return b
+}
+
+func (s *Session) fillStreams(now machine.Time, b []byte, limit int) []byte {
+	charge := true
+	for limit-len(b) > streamLeast {
+		st := s.sched.pick(charge)
+		if st == nil {
+			break
+		}
+		charge = false
+		var sent, blocked bool
+		b, sent, blocked = s.appendStream(now, st, b, limit)
+		switch {
+		case blocked:
+			s.block(st)
+		case !sent:
+			s.dequeue(st)
+			s.enqueue(st)
+			return b
+		case !st.out.sendable():
+			s.dequeue(st)
+		case limit-len(b) <= streamLeast || len(st.out.lost) == 0:
+			s.dequeue(st)
+			s.enqueue(st)
+		}
+	}
+	return b
+}
+
+// streamLeast is the room below which no further STREAM frame is begun: its
+// header at the greatest offsets and a few bytes.
+const streamLeast = 24
+
+// record notes the packet that was just numbered and sets the timers.
+func (s *Session) record(now machine.Time, id uint8, firstChunk uint64, eliciting bool, flags uint8) {
+	w := s.work
+	s.stats.PacketsSent++
+	s.lastSent = now
+	if w.sent.next == w.sent.tail && !eliciting {
+		w.sent.next, w.sent.tail = s.out.next, s.out.next // nothing to remember
+		return
+	}
+	r := w.sent.push(firstChunk)
+	r.path, r.epoch, r.flags = id, s.pathEpoch, flags
+	if !eliciting {
+		return
+	}
+	r.cc.SentAt, r.cc.Bytes = now, wire.SessionPacketSize
+	w.sent.setOpen(r)
+	w.ctl.OnSent(now, &r.cc, w.sent.inFlight, !s.hasWork())
+	w.pace.spend(now, w.ctl.PacingRate())
+	if w.probes > 0 {
+		w.probes--
+	}
+	s.owes(now)
+	if id < MaxPaths && s.paths[id].waiting == 0 {
+		s.paths[id].waiting = now
+	}
+	s.setProbeTimer(now)
+}
+
+// pacer spreads packets at the controller's rate, as a bucket of bytes.
+type pacer struct {
+	tokens float64
+	at     machine.Time
+	begun  bool
+}
+
+// Bounds of a burst: ten packets or what the rate gives in 2 ms, so that an
+// owner that wakes late catches up, and one that wakes often sends evenly.
+const (
+	paceBurst = 16 * wire.SessionPacketSize
+	paceSpan  = 2 * time.Millisecond
+)
+
+func (p *pacer) refill(now machine.Time, rate uint64) {
+	most := max(paceBurst, float64(rate)*paceSpan.Seconds())
+	if !p.begun {
+		p.tokens, p.begun = most, true
+	} else if now > p.at {
+		p.tokens = min(p.tokens+float64(rate)*float64(now-p.at)/1e9, most)
+	}
+	p.at = now
+}
+
+// ready reports whether a packet may leave at a rate; 0 is no pacing.
+func (p *pacer) ready(now machine.Time, rate uint64) bool {
+	if rate == 0 {
+		return true
+	}
+	p.refill(now, rate)
+	return p.tokens >= wire.SessionPacketSize
+}
+
+func (p *pacer) spend(now machine.Time, rate uint64) {
+	if rate != 0 {
+		p.refill(now, rate)
+		p.tokens -= wire.SessionPacketSize
+	}
+}
+
+// next is when ready will hold, gathering a quarter of a millisecond's worth
+// so that a fast session does not wake its owner for every packet.
+func (p *pacer) next(rate uint64) machine.Time {
+	want := max(wire.SessionPacketSize, float64(rate)*(250*time.Microsecond).Seconds()) - p.tokens
+	if rate == 0 || want <= 0 {
+		return p.at
+	}
+	return p.at + machine.Time(want*1e9/float64(rate)) + 1
+}
+
+// chunkArrived notes that the peer has a chunk.
+func (s *Session) chunkArrived(now machine.Time, c *chunk) {
+	switch c.kind {
+	case wire.SFrameStream:
+		s.streamArrived(now, c.st, c.at, c.at+uint64(c.size), false)
+	case wire.SFrameStreamFin:
+		s.streamArrived(now, c.st, c.at, c.at+uint64(c.size), true)
+	case wire.SFrameReset:
+		c.st.out.flags |= outDone
+		s.finish(now, c.st)
+	}
+}
+
+// chunkLost queues a chunk again if it still matters.
+func (s *Session) chunkLost(c *chunk) bool {
+	switch c.kind {
+	case wire.SFrameStream:
+		return s.streamLost(c.st, c.at, c.at+uint64(c.size), false)
+	case wire.SFrameStreamFin:
+		return s.streamLost(c.st, c.at, c.at+uint64(c.size), true)
+	case wire.SFrameReset:
+		if c.st.out.flags&outDone == 0 {
+			s.control(c.st, ctlReset)
+		}
+	case wire.SFrameStop:
+		s.control(c.st, ctlStop)
+	case wire.SFrameMaxStreamData:
+		s.control(c.st, ctlWindow)
+	case wire.SFrameMaxData:
+		s.pending |= pendMaxData
+	case wire.SFrameMaxStreams:
+		s.pending |= pendMaxStreams
+	case wire.SFramePath:
+		if c.at == s.pathSeq {
+			s.pending |= pendPath
+		}
+	case wire.SFrameClass:
+		s.pending |= pendClass
+	}
+	return false
+}
+
+// countSent counts a handshake packet.
+func (s *Session) countSent(now machine.Time) {
+	s.stats.PacketsSent++
+	s.lastSent = now
+}

@@ -1,0 +1,152 @@
+// Package stream carries ordered, reliable byte streams, datagrams and
+// heartbeats between the two ends of a session, over up to five routes that
+// lose, delay and reorder packets of one size (docs/protocol.md, section on
+// the stream layer).
+//
+// A Session is a machine. HandlePacket and HandleTimer take input; PollPacket
+// and PollEvent yield output until they return false; NextTimer says when
+// HandleTimer has work; the application's calls (OpenStream, Write, Read, …)
+// are input as well, after which the owner polls again; getters change
+// nothing. A session belongs to one goroutine at a time.
+package stream
+
+import (
+	"time"
+
+	"github.com/nyxnet/nyx/internal/machine"
+	"github.com/nyxnet/nyx/internal/seal"
+	"github.com/nyxnet/nyx/internal/stream/congestion"
+	"github.com/nyxnet/nyx/internal/trace"
+	"github.com/nyxnet/nyx/internal/wire"
+)
+
+// state is where a session stands.
+type state uint8
+
+const (
+	stateHello   state = iota // client without a REPLY
+	stateOpen                 // keys are there
+	stateClosing              // CLOSE is being told
+	stateClosed               // nothing more is sent
+)
+
+// Session is one end of a session. What only a busy session needs hangs at
+// work, which is made on use and dropped when idle.
+type Session struct {
+	cfg    *Config
+	counts *trace.Counts
+	work   *work
+	hs     *handshake
+
+	state     state
+	client    bool
+	confirmed bool // the peer has shown the session keys
+	suite     seal.Suite
+	localID   uint32
+	peerID    uint32
+	hello     helloHash // responder: of its HELLO
+	out       sealing
+	in        opening
+
+	paths     [MaxPaths]path
+	active    uint8 // path for data, or noPath
+	pathEpoch uint8
+	pathSeq   uint64 // of our PATH frames
+	peerSeq   uint64 // greatest PATH taken
+
+	rtt     rtt
+	arrived arrivals
+
+	streams  table
+	send     sendLimits
+	recv     recvLimits
+	sched    schedule
+	pending  pending
+	classOut uint64
+	nackOut  wire.NackFrame
+
+	events    []Event
+	eventHead int
+
+	lastUse   machine.Time // streams or datagrams moved
+	lastSent  machine.Time
+	oweSince  machine.Time // the peer owes an answer since, or 0
+	beats     beats
+	closing   *closing
+	stats     Stats
+	idleSweep machine.Time // when unused memory is dropped, or 0
+}
+
+// work is what a session needs only while packets move.
+type work struct {
+	ctl  congestion.Controller
+	sent sentLog
+	ack  wire.AckFrame
+
+	lossAt   machine.Time
+	lossScan uint64 // packets below are settled or lost
+	acked    uint64 // greatest packet acknowledged + 1
+	ptoAt    machine.Time
+	ptoCount uint8
+	probes   uint8
+
+	pace  pacer
+	rings rings
+}
+
+// busy returns the work memory, made if need be.
+func (s *Session) busy() *work {
+	if s.work == nil {
+		s.work = &work{lossAt: machine.Never, ptoAt: machine.Never}
+		s.work.ctl = congestion.New(congestion.Config{
+			Kind: s.cfg.Congestion, PacketSize: wire.SessionPacketSize, FixedRate: s.cfg.FixedRate,
+		})
+		s.work.sent.start(s.out.next)
+		s.work.lossScan, s.work.acked = s.out.next, s.out.next
+	}
+	return s.work
+}
+
+// LocalID is the connection id of packets for this session.
+func (s *Session) LocalID() uint32 { return s.localID }
+
+// Established reports whether the session keys are there.
+func (s *Session) Established() bool { return s.state == stateOpen }
+
+// Drained reports whether the session has ended and sends nothing more.
+func (s *Session) Drained() bool { return s.state == stateClosed }
+
+// Stats are a session's figures.
+type Stats struct {
+	RTT, RTTVar, MinRTT time.Duration
+	// Window, InFlight and PacingRate are of the congestion controller.
+	Window, InFlight int
+	PacingRate       uint64
+	// Backlog is the bytes that wait to be sent, for the choice of a class.
+	Backlog                        int
+	Streams                        int
+	PacketsSent, PacketsReceived   uint64
+	BytesSent, BytesReceived       uint64 // of streams and datagrams, sent once
+	Lost, Retransmitted, Spurious  uint64 // packets
+	Heartbeats, HeartbeatsReceived uint64
+	HeartbeatQueue                 int
+	DatagramsDropped               uint64
+	NacksReceived                  uint64
+	Rekeys                         uint64 // of both directions
+	LossDelay                      time.Duration
+	StreamWindow, SessionWindow    uint64 // receive windows; of the last stream that moved
+}
+
+// Stats returns the figures of this moment.
+func (s *Session) Stats() Stats {
+	st := s.stats
+	st.RTT, st.RTTVar, st.MinRTT = s.rtt.smooth, s.rtt.vary, s.rtt.least
+	st.LossDelay = s.rtt.lossDelay()
+	st.Backlog = int(s.send.backlog) + s.sched.datagramBytes
+	st.Streams, st.HeartbeatQueue = s.streams.n, int(s.beats.queued)
+	st.SessionWindow = s.recv.win.size
+	if w := s.work; w != nil {
+		st.Window, st.PacingRate, st.InFlight = w.ctl.Window(), w.ctl.PacingRate(), w.sent.inFlight
+	}
+	return st
+}

@@ -1,0 +1,140 @@
+package stream
+
+import (
+	"time"
+
+	"github.com/nyxnet/nyx/internal/machine"
+	"github.com/nyxnet/nyx/internal/wire"
+)
+
+// sweepAfter is how long a session is quiet before it drops the memory that
+// only a busy one needs.
+const sweepAfter = 5 * time.Second
+
+// NextTimer is when HandleTimer has work, or machine.Never.
+func (s *Session) NextTimer() machine.Time {
+	switch s.state {
+	case stateClosed:
+		return machine.Never
+	case stateClosing:
+		if s.hs != nil {
+			return s.hs.next()
+		}
+		return s.closing.at
+	}
+	t := machine.Never
+	if s.hs != nil {
+		t = min(t, s.hs.next())
+	}
+	if s.state != stateOpen {
+		return t
+	}
+	if w := s.work; w != nil {
+		t = min(t, w.lossAt, w.ptoAt)
+		if s.active != noPath && w.probes == 0 && s.hasWork() && w.sent.inFlight+wire.SessionPacketSize <= w.ctl.Window() {
+			t = min(t, w.pace.next(w.ctl.PacingRate()))
+		}
+	}
+	if s.arrived.pending > 0 {
+		t = min(t, s.arrived.due)
+	}
+	if s.active != noPath {
+		t = min(t, s.silentAt(&s.paths[s.active]))
+	}
+	if s.in.oldUntil != 0 {
+		t = min(t, s.in.oldUntil)
+	}
+	if s.oweSince != 0 {
+		t = min(t, s.oweSince.Add(s.cfg.VanishTimeout))
+	}
+	if s.cfg.IdleTimeout > 0 && s.streams.n == 0 {
+		t = min(t, s.lastUse.Add(s.cfg.IdleTimeout))
+	}
+	if s.cfg.HeartbeatInterval > 0 && s.streams.n > 0 {
+		t = min(t, s.lastSent.Add(s.cfg.HeartbeatInterval))
+	}
+	if s.idleSweep == 0 {
+		t = min(t, max(s.lastSent, s.arrived.largestAt).Add(sweepAfter))
+	} else if s.idleSweep != machine.Never {
+		t = min(t, s.idleSweep)
+	}
+	return t
+}
+
+// HandleTimer runs what is due at now.
+func (s *Session) HandleTimer(now machine.Time) {
+	switch s.state {
+	case stateClosed:
+		return
+	case stateClosing:
+		s.tickClosing(now)
+		return
+	}
+	if s.hs != nil && !s.tickHandshake(now) {
+		return
+	}
+	if s.state != stateOpen {
+		return
+	}
+	if w := s.work; w != nil {
+		if now >= w.lossAt {
+			s.detectLoss(now)
+			s.setProbeTimer(now)
+		}
+		if now >= w.ptoAt {
+			s.probe(now)
+		}
+	}
+	s.checkSilence(now)
+	s.in.dropOldKey(now)
+	if s.oweSince != 0 && now >= s.oweSince.Add(s.cfg.VanishTimeout) {
+		s.fail(now, wire.CodeVanished, "")
+		return
+	}
+	if s.cfg.IdleTimeout > 0 && s.streams.n == 0 && now >= s.lastUse.Add(s.cfg.IdleTimeout) {
+		s.fail(now, wire.CodeIdle, "")
+		return
+	}
+	if s.cfg.HeartbeatInterval > 0 && s.streams.n > 0 && now >= s.lastSent.Add(s.cfg.HeartbeatInterval) {
+		s.SendHeartbeat(now)
+		s.lastSent = now // the next interval counts from here even if it cannot leave
+	}
+	if s.idleSweep != machine.Never && now >= max(s.lastSent, s.arrived.largestAt).Add(sweepAfter) {
+		s.sweep(now)
+	}
+}
+
+// sweep drops what only a busy session needs: cipher state, the controller,
+// records, spare and empty buffers. Packets of before are refused as replays.
+func (s *Session) sweep(now machine.Time) {
+	if w := s.work; w != nil && (w.sent.waiting > 0 || s.hasWork()) || s.hs != nil || s.arrived.pending > 0 {
+		s.idleSweep = now.Add(sweepAfter)
+		return
+	}
+	s.idleSweep = machine.Never
+	s.work = nil
+	s.out.aead.Forget()
+	s.in.aead.Forget()
+	if len(s.arrived.runs) > 0 {
+		s.arrived.floor = s.arrived.largest + 1
+		s.arrived.runs = nil
+	}
+	if s.eventHead == len(s.events) {
+		s.events = nil
+	}
+	if m := s.sched.datagrams; m != nil && m.count == 0 {
+		s.sched.datagrams = nil
+	}
+	for _, st := range s.streams.slots {
+		if st == nil {
+			continue
+		}
+		st.out.acked, st.out.lost = nil, nil
+		if st.in.early == nil || len(st.in.early) == 0 {
+			st.in.early = nil
+		}
+		if st.mail != nil && st.mail.count == 0 {
+			st.mail = nil
+		}
+	}
+}
