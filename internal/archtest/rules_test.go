@@ -22,6 +22,7 @@ var ranks = map[string]int{
 
 	"internal/link":      20,
 	"internal/directory": 20,
+	"internal/service":   20,
 
 	"internal/obfs": 30,
 	"internal/mix":  30,
@@ -55,7 +56,8 @@ var ranks = map[string]int{
 	"internal/exit":    90,
 	"internal/setup":   90,
 
-	"":                  95, // package nyx, the SDK
+	"":                  95,  // package nyx, the SDK
+	"internal/bench":    105, // measures whole networks
 	"internal/daemon":   100,
 	"cmd":               110,
 	"test":              110, // programs that the end-to-end test runs

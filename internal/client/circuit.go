@@ -9,16 +9,43 @@ import (
 	"github.com/nyxnet/nyx/internal/session"
 	"github.com/nyxnet/nyx/internal/stream"
 	"github.com/nyxnet/nyx/internal/trace"
+	"github.com/nyxnet/nyx/internal/wire"
 )
 
 // circuit is the routes to one exit, and the session on them once there is
 // one. Circuits are built ahead of need; a session takes the oldest.
 type circuit struct {
 	isolation string
+	purpose   purpose
+	service   *hosted        // of a circuit that serves one
+	meeting   wire.MeetingID // where it waits, calls or answers
+	call      wire.CallID    // that it answers
 	exit      *directory.Node
 	routes    [stream.MaxPaths]*route
 	member    *session.Member[*circuit]
 	begun     machine.Time // when the session was asked for
+}
+
+// purpose is what a circuit's last hop is to its session.
+type purpose uint8
+
+const (
+	exiting   purpose = iota // the session ends at the last hop
+	waiting                  // a service waits at the last hop for calls
+	answering                // a service joins its route to a caller's
+	calling                  // a client joins its route to a service's
+)
+
+// wanted is how many routes the circuit holds. An answering one takes what its
+// caller builds.
+func (k *circuit) wanted(perSession int) int {
+	switch k.purpose {
+	case waiting:
+		return 1
+	case answering:
+		return 0
+	}
+	return perSession
 }
 
 // ready counts the routes that stand.
@@ -29,6 +56,16 @@ func (k *circuit) ready() (n int) {
 		}
 	}
 	return n
+}
+
+// standing reports whether a route of the circuit serves its purpose.
+func (k *circuit) standing() bool {
+	for _, r := range k.routes {
+		if r != nil && r.joined {
+			return true
+		}
+	}
+	return false
 }
 
 // held counts the routes that stand or are being built, without those whose
@@ -64,6 +101,15 @@ func (c *Client) circuitFor(now machine.Time, isolation string) (*circuit, error
 	if k == nil {
 		k = &circuit{}
 	}
+	return k, c.start(now, k, isolation)
+}
+
+// circuitTo returns the circuit of an isolation key to one exit.
+func (c *Client) circuitTo(now machine.Time, isolation string, exit *directory.Node) (*circuit, error) {
+	if k := c.circuits[isolation]; k != nil {
+		return k, nil
+	}
+	k := &circuit{exit: exit}
 	return k, c.start(now, k, isolation)
 }
 
@@ -105,7 +151,7 @@ func (c *Client) start(now machine.Time, k *circuit, isolation string) error {
 	k.member = c.Add(core, k)
 	c.circuits[isolation] = k
 	for slot, r := range k.routes {
-		if r != nil && r.ready {
+		if r != nil && r.joined {
 			core.AddPath(now, uint8(slot))
 		}
 	}
@@ -128,6 +174,11 @@ func (c *Client) buildAhead(now machine.Time) {
 	for _, m := range c.Members() {
 		c.fill(now, m.Owner)
 	}
+	for _, h := range c.hosted {
+		for _, k := range h.waits {
+			c.fill(now, k)
+		}
+	}
 	for len(c.ahead) < c.cfg.Ahead {
 		c.ahead = append(c.ahead, &circuit{})
 	}
@@ -143,7 +194,7 @@ const planInterval = 5 * time.Second
 
 // fill starts the routes that a circuit lacks.
 func (c *Client) fill(now machine.Time, k *circuit) {
-	for k.held() < c.cfg.RoutesPerSession {
+	for k.held() < k.wanted(c.cfg.RoutesPerSession) {
 		slot := k.free()
 		if slot < 0 {
 			return
@@ -160,6 +211,9 @@ func (c *Client) fill(now machine.Time, k *circuit) {
 func (c *Client) endCircuit(now machine.Time, m *session.Member[*circuit], code uint64) {
 	k := m.Owner
 	c.Remove(m)
+	if k.purpose == answering {
+		k.service.acceptor.Forget(m.Core)
+	}
 	if c.circuits[k.isolation] == k {
 		delete(c.circuits, k.isolation)
 	}

@@ -88,6 +88,7 @@ type Client struct {
 
 	ahead    []*circuit          // built before need, oldest first
 	circuits map[string]*circuit // by isolation key
+	hosted   []*hosted           // services that this client offers
 
 	events    []session.Event
 	eventHead int
@@ -135,6 +136,10 @@ func (c *Client) Open(now machine.Time, isolation string, t wire.Target) (sessio
 	if err != nil {
 		return session.Ref{}, err
 	}
+	return c.openOn(now, k, t)
+}
+
+func (c *Client) openOn(now machine.Time, k *circuit, t wire.Target) (session.Ref, error) {
 	id, err := k.member.Core.OpenStream(now, stream.PriorityNormal)
 	if err != nil {
 		return session.Ref{}, err

@@ -71,10 +71,19 @@ func (c *Client) handlePacket(now machine.Time, r *route, packet []byte) {
 	case kind == wire.SessionDummy:
 		c.Counts[trace.DummyIn]++
 	case kind == wire.SessionRouteReady:
-	case r.circuit.member == nil:
-		c.Counts[trace.DropSessionUnknown]++
+	case kind.Meeting():
+		c.handleMeeting(now, r, packet)
+	case kind == wire.SessionHello && r.circuit.purpose == answering:
+		c.handleHello(now, r, packet)
 	default:
 		m := r.circuit.member
+		if m == nil && r.circuit.purpose == answering {
+			m = c.adopt(now, r, wire.SessionPacketID(packet))
+		}
+		if m == nil {
+			c.Counts[trace.DropSessionUnknown]++
+			return
+		}
 		m.Core.HandlePacket(now, uint8(r.slot), packet)
 		c.Touch(m)
 		c.pass(now, m)
@@ -117,7 +126,7 @@ func (c *Client) work(now machine.Time) {
 func (c *Client) sendSession(now machine.Time, m *session.Member[*circuit]) {
 	left := burstMax
 	for slot, r := range m.Owner.routes {
-		if r == nil || !r.ready || r.shaper.Shaped() {
+		if r == nil || !r.joined || r.shaper.Shaped() {
 			continue
 		}
 		for left > 0 && m.Core.PollPacket(now, uint8(slot), c.packet[:]) {
@@ -185,7 +194,12 @@ func (c *Client) fillSlots(now machine.Time) {
 // nextPacket writes what waits for a slot of this route into c.packet, or a
 // dummy, and reports whether it was real.
 func (c *Client) nextPacket(now machine.Time, r *route) bool {
-	if m := r.circuit.member; m != nil && m.Core.PollPacket(now, uint8(r.slot), c.packet[:]) {
+	if len(r.outbox) > 0 {
+		copy(c.packet[:], r.outbox[0])
+		r.outbox = r.outbox[1:]
+		return true
+	}
+	if m := r.circuit.member; m != nil && r.joined && m.Core.PollPacket(now, uint8(r.slot), c.packet[:]) {
 		c.Touch(m)
 		return true
 	}

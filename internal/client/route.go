@@ -11,6 +11,7 @@ import (
 	"github.com/nyxnet/nyx/internal/machine"
 	"github.com/nyxnet/nyx/internal/mix"
 	"github.com/nyxnet/nyx/internal/obfs"
+	"github.com/nyxnet/nyx/internal/stream"
 	"github.com/nyxnet/nyx/internal/trace"
 	"github.com/nyxnet/nyx/internal/wire"
 )
@@ -32,10 +33,14 @@ type route struct {
 	serial   uint64
 	begun    machine.Time
 	ready    bool
+	joined   bool        // it carries its circuit's session
+	call     wire.CallID // of a calling circuit: each route makes a call of its own
 	gone     bool
 	replaces *route // the route at the end of its life that this one replaces
 	shaper   *obfs.Shaper
 	emit     machine.Timer[*route]
+	hello    stream.Assembly // a caller's HELLO that comes in parts
+	outbox   [][]byte        // packets that are not a session's, for its next slots
 	expire   machine.Timer[func(machine.Time)]
 }
 
@@ -158,20 +163,32 @@ func (c *Client) up(now machine.Time, r *route) {
 	r.expire.Value = func(now machine.Time) { c.renew(now, r) }
 	c.timers.Set(&r.expire, r.begun.Add(c.cfg.RouteTTL*renewAt/100))
 	c.cfg.Sink.Emit(now, trace.RouteUp, uint64(len(r.path.Nodes())), uint64(now.Sub(r.begun)))
+	if r.circuit.purpose == exiting {
+		c.join(now, r)
+	} else {
+		c.meet(now, r)
+	}
+	c.timers.Set(&c.plan, now)
+}
+
+// join makes a route a path of its circuit's session, in place of the route
+// that it replaces.
+func (c *Client) join(now machine.Time, r *route) {
+	r.joined = true
 	m := r.circuit.member
 	if m != nil {
 		m.Core.AddPath(now, uint8(r.slot))
 		c.Touch(m)
 	}
-	if old := r.replaces; old != nil {
-		r.replaces = nil
-		if m != nil && !old.gone && m.Core.ActivePath() == uint8(old.slot) {
-			m.Core.SetActivePath(now, uint8(r.slot))
-		}
-		old.expire.Value = func(now machine.Time) { c.drop(now, old) }
-		c.timers.Set(&old.expire, now.Add(overlap))
+	old := r.replaces
+	if r.replaces = nil; old == nil || old.gone {
+		return
 	}
-	c.timers.Set(&c.plan, now)
+	if m != nil && m.Core.ActivePath() == uint8(old.slot) {
+		m.Core.SetActivePath(now, uint8(r.slot))
+	}
+	old.expire.Value = func(now machine.Time) { c.drop(now, old) }
+	c.timers.Set(&old.expire, now.Add(overlap))
 }
 
 // overlap is how long a replaced route is kept for what is still on its way.
@@ -204,7 +221,7 @@ func (c *Client) backoff() time.Duration {
 // free place first.
 func (c *Client) renew(now machine.Time, r *route) {
 	k := r.circuit
-	if slot := k.free(); slot >= 0 && c.build(now, k, slot, nil) == nil {
+	if slot := k.free(); slot >= 0 && k.purpose != answering && c.build(now, k, slot, nil) == nil {
 		k.routes[slot].replaces = r
 	}
 	left := c.cfg.RouteTTL * (100 - renewAt) / 100
@@ -240,6 +257,9 @@ func (c *Client) drop(now machine.Time, r *route) {
 	if k.member != nil {
 		k.member.Core.RemovePath(now, uint8(r.slot))
 		c.Touch(k.member)
+	}
+	if k.purpose == answering {
+		k.service.calls--
 	}
 	r.core.Close()
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/nyxnet/nyx/internal/machine"
 	"github.com/nyxnet/nyx/internal/prng"
 	"github.com/nyxnet/nyx/internal/proxy"
+	"github.com/nyxnet/nyx/internal/service"
 	"github.com/nyxnet/nyx/internal/session"
 	"github.com/nyxnet/nyx/internal/trace"
 	"github.com/nyxnet/nyx/internal/tunnel"
@@ -44,13 +45,19 @@ type Client struct {
 	ready   chan struct{}
 	once    sync.Once
 	feedErr atomic.Pointer[error]
+
+	mu        sync.Mutex
+	listeners map[service.Address]*Listener
+	services  map[service.Address]*service.Descriptor
 }
 
 // StartClient runs a client. It builds routes as soon as it has a directory.
 func StartClient(cfg ClientConfig, rng prng.Source) (*Client, error) {
-	c := &Client{ready: make(chan struct{})}
+	c := &Client{
+		ready: make(chan struct{}), listeners: map[service.Address]*Listener{}, services: map[service.Address]*service.Descriptor{},
+	}
 	c.core = client.New(cfg.Client, rng)
-	c.side = tunnel.NewSide(c.core, nil)
+	c.side = tunnel.NewSide(c.core, c.incoming)
 	feed, err := newFeed(cfg.Trust, cfg.Directories, cfg.Poll, func(v *directory.View) {
 		c.host.Do(func(now machine.Time) { c.core.SetView(now, v) })
 	})
@@ -124,9 +131,16 @@ func (c *Client) dial(ctx context.Context, isolation string, t wire.Target) (*tu
 	if !wire.ValidHost(t.Host) {
 		return nil, fmt.Errorf("%w: %q is neither a name nor an address", proxy.ErrHostUnreachable, t.Host)
 	}
-	conn, err := c.side.Open(func(now machine.Time) (session.Ref, error) {
-		return c.core.Open(now, isolation, t)
-	})
+	if a, err := service.ParseAddress(t.Host); err == nil {
+		return c.dialService(ctx, isolation, a, t)
+	}
+	return c.open(ctx, func(now machine.Time) (session.Ref, error) { return c.core.Open(now, isolation, t) })
+}
+
+// open opens a stream and waits for the status with which the other end
+// answers.
+func (c *Client) open(ctx context.Context, open func(machine.Time) (session.Ref, error)) (*tunnel.Conn, error) {
+	conn, err := c.side.Open(open)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", proxy.ErrNetworkDown, err)
 	}
@@ -203,3 +217,6 @@ func (c *Client) Close() error {
 }
 
 var _ proxy.Dialer = (*Client)(nil)
+
+// Load returns what the client's host has done.
+func (c *Client) Load() drive.Stats { return c.host.Snapshot() }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"io"
 	"net"
 	"strconv"
@@ -14,6 +15,9 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/nyxnet/nyx/internal/client"
+	"github.com/nyxnet/nyx/internal/prng"
+	"github.com/nyxnet/nyx/internal/proxy"
+	"github.com/nyxnet/nyx/internal/service"
 	"github.com/nyxnet/nyx/internal/wire"
 )
 
@@ -99,4 +103,53 @@ func TestBytesCrossTheNetwork(t *testing.T) {
 			t.Fatalf("%d bytes of %d came back, %v", len(got), len(payload), err)
 		}
 	})
+}
+
+// A service inside the network is reached by its address; neither end learns
+// where the other is.
+func TestServiceIsReachedByItsAddress(t *testing.T) {
+	l := startNetwork(t, wire.Fast)
+	key, err := service.NewKey(prng.FromUint64(5))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln, err := l.Client.Listen(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	select {
+	case <-ln.Published():
+	case <-time.After(20 * time.Second):
+		t.Fatal("the service was not published")
+	}
+	go func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			go func() { defer c.Close(); io.Copy(c, c) }()
+		}
+	}()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	c, err := l.Client.DialStream(ctx, "caller", key.Address().String(), 80)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	payload := bytes.Repeat([]byte("service "), 1<<16)
+	go func() {
+		c.Write(payload)
+		c.(interface{ CloseWrite() error }).CloseWrite()
+	}()
+	c.SetReadDeadline(time.Now().Add(20 * time.Second))
+	got, err := io.ReadAll(c)
+	if err != nil || !bytes.Equal(got, payload) {
+		t.Fatalf("%d bytes of %d came back, %v", len(got), len(payload), err)
+	}
+	if _, err := l.Client.DialStream(ctx, "", service.Address{1}.String(), 80); !errors.Is(err, proxy.ErrHostUnreachable) {
+		t.Errorf("an address without a service: %v", err)
+	}
 }

@@ -86,6 +86,9 @@ func StartNode(cfg NodeConfig, rng prng.Source) (*Node, error) {
 	if err != nil {
 		return nil, fmt.Errorf("node %s: %w", cfg.Name, err)
 	}
+	if cfg.Clock == nil {
+		cfg.Clock = drive.NewClock()
+	}
 	hopConfig := hop.Config{Self: n.id, Static: cfg.Link, Onion: cfg.Onion, Neighbours: n.neighbour, Sink: cfg.Sink}
 	var m machine.Machine
 	var side *tunnel.Side
@@ -97,7 +100,8 @@ func StartNode(cfg NodeConfig, rng prng.Source) (*Node, error) {
 		g := gateway.New(gateway.Config{
 			Hop: hopConfig, Policy: cfg.Policy, Fleet: cfg.Fleet, Stream: cfg.Stream, Class: cfg.Class, Sink: cfg.Sink,
 		}, rng)
-		n.exit = exit.New(exit.Config{Policy: cfg.Exit})
+		keeper := &keeper{clock: cfg.Clock}
+		n.exit = exit.New(exit.Config{Policy: cfg.Exit, Services: map[string]func(*tunnel.Conn){keeperHost: keeper.serve}})
 		side = tunnel.NewSide(g, n.exit.Serve)
 		m, n.stats, n.drain, after = g, g.Stats, g.Drain, side.AfterRound
 	}
@@ -255,3 +259,6 @@ func (n *Node) Close() error {
 	n.running.Wait()
 	return err
 }
+
+// Load returns what the node's host has done.
+func (n *Node) Load() drive.Stats { return n.host.Snapshot() }

@@ -32,8 +32,9 @@ type Carrier interface {
 	// Read takes what has arrived and returns how many datagrams that is. If
 	// there are none it waits for the first: up to wait, without end if wait
 	// is negative, not at all if it is zero. It returns 0 and no error when
-	// the time is over or Wake was called; an error means that the carrier is
-	// of no more use, net.ErrClosed that it was closed.
+	// the time is over or Wake was called, and may do so before; an error
+	// means that the carrier is of no more use, net.ErrClosed that it was
+	// closed.
 	Read(wait time.Duration) (n int, err error)
 	// At returns datagram i of the last Read. The reader may overwrite the
 	// bytes; they are valid until the next Read.

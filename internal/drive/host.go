@@ -71,7 +71,7 @@ type Stats struct {
 	TimerLatest   time.Duration // most that a timer ran behind its time
 	FullBatches   uint64        // rounds that ended because the batch was full
 	FullRounds    uint64        // rounds that ended at roundMax
-	Calls         uint64        // functions run by Do
+	Calls         uint64        // functions run by Do and Snapshot
 	WakeupsUnused uint64        // rounds without any input
 }
 

@@ -269,6 +269,60 @@ func TestDoIsNotStarvedByTraffic(t *testing.T) {
 	}
 }
 
+// noisy tells of every wake-up.
+type noisy struct {
+	*mem.Conn
+	woken chan struct{}
+}
+
+func (n noisy) Wake() {
+	n.Conn.Wake()
+	n.woken <- struct{}{}
+}
+
+func startNoisy(t *testing.T) (*drive.Host, noisy) {
+	t.Helper()
+	c, err := (&mem.Network{}).Listen(addrB)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := noisy{c, make(chan struct{}, 100)}
+	h, err := drive.Start(drive.Config{Machine: newEcho(), Carrier: n})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { h.Close() })
+	return h, n
+}
+
+// A caller that finds the lock taken leaves its function to the loop, and must
+// wake it for that.
+func TestDoWhileAnotherHoldsTheLock(t *testing.T) {
+	h, c := startNoisy(t)
+	second := make(chan bool)
+	h.Do(func(machine.Time) {
+		go func() { second <- h.Do(func(machine.Time) {}) }()
+		<-c.woken
+	})
+	if !<-second {
+		t.Error("Do refused")
+	}
+}
+
+func TestDoWhileTheHostEnds(t *testing.T) {
+	h, c := startNoisy(t)
+	second := make(chan bool)
+	h.Do(func(machine.Time) {
+		c.Close()
+		go func() { second <- h.Do(func(machine.Time) { t.Error("ran") }) }()
+		<-c.woken
+	})
+	if <-second {
+		t.Error("Do ran on a host that has ended")
+	}
+	<-h.Done()
+}
+
 func TestJobsRunElsewhereAndComeBack(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		const workers, jobs = 3, 200

@@ -44,8 +44,8 @@ func exchange(t testing.TB, c *udp.Conn, to netip.AddrPort, count int) {
 		t.Fatal(err)
 	}
 	for got := 0; got < count; {
-		n, err := c.Read(5 * time.Second)
-		if err != nil || n == 0 {
+		n, err := c.Read(-1)
+		if err != nil {
 			t.Fatalf("%d of %d came back: %v", got, count, err)
 		}
 		got += n

@@ -269,6 +269,14 @@ func TestAlteredInitIsRefused(t *testing.T) {
 	if len(parts) != 2 {
 		t.Fatalf("%d datagrams with a cookie", len(parts))
 	}
+	for bit := range 8 * wire.LinkHeaderSize {
+		b := append([]byte(nil), parts[0]...)
+		b[bit/8] ^= 1 << (bit % 8)
+		n.HandleDatagram(w.now, c.addr, b)
+	}
+	if len(n.answers.table) != 0 {
+		t.Error("an INIT with another header was taken")
+	}
 	key := shapeKey(n.node)
 	shape := seal.NewAEAD(shapeSuite, &key)
 	try := func(change func(part int, body []byte)) bool {
@@ -290,6 +298,11 @@ func TestAlteredInitIsRefused(t *testing.T) {
 	}
 	if !try(func(int, []byte) {}) {
 		t.Fatalf("the unaltered INIT was refused: %s", n.drops())
+	}
+	for at := range 7 + wire.LinkNonceSize { // the header, in both parts alike
+		if at != 2 && try(func(_ int, body []byte) { body[at] ^= 0x20 }) {
+			t.Fatalf("INIT with byte %d of its header altered was answered", at)
+		}
 	}
 	for part := range parts {
 		for at := 0; at < wire.LinkPayloadSize; at += 1 + at/40 {
@@ -519,6 +532,17 @@ func TestSimultaneousDial(t *testing.T) {
 			rt.Fatalf("received %v %v: %s / %s", a.got, b.got, a.drops(), b.drops())
 		}
 	})
+}
+
+// On a good network only the preferred one of two crossing dials is computed.
+func TestCrossingIsSettledByTheSmallerID(t *testing.T) {
+	w := newWorld(t)
+	a, b := w.node(1), w.node(2)
+	ia, ib := a.dial(b), b.dial(a)
+	w.run(15 * time.Second)
+	if !a.links[ia].cur.initiator || b.links[ib].cur.initiator || a.counts[trace.HandshakesDone] != 1 || b.counts[trace.HandshakesDone] != 1 {
+		t.Errorf("%s / %s", a.drops(), b.drops())
+	}
 }
 
 // When our preferred dial is not heard, the peer's is taken after crossYield.

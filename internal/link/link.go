@@ -143,7 +143,8 @@ type link struct {
 	lastUse   machine.Time // last frame that was not the link's own
 	prevUntil machine.Time
 	rekeyAt   machine.Time
-	failures  int // rekeys that failed in a row
+	probeAt   machine.Time // next probe of a link that is in doubt
+	failures  int          // rekeys that failed in a row
 
 	queue wire.Queue
 	next  *link // in the ready list

@@ -87,7 +87,7 @@ type flags uint8
 const (
 	flagInit0     flags = 1 << iota // first part of INIT
 	flagInit1                       // second part of INIT
-	flagProbe                       // challenge to the present address, to confirm keys
+	flagProbe                       // challenge to the present address: confirms keys, ends doubt
 	flagChallenge                   // challenge to the candidate address
 	flagResponse                    // response to a challenge
 	flagPad                         // keep-alive

@@ -9,6 +9,8 @@ import (
 // Times of a link.
 const (
 	keepAlive  = 10 * time.Second // a pad when nothing was sent: three fit in silence
+	doubtAfter = 20 * time.Second // nothing received: probe, for the pads may be lost
+	doubtRetry = 3 * time.Second  // between such probes: five fit in silence
 	silence    = 35 * time.Second // nothing received: down
 	idleClose  = 5 * time.Minute  // nothing but pads: closed
 	coolAfter  = 60 * time.Second // unused: cipher state dropped
@@ -43,7 +45,7 @@ func (l *link) due() machine.Time {
 		at = min(at, l.prevUntil)
 	}
 	if l.dial == nil {
-		at = min(at, l.rekeyAt)
+		at = min(at, l.rekeyAt, max(l.lastRecv.Add(doubtAfter), l.probeAt))
 	}
 	if l.path != nil && l.path.candidate.IsValid() {
 		at = min(at, l.path.nextAt)
@@ -124,6 +126,10 @@ func (e *Endpoint) runTimer(now machine.Time, l *link) {
 	if now >= l.lastSent.Add(keepAlive) && l.queue.Len == 0 {
 		l.lastSent = now // one pad, however late it is polled
 		e.flag(l, flagPad)
+	}
+	if l.dial == nil && now >= l.lastRecv.Add(doubtAfter) && now >= l.probeAt {
+		l.probeAt = now.Add(doubtRetry)
+		e.flag(l, flagProbe)
 	}
 	if l.cur.hot != nil && now >= l.lastUse.Add(coolAfter) {
 		l.cur.cool()

@@ -82,6 +82,15 @@ func TestReplayedDatagramsAreDropped(t *testing.T) {
 			t.Fatalf("datagram %d was accepted again after the link cooled down", i)
 		}
 	}
+	// Nor does it once it is in use again.
+	if _, _, ok := n.receive(c.addr, sealOne(c, ic, "again")); !ok || n.links[n.upLink()].cur.hot == nil {
+		t.Fatal("a fresh datagram did not warm the link")
+	}
+	for i := range sent {
+		if take(i) {
+			t.Fatalf("datagram %d was accepted again after the link warmed up", i)
+		}
+	}
 	if n.counts[trace.DropLinkReplay] == 0 {
 		t.Error("replays were not counted")
 	}
@@ -125,12 +134,14 @@ func TestRekeyUnderTrafficLosesNothing(t *testing.T) {
 		first := a.links[ia].cur
 		sent := 0
 		for w.now < machine.Time(rekeyAfter+time.Minute) {
-			for range 3 {
-				a.push(ia, "x")
-				b.push(ib, "x")
-				sent++
+			a.push(ia, "x")
+			b.push(ib, "x")
+			sent++
+			gap := 100 * time.Millisecond
+			if age := time.Duration(w.now) - rekeyAfter; age > -time.Second && age < 2*time.Second {
+				gap = 2 * time.Millisecond // many are under way when the keys change
 			}
-			w.run(100 * time.Millisecond)
+			w.run(gap)
 		}
 		w.run(time.Second)
 		if len(a.got) != sent || len(b.got) != sent {
@@ -172,7 +183,7 @@ func TestRekeyOnABadNetwork(t *testing.T) {
 		n.push(in, "down")
 		w.run(time.Second)
 		if c.counts[trace.LinkRekeys] == 0 || fmt.Sprint(c.got, n.got) != "[down] [up]" {
-			rt.Fatalf("%v %v %s / %s", c.got, n.got, c.drops(), n.drops())
+			rt.Fatalf("%v %v %v %v %s / %s", c.got, n.got, c.events, n.events, c.drops(), n.drops())
 		}
 	})
 }
@@ -347,6 +358,20 @@ func TestKeepAliveAndSilence(t *testing.T) {
 	}
 	if took := w.now.Sub(lastHeard); took < silence || took > silence+50*time.Millisecond || c.events[1].Reason != Silent {
 		t.Errorf("down after %v: %v", took, c.events)
+	}
+}
+
+// Three keep-alives in a row get lost on a bad network; probes keep the link.
+func TestLossDoesNotSilenceALink(t *testing.T) {
+	w, c, n, ic, in := pair(t)
+	w.loss = 200_000
+	for range 60 {
+		c.push(ic, "x")
+		n.push(in, "x")
+		w.run(2 * time.Minute)
+	}
+	if c.downs()+n.downs() != 0 {
+		t.Errorf("%v %v after %v", c.events, n.events, time.Duration(w.now))
 	}
 }
 

@@ -264,6 +264,45 @@ func TestSetupsThatLeadNowhere(t *testing.T) {
 	n.settled()
 }
 
+// spoiltTrain is a set-up that authenticates and says what no client may say.
+func (n *testNet) spoiltTrain(seed uint64, spoil func(steps []wrapStep)) *Train {
+	specs, rng := n.specs(0), prng.FromUint64(seed)
+	r := &Route{ttl: time.Minute, hops: make([]clientHop, len(specs))}
+	steps := make([]wrapStep, len(specs))
+	for i := range specs {
+		if err := r.prepare(i, &specs[i], &steps[i], rng.Child(string(rune(i)))); err != nil {
+			n.t.Fatal(err)
+		}
+		if steps[i].routing.Last = i == len(specs)-1; !steps[i].routing.Last {
+			steps[i].routing.Next, steps[i].routing.NextRoute = specs[i+1].ID, uint32(i)+77
+		}
+	}
+	spoil(steps)
+	t := &Train{id: uint32(seed)}
+	wrap(&t.onion, steps, nil, make([]byte, wire.SetupHeaderSize))
+	encodeTrain(t.onion.packet(), &t.parity)
+	return t
+}
+
+func TestAuthenticSetupsThatMakeNoSense(t *testing.T) {
+	n := newNet(t, 3, Limits{})
+	n.sendTrain(n.spoiltTrain(1, func(s []wrapStep) { s[0].routing.Suite = 9 }))
+	n.sendTrain(n.spoiltTrain(2, func(s []wrapStep) { s[0].routing.Level = 9 }))
+	n.run()
+	n.wantCount(0, trace.DropSetupMalformed, 2)
+	n.sendTrain(n.spoiltTrain(3, func([]wrapStep) {}))
+	n.run()
+	n.wantCount(2, trace.SetupDone, 1)
+	n.sendTrain(n.spoiltTrain(4, func([]wrapStep) {})) // same ids on the next link
+	n.run()
+	n.wantCount(0, trace.DropSetupMalformed, 3)
+	n.end().cfg.Limits.Queue = 0
+	n.sendTrain(n.spoiltTrain(5, func(s []wrapStep) { s[0].routing.NextRoute, s[1].routing.NextRoute = 8, 9 }))
+	n.run()
+	n.wantCount(2, trace.DropSetupLimit, 1)
+	n.settled()
+}
+
 func TestBuildRefuses(t *testing.T) {
 	n := newNet(t, 7, Limits{})
 	good := n.specs(10 * time.Millisecond)

@@ -29,8 +29,7 @@ const (
 
 // window remembers which counters of one direction were seen. It begins
 // without memory, and doubles rather than forget a counter that is younger
-// than windowHorizon. Every counter that was seen is in the ring or below the
-// floor. The zero window accepts any counter but 0; with floor set and top one
+// than windowHorizon. Everything from the floor to the top is in the ring. The zero window accepts any counter but 0; with floor set and top one
 // less, counters begin at floor.
 type window struct {
 	ring   []uint64     // bits by counter, a power of two of them; nil: none seen since the floor
@@ -44,13 +43,11 @@ type window struct {
 
 // fresh reports whether c was neither seen nor is too old. It changes nothing.
 func (w *window) fresh(c uint32) bool {
-	switch behind := w.top - c; {
-	case c > w.top:
+	if c > w.top {
 		return true
-	case w.ring == nil || c < w.floor || behind >= w.most():
+	}
+	if w.ring == nil || c < w.floor {
 		return false
-	case behind >= w.size():
-		return true // nothing so low was seen: the ring will grow
 	}
 	word, bit := w.slot(c)
 	return w.ring[word]&bit == 0
@@ -58,15 +55,10 @@ func (w *window) fresh(c uint32) bool {
 
 // mark records a counter for which fresh was true.
 func (w *window) mark(now machine.Time, c uint32) {
-	switch {
-	case w.ring == nil:
+	if w.ring == nil {
 		w.begin(now, c)
-	case c > w.top:
+	} else if c > w.top {
 		w.advance(now, c)
-	default:
-		for w.top-c >= w.size() {
-			w.grow()
-		}
 	}
 	if w.cells < windowMax {
 		w.cells++

@@ -255,7 +255,9 @@ func TestCopyAllocates(t *testing.T) {
 			s.copy(conn, conn, nil, nil, &buf, nil)
 		})
 		buf.release()
-		if n > 1 { // one buffer, when the collector has emptied the pool
+		// A few buffers, when the collector has emptied the pool or the race
+		// detector drops what is put there; none for each read.
+		if n > 10 {
 			t.Errorf("1000 reads of %d bytes: %v allocations", size, n)
 		}
 	}

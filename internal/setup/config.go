@@ -405,4 +405,3 @@ func (d *document) ports(key string, list []string) []directory.PortRange {
 	}
 	return out
 }
-

@@ -280,4 +280,3 @@ func (g *generator) head(b *strings.Builder, name string, roles []string) {
 	}
 	b.WriteString("]\nnetwork = \"../network.toml\"\nkeys = \"keys\"\n\n[log]\nlevel = \"info\"\n")
 }
-

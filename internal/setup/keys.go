@@ -295,4 +295,3 @@ func destroy(path string) error {
 	}
 	return nil
 }
-

@@ -2,8 +2,8 @@
 // own: keys, the configuration of each node, and the network file by which a
 // client knows whom to believe.
 //
-// Secrets stand in files of their own, readable by their owner only, never in
-// a configuration. A configuration is TOML; unknown keys are refused, and an
+// Keys stand in files of their own, readable by their owner only, never in a
+// configuration. A configuration is TOML; unknown keys are refused, and an
 // error names file, line and key, and says what to write instead.
 package setup
 

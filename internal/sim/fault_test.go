@@ -341,3 +341,20 @@ func TestFreeJobsComeBackInTheSameStep(t *testing.T) {
 		t.Errorf("%d datagrams, %d steps", len(mb.got), steps)
 	}
 }
+
+// A timer that moved leaves a stale event behind; it must end there, and not
+// breed another at each firing.
+func TestStaleTimerEventsDieOut(t *testing.T) {
+	n, a, _, ma, _ := pairOf(1, Link{})
+	n.RunFor(time.Nanosecond)
+	for i := range machine.Time(50) {
+		n.Do(a, func(machine.Time) { ma.timer = (100 - i) * ms })
+	}
+	n.Do(a, func(machine.Time) { ma.timer = 500 * ms })
+	before := n.Stats().Events
+	n.RunFor(time.Second)
+	// 50 stale or early events, one to fire at 500 ms.
+	if got := n.Stats().Events - before; got != 51 || len(ma.timersAt) != 1 {
+		t.Errorf("%d events for 51 settings, timers at %v", got, ma.timersAt)
+	}
+}

@@ -29,7 +29,7 @@ import (
 const (
 	// instantMax bounds the events of one instant: two machines that answer
 	// each other over a link without latency would never let time pass.
-	instantMax = 20_000_000
+	instantMax = 2_000_000
 	// burstMax bounds the datagrams that one machine yields in one poll.
 	burstMax = 1 << 20
 )
@@ -74,6 +74,7 @@ type Network struct {
 	jobs    slab[runningJob]
 
 	current    *Node // the node whose machine is being run
+	last       *Node // the node whose machine was run last
 	observers  []func(Sight)
 	departures map[uint64][]*View
 	arrivals   map[uint64][]*View
@@ -234,6 +235,8 @@ func (n *Network) explain() {
 	who := "network"
 	if n.current != nil {
 		who = n.current.Name
+	} else if n.last != nil {
+		who = "after " + n.last.Name
 	}
 	panic(fmt.Sprintf("sim: seed %d, virtual time %v, %s: %v", n.cfg.Seed, time.Duration(n.now), who, r))
 }

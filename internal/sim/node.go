@@ -268,12 +268,12 @@ func (nd *Node) network(local machine.Time) machine.Time {
 	if local == machine.Never || c == (Clock{}) {
 		return local
 	}
-	guess := float64(local.Add(-c.Offset)) / (1 + float64(c.DriftPPB)/1e9)
+	guess := float64(local.Add(-c.Offset)-2) / (1 + float64(c.DriftPPB)/1e9)
 	if guess >= float64(machine.Never) {
 		return machine.Never
 	}
-	// The guess is some nanoseconds off; from below, half of what is missing
-	// never goes too far, since a clock runs at twice the speed at most.
+	// The guess lies below, by a reading or two; half of what is missing never
+	// goes too far, since a clock runs at twice the speed at most.
 	t := max(0, machine.Time(guess*(1-1e-12))-2)
 	for nd.Local(t) < local {
 		t += max(1, (local-nd.Local(t))/2)
@@ -329,7 +329,7 @@ func (nd *Node) settle() {
 		nd.pollTransmits(now)
 	}
 	nd.arm()
-	n.current = nil
+	n.current, n.last = nil, nd
 }
 
 // pollJobs runs what the machine asks for. It reports whether a job came back

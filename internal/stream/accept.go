@@ -170,7 +170,8 @@ func (a *Acceptor) respond(now machine.Time, cfg *Config, static *seal.KEMPrivat
 	}
 	if reply.Status != 0 {
 		s.hs.refusing = true
-		s.end(now, &closing{code: reply.Status, reason: "a required capability is unknown here"})
+		s.state = stateClosing
+		s.closing = &closing{code: reply.Status, reason: "a required capability is unknown here"}
 		return s, nil
 	}
 	s.open(now, schedule, head.ID, &theirs)

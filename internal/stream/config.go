@@ -51,6 +51,8 @@ type Config struct {
 	RekeyInterval time.Duration
 	// Required are capabilities without which this side will not talk.
 	Required []uint16
+	// Optional are capabilities announced besides those of this version.
+	Optional []uint16
 	// UnixStart is the unix time, in seconds, of machine time 0, or 0 if
 	// unknown. With it, a HELLO that is older than the responder's record of
 	// HELLOs cannot have its 0-RTT data taken again (docs/protocol.md).
@@ -66,10 +68,10 @@ const (
 	firstStreams       = 16
 )
 
-var errConfig = errors.New("stream: configuration out of range: capability list longer than 64, or an unknown suite or level")
+var errConfig = errors.New("stream: configuration out of range: capability list longer than 32, or an unknown suite or level")
 
 func (c Config) withDefaults() (Config, error) {
-	if len(c.Required) > 64 || !c.Level.Valid() || (c.Suite != 0 && !c.Suite.Valid()) {
+	if len(c.Required) > 32 || len(c.Optional) > 32 || !c.Level.Valid() || (c.Suite != 0 && !c.Suite.Valid()) {
 		return c, errConfig
 	}
 	if c.Suite == 0 {
@@ -106,7 +108,7 @@ func or[T comparable](v *T, otherwise T) {
 func (c *Config) capabilities() wire.Capabilities {
 	return wire.Capabilities{
 		Required:      c.Required,
-		Optional:      []uint16{wire.CapDatagrams, wire.CapPaths, wire.CapHeartbeats},
+		Optional:      append([]uint16{wire.CapDatagrams, wire.CapPaths, wire.CapHeartbeats}, c.Optional...),
 		SessionWindow: firstSessionWindow, StreamWindow: firstStreamWindow,
 		Streams: uint64(c.MaxStreams), AckDelayMicros: uint64(c.AckDelay / time.Microsecond),
 	}

@@ -319,6 +319,10 @@ func (s *Session) handleReply(now machine.Time, id uint8, reply []byte) bool {
 	if !block.Early {
 		s.loseAll(now, func(r *record) bool { return r.flags&recEarly != 0 })
 	}
+	// Early packets may have waited for the HELLO or been lost for want of it:
+	// they say nothing about the route.
+	s.pathEpoch++
+	s.work.ctl.OnPathChange(now)
 	held := hs.held
 	s.dropHandshake()
 	s.pending |= pendPing

@@ -50,8 +50,10 @@ type window struct {
 	markedAt  machine.Time
 }
 
-// windowMin is the least a window shrinks to.
-const windowMin = 64 << 10
+// windowMin is the least a window shrinks to. It is a promise and not memory.
+// On a short route the product of rate and round trip is a few packets, and a
+// window of that size would end every batch of packets after those few.
+const windowMin = 1 << 20
 
 func (w *window) start(size uint64) { w.max, w.size = size, size }
 
@@ -71,8 +73,9 @@ func (w *window) eat(now machine.Time, n uint64, rtt time.Duration, lossy bool, 
 }
 
 // adapt sets the size to what the reader takes in four round trips, at most
-// doubling or shrinking by a quarter at a time. With packets missing it does
-// not grow beyond twice that measure, so that a lossy route is not filled.
+// doubling or halving at a time. With packets missing it takes three, so that a
+// lossy route is not filled. What was granted is never taken back: a window
+// shrinks as it is read.
 func (w *window) adapt(now machine.Time, rtt time.Duration, lossy bool, most uint64) {
 	took := max(now.Sub(w.markedAt), time.Microsecond)
 	n := w.eaten - w.marked
@@ -90,7 +93,7 @@ func (w *window) adapt(now machine.Time, rtt time.Duration, lossy bool, most uin
 	case want > w.size:
 		w.size = min(2*w.size, want, most)
 	case want < w.size/2:
-		w.size = max(w.size-w.size/4, want, windowMin)
+		w.size = max(w.size/2, want, windowMin)
 	}
 }
 

@@ -36,10 +36,13 @@ func (k *sealing) start(now machine.Time, key seal.Key) {
 	k.aead.Forget()
 }
 
-// rollKey moves to the next phase if volume or time ask for it.
+// rollKey moves to the next phase if volume or time ask for it, but not before
+// the peer has seen the present one and its packets have had time to arrive:
+// the peer keeps one old key.
 func (s *Session) rollKey(now machine.Time) {
 	k := &s.out
-	if !k.confirmed || (k.bytes < s.cfg.RekeyBytes && now.Sub(k.since) < s.cfg.RekeyInterval) {
+	age := now.Sub(k.since)
+	if !k.confirmed || (k.bytes < s.cfg.RekeyBytes && age < s.cfg.RekeyInterval) || age < 3*s.pto() {
 		return
 	}
 	k.key = seal.Derive(&k.key, nextPhase)

@@ -43,7 +43,7 @@ type sendLimits struct {
 // Bounds of send buffers: a stream's follows twice the congestion window, so
 // that a writer that is woken in time never starves the route.
 const (
-	sendBufferMin   = 64 << 10
+	sendBufferMin   = 256 << 10
 	sendBufferMax   = 16 << 20
 	sendBufferTotal = 48 << 20
 )
@@ -154,9 +154,6 @@ func (s *Session) streamArrived(now machine.Time, st *stream, lo, hi uint64, fin
 			o.acked = append(o.acked[:0], o.acked[1:]...)
 		}
 		s.send.buffered -= o.base - before
-		if o.base == o.end {
-			o.buf.release(&s.work.rings)
-		}
 	} else {
 		o.acked.add(lo, hi)
 	}

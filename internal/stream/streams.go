@@ -239,9 +239,6 @@ func (s *Session) Read(now machine.Time, id uint64, p []byte) (int, error) {
 		i.buf.get(i.read, p)
 		i.read += uint64(len(p))
 		s.consumed(now, st, uint64(len(p)))
-		if i.read == i.have && len(i.early) == 0 {
-			i.buf.release(&s.busy().rings)
-		}
 		return len(p), nil
 	case i.flags&inFin != 0 && i.read == i.final:
 		i.flags |= inDone

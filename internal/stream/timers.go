@@ -130,8 +130,14 @@ func (s *Session) sweep(now machine.Time) {
 			continue
 		}
 		st.out.acked, st.out.lost = nil, nil
-		if st.in.early == nil || len(st.in.early) == 0 {
+		if st.out.base == st.out.end {
+			st.out.buf.b = nil
+		}
+		if len(st.in.early) == 0 {
 			st.in.early = nil
+			if st.in.read == st.in.have {
+				st.in.buf.b = nil
+			}
 		}
 		if st.mail != nil && st.mail.count == 0 {
 			st.mail = nil

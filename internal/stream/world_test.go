@@ -230,6 +230,8 @@ func (w *world) step(end machine.Time) bool {
 	if w.server != nil && w.server.NextTimer() <= w.now {
 		w.server.HandleTimer(w.now)
 	}
+	w.events(w.client)
+	w.events(w.server)
 	return true
 }
 

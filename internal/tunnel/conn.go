@@ -40,6 +40,9 @@ func newConn(s *Side, ref session.Ref) *Conn {
 	}
 }
 
+// Ref is the stream that the connection carries.
+func (c *Conn) Ref() session.Ref { return c.ref }
+
 func (c *Conn) notify(kind session.EventKind) {
 	switch kind {
 	case session.Readable:

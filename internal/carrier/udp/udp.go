@@ -142,8 +142,9 @@ func (c *Conn) Stats() Stats {
 // Read takes the datagrams that have arrived and returns their number. If
 // there are none it waits for the first: up to wait, without end if wait is
 // negative, not at all if it is zero. It returns 0 and no error when the time
-// is over or Wake was called. An error means that the socket is of no more
-// use; after Close it is net.ErrClosed.
+// is over or Wake was called, and may do so before, for no reason of the
+// caller's. An error means that the socket is of no more use; after Close it is
+// net.ErrClosed.
 func (c *Conn) Read(wait time.Duration) (int, error) { return c.io.read(wait) }
 
 // At returns datagram i of the last Read and its sender, an IPv4 address never

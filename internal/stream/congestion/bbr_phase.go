@@ -22,8 +22,11 @@ const (
 	probeRTT              // little in flight: what is the path's own delay?
 )
 
-// Gains in 1/256. Startup's are BBR's 4·ln 2 and 2; up probes with a quarter
-// more; cruise leaves 1 % so that queues drain, and a fifth when one is seen.
+// Gains in 1/256. Startup paces with BBR's 4·ln 2, under a window of three
+// products, since what it knows of the rate is up to two spans old; up probes
+// with a quarter more; cruise leaves 1 % so that queues drain, and a fifth when
+// one is seen. Half more in flight is what a probe may queue, a quarter what
+// noise may.
 var (
 	paceGain   = [...]uint64{startup: 710, drain: 128, cruise: 253, refill: 256, up: 320, down: 230, probeRTT: 253}
 	windowGain = [...]uint64{startup: 768, drain: 512, cruise: 320, refill: 320, up: 384, down: 320, probeRTT: 128}
@@ -42,9 +45,12 @@ const (
 	// phaseRounds bounds drain and down, in base times, should what is in
 	// flight not come down (lost and not yet declared so).
 	phaseRounds = 4
-	// probeRTTMax bounds one probe-rtt beyond draining; BBRv3 spends 200 ms.
+	// probeRTTDrain (plus phaseRounds base times) bounds the emptying in
+	// probe-rtt; probeRTTHold plus probeRTTRounds base times what it then takes
+	// to measure.
+	probeRTTDrain  = time.Second
+	probeRTTHold   = 100 * time.Millisecond
 	probeRTTRounds = 3
-	probeRTTMax    = time.Second
 	// gainDrained: in flight at an empty queue, as means lie up to an eighth
 	// above the least of them.
 	gainDrained = 288
@@ -110,26 +116,28 @@ func (b *bbr) spanEnded(now machine.Time, sample uint64, s *span, excess bool) {
 }
 
 // checkFull ends startup when three spans bring no growth but a queue, when
-// eight bring no growth, or when loss does.
+// eight bring no growth, or when two lose too much and bring none.
 func (b *bbr) checkFull(now machine.Time, sample uint64, s *span, excess bool) {
+	again := excess && b.lossy
+	b.lossy = excess
 	switch {
-	case excess:
-		b.inFlightHigh = max(b.product(unit), s.acked)
-		b.filled = true
 	case s.limited:
 		return
 	case sample >= scale(b.reference, growthStartup):
 		b.reference, b.stalls = sample, 0
-	default:
-		b.stalls++
-		b.filled = b.stalls >= stallsMax && b.queued(deepShare) || b.stalls >= stallsSure
+		return
 	}
+	b.stalls++
+	if again {
+		b.inFlightHigh = max(b.product(unit), s.acked)
+	}
+	b.filled = again || b.stalls >= stallsMax && b.queued(deepShare) || b.stalls >= stallsSure
 	if b.filled {
 		b.enter(now, drain)
 	}
 }
 
-// checkUp ends a probe that brings nothing.
+// checkUp ends a probe that meets loss or brings nothing.
 func (b *bbr) checkUp(now machine.Time, sample uint64, s *span, excess bool) {
 	if excess {
 		b.inFlightHigh = max(scale(b.product(unit), betaHigh), min(uint64(s.inFlight), b.product(windowGain[up])))
@@ -137,7 +145,7 @@ func (b *bbr) checkUp(now machine.Time, sample uint64, s *span, excess bool) {
 		return
 	}
 	if b.inFlightHigh != 0 && uint64(s.inFlight) >= scale(b.inFlightHigh, headroom) {
-		b.inFlightHigh += s.acked / 4
+		b.inFlightHigh += s.acked / 2
 	}
 	if !b.aligned {
 		return
@@ -187,7 +195,7 @@ func (b *bbr) step(now machine.Time, inFlight int) {
 func (b *bbr) stepProbeRTT(now machine.Time, inFlight int) {
 	base := b.base.get()
 	if b.reachedAt == machine.Never {
-		if inFlight <= b.probeWindow()+b.packet || now.Sub(b.phaseAt) > probeRTTMax+phaseRounds*base {
+		if inFlight <= b.probeWindow()+b.packet || now.Sub(b.phaseAt) > probeRTTDrain+phaseRounds*base {
 			b.reachedAt = now
 		}
 		return
@@ -200,7 +208,7 @@ func (b *bbr) stepProbeRTT(now machine.Time, inFlight int) {
 		}
 		return
 	}
-	if b.rtt.frames < residenceFrames && held < probeRTTRounds*base+probeRTTMax/10 {
+	if b.rtt.frames < residenceFrames && held < probeRTTRounds*base+probeRTTHold {
 		return
 	}
 	if b.rtt.count > 0 {

@@ -4,7 +4,7 @@ package congestion
 const (
 	// defaultPacketSize is the session packet of docs/protocol.md.
 	defaultPacketSize = 1079
-	// defaultInitialWindow in packets: ten more than twice RFC 6928's ten, since
+	// defaultInitialWindow in packets: thrice RFC 6928's ten, since
 	// pacing spreads it and a route's first flight carries a whole page's requests.
 	defaultInitialWindow = 32
 	// defaultFixedRate is 100 Mbit/s in bytes per second.

@@ -1,0 +1,292 @@
+package client
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/nyxnet/nyx/internal/directory"
+	"github.com/nyxnet/nyx/internal/machine"
+	"github.com/nyxnet/nyx/internal/seal"
+	"github.com/nyxnet/nyx/internal/service"
+	"github.com/nyxnet/nyx/internal/session"
+	"github.com/nyxnet/nyx/internal/stream"
+	"github.com/nyxnet/nyx/internal/trace"
+	"github.com/nyxnet/nyx/internal/wire"
+)
+
+// hosted is a service that this client offers.
+type hosted struct {
+	kem      *seal.KEMPrivate
+	address  service.Address
+	waits    []*circuit
+	acceptor *stream.Acceptor
+	calls    int // answering circuits
+}
+
+const (
+	// meetingsPerService is at how many Stream nodes a service waits: with
+	// three, one may fail while its route is rebuilt.
+	meetingsPerService = 3
+	// callsMax bounds the calls that one service answers at a time.
+	callsMax = 1024
+)
+
+// ErrNoMeeting means that no Stream node can serve as a meeting point.
+var ErrNoMeeting = errors.New("client: no meeting point in the directory")
+
+// Host offers a service: routes to meeting points are built and kept, and
+// sessions of callers are accepted. Meetings says where.
+func (c *Client) Host(now machine.Time, k *service.Key) error {
+	if c.view == nil {
+		return ErrNoDirectory
+	}
+	for _, h := range c.hosted {
+		if h.address == k.Address() {
+			return fmt.Errorf("client: service %v is offered already", h.address)
+		}
+	}
+	nodes := c.meetingNodes()
+	if len(nodes) == 0 {
+		return ErrNoMeeting
+	}
+	c.paths.Shuffle(len(nodes), func(i, j int) { nodes[i], nodes[j] = nodes[j], nodes[i] })
+	h := &hosted{kem: k.KEM, address: k.Address(), acceptor: stream.NewAcceptor(c.child("service"))}
+	for _, n := range nodes[:min(len(nodes), meetingsPerService)] {
+		w := &circuit{purpose: waiting, service: h, exit: n}
+		c.paths.Read(w.meeting[:])
+		h.waits = append(h.waits, w)
+	}
+	c.hosted = append(c.hosted, h)
+	c.timers.Set(&c.plan, now)
+	return nil
+}
+
+// Withdraw ends a service: its routes close, its sessions go on.
+func (c *Client) Withdraw(now machine.Time, a service.Address) {
+	for i, h := range c.hosted {
+		if h.address != a {
+			continue
+		}
+		c.hosted = append(c.hosted[:i], c.hosted[i+1:]...)
+		for _, k := range h.waits {
+			c.dropRoutes(now, k)
+		}
+		return
+	}
+}
+
+func (c *Client) dropRoutes(now machine.Time, k *circuit) {
+	for _, r := range k.routes {
+		if r != nil {
+			c.drop(now, r)
+		}
+	}
+}
+
+// Meetings returns where a service waits now: what its descriptor must say.
+func (c *Client) Meetings(a service.Address) (out []service.Meeting) {
+	for _, h := range c.hosted {
+		if h.address != a {
+			continue
+		}
+		for _, k := range h.waits {
+			if k.standing() {
+				out = append(out, service.Meeting{Node: k.exit.ID, ID: k.meeting})
+			}
+		}
+	}
+	return out
+}
+
+// Keepers returns the Stream nodes that keep the descriptor of an index.
+func (c *Client) Keepers(ix service.Index, n int) []wire.NodeID {
+	if c.view == nil {
+		return nil
+	}
+	var ids []wire.NodeID
+	for _, node := range c.meetingNodes() {
+		ids = append(ids, node.ID)
+	}
+	return service.Keepers(ix, ids, n)
+}
+
+func (c *Client) meetingNodes() (out []*directory.Node) {
+	for i := range c.view.Len() {
+		if n := c.view.At(i); n.Roles.Has(directory.RoleMeeting) && n.Roles.Has(directory.RoleExit) {
+			out = append(out, n)
+		}
+	}
+	return out
+}
+
+// OpenAt opens a stream that ends at one Stream node, in a session of its own
+// for each isolation key.
+func (c *Client) OpenAt(now machine.Time, isolation string, node wire.NodeID, t wire.Target) (session.Ref, error) {
+	if c.view == nil {
+		return session.Ref{}, ErrNoDirectory
+	}
+	n, ok := c.view.Node(node)
+	if !ok {
+		return session.Ref{}, fmt.Errorf("client: node %x is not in the directory", node[:4])
+	}
+	k, err := c.circuitTo(now, isolation, n)
+	if err != nil {
+		return session.Ref{}, err
+	}
+	return c.openOn(now, k, t)
+}
+
+// Call opens a stream to a service by its descriptor. Streams of one isolation
+// key to one service share a session.
+func (c *Client) Call(now machine.Time, isolation string, d *service.Descriptor, t wire.Target) (session.Ref, error) {
+	name := isolation + "\x00" + d.Address.String()
+	if k := c.circuits[name]; k != nil {
+		return c.openOn(now, k, t)
+	}
+	if c.view == nil {
+		return session.Ref{}, ErrNoDirectory
+	}
+	var at []service.Meeting
+	for _, m := range d.Meetings {
+		if _, ok := c.view.Node(m.Node); ok {
+			at = append(at, m)
+		}
+	}
+	if len(at) == 0 {
+		return session.Ref{}, ErrNoMeeting
+	}
+	m := at[c.paths.IntN(len(at))]
+	k := &circuit{purpose: calling, meeting: m.ID}
+	k.exit, _ = c.view.Node(m.Node)
+	core, err := stream.Dial(now, c.cfg.Stream, d.KEM, c.child("session"), &c.Counts)
+	if err != nil {
+		return session.Ref{}, err
+	}
+	k.isolation, k.begun = name, now
+	k.member = c.Add(core, k)
+	c.circuits[name] = k
+	c.fill(now, k)
+	return c.openOn(now, k, t)
+}
+
+// meet tells the meeting point what a route that stands now is for.
+func (c *Client) meet(now machine.Time, r *route) {
+	k := r.circuit
+	m := wire.MeetingPacket{Meeting: k.meeting}
+	switch k.purpose {
+	case waiting:
+		m.Kind = wire.SessionMeetListen
+	case answering:
+		m.Kind, m.Call = wire.SessionMeetAnswer, k.call
+	case calling:
+		c.paths.Read(r.call[:])
+		m.Kind, m.Call = wire.SessionMeetCall, r.call
+	}
+	c.sendMeeting(now, r, m)
+}
+
+func (c *Client) sendMeeting(now machine.Time, r *route, m wire.MeetingPacket) {
+	m.Put(c.packet[:])
+	if r.shaper.Shaped() {
+		r.outbox = append(r.outbox, append([]byte(nil), c.packet[:]...))
+		return
+	}
+	c.emit(now, r, true)
+}
+
+// handleMeeting takes a meeting point's word.
+func (c *Client) handleMeeting(now machine.Time, r *route, packet []byte) {
+	k := r.circuit
+	m, ok := wire.ParseMeetingPacket(packet)
+	if !ok || k.purpose == exiting {
+		c.Counts[trace.DropSessionMalformed]++
+		return
+	}
+	switch m.Kind {
+	case wire.SessionMeetJoined:
+		c.join(now, r)
+	case wire.SessionMeetCall:
+		if k.purpose == waiting {
+			c.answer(now, k, m.Call)
+		}
+	case wire.SessionMeetRefused:
+		c.refused(now, k, r)
+	}
+}
+
+// answer builds the route that will be joined to a caller's.
+func (c *Client) answer(now machine.Time, k *circuit, call wire.CallID) {
+	if k.service.calls >= callsMax {
+		c.Counts[trace.DropSetupLimit]++
+		return
+	}
+	a := &circuit{purpose: answering, service: k.service, exit: k.exit, meeting: k.meeting, call: call}
+	if err := c.build(now, a, 0, nil); err != nil {
+		c.lastError = err
+		return
+	}
+	k.service.calls++
+}
+
+// refused gives up a call or an answer that found nobody.
+func (c *Client) refused(now machine.Time, k *circuit, r *route) {
+	if k.purpose == calling && k.member != nil && !k.member.Core.Established() {
+		c.endCircuit(now, k.member, uint64(wire.CodeNone))
+		return
+	}
+	c.drop(now, r)
+}
+
+// adopt makes a route that answered a caller's further call a path of the
+// session whose packet came over it.
+func (c *Client) adopt(now machine.Time, r *route, id uint32) *session.Member[*circuit] {
+	m := c.Get(id)
+	if m == nil || m.Owner.service == nil || m.Owner.service != r.circuit.service {
+		return nil
+	}
+	slot := m.Owner.free()
+	if slot < 0 {
+		return nil
+	}
+	r.circuit.routes[r.slot] = nil
+	r.circuit, r.slot = m.Owner, slot
+	m.Owner.routes[slot] = r
+	m.Core.AddPath(now, uint8(slot))
+	return m
+}
+
+// handleHello takes part of a caller's HELLO that came through a meeting.
+func (c *Client) handleHello(now machine.Time, r *route, packet []byte) {
+	hello, whole := r.hello.Add(packet)
+	if !whole {
+		return
+	}
+	k := r.circuit
+	core, err := k.service.acceptor.Accept(now, c.cfg.Stream, k.service.kem, hello, &c.Counts)
+	if err != nil {
+		c.Counts[trace.DropSessionMalformed]++
+		return
+	}
+	if k.member == nil {
+		if k.member = c.Get(core.LocalID()); k.member == nil {
+			k.member = c.Add(core, k)
+			k.begun = now
+			core.AddPath(now, uint8(r.slot))
+		} else if c.adopt(now, r, core.LocalID()) == nil {
+			k.member = nil
+			return
+		}
+	}
+	m := k.member
+	c.Touch(m)
+	c.pass(now, m)
+}
+
+// ServiceOf returns the address of the service whose session a stream is of.
+func (c *Client) ServiceOf(ref session.Ref) (a service.Address, ok bool) {
+	m := c.Get(ref.Session)
+	if m == nil || m.Owner.service == nil {
+		return a, false
+	}
+	return m.Owner.service.address, true
+}

@@ -1,0 +1,355 @@
+package daemon
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/nyxnet/nyx/internal/machine"
+	"github.com/nyxnet/nyx/internal/prng"
+	"github.com/nyxnet/nyx/internal/proxy"
+	"github.com/nyxnet/nyx/internal/service"
+	"github.com/nyxnet/nyx/internal/session"
+	"github.com/nyxnet/nyx/internal/tunnel"
+	"github.com/nyxnet/nyx/internal/wire"
+)
+
+const (
+	// descriptorKeepers is how many Stream nodes keep one descriptor.
+	descriptorKeepers = 3
+	// descriptorLife is how long a descriptor is good, and publishEvery how
+	// often a new one is laid down; it is looked every publishLook whether the
+	// meetings have changed.
+	descriptorLife = 3 * time.Hour
+	publishEvery   = time.Hour
+	publishLook    = 500 * time.Millisecond
+	// acceptMax bounds the streams that wait for Accept.
+	acceptMax = 128
+	// requestTimeout bounds the wait for an incoming stream's request.
+	requestTimeout = 30 * time.Second
+)
+
+// Listener accepts streams to a service. It is a net.Listener.
+type Listener struct {
+	client    *Client
+	key       *service.Key
+	address   service.Address
+	writer    [16]byte
+	draw      *prng.Stream
+	accepted  chan net.Conn
+	ctx       context.Context
+	cancel    context.CancelFunc
+	running   sync.WaitGroup
+	published chan struct{}
+	once      sync.Once
+}
+
+// Listen offers a service under a key. It returns at once; Published is closed
+// when callers can find the service.
+func (c *Client) Listen(k *service.Key) (*Listener, error) {
+	var err error
+	if !c.host.Do(func(now machine.Time) { err = c.core.Host(now, k) }) {
+		return nil, net.ErrClosed
+	}
+	if err != nil {
+		return nil, err
+	}
+	l := &Listener{
+		client: c, key: k, address: k.Address(), draw: systemEntropy().Stream("descriptors"),
+		accepted: make(chan net.Conn, acceptMax), published: make(chan struct{}),
+	}
+	l.draw.Read(l.writer[:])
+	l.ctx, l.cancel = context.WithCancel(context.Background())
+	c.mu.Lock()
+	c.listeners[l.address] = l
+	c.mu.Unlock()
+	l.running.Add(1)
+	go func() { defer l.running.Done(); l.keepPublished() }()
+	return l, nil
+}
+
+// Accept waits for the next stream.
+func (l *Listener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.accepted:
+		return c, nil
+	case <-l.ctx.Done():
+		return nil, net.ErrClosed
+	case <-l.client.Done():
+		return nil, net.ErrClosed
+	}
+}
+
+// Addr is the service's address.
+func (l *Listener) Addr() net.Addr { return serviceAddr(l.address.String()) }
+
+type serviceAddr string
+
+func (serviceAddr) Network() string  { return "nyx" }
+func (a serviceAddr) String() string { return string(a) }
+
+// Published is closed when the first descriptor lies where callers look.
+func (l *Listener) Published() <-chan struct{} { return l.published }
+
+// Close withdraws the service. Accepted connections go on.
+func (l *Listener) Close() error {
+	l.cancel()
+	l.client.mu.Lock()
+	delete(l.client.listeners, l.address)
+	l.client.mu.Unlock()
+	l.client.host.Do(func(now machine.Time) { l.client.core.Withdraw(now, l.address) })
+	l.running.Wait()
+	return nil
+}
+
+// keepPublished lays down a descriptor when the meetings change, when a period
+// begins, and before the last one ends.
+func (l *Listener) keepPublished() {
+	look := time.NewTicker(publishLook)
+	defer look.Stop()
+	var said []service.Meeting
+	var period uint64
+	var at time.Time
+	for {
+		var meetings []service.Meeting
+		l.client.host.Do(func(machine.Time) { meetings = l.client.core.Meetings(l.address) })
+		now := time.Now()
+		due := len(meetings) > 0 && (!equalMeetings(meetings, said) || service.Period(now.Unix()) != period || now.Sub(at) > publishEvery)
+		if due && l.publish(now, meetings) == nil {
+			said, period, at = meetings, service.Period(now.Unix()), now
+			l.once.Do(func() { close(l.published) })
+		}
+		select {
+		case <-l.ctx.Done():
+			return
+		case <-look.C:
+		}
+	}
+}
+
+func equalMeetings(a, b []service.Meeting) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range a {
+		if a[i] != b[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// publish lays the descriptor down under this period's index and the next's.
+func (l *Listener) publish(now time.Time, meetings []service.Meeting) error {
+	d := &service.Descriptor{Sequence: uint64(now.Unix()), Expires: now.Add(descriptorLife).Unix(), Meetings: meetings}
+	kept := 0
+	var failed error
+	for _, period := range []uint64{service.Period(now.Unix()), service.Period(now.Unix()) + 1} {
+		sealed, err := service.Seal(l.key, d, period, l.draw.Uint64())
+		if err != nil {
+			return err
+		}
+		ix := l.address.Index(period)
+		for _, node := range l.client.keepers(ix) {
+			if err := l.client.putDescriptor(l.ctx, node, ix, l.writer, sealed); err != nil {
+				failed = err
+				continue
+			}
+			kept++
+		}
+	}
+	if kept == 0 {
+		return fmt.Errorf("no node keeps the descriptor: %w", failed)
+	}
+	return nil
+}
+
+func (c *Client) keepers(ix service.Index) (ids []wire.NodeID) {
+	c.host.Do(func(machine.Time) { ids = c.core.Keepers(ix, descriptorKeepers) })
+	return ids
+}
+
+// keeperConn opens a stream to a node's store, in a session that serves this
+// purpose only, so that what is looked up meets no other traffic at an exit.
+func (c *Client) keeperConn(ctx context.Context, node wire.NodeID) (*tunnel.Conn, error) {
+	isolation := "\x00keeper" + string(node[:])
+	return c.open(ctx, func(now machine.Time) (session.Ref, error) {
+		return c.core.OpenAt(now, isolation, node, wire.Target{Network: wire.TCP, Host: keeperHost, Port: 1})
+	})
+}
+
+func (c *Client) putDescriptor(ctx context.Context, node wire.NodeID, ix service.Index, writer [16]byte, sealed []byte) error {
+	ctx, cancel := context.WithTimeout(ctx, keeperTimeout)
+	defer cancel()
+	conn, err := c.keeperConn(ctx, node)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(keeperTimeout))
+	msg := append([]byte{keeperPut}, ix[:]...)
+	msg = append(msg, writer[:]...)
+	msg = append(binary.BigEndian.AppendUint16(msg, uint16(len(sealed))), sealed...)
+	if _, err := conn.Write(msg); err != nil {
+		return err
+	}
+	var status [1]byte
+	if _, err := io.ReadFull(conn, status[:]); err != nil {
+		return err
+	}
+	if wire.Status(status[0]) != wire.StatusOK {
+		return errors.New("the node's store of descriptors is full")
+	}
+	return nil
+}
+
+// lookup fetches a service's descriptor: the newest that is genuine.
+func (c *Client) lookup(ctx context.Context, a service.Address) (*service.Descriptor, error) {
+	now := time.Now().Unix()
+	period := service.Period(now)
+	ix := a.Index(period)
+	var best *service.Descriptor
+	var failed error
+	for _, node := range c.keepers(ix) {
+		sealed, err := c.getDescriptors(ctx, node, ix)
+		if err != nil {
+			failed = err
+			continue
+		}
+		for _, s := range sealed {
+			if d, err := service.Open(a, s, period, now); err == nil && (best == nil || d.Sequence > best.Sequence) {
+				best = d
+			}
+		}
+		if best != nil {
+			return best, nil
+		}
+	}
+	if failed != nil {
+		return nil, fmt.Errorf("%w: %w", proxy.ErrNetworkDown, failed)
+	}
+	return nil, fmt.Errorf("%w: no service under this address", proxy.ErrHostUnreachable)
+}
+
+func (c *Client) getDescriptors(ctx context.Context, node wire.NodeID, ix service.Index) ([][]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, keeperTimeout)
+	defer cancel()
+	conn, err := c.keeperConn(ctx, node)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(keeperTimeout))
+	if _, err := conn.Write(append([]byte{keeperGet}, ix[:]...)); err != nil {
+		return nil, err
+	}
+	var n [1]byte
+	if _, err := io.ReadFull(conn, n[:]); err != nil {
+		return nil, err
+	}
+	var out [][]byte
+	for range n[0] {
+		sealed, err := readSized(conn)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, sealed)
+	}
+	return out, nil
+}
+
+// dialService opens a stream to a service inside the network.
+func (c *Client) dialService(ctx context.Context, isolation string, a service.Address, t wire.Target) (*tunnel.Conn, error) {
+	c.mu.Lock()
+	d := c.services[a]
+	c.mu.Unlock()
+	if d == nil || d.Expires < time.Now().Unix() {
+		var err error
+		if d, err = c.lookup(ctx, a); err != nil {
+			return nil, err
+		}
+		c.remember(d)
+	}
+	conn, err := c.open(ctx, func(now machine.Time) (session.Ref, error) { return c.core.Call(now, isolation, d, t) })
+	if err != nil {
+		c.mu.Lock()
+		delete(c.services, a) // the meetings may have changed
+		c.mu.Unlock()
+	}
+	return conn, err
+}
+
+// servicesMax bounds the descriptors that a client remembers.
+const servicesMax = 256
+
+func (c *Client) remember(d *service.Descriptor) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.services) >= servicesMax {
+		clear(c.services)
+	}
+	c.services[d.Address] = d
+}
+
+// incoming takes a stream that a caller of one of our services opened. The
+// host's lock is held.
+func (c *Client) incoming(conn *tunnel.Conn) {
+	a, ok := c.core.ServiceOf(conn.Ref())
+	c.mu.Lock()
+	l := c.listeners[a]
+	c.mu.Unlock()
+	if !ok || l == nil || l.ctx.Err() != nil {
+		go conn.Reset()
+		return
+	}
+	l.running.Add(1)
+	go func() {
+		defer l.running.Done()
+		l.take(conn)
+	}()
+}
+
+// take reads the request of an incoming stream and hands it to Accept.
+func (l *Listener) take(conn *tunnel.Conn) {
+	conn.SetReadDeadline(time.Now().Add(requestTimeout))
+	stop := context.AfterFunc(l.ctx, func() { conn.SetReadDeadline(time.Unix(1, 0)) })
+	defer stop()
+	t, err := readRequest(conn)
+	if err != nil || t.Network != wire.TCP {
+		conn.Reset()
+		return
+	}
+	conn.SetReadDeadline(time.Time{})
+	if _, err := conn.Write([]byte{byte(wire.StatusOK)}); err != nil {
+		conn.Reset()
+		return
+	}
+	select {
+	case l.accepted <- conn:
+	case <-l.ctx.Done():
+		conn.Reset()
+	}
+}
+
+// readRequest reads exactly a stream's request.
+func readRequest(r io.Reader) (wire.Target, error) {
+	var buf [wire.TargetSizeMax]byte
+	for n := 0; n < len(buf); n++ {
+		if _, err := io.ReadFull(r, buf[n:n+1]); err != nil {
+			return wire.Target{}, err
+		}
+		t, used, ok := wire.ParseTarget(buf[:n+1])
+		if !ok {
+			break
+		}
+		if used > 0 {
+			return t, nil
+		}
+	}
+	return wire.Target{}, errors.New("malformed request")
+}

@@ -1,0 +1,80 @@
+package directory
+
+import (
+	"bytes"
+	"testing"
+)
+
+// Whatever parses encodes to the very bytes that were parsed.
+
+func seeds(f *testing.F, names ...string) {
+	vectors := readVectors(f)
+	for _, name := range names {
+		f.Add(vectors[name])
+	}
+	f.Add([]byte{})
+	f.Add([]byte{0xa0})
+	f.Add([]byte{0xbf, 0xff})
+	f.Add([]byte{0xa1, 0x01, 0x5b, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff})
+	f.Add([]byte{0xa1, 0x02, 0x9b, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff})
+}
+
+func FuzzDocument(f *testing.F) {
+	seeds(f, "document")
+	f.Fuzz(func(t *testing.T, b []byte) {
+		d, err := ParseDocument(b)
+		if err == nil && !bytes.Equal(d.Encode(), b) {
+			t.Fatal("encodes otherwise")
+		}
+		if err == nil {
+			NewView(d)
+		}
+	})
+}
+
+func FuzzHeader(f *testing.F) {
+	seeds(f, "header")
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if h, err := parseHeader(b); err == nil && !bytes.Equal(h.encode(), b) {
+			t.Fatal("encodes otherwise")
+		}
+	})
+}
+
+func FuzzEntry(f *testing.F) {
+	seeds(f, "entry")
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if n, err := ParseEntry(b); err == nil && !bytes.Equal(n.Entry(), b) {
+			t.Fatal("encodes otherwise")
+		}
+	})
+}
+
+func FuzzDescriptor(f *testing.F) {
+	seeds(f, "descriptor")
+	f.Fuzz(func(t *testing.T, b []byte) {
+		d, w, err := parseUnverified(b)
+		if err != nil {
+			return
+		}
+		body := marshal(&bodyWire{Format: Format, Identity: d.Identity, facts: factsOf(&d.Node), Network: d.Network})
+		if !bytes.Equal(marshal(&signedWire{Body: body, Signature: w.Signature}), b) {
+			t.Fatal("encodes otherwise")
+		}
+	})
+}
+
+func FuzzProof(f *testing.F) {
+	vectors := readVectors(f)
+	f.Add(vectors["root"], vectors["entry"], 0, 2, vectors["proof"])
+	f.Fuzz(func(t *testing.T, root, entry []byte, i, n int, hashes []byte) {
+		if len(root) != 32 {
+			return
+		}
+		var proof []digest
+		for ; len(hashes) >= 32; hashes = hashes[32:] {
+			proof = append(proof, digest(hashes))
+		}
+		VerifyProof(digest(root), entry, i, n, proof)
+	})
+}

@@ -1,0 +1,319 @@
+package lab
+
+import (
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/nyxnet/nyx/internal/client"
+	"github.com/nyxnet/nyx/internal/directory"
+	"github.com/nyxnet/nyx/internal/gateway"
+	"github.com/nyxnet/nyx/internal/hop"
+	"github.com/nyxnet/nyx/internal/machine"
+	"github.com/nyxnet/nyx/internal/mix"
+	"github.com/nyxnet/nyx/internal/prng"
+	"github.com/nyxnet/nyx/internal/relay"
+	"github.com/nyxnet/nyx/internal/seal"
+	"github.com/nyxnet/nyx/internal/sim"
+	"github.com/nyxnet/nyx/internal/wire"
+)
+
+// Plan describes a network of the real cores in the simulator.
+type Plan struct {
+	Streams, Mixes int // Stream nodes and Mix nodes
+	// Level of the clients.
+	Level wire.Level
+	// Hop is the model of every link. Zero: 1 ms.
+	Hop sim.Link
+	// Regions are dealt to the nodes in turn; nil is one region for all.
+	Regions []string
+	// Gateway and Client may change a machine's configuration before it starts.
+	Gateway func(*gateway.Config)
+	Client  func(*client.Config)
+	// Wrap may put something around the machine of a node.
+	Wrap func(machine.Machine) machine.Machine
+}
+
+// costs of a node's processor in the simulator: a datagram as one core of the
+// reference machine forwards it (300,000 a second), a set-up as its key
+// decapsulation takes.
+var nodeCost = sim.Cost{Datagram: 3300 * time.Nanosecond, Job: 150 * time.Microsecond, Workers: 2}
+
+// The directory's clock in every simulated network.
+const directoryEpoch = 500_000
+
+// Network is a whole network in the simulator: Stream nodes, Mix nodes, their
+// signed directory, and users.
+type Network struct {
+	Sim      *sim.Network
+	Gateways []*Gateway
+	Relays   []*Relay
+	Users    []*User
+	View     *directory.View // of all nodes
+
+	plan        Plan
+	keys        prng.Source
+	authority   *directory.Authority
+	signer      *seal.Signer
+	descriptors [][]byte
+	revision    uint32
+	fleet       seal.Key
+}
+
+// Gateway is a Stream node with the service behind it.
+type Gateway struct {
+	Node *sim.Node
+	ID   wire.NodeID
+	// Service answers what streams ask; see Service.
+	Service *Service
+}
+
+// Core returns the running machine, or nil after a crash.
+func (g *Gateway) Core() *gateway.Gateway {
+	m, _ := unwrap(g.Node.Machine()).(*gateway.Gateway)
+	return m
+}
+
+// Relay is a Mix node.
+type Relay struct {
+	Node *sim.Node
+	ID   wire.NodeID
+}
+
+// Core returns the running machine, or nil after a crash.
+func (r *Relay) Core() *relay.Relay {
+	m, _ := unwrap(r.Node.Machine()).(*relay.Relay)
+	return m
+}
+
+// unwrap finds the machine that Plan.Wrap put something around.
+func unwrap(m machine.Machine) machine.Machine {
+	for {
+		w, ok := m.(interface{ Unwrap() machine.Machine })
+		if !ok {
+			return m
+		}
+		m = w.Unwrap()
+	}
+}
+
+// NewNetwork builds a network under the run's seed and starts its nodes.
+func (r *Run) NewNetwork(p Plan) (*Network, error) {
+	w := &Network{Sim: r.Network(p.Hop), plan: p, keys: r.Source(fmt.Sprint("network ", len(r.networks)))}
+	w.keys.Stream("fleet").Read(w.fleet[:])
+	var seed [seal.SignSeedSize]byte
+	w.keys.Stream("authority").Read(seed[:])
+	var err error
+	if w.signer, err = seal.NewSigner(&seed); err != nil {
+		return nil, err
+	}
+	for i := range p.Streams {
+		if err := w.addStream(i); err != nil {
+			return nil, err
+		}
+	}
+	for i := range p.Mixes {
+		if err := w.addMix(i); err != nil {
+			return nil, err
+		}
+	}
+	w.View, err = w.ViewOf(nil)
+	return w, err
+}
+
+// nodeKeys makes a node's keys and its signed descriptor.
+func (w *Network) nodeKeys(name string, roles directory.Roles, addr netip.AddrPort, region string) (hop.Config, error) {
+	var signSeed [seal.SignSeedSize]byte
+	var linkSeed, onionSeed [seal.KEMSeedSize]byte
+	w.keys.Stream(name + "/sign").Read(signSeed[:])
+	w.keys.Stream(name + "/link").Read(linkSeed[:])
+	w.keys.Stream(name + "/onion").Read(onionSeed[:])
+	signer, err := seal.NewSigner(&signSeed)
+	if err != nil {
+		return hop.Config{}, err
+	}
+	link, err := seal.NewKEMPrivate(&linkSeed)
+	if err != nil {
+		return hop.Config{}, err
+	}
+	onion, err := seal.NewKEMPrivate(&onionSeed)
+	if err != nil {
+		return hop.Config{}, err
+	}
+	d := &directory.Node{
+		Version: uint64(directory.Params{}.Begin(directoryEpoch)) - 60,
+		Roles:   roles, Addrs: []netip.AddrPort{addr}, Operator: "operator-" + name, Region: region,
+		Link:     link.Public().Bytes(),
+		Onion:    []directory.OnionKey{{Epoch: directory.Params{}.OnionFrom(directoryEpoch), Key: onion.Public().Bytes()}},
+		Capacity: 100_000,
+	}
+	if roles.Has(directory.RoleExit) {
+		d.Exit.Ports = []directory.PortRange{{First: 1, Last: 65535}}
+	}
+	descriptor, err := directory.SignDescriptor(signer, "lab", d)
+	if err != nil {
+		return hop.Config{}, fmt.Errorf("describe node %s: %w", name, err)
+	}
+	w.descriptors = append(w.descriptors, descriptor)
+	return hop.Config{Self: directory.NodeID(signer.Public()), Static: link, Onion: onion, Neighbours: w.neighbour}, nil
+}
+
+// neighbour looks a node up in the document of the whole network.
+func (w *Network) neighbour(id wire.NodeID) (*seal.KEMPublic, netip.AddrPort, bool) {
+	n, ok := w.View.Node(id)
+	if !ok {
+		return nil, netip.AddrPort{}, false
+	}
+	key, ok := w.View.Link(id)
+	return key, n.Addrs[0], ok
+}
+
+// ViewOf makes a newer document of the nodes for which keep returns true (nil:
+// all), in the order in which they were added: Stream nodes, then Mix nodes.
+func (w *Network) ViewOf(keep func(i int) bool) (*directory.View, error) {
+	a, err := directory.NewAuthority(directory.AuthorityConfig{Network: "lab", Signer: w.signer, Threshold: 1, Authorities: 1})
+	if err != nil {
+		return nil, err
+	}
+	wall := directory.Params{}.Begin(directoryEpoch)
+	for i, d := range w.descriptors {
+		if keep != nil && !keep(i) {
+			continue
+		}
+		if _, err := a.Collect(d, wall); err != nil {
+			return nil, err
+		}
+	}
+	d, err := a.Build(directoryEpoch, w.revision)
+	if err != nil {
+		return nil, err
+	}
+	w.revision++
+	if err := a.Sign(d, wall); err != nil {
+		return nil, err
+	}
+	trust := directory.Trust{Network: "lab", Authorities: [][]byte{w.signer.Public()}, Threshold: 1}
+	if d, err = directory.Verify(d.Encode(), &trust, wall); err != nil {
+		return nil, err
+	}
+	return directory.NewView(d)
+}
+
+// nodeAddr gives every node an operator's network of its own.
+func nodeAddr(kind byte, i int) netip.AddrPort {
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{kind + byte(i>>8), byte(i), 0, 1}), 9000)
+}
+
+// First bytes of addresses.
+const (
+	streamNet, mixNet, userNet = 40, 60, 100
+)
+
+func (w *Network) regionOf(i int) string {
+	if len(w.plan.Regions) == 0 {
+		return "eu"
+	}
+	return w.plan.Regions[i%len(w.plan.Regions)]
+}
+
+func (w *Network) addStream(i int) error {
+	name := fmt.Sprintf("stream-%d", i)
+	at, region := nodeAddr(streamNet, i), w.regionOf(i)
+	roles := directory.RoleEntry | directory.RoleExit | directory.RoleMeeting
+	h, err := w.nodeKeys(name, roles, at, region)
+	if err != nil {
+		return err
+	}
+	cfg := gateway.Config{Hop: h, Fleet: &w.fleet}
+	cfg.Policy.PerMinute = 1000 // a lab's user is a crowd
+	if w.plan.Gateway != nil {
+		w.plan.Gateway(&cfg)
+	}
+	g := &Gateway{ID: h.Self, Service: &Service{Answer: Echo}}
+	g.Node = w.Sim.AddNode(sim.NodeConfig{Name: name, Addr: at, Region: region, Cost: nodeCost,
+		New: func(_ machine.Time, rng prng.Source) machine.Machine {
+			g.Service.reset()
+			return w.wrap(gateway.New(cfg, rng))
+		}})
+	g.Node.OnStep(func(now machine.Time) {
+		core := g.Core()
+		discardReplay(core.Table)
+		g.Service.step(now, core)
+	})
+	w.Gateways = append(w.Gateways, g)
+	return nil
+}
+
+func (w *Network) addMix(i int) error {
+	name := fmt.Sprintf("mix-%d", i)
+	at, region := nodeAddr(mixNet, i), w.regionOf(i)
+	h, err := w.nodeKeys(name, directory.RoleMix, at, region)
+	if err != nil {
+		return err
+	}
+	r := &Relay{ID: h.Self}
+	r.Node = w.Sim.AddNode(sim.NodeConfig{Name: name, Addr: at, Region: region, Cost: nodeCost,
+		New: func(_ machine.Time, rng prng.Source) machine.Machine { return w.wrap(relay.New(h, rng)) }})
+	r.Node.OnStep(func(machine.Time) { discardReplay(r.Core().Table) })
+	w.Relays = append(w.Relays, r)
+	return nil
+}
+
+func (w *Network) wrap(m machine.Machine) machine.Machine {
+	if w.plan.Wrap == nil {
+		return m
+	}
+	return w.plan.Wrap(m)
+}
+
+// discardReplay takes the records that a node would keep on disk.
+func discardReplay(t *mix.Table) {
+	for {
+		if _, ok := t.PollReplay(); !ok {
+			return
+		}
+	}
+}
+
+// AddUser adds a client that has no directory yet.
+func (w *Network) AddUser() *User {
+	i := len(w.Users)
+	cfg := client.Config{Level: w.plan.Level}
+	if w.plan.Client != nil {
+		w.plan.Client(&cfg)
+	}
+	u := &User{net: w}
+	u.Node = w.Sim.AddNode(sim.NodeConfig{
+		Name: fmt.Sprintf("user-%d", i), Addr: nodeAddr(userNet, i), Region: w.regionOf(0),
+		New: func(_ machine.Time, rng prng.Source) machine.Machine {
+			u.forget()
+			return client.New(cfg, rng)
+		}})
+	u.Node.OnStep(u.step)
+	w.Users = append(w.Users, u)
+	return u
+}
+
+// AddUsers adds clients that have the directory of all nodes.
+func (w *Network) AddUsers(count int) {
+	for range count {
+		u := w.AddUser()
+		w.Sim.Do(u.Node, func(now machine.Time) { u.Core().SetView(now, w.View) })
+	}
+}
+
+// WaitReady runs until every user has a route, or limit is over.
+func (w *Network) WaitReady(limit time.Duration) error {
+	end := w.Sim.Now().Add(limit)
+	next := 0
+	all := w.Sim.RunWhile(end, func() bool {
+		for next < len(w.Users) && (!w.Users[next].Node.Up() || w.Users[next].Core().Ready()) {
+			next++
+		}
+		return next < len(w.Users)
+	})
+	if !all {
+		return fmt.Errorf("user %d has no route after %v: %w", next, limit, w.Users[next].Core().LastError())
+	}
+	return nil
+}

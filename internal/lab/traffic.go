@@ -1,0 +1,268 @@
+package lab
+
+import (
+	"cmp"
+	"errors"
+	"io"
+	"slices"
+
+	"github.com/nyxnet/nyx/internal/client"
+	"github.com/nyxnet/nyx/internal/gateway"
+	"github.com/nyxnet/nyx/internal/machine"
+	"github.com/nyxnet/nyx/internal/session"
+	"github.com/nyxnet/nyx/internal/sim"
+	"github.com/nyxnet/nyx/internal/stream"
+	"github.com/nyxnet/nyx/internal/wire"
+)
+
+// A request of the lab is one stream: the client writes a target and a body
+// and ends its direction; the service behind the exit answers with a status
+// and a body, and ends the other.
+
+// Service is what stands behind an exit.
+type Service struct {
+	// Answer makes the answer to a request. body is borrowed.
+	Answer func(now machine.Time, body []byte) []byte
+	// Message takes a datagram of a stream's flow; nil drops it.
+	Message func(now machine.Time, b []byte)
+
+	open map[session.Ref]*exchange
+	buf  [16 << 10]byte
+}
+
+// Echo answers with the request's body.
+func Echo(_ machine.Time, body []byte) []byte { return append([]byte(nil), body...) }
+
+// exchange is one stream at one end: what came in so far, what waits to go out.
+type exchange struct {
+	in     []byte
+	out    []byte
+	target bool // the target was read (service)
+	ended  bool // the whole answer is in out (service), or the request (client)
+	closed bool // CloseWrite was called
+	done   func(now machine.Time, answer []byte, err error)
+}
+
+func (s *Service) reset() { s.open = map[session.Ref]*exchange{} }
+
+// step serves what became possible.
+func (s *Service) step(now machine.Time, core *gateway.Gateway) {
+	for {
+		ev, ok := core.PollEvent()
+		if !ok {
+			return
+		}
+		switch ev.Kind {
+		case session.Opened, session.Readable:
+			x := s.open[ev.Ref]
+			if x == nil {
+				x = &exchange{}
+				s.open[ev.Ref] = x
+			}
+			s.read(now, core, ev.Ref, x)
+			s.flush(now, core, ev.Ref, x)
+		case session.Writable:
+			if x := s.open[ev.Ref]; x != nil {
+				s.flush(now, core, ev.Ref, x)
+			}
+		case session.Datagram:
+			s.messages(now, core, ev.Ref)
+		case session.Closed:
+			if ev.Ref.Stream == session.AllStreams {
+				for ref := range s.open { // deletes only: the order reaches nothing
+					if ref.Session == ev.Ref.Session {
+						delete(s.open, ref)
+					}
+				}
+			}
+			delete(s.open, ev.Ref)
+		}
+	}
+}
+
+func (s *Service) read(now machine.Time, core *gateway.Gateway, ref session.Ref, x *exchange) {
+	for !x.ended {
+		n, err := core.Read(now, ref, s.buf[:])
+		x.in = append(x.in, s.buf[:n]...)
+		if !x.target {
+			_, used, ok := wire.ParseTarget(x.in)
+			if !ok {
+				core.Abort(now, ref, 1)
+				delete(s.open, ref)
+				return
+			}
+			if used > 0 {
+				x.target, x.in = true, x.in[used:]
+				x.out = append(x.out, byte(wire.StatusOK))
+			}
+		}
+		switch {
+		case errors.Is(err, io.EOF):
+			x.ended = true
+			x.out = append(x.out, s.Answer(now, x.in)...)
+		case err != nil || n == 0:
+			return
+		}
+	}
+}
+
+func (s *Service) flush(now machine.Time, core session.Streams, ref session.Ref, x *exchange) {
+	flush(now, core, ref, x)
+	if x.closed {
+		delete(s.open, ref)
+	}
+}
+
+// flush writes what waits, and ends the direction after the last byte.
+func flush(now machine.Time, core session.Streams, ref session.Ref, x *exchange) {
+	for len(x.out) > 0 {
+		n, err := core.Write(now, ref, x.out)
+		x.out = x.out[n:]
+		if err != nil || n == 0 {
+			return
+		}
+	}
+	if x.ended && !x.closed {
+		x.closed = true
+		core.CloseWrite(now, ref)
+	}
+}
+
+func (s *Service) messages(now machine.Time, core session.Streams, ref session.Ref) {
+	for {
+		n, err := core.ReadDatagram(now, ref, s.buf[:])
+		if err != nil {
+			return
+		}
+		if s.Message != nil {
+			s.Message(now, s.buf[:n])
+		}
+	}
+}
+
+// User is a client with an application beside it.
+type User struct {
+	Node *sim.Node
+
+	net  *Network
+	open map[session.Ref]*exchange
+	buf  [16 << 10]byte
+}
+
+// Core returns the running machine, or nil after a crash.
+func (u *User) Core() *client.Client {
+	m, _ := u.Node.Machine().(*client.Client)
+	return m
+}
+
+// forget drops the application's state with the machine's.
+func (u *User) forget() { u.open = map[session.Ref]*exchange{} }
+
+var (
+	// ErrEnded means that a stream or its session ended before the answer.
+	ErrEnded = errors.New("lab: the stream ended before the answer")
+	// ErrRefused means that the exit answered with another status than OK.
+	ErrRefused = errors.New("lab: the exit refused the request")
+)
+
+// Ask sends a request in the session of an isolation key, and calls done once,
+// with the answer or with why there is none. It may be called at any virtual
+// time outside of a machine's step.
+func (u *User) Ask(isolation string, body []byte, done func(now machine.Time, answer []byte, err error)) {
+	u.net.Sim.Do(u.Node, func(now machine.Time) {
+		ref, err := u.Core().Open(now, isolation, wire.Target{Network: wire.TCP, Host: "service.lab", Port: 80})
+		if err != nil {
+			done(now, nil, err)
+			return
+		}
+		x := &exchange{out: append([]byte(nil), body...), ended: true, done: done}
+		u.open[ref] = x
+		flush(now, u.Core(), ref, x)
+	})
+}
+
+// Flow opens a stream for datagrams in the session of an isolation key. send
+// passes one datagram, once; it may be called at any time after established.
+func (u *User) Flow(isolation string, established func(now machine.Time, send func(now machine.Time, b []byte) error)) {
+	u.net.Sim.Do(u.Node, func(now machine.Time) {
+		ref, err := u.Core().Open(now, isolation, wire.Target{Network: wire.UDP, Host: "service.lab", Port: 80})
+		if err != nil {
+			return
+		}
+		send := func(now machine.Time, b []byte) error { return u.Core().SendDatagram(now, ref, b) }
+		// The status is the sign that the stream stands; this side stays open.
+		u.open[ref] = &exchange{target: true, done: func(now machine.Time, _ []byte, err error) {
+			if err == nil {
+				established(now, send)
+			}
+		}}
+	})
+}
+
+// step hands answers over.
+func (u *User) step(now machine.Time) {
+	core := u.Core()
+	for {
+		ev, ok := core.PollEvent()
+		if !ok {
+			return
+		}
+		x := u.open[ev.Ref]
+		switch {
+		case ev.Kind == session.Closed && ev.Ref.Stream == session.AllStreams:
+			u.endSession(now, ev.Ref.Session)
+		case x == nil:
+		case ev.Kind == session.Readable:
+			u.read(now, core, ev.Ref, x)
+		case ev.Kind == session.Writable:
+			flush(now, core, ev.Ref, x)
+		case ev.Kind == session.Closed:
+			u.finish(now, ev.Ref, x, nil, ErrEnded)
+		}
+	}
+}
+
+func (u *User) read(now machine.Time, core *client.Client, ref session.Ref, x *exchange) {
+	for {
+		n, err := core.Read(now, ref, u.buf[:])
+		x.in = append(x.in, u.buf[:n]...)
+		switch {
+		case x.target && len(x.in) > 0: // a flow: the status is all
+			u.finish(now, ref, x, nil, nil)
+			return
+		case errors.Is(err, io.EOF) && len(x.in) > 0 && x.in[0] == byte(wire.StatusOK):
+			u.finish(now, ref, x, x.in[1:], nil)
+			return
+		case errors.Is(err, io.EOF):
+			u.finish(now, ref, x, nil, ErrRefused)
+			return
+		case errors.Is(err, stream.ErrWouldBlock):
+			return
+		case err != nil:
+			u.finish(now, ref, x, nil, err)
+			return
+		}
+	}
+}
+
+func (u *User) finish(now machine.Time, ref session.Ref, x *exchange, answer []byte, err error) {
+	delete(u.open, ref)
+	x.done(now, answer, err)
+}
+
+// endSession fails what was open in a session, in the order of its streams.
+func (u *User) endSession(now machine.Time, id uint32) {
+	var refs []session.Ref
+	for ref := range u.open {
+		if ref.Session == id {
+			refs = append(refs, ref)
+		}
+	}
+	slices.SortFunc(refs, func(a, b session.Ref) int { return cmp.Compare(a.Stream, b.Stream) })
+	for _, ref := range refs {
+		u.finish(now, ref, u.open[ref], nil, ErrEnded)
+	}
+}
+
+// Pending is the number of requests without an answer.
+func (u *User) Pending() int { return len(u.open) }
