@@ -13,6 +13,7 @@ import (
 	"github.com/nyxnet/nyx/internal/client"
 	"github.com/nyxnet/nyx/internal/daemon"
 	"github.com/nyxnet/nyx/internal/obfs"
+	"github.com/nyxnet/nyx/internal/setup"
 	"github.com/nyxnet/nyx/internal/stream"
 	"github.com/nyxnet/nyx/internal/stream/congestion"
 	"github.com/nyxnet/nyx/internal/wire"
@@ -68,8 +69,8 @@ func (f *upFlags) local() (cfg daemon.LocalConfig, err error) {
 	if f.streams < 2 || f.mixes < level.Mixes() || f.streams+f.mixes > 200 {
 		return cfg, fmt.Errorf("--stream %d --mix %d: level %v needs at least 2 Stream nodes and %d Mix nodes, and at most 200 fit one machine", f.streams, f.mixes, level, level.Mixes())
 	}
-	if f.class < 0 || f.class > 10000 {
-		return cfg, fmt.Errorf("--class %d is out of range; use 1 to 10000 cells per second", f.class)
+	if f.class < 0 || f.class > classMax {
+		return cfg, fmt.Errorf("--class %d is out of range; use 1 to %d cells per second", f.class, classMax)
 	}
 	kind, ok := map[string]congestion.Kind{"bbr": congestion.BBR, "cubic": congestion.Cubic}[f.congestion]
 	if !ok {
@@ -91,17 +92,16 @@ func runUp(ctx context.Context, f upFlags, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	dir, err := daemon.DataDir(f.data)
-	if err != nil {
-		return err
-	}
-	if cfg.Seed, err = daemon.LoadOrMakeSeed(dir); err != nil {
-		return err
-	}
 	say := func(format string, args ...any) {
 		if !f.quiet {
 			fmt.Fprintf(out, format+"\n", args...)
 		}
+	}
+	if f.processes {
+		return runProcesses(ctx, f, cfg, say)
+	}
+	if cfg.Seed, err = setup.LoadOrMakeSeed(f.data); err != nil {
+		return err
 	}
 	begun := time.Now()
 	local, err := daemon.StartLocal(cfg)
@@ -124,7 +124,7 @@ func runUp(ctx context.Context, f upFlags, out io.Writer) error {
 		return fmt.Errorf("the network is not ready after %v: %w", readyTimeout, err)
 	}
 	if f.ready != "" {
-		if err := daemon.WriteReady(f.ready, daemon.Ready{Socks: local.Socks(), Console: status.URL(), Metrics: status.URL() + "metrics", PID: os.Getpid()}); err != nil {
+		if err := setup.WriteReady(f.ready, setup.Ready{Socks: local.Socks(), Console: status.URL(), Metrics: status.URL() + "metrics", PID: os.Getpid()}); err != nil {
 			return err
 		}
 		defer os.Remove(f.ready)

@@ -65,7 +65,11 @@ type Bench struct {
 // All lists the measurements.
 func All() []Bench {
 	return []Bench{
+		{"hop", "CPU time of one hop for one datagram, forwarding at load", runHop},
+		{"setup", "CPU time of one hop for one route set-up", runSetup},
 		{"stream", "bytes per second through the local network, level fast", runStream},
+		{"requests", "small requests through the local network, level fast", runRequests},
+		{"session", "time to a session, first bytes, and what idle costs", runSession},
 	}
 }
 

@@ -202,8 +202,21 @@ func (c *Client) proof(id, nonce [16]byte) (proof [16]byte) {
 	return proof
 }
 
-// Close ends every session and tells the entries.
+// Close ends every session, closes every route and tells the entries. What it
+// leaves to be sent goes out at once, outside of any schedule: the process ends.
 func (c *Client) Close(now machine.Time) {
+	for _, m := range c.Members() {
+		m.Core.Close(now, wire.CodeNone, "")
+		for slot, r := range m.Owner.routes {
+			if r != nil && r.joined && m.Core.PollPacket(now, uint8(slot), c.packet[:]) {
+				c.emit(now, r, true)
+				break
+			}
+		}
+	}
+	for _, r := range c.allRoutes() {
+		c.drop(now, r)
+	}
 	for _, e := range c.entries {
 		if e.admitted {
 			f := c.Pool.Get()

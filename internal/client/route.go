@@ -45,9 +45,14 @@ type route struct {
 }
 
 // setupTimeout is how long a set-up may take before another route is tried:
-// the handshakes of fresh links between hops (two round trips each, resent
-// after 250 ms) and the mixes' delays, with room.
-const setupTimeout = 3 * time.Second
+// the handshakes of fresh links between hops (two round trips each), twelve
+// frames at every hop, and the mixes' delays. The first failure is answered by
+// another attempt at once, so that a wrong guess costs one such time; later
+// ones are given more.
+func (c *Client) setupTimeout() time.Duration {
+	d := time.Second + time.Duration(c.cfg.Level.Mixes())*8*c.cfg.Level.MixDelay()
+	return min(d<<min(c.failures, 2), 5*time.Second)
+}
 
 // renewAt is the part of a route's life, in percent, after which its
 // replacement is built.
@@ -77,7 +82,7 @@ func (c *Client) build(now machine.Time, k *circuit, slot int, first []byte) err
 		k.exit = path.Exit()
 	}
 	r.expire.Value = func(now machine.Time) { c.fail(now, r, errSetupTimeout) }
-	c.timers.Set(&r.expire, now.Add(setupTimeout))
+	c.timers.Set(&r.expire, now.Add(c.setupTimeout()))
 	if r.entry.admitted {
 		c.sendTrain(now, r)
 	} else {
@@ -205,6 +210,9 @@ func (c *Client) fail(now machine.Time, r *route, why error) {
 	}
 	c.cfg.Sink.Emit(now, trace.RouteDown, uint64(len(r.path.Nodes())), uint64(now.Sub(r.begun)))
 	c.drop(now, r)
+	if k := r.circuit; k.member == nil && k.purpose == exiting && k.held() == 0 {
+		k.exit = nil // perhaps it was the exit that did not answer
+	}
 	c.timers.Set(&c.plan, now.Add(c.backoff()))
 }
 
@@ -277,6 +285,19 @@ func (c *Client) routesOf(e *entry) []*route {
 			out = append(out, r)
 		}
 	}
-	sort.Slice(out, func(i, j int) bool { return out[i].serial < out[j].serial })
-	return out
+	return inOrder(out)
+}
+
+// allRoutes returns the routes whose set-up was sent, oldest first.
+func (c *Client) allRoutes() []*route {
+	out := make([]*route, 0, len(c.routes))
+	for _, r := range c.routes {
+		out = append(out, r)
+	}
+	return inOrder(out)
+}
+
+func inOrder(routes []*route) []*route {
+	sort.Slice(routes, func(i, j int) bool { return routes[i].serial < routes[j].serial })
+	return routes
 }

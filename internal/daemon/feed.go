@@ -25,9 +25,10 @@ const (
 
 const (
 	// feedPoll is how often a node or client asks for a newer document, and
-	// feedFirst how often while it has none.
+	// feedFirst how soon it asks again
+	// after a change; in between, the interval doubles.
 	feedPoll  = 30 * time.Second
-	feedFirst = 100 * time.Millisecond
+	feedFirst = 50 * time.Millisecond
 	// feedTimeout bounds one request.
 	feedTimeout = 20 * time.Second
 	// documentMax is the size of the largest document that is read: the
@@ -64,15 +65,16 @@ func newFeed(trust directory.Trust, urls []string, poll time.Duration, deliver f
 // failure is reported to failed, and tried again.
 func (f *feed) run(ctx context.Context, failed func(error)) {
 	defer f.client.CloseIdleConnections()
+	wait := feedFirst
 	for i := 0; ; i++ {
+		before := f.tag
 		err := f.fetch(ctx, f.urls[i%len(f.urls)])
 		if ctx.Err() != nil {
 			return
 		}
 		failed(err)
-		wait := f.poll
-		if f.keeper.Current(time.Now().Unix()) == nil {
-			wait = min(feedFirst<<min(i, 6), f.poll)
+		if wait = min(2*wait, f.poll); f.tag != before {
+			wait = feedFirst // a change seldom comes alone
 		}
 		select {
 		case <-ctx.Done():

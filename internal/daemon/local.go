@@ -14,7 +14,6 @@ import (
 	"github.com/nyxnet/nyx/internal/client"
 	"github.com/nyxnet/nyx/internal/directory"
 	"github.com/nyxnet/nyx/internal/drive"
-	"github.com/nyxnet/nyx/internal/exit"
 	"github.com/nyxnet/nyx/internal/obfs"
 	"github.com/nyxnet/nyx/internal/prng"
 	"github.com/nyxnet/nyx/internal/proxy"
@@ -111,7 +110,7 @@ func (l *Local) start(cfg LocalConfig, entropy prng.Source) error {
 	urls := []string{l.Authority.URL()}
 	clock, workers := drive.NewClock(), drive.NewWorkers(0)
 	for i := range cfg.Streams + cfg.Mixes {
-		node, err := localNode(cfg, i, keys, l.Authority.Params())
+		node, err := localNode(cfg, i, keys, entropy, l.Authority.Params())
 		if err != nil {
 			return err
 		}
@@ -133,7 +132,7 @@ func (l *Local) start(cfg LocalConfig, entropy prng.Source) error {
 }
 
 // localNode is the configuration of node i: Stream nodes come first.
-func localNode(cfg LocalConfig, i int, keys prng.Source, params directory.Params) (NodeConfig, error) {
+func localNode(cfg LocalConfig, i int, keys, fresh prng.Source, params directory.Params) (NodeConfig, error) {
 	name, roles := "stream-"+strconv.Itoa(i), directory.RoleEntry|directory.RoleExit|directory.RoleMeeting
 	if i >= cfg.Streams {
 		name, roles = "mix-"+strconv.Itoa(i-cfg.Streams), directory.RoleMix
@@ -142,7 +141,7 @@ func localNode(cfg LocalConfig, i int, keys prng.Source, params directory.Params
 	c := NodeConfig{
 		Name: name, Network: localName, Roles: roles, Listen: listen, Operator: "operator-" + strconv.Itoa(i),
 		Region: "region-" + strconv.Itoa(i%max(cfg.Regions, 1)), Capacity: localCapacity, Poll: localPoll,
-		Exit: exit.Policy{AllowPrivate: !cfg.NoPrivate}, Stream: cfg.Stream, Class: cfg.Class,
+		Exit: directory.ExitPolicy{Private: !cfg.NoPrivate, Ports: []directory.PortRange{{First: 1, Last: 65535}}}, Stream: cfg.Stream, Class: cfg.Class,
 	}
 	if runtime.GOOS != "linux" {
 		c.Label = name // one loopback address for all: the label tells networks apart
@@ -154,14 +153,20 @@ func localNode(cfg LocalConfig, i int, keys prng.Source, params directory.Params
 	if c.Link, err = newKEM(keys, name+"/link"); err != nil {
 		return c, err
 	}
-	if c.Onion, err = newKEM(keys, name+"/onion"); err != nil {
-		return c, err
-	}
-	c.OnionEpoch = params.OnionFrom(params.EpochAt(time.Now().Unix()))
+	c.Params = params
+	c.Onions = freshOnions(fresh.Child(name))
 	fleet := seal.Key{}
 	keys.Stream("fleet").Read(fleet[:])
 	c.Fleet = &fleet
 	return c, nil
+}
+
+// freshOnions makes onion keys that end with the process: nobody who seizes
+// the machine later can open an old set-up.
+func freshOnions(rng prng.Source) OnionKeys {
+	return func(epoch uint64) (*seal.KEMPrivate, error) {
+		return newKEM(rng, "onion/"+strconv.FormatUint(epoch, 10))
+	}
 }
 
 // loopback is an address of this machine. On Linux all of 127.0.0.0/8 is, and

@@ -17,6 +17,7 @@ import (
 	"github.com/nyxnet/nyx/internal/gateway"
 	"github.com/nyxnet/nyx/internal/hop"
 	"github.com/nyxnet/nyx/internal/machine"
+	"github.com/nyxnet/nyx/internal/mix"
 	"github.com/nyxnet/nyx/internal/obfs"
 	"github.com/nyxnet/nyx/internal/prng"
 	"github.com/nyxnet/nyx/internal/relay"
@@ -41,20 +42,22 @@ type NodeConfig struct {
 
 	Identity *seal.Signer
 	Link     *seal.KEMPrivate
-	Onion    *seal.KEMPrivate
-	// OnionEpoch is the first epoch of the onion key.
-	OnionEpoch uint64
-	Fleet      *seal.Key // Stream nodes
+	Onions   OnionKeys
+	Params   directory.Params
+	Fleet    *seal.Key // Stream nodes
+	// StateDir is where the record of accepted set-ups is kept; "" for none,
+	// which is sound only if the onion keys end with the process.
+	StateDir string
 
 	Trust       directory.Trust
 	Directories []string      // URLs
 	Poll        time.Duration // of the directory; 0 is the default
 
-	Policy control.Policy // Stream nodes
-	Exit   exit.Policy    // Stream nodes
-	Stream stream.Config  // Stream nodes
-	Class  obfs.Class     // pins the emission class of shaped routes
-	Clock  *drive.Clock   // nil: a new one
+	Policy control.Policy       // Stream nodes
+	Exit   directory.ExitPolicy // Stream nodes
+	Stream stream.Config        // Stream nodes
+	Class  obfs.Class           // pins the emission class of shaped routes
+	Clock  *drive.Clock         // nil: a new one
 	// Workers are shared by the nodes of one process; nil: the node's own.
 	Workers *drive.Workers
 	Sink    trace.Sink
@@ -62,17 +65,21 @@ type NodeConfig struct {
 
 // Node is a running node.
 type Node struct {
-	cfg     NodeConfig
-	host    *drive.Host
-	stats   func() trace.Counts
-	drain   func()
-	exit    *exit.Exit
-	view    *directory.View // under the host's lock
-	cancel  context.CancelFunc
-	running sync.WaitGroup
-	err     atomic.Pointer[error]
-	listed  chan struct{} // closed when the directory lists this node
-	id      wire.NodeID
+	cfg      NodeConfig
+	host     *drive.Host
+	stats    func() trace.Counts
+	table    *mix.Table
+	sessions func() []stream.Stats // Stream nodes
+	onions   *onions
+	replay   *replayFile
+	drain    func()
+	exit     *exit.Exit
+	view     *directory.View // under the host's lock
+	cancel   context.CancelFunc
+	running  sync.WaitGroup
+	err      atomic.Pointer[error]
+	listed   chan struct{} // closed when the directory lists this node
+	id       wire.NodeID
 }
 
 // errNotListed is the state of a node that no document names yet.
@@ -82,6 +89,11 @@ var errNotListed = errors.New("the directory does not list this node yet")
 // directory, and its view of the network kept up to date.
 func StartNode(cfg NodeConfig, rng prng.Source) (*Node, error) {
 	n := &Node{cfg: cfg, listed: make(chan struct{}), id: directory.NodeID(cfg.Identity.Public())}
+	var onion *seal.KEMPrivate
+	var err error
+	if n.onions, onion, err = newOnions(cfg.Onions, cfg.Params, time.Now().Unix()); err != nil {
+		return nil, fmt.Errorf("node %s: %w", cfg.Name, err)
+	}
 	conn, err := udp.Listen(cfg.Listen, udp.Options{})
 	if err != nil {
 		return nil, fmt.Errorf("node %s: %w", cfg.Name, err)
@@ -89,21 +101,33 @@ func StartNode(cfg NodeConfig, rng prng.Source) (*Node, error) {
 	if cfg.Clock == nil {
 		cfg.Clock = drive.NewClock()
 	}
-	hopConfig := hop.Config{Self: n.id, Static: cfg.Link, Onion: cfg.Onion, Neighbours: n.neighbour, Sink: cfg.Sink}
+	hopConfig := hop.Config{Self: n.id, Static: cfg.Link, Onion: onion, Neighbours: n.neighbour, Sink: cfg.Sink}
 	var m machine.Machine
 	var side *tunnel.Side
-	var after func(machine.Time)
 	if cfg.Roles.Has(directory.RoleMix) {
 		r := relay.New(hopConfig, rng)
-		m, n.stats, n.drain = r, r.Stats, func() {}
+		m, n.stats, n.drain, n.table = r, r.Stats, func() {}, r.Table
 	} else {
 		g := gateway.New(gateway.Config{
 			Hop: hopConfig, Policy: cfg.Policy, Fleet: cfg.Fleet, Stream: cfg.Stream, Class: cfg.Class, Sink: cfg.Sink,
 		}, rng)
 		keeper := &keeper{clock: cfg.Clock}
-		n.exit = exit.New(exit.Config{Policy: cfg.Exit, Services: map[string]func(*tunnel.Conn){keeperHost: keeper.serve}})
+		n.sessions = g.Figures
+		n.exit = exit.New(exit.Config{Policy: exit.Policy{AllowPrivate: cfg.Exit.Private, Ports: cfg.Exit.Allows}, Services: map[string]func(*tunnel.Conn){keeperHost: keeper.serve}})
 		side = tunnel.NewSide(g, n.exit.Serve)
-		m, n.stats, n.drain, after = g, g.Stats, g.Drain, side.AfterRound
+		m, n.stats, n.drain, n.table = g, g.Stats, g.Drain, g.Table
+	}
+	if cfg.StateDir != "" {
+		if n.replay, err = openReplay(cfg.StateDir, n.table, func(uint32) bool { return true }); err != nil {
+			conn.Close()
+			return nil, fmt.Errorf("node %s: %w", cfg.Name, err)
+		}
+	}
+	after := func(now machine.Time) {
+		n.replay.drain(n.table)
+		if side != nil {
+			side.AfterRound(now)
+		}
 	}
 	n.host, err = drive.Start(drive.Config{
 		Name: cfg.Name, Machine: m, Carrier: conn, Clock: cfg.Clock, Workers: cfg.Workers, AfterRound: after,
@@ -133,11 +157,6 @@ func (n *Node) neighbour(id wire.NodeID) (*seal.KEMPublic, netip.AddrPort, bool)
 
 // join publishes the node's descriptor and follows the directory.
 func (n *Node) join() error {
-	descriptor, err := n.descriptor()
-	if err != nil {
-		n.host.Close()
-		return fmt.Errorf("node %s: %w", n.cfg.Name, err)
-	}
 	feed, err := newFeed(n.cfg.Trust, n.cfg.Directories, n.cfg.Poll, n.takeView)
 	if err != nil {
 		n.host.Close()
@@ -146,15 +165,11 @@ func (n *Node) join() error {
 	n.setErr(errNotListed)
 	ctx, cancel := context.WithCancel(context.Background())
 	n.cancel = cancel
-	n.running.Add(2)
-	go func() {
-		defer n.running.Done()
-		feed.run(ctx, n.setErr)
-	}()
-	go func() {
-		defer n.running.Done()
-		n.keepPublished(ctx, descriptor)
-	}()
+	changed := make(chan struct{}, 1)
+	n.running.Add(3)
+	go func() { defer n.running.Done(); feed.run(ctx, n.setErr) }()
+	go func() { defer n.running.Done(); n.rotate(ctx, changed) }()
+	go func() { defer n.running.Done(); n.keepPublished(ctx, changed) }()
 	return nil
 }
 
@@ -162,23 +177,26 @@ func (n *Node) join() error {
 // descriptors that are a day old.
 const republish = time.Hour
 
-func (n *Node) keepPublished(ctx context.Context, descriptor []byte) {
-	for i := 0; ; i++ {
+// keepPublished publishes the descriptor, again when it has changed, and again
+// soon when an authority could not be reached.
+func (n *Node) keepPublished(ctx context.Context, changed <-chan struct{}) {
+	for failures := 0; ; {
 		wait := republish
-		err := publish(ctx, n.cfg.Directories, descriptor)
-		if err != nil {
+		descriptor, err := n.descriptor()
+		if err == nil {
+			err = publish(ctx, n.cfg.Directories, descriptor)
+		}
+		if failures++; err == nil {
+			failures = 0
+		} else {
 			n.setErr(err)
-			wait = min(feedFirst<<min(i, 8), feedPoll)
+			wait = min(feedFirst<<min(failures, 8), feedPoll)
 		}
 		select {
 		case <-ctx.Done():
 			return
+		case <-changed:
 		case <-time.After(wait):
-		}
-		if err == nil {
-			if fresh, err := n.descriptor(); err == nil {
-				descriptor, i = fresh, 0
-			}
 		}
 	}
 }
@@ -196,11 +214,11 @@ func (n *Node) descriptor() ([]byte, error) {
 		Region:   n.cfg.Region,
 		Label:    n.cfg.Label,
 		Link:     n.cfg.Link.Public().Bytes(),
-		Onion:    []directory.OnionKey{{Epoch: n.cfg.OnionEpoch, Key: n.cfg.Onion.Public().Bytes()}},
+		Onion:    n.onions.published(),
 		Capacity: n.cfg.Capacity,
 	}
 	if n.cfg.Roles.Has(directory.RoleExit) {
-		d.Exit = directory.ExitPolicy{Private: n.cfg.Exit.AllowPrivate, Ports: []directory.PortRange{{First: 1, Last: 65535}}}
+		d.Exit = n.cfg.Exit
 	}
 	return directory.SignDescriptor(n.cfg.Identity, n.cfg.Network, d)
 }
@@ -257,7 +275,16 @@ func (n *Node) Close() error {
 	}
 	err := n.host.Close()
 	n.running.Wait()
+	n.replay.close()
 	return err
+}
+
+// Sessions returns the figures of the sessions that end here, oldest first.
+func (n *Node) Sessions() (out []stream.Stats) {
+	if n.sessions != nil {
+		n.host.Do(func(machine.Time) { out = n.sessions() })
+	}
+	return out
 }
 
 // Load returns what the node's host has done.

@@ -6,7 +6,7 @@
 // come from the caller, randomness is a prng.Stream. Who serves the document
 // need not be trusted: a server can withhold it, not change it, and a client
 // draws its own path, so that nobody can steer it (docs/protocol.md,
-// section "Directory").
+// section 7).
 //
 // Flow: a node makes a Node and SignDescriptor; each Authority collects
 // descriptors, builds the Document of an epoch and signs it; signatures are

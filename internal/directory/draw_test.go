@@ -139,7 +139,7 @@ func drawNetwork(t *rapid.T) []*Node {
 
 func drawRequest(t *rapid.T, nodes []*Node) Request {
 	req := Request{
-		Level: wire.Level(rapid.IntRange(0, 3).Draw(t, "level")),
+		Level: rapid.SampledFrom([]wire.Level{wire.Standard, wire.High, wire.Extreme, wire.Fast}).Draw(t, "level"),
 		Last:  rapid.SampledFrom([]Roles{0, RoleExit, RoleMeeting}).Draw(t, "last"),
 		Port:  uint16(rapid.SampledFrom([]int{0, 80, 443}).Draw(t, "port")),
 	}
@@ -204,6 +204,15 @@ func TestDrawHoldsEveryRule(t *testing.T) {
 	}
 }
 
+// searchOnly skips the draws and searches at once.
+func searchOnly(v *View, seed uint64, req Request) (Path, error) {
+	s := drawing{index: v.index, rng: prng.FromUint64(seed).Stream("search"), req: req, hops: req.Level.Hops(), last: max(req.Last, RoleExit)}
+	if err := s.begin(); err != nil {
+		return Path{}, err
+	}
+	return s.search()
+}
+
 // Search alone obeys the same rules and finds what there is.
 func TestSearchHoldsEveryRule(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
@@ -217,14 +226,7 @@ func TestSearchHoldsEveryRule(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s := drawing{index: v.index, rng: prng.FromUint64(1).Stream("draw"), req: req, hops: req.Level.Hops(), last: req.Last}
-		if s.last == 0 {
-			s.last = RoleExit
-		}
-		if s.begin() != nil {
-			return
-		}
-		p, err := s.search()
+		p, err := searchOnly(v, rapid.Uint64().Draw(t, "seed"), req)
 		if err == nil {
 			if broken := violation(p.Nodes(), req); broken != "" {
 				t.Fatalf("%s: %v", broken, describe(p.Nodes()))
@@ -236,6 +238,30 @@ func TestSearchHoldsEveryRule(t *testing.T) {
 			return false
 		})
 	})
+}
+
+// Where nearly all capacity stands in one region, search still leaves it as
+// often as the level demands.
+func TestSearchSpansRegions(t *testing.T) {
+	nodes := testNodes(2, 12)
+	for i, n := range nodes {
+		n.Capacity = 1_000_000
+		if i >= 12 {
+			n.Region, n.Capacity = []string{"us", "ap"}[i-12], 1
+		}
+	}
+	v := testView(t, nodes)
+	for seed := range uint64(50) {
+		for _, level := range []wire.Level{wire.High, wire.Extreme} {
+			p, err := searchOnly(v, seed, Request{Level: level})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if broken := violation(p.Nodes(), Request{Level: level}); broken != "" {
+				t.Fatalf("seed %d, %v: %s", seed, level, broken)
+			}
+		}
+	}
 }
 
 func describe(nodes []*Node) string {

@@ -146,6 +146,15 @@ func (g *Gateway) tell(kind session.EventKind, m *session.Member[*ending], id ui
 // Stats returns the counters.
 func (g *Gateway) Stats() trace.Counts { return g.Counts }
 
+// Figures returns the figures of the sessions that end here, oldest first.
+func (g *Gateway) Figures() []stream.Stats {
+	var out []stream.Stats
+	for _, m := range g.Members() {
+		out = append(out, m.Core.Stats())
+	}
+	return out
+}
+
 // Routes is the number of routes that end here.
 func (g *Gateway) Routes() int { return len(g.ends) }
 

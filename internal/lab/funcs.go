@@ -2,5 +2,13 @@ package lab
 
 // Funcs returns what executes the scenarios, by id.
 func Funcs() map[string]Func {
-	return map[string]Func{}
+	return map[string]Func{
+		"DF-003":  routeSearch,
+		"DF-012":  splitDirectory,
+		"DF-015":  abnormalEnds,
+		"DF-045":  fragments,
+		"DF-050":  arrival,
+		"SCL-001": baseline,
+		"SCL-012": killMixes,
+	}
 }

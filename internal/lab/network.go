@@ -58,6 +58,7 @@ type Network struct {
 	descriptors [][]byte
 	revision    uint32
 	fleet       seal.Key
+	arrivals    map[string]func(machine.Time) // by message, of controls that send once
 }
 
 // Gateway is a Stream node with the service behind it.
@@ -314,6 +315,23 @@ func (w *Network) WaitReady(limit time.Duration) error {
 	})
 	if !all {
 		return fmt.Errorf("user %d has no route after %v: %w", next, limit, w.Users[next].Core().LastError())
+	}
+	return nil
+}
+
+// WaitReadyOrOpen waits like WaitReady for users that build no routes ahead: it
+// has each of them open the session "a" with a first request.
+func (w *Network) WaitReadyOrOpen(limit time.Duration) error {
+	answered := 0
+	for _, u := range w.Users {
+		u.Ask("a", []byte("hello"), func(_ machine.Time, _ []byte, err error) {
+			if err == nil {
+				answered++
+			}
+		})
+	}
+	if !w.Sim.RunWhile(w.Sim.Now().Add(limit), func() bool { return answered < len(w.Users) }) {
+		return fmt.Errorf("%d of %d users have a session after %v", answered, len(w.Users), limit)
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"slices"
+	"time"
 
 	"github.com/nyxnet/nyx/internal/client"
 	"github.com/nyxnet/nyx/internal/gateway"
@@ -266,3 +267,20 @@ func (u *User) endSession(now machine.Time, id uint32) {
 
 // Pending is the number of requests without an answer.
 func (u *User) Pending() int { return len(u.open) }
+
+// Poisson calls f at the times of a Poisson process from now until end, with
+// the number of the call. The times depend on the seed and the label alone.
+func (w *Network) Poisson(label string, perSecond float64, end machine.Time, f func(now machine.Time, i int)) {
+	rng := w.Sim.Rand(label)
+	mean := time.Duration(float64(time.Second) / perSecond)
+	i := 0
+	var next func(machine.Time)
+	next = func(now machine.Time) {
+		f(now, i)
+		i++
+		if at := now.Add(rng.Exp(mean)); at < end {
+			w.Sim.At(at, next)
+		}
+	}
+	w.Sim.At(w.Sim.Now().Add(rng.Exp(mean)), next)
+}

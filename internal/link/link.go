@@ -1,6 +1,6 @@
 // Package link is the encrypted association of two neighbours: a hybrid
 // handshake, data datagrams under a replay window, fresh keys, changes of
-// address, and keep-alive (docs/protocol.md, section "Link").
+// address, and keep-alive (docs/protocol.md, section 4).
 //
 // An Endpoint holds all links of one node. It is a sans-I/O core: Handle…
 // methods take input, Poll… methods yield output, NextTimer says when to call

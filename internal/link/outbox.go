@@ -26,10 +26,11 @@ type parcel struct {
 	kind   parcelKind
 	part   uint8
 	to     netip.AddrPort
-	index  uint32                    // cookie: the initiator's index
-	nonce  [wire.LinkNonceSize]byte  // cookie: the initiator's nonce
+	index  uint32                    // cookie, resp: the initiator's index
+	nonce  [wire.LinkNonceSize]byte  // cookie, resp: the initiator's nonce
 	cookie [wire.LinkCookieSize]byte // cookie
-	answer *answer                   // resp
+	own    uint32                    // resp: our index
+	chunk  []byte                    // resp: outlives the answer that it came from
 	keys   *keyset                   // close: wiped once it is sealed
 }
 
@@ -40,8 +41,8 @@ func (e *Endpoint) sealParcel(p parcel, b []byte) int {
 		m := wire.LinkCookie{Cookie: p.cookie}
 		return e.sealBack(b, m.Append(body), p.index, &p.nonce)
 	case parcelResp:
-		m := wire.LinkResp{Part: p.part, Index: p.answer.respIndex, Chunk: p.answer.resp[int(p.part)*wire.LinkRespChunkSize:]}
-		return e.sealBack(b, m.Append(body), p.answer.index, &p.answer.nonce)
+		m := wire.LinkResp{Part: p.part, Index: p.own, Chunk: p.chunk}
+		return e.sealBack(b, m.Append(body), p.index, &p.nonce)
 	case parcelClose:
 		m := wire.LinkBare{Type: wire.FrameClose}
 		n := p.keys.sealTo(b, m.Append(body))

@@ -171,7 +171,7 @@ func BenchmarkSetupHop(b *testing.B) {
 	fresh := func() {
 		node.LinkDown(now, toward(0))
 		clear(node.onions[0].tags)
-		node.loaded = ring[ReplayTag]{}
+		node.unsaved, node.trains = ring[ReplayTag]{}, trainList{}
 		drainAll(node, now)
 	}
 	against(b, "x-kem", kinds, func(i int) {

@@ -340,7 +340,7 @@ func TestSpentCountersSealNoMore(t *testing.T) {
 	r.hops[2].counter = ^uint32(0) - 10
 	var f wire.Frame
 	sealed := 0
-	for r.Seal(&f, packetOf(1)) {
+	for sealed < 20 && r.Seal(&f, packetOf(1)) {
 		sealed++
 	}
 	if sealed == 0 || sealed > 10 || r.hops[2].counter < ^uint32(0)-10 || !r.SealDrop(&f, 1) {
@@ -349,7 +349,7 @@ func TestSpentCountersSealNoMore(t *testing.T) {
 	end := n.lastEnd()
 	end.r.backCounter = ^uint32(0) - 10
 	sent := 0
-	for n.end().SendBack(n.now, end, packetOf(1)) {
+	for sent < 20 && n.end().SendBack(n.now, end, packetOf(1)) {
 		sent++
 	}
 	if sent == 0 || sent > 10 {

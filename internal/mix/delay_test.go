@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nyxnet/nyx/internal/machine"
 	"github.com/nyxnet/nyx/internal/trace"
 	"github.com/nyxnet/nyx/internal/wire"
 )
@@ -177,6 +178,9 @@ func TestRouteDelayByLevel(t *testing.T) {
 				next = min(next, node.delayed.next())
 			}
 			if got < cells {
+				if next == machine.Never {
+					t.Fatalf("%v: only %d of %d cells arrived", level, got, cells)
+				}
 				n.now = next
 			}
 		}

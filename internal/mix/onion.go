@@ -55,9 +55,13 @@ func deriveHop(secret *seal.Key) hopKeys {
 	return hopKeys{
 		forward: seal.Derive(secret, "forward"),
 		back:    seal.Derive(secret, "back"),
-		delay:   seal.Derive(secret, "delay"),
 	}
 }
+
+// delayKey is the key of the delays on the way back. It follows from what the
+// client drew and not from the KEM's secret, so that runs of the simulator
+// repeat: the KEM draws randomness of its own.
+func delayKey(r *wire.Routing) seal.Key { return seal.Hash("delays back", r.DelaySeed[:]) }
 
 // wrapStep is one hop as the client sees it while it builds the onion.
 type wrapStep struct {
@@ -146,5 +150,7 @@ func peel(o *onion, key *seal.KEMPrivate) (keys hopKeys, r wire.Routing, result 
 	if !ok || !seal.Suite(r.Suite).Valid() {
 		return keys, r, peelMalformed
 	}
-	return deriveHop(&secret), r, peelDone
+	keys = deriveHop(&secret)
+	keys.delay = delayKey(&r)
+	return keys, r, peelDone
 }

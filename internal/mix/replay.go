@@ -61,22 +61,27 @@ func (t *Table) seen(tag [replayTagSize]byte) bool {
 	return false
 }
 
+// unsavedMax bounds the records that wait for PollReplay: half a minute of
+// set-ups at the full rate.
+const unsavedMax = 1 << 16
+
 // record notes an authentic set-up; false: the key has accepted all it may, and
-// must be rotated before it accepts more.
+// must be rotated before it accepts more, or nobody takes the records.
 func (t *Table) record(k *onionKey, tag [replayTagSize]byte) bool {
-	if len(k.tags) >= t.cfg.Limits.ReplaysPerOnion {
+	if len(k.tags) >= t.cfg.Limits.ReplaysPerOnion || t.unsaved.len >= unsavedMax {
 		return false
 	}
 	k.tags[tag] = struct{}{}
-	t.loaded.push(ReplayTag{k.name, tag})
+	t.unsaved.push(ReplayTag{k.name, tag})
 	return true
 }
 
 // PollReplay yields a record to be kept on disk for the life of the onion key.
 // An owner that makes it durable before it next calls PollSend or PollDeliver
 // leaves no moment in which a crash lets a set-up be replayed. An owner that
-// keeps no record must poll nevertheless.
-func (t *Table) PollReplay() (ReplayTag, bool) { return t.loaded.pop() }
+// keeps no record must poll nevertheless: when unsavedMax records wait, set-ups
+// are refused.
+func (t *Table) PollReplay() (ReplayTag, bool) { return t.unsaved.pop() }
 
 // LoadReplay takes back a record after a restart. Records of keys that are
 // neither present nor previous are ignored.

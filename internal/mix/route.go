@@ -152,6 +152,8 @@ func (r *Route) prepare(i int, spec *HopSpec, step *wrapStep, rng prng.Source) e
 		SetupDelay:   h.delay(),
 		ForwardStart: h.counter,
 	}
+	rng.Stream("delays back").Read(step.routing.DelaySeed[:])
+	h.keys.delay = delayKey(&step.routing)
 	return nil
 }
 
@@ -277,7 +279,8 @@ func (h *clientHop) takeCounter() uint32 {
 // BackKind says what a cell from the route holds.
 type BackKind uint8
 
-// Kinds of back cells. BackFault is the only one that comes with false.
+// Kinds of back cells. With false come BackFault, and zero for what is no cell
+// of this route at all.
 const (
 	BackPacket BackKind = iota + 1
 	BackNack
@@ -304,7 +307,7 @@ func (r *Route) Open(now machine.Time, frame []byte) (Back, bool) {
 	r.Counts[trace.CellIn]++
 	if r.closed || len(frame) != wire.LinkPayloadSize || wire.FrameType(frame[0]) != wire.FrameBack || wire.FrameRouteID(frame) != r.id {
 		r.Counts[trace.DropCellRoute]++
-		return Back{Kind: BackFault}, false
+		return Back{}, false
 	}
 	cell := frame[wire.FrameHeaderSize:]
 	for i := range r.hops {

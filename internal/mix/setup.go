@@ -30,7 +30,7 @@ const (
 	// jobsMax bounds set-ups that wait for PollJob.
 	jobsMax = 512
 	// spareJobs is how many jobs are kept for reuse.
-	spareJobs = 64
+	spareJobs = 16
 )
 
 // setupJob is a train being collected, then the work on it.
@@ -147,7 +147,7 @@ func (t *Table) newTrain(now machine.Time, from link.ID, id uint32) *train {
 	t.setups.refill(now, t.cfg.Limits.Setups)
 	n.setups.refill(now, t.cfg.Limits.SetupsPerLink)
 	tooMany := t.trains.unfinished >= trainsMax || !t.setups.has() || t.Routes() >= t.cfg.Limits.Routes
-	if !n.node {
+	if t.cfg.Node == nil || !t.cfg.Node(from) {
 		tooMany = tooMany || n.trains >= trainsPerLinkMax || !n.setups.has() || n.routes >= t.cfg.Limits.RoutesPerLink
 	}
 	if tooMany {
@@ -201,15 +201,16 @@ func (t *Table) abandon(n *train) {
 	n.from.trains--
 }
 
-// dropTrains forgets the trains of a link that is gone.
+// dropTrains forgets the unfinished trains of a link that is gone.
 func (t *Table) dropTrains(from *neighbour) {
+	if from.trains == 0 {
+		return
+	}
 	for n := t.trains.head; n != nil; {
 		next := n.next
-		if n.from == from {
+		if n.from == from && n.job != nil {
 			t.trains.remove(n)
-			if n.job != nil {
-				t.abandon(n)
-			}
+			t.abandon(n)
 		}
 		n = next
 	}
@@ -331,6 +332,10 @@ func (t *Table) passSetup(now machine.Time, j *setupJob, in *neighbour) (drop tr
 	if !ok {
 		return trace.DropSetupPeer, true
 	}
+	out := t.neighbour(now, next)
+	if out.gone {
+		return trace.DropSetupPeer, true
+	}
 	if t.back[keyOf(next, j.routing.NextRoute)] != nil {
 		return trace.DropSetupMalformed, true
 	}
@@ -340,7 +345,7 @@ func (t *Table) passSetup(now machine.Time, j *setupJob, in *neighbour) (drop tr
 	r := t.addRoute(now, j, in)
 	r.next, r.nextID = next, j.routing.NextRoute
 	t.back[keyOf(next, r.nextID)] = r
-	t.neighbour(now, next).out.push(r, listOut)
+	out.out.push(r, listOut)
 	for i := range wire.TrainFrames {
 		f := t.pool.Get()
 		writeShard(f, r.nextID, i, j.onion.packet(), &j.parity)

@@ -220,6 +220,19 @@ func TestSetupLimits(t *testing.T) {
 		n.wantCount(0, trace.SetupDone, 2)
 		n.wantCount(0, trace.DropSetupLimit, 1)
 	})
+	t.Run("records that nobody takes", func(t *testing.T) {
+		n := newNet(t, 3, Limits{})
+		for range unsavedMax {
+			n.nodes[1].unsaved.push(ReplayTag{})
+		}
+		n.sendTrain(n.train(1))
+		n.run()
+		n.wantCount(1, trace.DropSetupLimit, 1)
+		n.nodes[1].PollReplay()
+		n.sendTrain(n.train(2))
+		n.run()
+		n.wantCount(2, trace.SetupDone, 1)
+	})
 	t.Run("queue", func(t *testing.T) {
 		n := newNet(t, 3, Limits{Queue: wire.TrainFrames - 1})
 		n.sendTrain(n.train(1))
@@ -257,10 +270,14 @@ func TestSetupsThatLeadNowhere(t *testing.T) {
 	n.advance(trainTimeout)
 	n.sendTrain(b)
 	n.wantCount(0, trace.DropSetupReplay, wire.TrainFrames)
+	n.nodes[1].LinkDown(n.now, toward(2))
+	n.sendTrain(n.train(7))
+	n.run()
+	n.wantCount(1, trace.DropSetupPeer, 1)
 	n.nodes[1].cfg.Next = nil
 	n.sendTrain(n.train(6))
 	n.run()
-	n.wantCount(1, trace.DropSetupPeer, 1)
+	n.wantCount(1, trace.DropSetupPeer, 2)
 	n.settled()
 }
 

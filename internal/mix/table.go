@@ -3,7 +3,7 @@
 //
 // Route is the client's end: it builds the set-up, seals cells and opens what
 // comes back. Table is a hop's: it peels set-ups and cells, delays them, and
-// hands over what ends here. Both do no I/O (docs/protocol.md, sections 5–7).
+// hands over what ends here. Both do no I/O (docs/protocol.md, sections 5 and 6).
 //
 // No value that one hop sees can be matched by a hop that is not its
 // neighbour: route ids are per link, counters per hop and direction.
@@ -41,7 +41,7 @@ const (
 	DefaultSetupsPerLink   = 200              // one client in a hurry
 	DefaultTTL             = time.Hour        // forward secrecy of a route needs no more
 	DefaultQuiet           = 10 * time.Minute // longer than any route should wait unused
-	DefaultReplaysPerOnion = 4 << 20          // 2 hours at 582 per second; about 120 MB
+	DefaultReplaysPerOnion = 16 << 20         // 2 hours at 2,000 per second, so that a flood within the rate cannot fill it
 )
 
 func (l *Limits) setDefaults() {
@@ -100,12 +100,12 @@ type Table struct {
 	links   map[link.ID]*neighbour
 	wheel   wheel
 
-	onions [2]*onionKey // present, previous (may be nil)
-	loaded ring[ReplayTag]
-	setups bucket
-	trains trainList
-	jobs   ring[*setupJob]
-	spare  []*setupJob
+	onions  [2]*onionKey // present, previous (may be nil)
+	unsaved ring[ReplayTag]
+	setups  bucket
+	trains  trainList
+	jobs    ring[*setupJob]
+	spare   []*setupJob
 
 	delayed delayQueue
 	ready   ring[held]
@@ -122,7 +122,6 @@ func keyOf(l link.ID, id uint32) routeKey { return routeKey(l)<<32 | routeKey(id
 // neighbour is a link that routes or trains have come over, or go to.
 type neighbour struct {
 	id      link.ID
-	node    bool // bound by the total rate only
 	gone    bool // down; kept while routes still point to it
 	setups  bucket
 	trains  int  // unfinished trains from it
@@ -198,7 +197,7 @@ func (t *Table) hold(now machine.Time, delay time.Duration, to link.ID, f *wire.
 func (t *Table) neighbour(now machine.Time, id link.ID) *neighbour {
 	n := t.links[id]
 	if n == nil {
-		n = &neighbour{id: id, node: t.cfg.Node != nil && t.cfg.Node(id), setups: newBucket(now, t.cfg.Limits.SetupsPerLink)}
+		n = &neighbour{id: id, setups: newBucket(now, t.cfg.Limits.SetupsPerLink)}
 		t.links[id] = n
 	}
 	return n

@@ -3,6 +3,7 @@ package setup
 import (
 	"encoding/base64"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -230,5 +231,27 @@ func TestInitRefuses(t *testing.T) {
 		if entries, _ := os.ReadDir(filepath.Dir(dir)); len(entries) != 0 {
 			t.Errorf("%q: something is left", what)
 		}
+	}
+}
+
+// On several machines, nodes take the hosts in turn, each with a port of its
+// own, and no label.
+func TestInitOnHosts(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "net")
+	hosts := []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")}
+	out, err := Init(dir, InitConfig{Network: "testnet", Streams: 2, Mixes: 3, Authorities: 1, Hosts: hosts, Port: 5000})
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[netip.AddrPort]bool{}
+	for i, path := range append(out.Streams, out.Mixes...) {
+		c, err := LoadConfig(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.Relay.Listen.Addr() != hosts[(i+1)%2] || c.Relay.Label != "" || seen[c.Relay.Listen] {
+			t.Errorf("%s listens on %v, label %q", c.Name, c.Relay.Listen, c.Relay.Label)
+		}
+		seen[c.Relay.Listen] = true
 	}
 }

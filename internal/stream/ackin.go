@@ -8,7 +8,7 @@ import (
 )
 
 // handleAck takes s.work.ack: settles what arrived, measures the round trip,
-// finds what is lost (docs/protocol.md, "Loss"). It reports false if the frame
+// finds what is lost (docs/protocol.md, section 12.8). It reports false if the frame
 // acknowledges what was never sent.
 func (s *Session) handleAck(now machine.Time) bool {
 	w := s.work
@@ -55,6 +55,9 @@ func (s *Session) settle(now machine.Time, pn uint64, r *record) {
 	w := s.work
 	current := r.epoch == s.pathEpoch
 	w.sent.settle(pn, r)
+	if r.flags&recLost == 0 {
+		s.landed(r.path)
+	}
 	if r.flags&recLost != 0 {
 		s.stats.Spurious++
 		s.counts[trace.SpuriousRetransmit]++
@@ -97,6 +100,7 @@ func (s *Session) detectLoss(now machine.Time) {
 func (s *Session) lose(now machine.Time, r *record, congested bool) {
 	w := s.work
 	w.sent.lose(r)
+	s.landed(r.path)
 	s.stats.Lost++
 	if r.flags&recRequeued == 0 {
 		s.requeue(r)

@@ -205,6 +205,7 @@ func BenchmarkIdle(b *testing.B) {
 
 func idleBytes(t testing.TB, streams int) uint64 {
 	const n = 200
+	quiet := Config{HeartbeatInterval: -1}
 	keep := make([]*Session, 0, 2*n)
 	var before, after runtime.MemStats
 	counts := &trace.Counts{}
@@ -213,11 +214,11 @@ func idleBytes(t testing.TB, streams int) uint64 {
 	measure(&before)
 	for i := range n {
 		l := &loop{step: time.Microsecond}
-		client, err := Dial(0, Config{}, static.Public(), prng.FromUint64(uint64(i)), counts)
+		client, err := Dial(0, quiet, static.Public(), prng.FromUint64(uint64(i)), counts)
 		if err != nil {
 			t.Fatal(err)
 		}
-		server, err := NewAcceptor(prng.FromUint64(6)).Accept(0, Config{}, static, client.FirstFlight(), counts)
+		server, err := NewAcceptor(prng.FromUint64(6)).Accept(0, quiet, static, client.FirstFlight(), counts)
 		if err != nil {
 			t.Fatal(err)
 		}

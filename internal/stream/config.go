@@ -55,7 +55,8 @@ type Config struct {
 	Optional []uint16
 	// UnixStart is the unix time, in seconds, of machine time 0, or 0 if
 	// unknown. With it, a HELLO that is older than the responder's record of
-	// HELLOs cannot have its 0-RTT data taken again (docs/protocol.md).
+	// HELLOs cannot have its 0-RTT data taken again (docs/protocol.md, section
+	// 12.3).
 	UnixStart int64
 	// Sink takes trace events; nil takes none.
 	Sink trace.Sink

@@ -50,21 +50,26 @@ type window struct {
 	markedAt  machine.Time
 }
 
-// windowMin is the least a window shrinks to. It is a promise and not memory.
-// On a short route the product of rate and round trip is a few packets, and a
-// window of that size would end every batch of packets after those few.
-const windowMin = 1 << 20
+// Bounds of windows. A window is a promise and not memory: as long as the
+// reader keeps up it may always have windowEasy, since on a short route the
+// product of rate and round trip is a few packets, and a window of that size
+// would end every batch of packets after those few. A window whose bytes lie
+// unread shrinks to what the reader takes, down to windowMin.
+const (
+	windowMin  = 64 << 10
+	windowEasy = 1 << 20
+)
 
 func (w *window) start(size uint64) { w.max, w.size = size, size }
 
-// eat notes n bytes read and reports whether the peer should be told of a new
-// limit: when half the window is used up.
-func (w *window) eat(now machine.Time, n uint64, rtt time.Duration, lossy bool, most uint64) bool {
+// eat notes n bytes read, unread more that wait, and reports whether the peer
+// should be told of a new limit: when half the window is used up.
+func (w *window) eat(now machine.Time, n, unread uint64, rtt time.Duration, lossy bool, most uint64) bool {
 	w.eaten += n
 	if w.max-w.eaten > w.size/2 {
 		return false
 	}
-	w.adapt(now, rtt, lossy, most)
+	w.adapt(now, unread, rtt, lossy, most)
 	if next := w.eaten + w.size; next > w.max {
 		w.max = next
 		return true
@@ -76,7 +81,7 @@ func (w *window) eat(now machine.Time, n uint64, rtt time.Duration, lossy bool, 
 // doubling or halving at a time. With packets missing it takes three, so that a
 // lossy route is not filled. What was granted is never taken back: a window
 // shrinks as it is read.
-func (w *window) adapt(now machine.Time, rtt time.Duration, lossy bool, most uint64) {
+func (w *window) adapt(now machine.Time, unread uint64, rtt time.Duration, lossy bool, most uint64) {
 	took := max(now.Sub(w.markedAt), time.Microsecond)
 	n := w.eaten - w.marked
 	first := w.marked == 0
@@ -89,6 +94,9 @@ func (w *window) adapt(now machine.Time, rtt time.Duration, lossy bool, most uin
 		rounds = 3
 	}
 	want := uint64(float64(n) * float64(rounds) * float64(rtt) / float64(took))
+	if unread <= w.size/4 && !lossy {
+		want = max(want, windowEasy)
+	}
 	switch {
 	case want > w.size:
 		w.size = min(2*w.size, want, most)
@@ -179,15 +187,17 @@ func (s *Session) account(now machine.Time, st *stream, end uint64, final bool) 
 func (s *Session) consumed(now machine.Time, st *stream, n uint64) {
 	i := &st.in
 	lossy := s.lossy()
-	if i.flags&inFin == 0 && i.win.eat(now, n, s.rtt.smooth, lossy, s.cfg.StreamWindowMax) {
+	if i.flags&inFin == 0 && i.win.eat(now, n, i.have-i.read, s.rtt.smooth, lossy, s.cfg.StreamWindowMax) {
 		s.stats.StreamWindow = i.win.size
 		s.control(st, ctlWindow)
 	}
-	s.eatSession(now, n, lossy)
+	s.eatSession(now, n, i.have-i.read, lossy)
 }
 
-func (s *Session) eatSession(now machine.Time, n uint64, lossy bool) {
-	if s.recv.win.eat(now, n, s.rtt.smooth, lossy, s.cfg.SessionWindowMax) {
+// eatSession moves the session's window on; unread bytes of the stream that was
+// read speak for all.
+func (s *Session) eatSession(now machine.Time, n, unread uint64, lossy bool) {
+	if s.recv.win.eat(now, n, unread, s.rtt.smooth, lossy, s.cfg.SessionWindowMax) {
 		s.pending |= pendMaxData
 		s.recv.lastCount, s.recv.lastLargest = s.arrived.count, s.arrived.largest
 	}
@@ -205,7 +215,7 @@ func (s *Session) lossy() bool {
 func (s *Session) discardIncoming(now machine.Time, st *stream) {
 	i := &st.in
 	if rest := i.top - i.read; rest > 0 {
-		s.eatSession(now, rest, false)
+		s.eatSession(now, rest, 0, false)
 	}
 	i.read, i.have, i.early = i.top, i.top, nil
 	if s.work != nil {

@@ -9,7 +9,7 @@ import (
 	"github.com/nyxnet/nyx/internal/wire"
 )
 
-// The keys of DATA packets (docs/protocol.md, "Key phases"). Each direction
+// The keys of DATA packets (docs/protocol.md, section 12.4). Each direction
 // has its own chain key → Derive(key, "next phase") → …; the sender moves on by
 // itself, shows it by the phase bit, and the receiver follows with the first
 // packet that authenticates. The packet number is the nonce and never repeats

@@ -299,3 +299,36 @@ func TestAckDelayIsKept(t *testing.T) {
 		t.Errorf("acknowledged after %v", d)
 	}
 }
+
+// What a faulty peer sends authentically but wrongly ends the session.
+func TestFaultyFramesCloseTheSession(t *testing.T) {
+	padded := make([]byte, wire.SessionPayloadSize)
+	padded[0], padded[wire.SessionPayloadSize-1] = byte(wire.SFramePing), 1
+	for name, c := range map[string]struct {
+		payload []byte
+		code    wire.Code
+	}{
+		"padding that is not zero":   {padded, wire.CodeProtocol},
+		"unknown frame":              {[]byte{0x3f}, wire.CodeProtocol},
+		"ack of what was never sent": {[]byte{2, 0x7f, 0xff, 0, 0, 0}, wire.CodeProtocol},
+		"stream never opened":        {wire.AppendStreamHeader(nil, 1, 0, 0, true), wire.CodeProtocol},
+		"reset never opened":         {wire.ResetFrame{Stream: 1}.Append(nil), wire.CodeProtocol},
+		"stop never opened":          {wire.StopFrame{Stream: 1}.Append(nil), wire.CodeProtocol},
+		"window never opened":        {wire.AppendMaxStreamData(nil, 1, 9), wire.CodeProtocol},
+		"flow never opened":          {wire.DatagramFrame{Flow: 1}.Append(nil), wire.CodeProtocol},
+		"data past the end":          {append(wire.AppendStreamHeader(wire.AppendStreamHeader(nil, 0, 0, 0, true), 0, 0, 1, false), 'x'), wire.CodeProtocol},
+		"end before data":            {wire.AppendStreamHeader(append(wire.AppendStreamHeader(nil, 0, 0, 1, false), 'x'), 0, 0, 0, true), wire.CodeProtocol},
+		"reset past the window":      {wire.ResetFrame{Stream: 0, Final: 1 << 40}.Append(nil), wire.CodeFlow},
+	} {
+		l := newLoop(t, Config{}, Config{})
+		if len(c.payload) < wire.SessionPayloadSize {
+			c.payload = append(c.payload, make([]byte, wire.SessionPayloadSize-len(c.payload))...)
+		}
+		l.server.accept(l.now, 0, l.server.arrived.largest+1, c.payload)
+		if l.server.state != stateClosing || l.server.closing.code != c.code {
+			t.Errorf("%s: state %d", name, l.server.state)
+		} else if l.counts[trace.DropSessionMalformed] != 1 {
+			t.Errorf("%s: not counted", name)
+		}
+	}
+}

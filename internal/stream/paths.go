@@ -19,6 +19,7 @@ type path struct {
 	heard   machine.Time // last authentic packet
 	waiting machine.Time // an answer is owed since; 0: none
 	probeAt machine.Time // of a silent active path: when all are asked again
+	flying  int32        // packets in flight on it
 	present bool
 	ping    bool // ask for a sign of life
 	suspect bool // silent while it should answer
@@ -57,6 +58,7 @@ func (s *Session) RemovePath(now machine.Time, id uint8) {
 	if id >= MaxPaths || !s.paths[id].present {
 		return
 	}
+	s.loseAll(now, func(r *record) bool { return r.path == id })
 	s.paths[id] = path{}
 	s.arrived.paths &^= 1 << id
 	if id == s.active {
@@ -68,7 +70,13 @@ func (s *Session) RemovePath(now machine.Time, id uint8) {
 			s.announcePath()
 		}
 	}
-	s.loseAll(now, func(r *record) bool { return r.path == id })
+}
+
+// landed notes that a packet is no longer in flight on its path.
+func (s *Session) landed(id uint8) {
+	if id < MaxPaths {
+		s.paths[id].flying--
+	}
 }
 
 // otherPath is the path that was heard last, apart from the active one.
@@ -111,7 +119,7 @@ func (s *Session) usePath(now machine.Time, id uint8) {
 		w.ctl.OnPathChange(now)
 		w.ptoCount, w.probes = 0, 0
 		w.pace = pacer{}
-		if w.sent.waiting > 0 {
+		if p.flying > 0 {
 			p.waiting = now
 		}
 		s.setProbeTimer(now)
@@ -128,21 +136,19 @@ func (s *Session) announcePath() {
 	s.pending |= pendPath
 }
 
-// heard notes an authentic packet on a path, which need not be known yet, and
-// moves to it if the active one is silent.
+// heard notes an authentic packet on a path and moves to it if the active one
+// is silent. A path that was removed may still bring packets.
 func (s *Session) heard(now machine.Time, id uint8) {
 	s.oweSince = 0
-	waiting := s.work != nil && s.work.sent.waiting > 0
-	if waiting {
+	if s.work != nil && s.work.sent.waiting > 0 {
 		s.oweSince = now
 	}
-	if !s.paths[id].present {
-		s.AddPath(now, id)
-		s.paths[id].ping = false
-	}
 	p := &s.paths[id]
+	if !p.present {
+		return
+	}
 	p.heard, p.waiting, p.suspect, p.told, p.rounds = now, 0, false, false, 0
-	if waiting && id == s.active {
+	if p.flying > 0 {
 		p.waiting = now
 	}
 	if s.active != noPath && id != s.active && s.paths[s.active].suspect {
@@ -167,7 +173,7 @@ func (s *Session) failOver(now machine.Time, id uint8) {
 // handlePath takes a PATH frame: the peer uses the route by which it came. The
 // greatest number counts. While two moves cross, the client's stands.
 func (s *Session) handlePath(now machine.Time, id uint8, number uint64) {
-	if number <= s.peerSeq || id >= MaxPaths {
+	if number <= s.peerSeq || id >= MaxPaths || !s.paths[id].present {
 		return
 	}
 	s.peerSeq = number
@@ -192,7 +198,7 @@ func (s *Session) checkSilence(now machine.Time) {
 		return
 	}
 	p := &s.paths[s.active]
-	if p.waiting == 0 || now < s.silentAt(p) {
+	if now < s.silentAt(p) {
 		return
 	}
 	p.suspect = true
@@ -212,7 +218,7 @@ func (s *Session) checkSilence(now machine.Time) {
 
 // silentAt is when checkSilence has work.
 func (s *Session) silentAt(p *path) machine.Time {
-	if p.waiting == 0 {
+	if p.waiting == 0 || p.flying <= 0 {
 		return machine.Never
 	}
 	if p.suspect {

@@ -87,9 +87,3 @@ func (s spans) search(n uint64) int {
 	}
 	return lo
 }
-
-// overlaps reports whether any number of [lo, hi) is in the set.
-func (s spans) overlaps(lo, hi uint64) bool {
-	i := s.search(lo + 1)
-	return i < len(s) && s[i].lo < hi
-}

@@ -83,7 +83,8 @@ func (s *Session) maySend(now machine.Time) bool {
 		}
 		return true
 	}
-	return s.hasWork() && w.sent.inFlight+wire.SessionPacketSize <= w.ctl.Window() && w.pace.ready(now, w.ctl.PacingRate())
+	return s.hasWork() && w.sent.inFlight+wire.SessionPacketSize <= w.ctl.Window() &&
+		(!s.paced() || w.pace.ready(now, w.ctl.PacingRate()))
 }
 
 // fill appends frames up to limit. It reports whether they ask for an
@@ -223,8 +224,11 @@ func (s *Session) record(now machine.Time, id uint8, firstChunk uint64, elicitin
 		w.probes--
 	}
 	s.owes(now)
-	if id < MaxPaths && s.paths[id].waiting == 0 {
-		s.paths[id].waiting = now
+	if id < MaxPaths {
+		p := &s.paths[id]
+		if p.flying++; p.flying == 1 || p.waiting == 0 {
+			p.waiting = now
+		}
 	}
 	s.setProbeTimer(now)
 }
@@ -236,11 +240,16 @@ type pacer struct {
 	begun  bool
 }
 
-// Bounds of a burst: ten packets or what the rate gives in 2 ms, so that an
-// owner that wakes late catches up, and one that wakes often sends evenly.
+// Bounds of a burst: 16 packets or what the rate gives in 4 ms, so that an owner
+// that wakes late catches up. paceGather is the burst that a waiting sender
+// gathers, 2 ms' worth up to 64 packets: every hop of a route moves packets
+// in the batches in which they come, and a batch of 64 costs a hop a third of
+// what 64 packets cost one by one.
 const (
-	paceBurst = 16 * wire.SessionPacketSize
-	paceSpan  = 2 * time.Millisecond
+	paceBurst     = 16 * wire.SessionPacketSize
+	paceSpan      = 4 * time.Millisecond
+	paceGather    = 2 * time.Millisecond
+	paceGatherMax = 64 * wire.SessionPacketSize
 )
 
 func (p *pacer) refill(now machine.Time, rate uint64) {
@@ -269,10 +278,10 @@ func (p *pacer) spend(now machine.Time, rate uint64) {
 	}
 }
 
-// next is when ready will hold, gathering a quarter of a millisecond's worth
-// so that a fast session does not wake its owner for every packet.
+// next is when ready will hold, with a burst gathered, so that a fast session
+// does not wake its owner for every packet.
 func (p *pacer) next(rate uint64) machine.Time {
-	want := max(wire.SessionPacketSize, float64(rate)*(250*time.Microsecond).Seconds()) - p.tokens
+	want := max(wire.SessionPacketSize, min(float64(rate)*paceGather.Seconds(), paceGatherMax)) - p.tokens
 	if rate == 0 || want <= 0 {
 		return p.at
 	}

@@ -1,7 +1,7 @@
 // Package stream carries ordered, reliable byte streams, datagrams and
 // heartbeats between the two ends of a session, over up to five routes that
-// lose, delay and reorder packets of one size (docs/protocol.md, section on
-// the stream layer).
+// lose, delay and reorder packets of one size (docs/protocol.md,
+// section 12).
 //
 // A Session is a machine. HandlePacket and HandleTimer take input; PollPacket
 // and PollEvent yield output until they return false; NextTimer says when
@@ -73,7 +73,7 @@ type Session struct {
 	oweSince  machine.Time // the peer owes an answer since, or 0
 	beats     beats
 	closing   *closing
-	stats     Stats
+	stats     Counters
 	idleSweep machine.Time // when unused memory is dropped, or 0
 }
 
@@ -97,6 +97,7 @@ type work struct {
 // busy returns the work memory, made if need be.
 func (s *Session) busy() *work {
 	if s.work == nil {
+		s.idleSweep = 0
 		s.work = &work{lossAt: machine.Never, ptoAt: machine.Never}
 		s.work.ctl = congestion.New(congestion.Config{
 			Kind: s.cfg.Congestion, PacketSize: wire.SessionPacketSize, FixedRate: s.cfg.FixedRate,
@@ -118,33 +119,39 @@ func (s *Session) Drained() bool { return s.state == stateClosed }
 
 // Stats are a session's figures.
 type Stats struct {
+	Counters
 	RTT, RTTVar, MinRTT time.Duration
-	// Window, InFlight and PacingRate are of the congestion controller.
+	LossDelay           time.Duration
+	// Window, InFlight and PacingRate are of the congestion controller, in
+	// bytes and bytes per second; 0 while the session is idle.
 	Window, InFlight int
 	PacingRate       uint64
 	// Backlog is the bytes that wait to be sent, for the choice of a class.
-	Backlog                        int
-	Streams                        int
+	Backlog        int
+	Streams        int
+	HeartbeatQueue int
+	SessionWindow  uint64 // receive window in bytes
+}
+
+// Counters are what a session counts from its beginning.
+type Counters struct {
 	PacketsSent, PacketsReceived   uint64
-	BytesSent, BytesReceived       uint64 // of streams and datagrams, sent once
+	BytesSent, BytesReceived       uint64 // of streams and datagrams, once each
 	Lost, Retransmitted, Spurious  uint64 // packets
 	Heartbeats, HeartbeatsReceived uint64
-	HeartbeatQueue                 int
-	DatagramsDropped               uint64
-	NacksReceived                  uint64
+	DatagramsDropped               uint64 // displaced from full queues here
+	NacksReceived                  uint64 // packets that the peer heard were dropped
 	Rekeys                         uint64 // of both directions
-	LossDelay                      time.Duration
-	StreamWindow, SessionWindow    uint64 // receive windows; of the last stream that moved
+	StreamWindow                   uint64 // receive window of the stream that moved last
 }
 
 // Stats returns the figures of this moment.
 func (s *Session) Stats() Stats {
-	st := s.stats
-	st.RTT, st.RTTVar, st.MinRTT = s.rtt.smooth, s.rtt.vary, s.rtt.least
-	st.LossDelay = s.rtt.lossDelay()
-	st.Backlog = int(s.send.backlog) + s.sched.datagramBytes
-	st.Streams, st.HeartbeatQueue = s.streams.n, int(s.beats.queued)
-	st.SessionWindow = s.recv.win.size
+	st := Stats{
+		Counters: s.stats, RTT: s.rtt.smooth, RTTVar: s.rtt.vary, MinRTT: s.rtt.least, LossDelay: s.rtt.lossDelay(),
+		Backlog: int(s.send.backlog) + s.sched.datagramBytes, Streams: s.streams.n, HeartbeatQueue: int(s.beats.queued),
+		SessionWindow: s.recv.win.size,
+	}
 	if w := s.work; w != nil {
 		st.Window, st.PacingRate, st.InFlight = w.ctl.Window(), w.ctl.PacingRate(), w.sent.inFlight
 	}

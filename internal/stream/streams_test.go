@@ -77,7 +77,6 @@ func TestWindowFollowsTheReader(t *testing.T) {
 	if grown < 1_250_000 || grown > 16<<20 {
 		t.Errorf("window %d at 12.5 MB/s and 100 ms", grown)
 	}
-	mk := uint64(0)
 	due, buf := w.now, make([]byte, 2000)
 	a.lag = func(s *Session) bool { return s == w.server }
 	for range 5000 { // 200 kB/s
@@ -85,7 +84,6 @@ func TestWindowFollowsTheReader(t *testing.T) {
 		w.until(time.Second, func() bool { return w.now >= due || !w.step(due) })
 		n, _ := w.server.Read(w.now, id, buf)
 		a.flows[id].upGot.Write(buf[:n])
-		if testing.Verbose() { if x := w.server.streams.get(id).in.win; x.marked != mk { mk = x.marked; t.Log(w.now, n, x, w.server.rtt.smooth) } }
 	}
 	w.run(time.Second)
 	if shrunk := w.server.streams.get(id).in.win.size; shrunk > 256<<10 || shrunk < windowMin {
@@ -103,8 +101,8 @@ func TestWindowDoesNotGrowOnALossyRoute(t *testing.T) {
 	now, rtt := machine.Time(1), 40*time.Millisecond
 	for range 50 {
 		now = now.Add(30 * time.Millisecond)
-		clean.eat(now, clean.size/2+1, rtt, false, 16<<20)
-		lossy.eat(now, min(lossy.size/2+1, 100_000), rtt, true, 16<<20)
+		clean.eat(now, clean.size/2+1, 0, rtt, false, 16<<20)
+		lossy.eat(now, min(lossy.size/2+1, 100_000), 0, rtt, true, 16<<20)
 	}
 	if clean.size <= lossy.size || lossy.size > 512<<10 {
 		t.Errorf("clean %d, lossy %d", clean.size, lossy.size)

@@ -31,11 +31,11 @@ func (s *Session) NextTimer() machine.Time {
 	}
 	if w := s.work; w != nil {
 		t = min(t, w.lossAt, w.ptoAt)
-		if s.active != noPath && w.probes == 0 && s.hasWork() && w.sent.inFlight+wire.SessionPacketSize <= w.ctl.Window() {
+		if s.paced() && s.active != noPath && w.probes == 0 && s.hasWork() && w.sent.inFlight+wire.SessionPacketSize <= w.ctl.Window() {
 			t = min(t, w.pace.next(w.ctl.PacingRate()))
 		}
 	}
-	if s.arrived.pending > 0 {
+	if s.paced() && s.arrived.pending > 0 && !s.arrived.now {
 		t = min(t, s.arrived.due)
 	}
 	if s.active != noPath {
@@ -53,12 +53,21 @@ func (s *Session) NextTimer() machine.Time {
 	if s.cfg.HeartbeatInterval > 0 && s.streams.n > 0 {
 		t = min(t, s.lastSent.Add(s.cfg.HeartbeatInterval))
 	}
-	if s.idleSweep == 0 {
-		t = min(t, max(s.lastSent, s.arrived.largestAt).Add(sweepAfter))
-	} else if s.idleSweep != machine.Never {
-		t = min(t, s.idleSweep)
-	}
+	t = min(t, s.sweepAt())
 	return t
+}
+
+// paced reports whether this session decides when its packets leave. On shaped
+// routes the sending slots do, and an acknowledgement that is due waits for one
+// like anything else.
+func (s *Session) paced() bool { return s.cfg.Level == wire.Fast }
+
+// sweepAt is when sweep has work.
+func (s *Session) sweepAt() machine.Time {
+	if s.idleSweep == machine.Never {
+		return machine.Never
+	}
+	return max(s.idleSweep, max(s.lastSent, s.arrived.largestAt).Add(sweepAfter))
 }
 
 // HandleTimer runs what is due at now.
@@ -84,6 +93,10 @@ func (s *Session) HandleTimer(now machine.Time) {
 		if now >= w.ptoAt {
 			s.probe(now)
 		}
+		w.pace.refill(now, w.ctl.PacingRate())
+	}
+	if s.arrived.ready(now) {
+		s.arrived.now = true // it leaves at the next chance; no timer is needed
 	}
 	s.checkSilence(now)
 	s.in.dropOldKey(now)
@@ -99,7 +112,7 @@ func (s *Session) HandleTimer(now machine.Time) {
 		s.SendHeartbeat(now)
 		s.lastSent = now // the next interval counts from here even if it cannot leave
 	}
-	if s.idleSweep != machine.Never && now >= max(s.lastSent, s.arrived.largestAt).Add(sweepAfter) {
+	if now >= s.sweepAt() {
 		s.sweep(now)
 	}
 }

@@ -18,7 +18,7 @@ import (
 // world is a client and a responder joined by up to MaxPaths simulated routes,
 // on virtual time in one goroutine.
 type world struct {
-	t        testing.TB
+	t        tb
 	now      machine.Time
 	rng      *prng.Stream
 	static   *seal.KEMPrivate
@@ -75,7 +75,7 @@ func (f *flight) Pop() any {
 	return x
 }
 
-func testKey(t testing.TB) *seal.KEMPrivate {
+func testKey(t tb) *seal.KEMPrivate {
 	var seed [seal.KEMSeedSize]byte
 	prng.FromUint64(77).Stream("static").Read(seed[:])
 	k, err := seal.NewKEMPrivate(&seed)
@@ -85,7 +85,7 @@ func testKey(t testing.TB) *seal.KEMPrivate {
 	return k
 }
 
-func newWorld(t testing.TB, seed uint64, ccfg, scfg Config) *world {
+func newWorld(t tb, seed uint64, ccfg, scfg Config) *world {
 	w := &world{t: t, rng: prng.FromUint64(seed).Stream("world"), static: testKey(t), ccfg: ccfg, scfg: scfg}
 	w.acceptor = NewAcceptor(prng.FromUint64(seed).Child("server"))
 	var err error
@@ -188,6 +188,7 @@ func (w *world) deliver(l letter) {
 		}
 	default:
 		if w.server != nil {
+			w.server.AddPath(w.now, w.shift[l.path]) // as a gateway does
 			w.server.HandlePacket(w.now, w.shift[l.path], l.b)
 		}
 	}
@@ -317,4 +318,13 @@ func TestHappyPath(t *testing.T) {
 	if w.client.Stats().Streams != 0 || w.server.Stats().Streams != 0 {
 		t.Errorf("streams left: %d and %d", w.client.Stats().Streams, w.server.Stats().Streams)
 	}
+}
+
+// tb is what tests, benchmarks and rapid's checks share.
+type tb interface {
+	Helper()
+	Fatal(...any)
+	Fatalf(string, ...any)
+	Error(...any)
+	Errorf(string, ...any)
 }

@@ -2,7 +2,7 @@ package wire
 
 // Session frames fill the payload of a session packet one after another. Each
 // begins with its type; numbers are varints (AppendVarint) unless said
-// otherwise. docs/protocol.md, section on the stream layer.
+// otherwise. docs/protocol.md, section 12.
 //
 //	PADDING          [0x00] and nothing but zeros to the end of the packet
 //	PING             [0x01]

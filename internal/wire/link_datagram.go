@@ -2,7 +2,7 @@ package wire
 
 import "encoding/binary"
 
-// A datagram on a link (docs/protocol.md, section "Link"):
+// A datagram on a link (docs/protocol.md, section 4):
 //
 //	[receiver index 4][counter 8][sealed body 1252 + tag 16]
 //

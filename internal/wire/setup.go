@@ -62,7 +62,7 @@ func ShardIndex(b []byte) (int, bool) { return int(b[5]), b[5] < TrainFrames }
 //
 //	[flags 1][position 1][suite 1][level 1][TTL s 2][mean delay back µs 4]
 //	[delay of the set-up µs 3][forward counter start 4][next route id 4]
-//	[next node 32][zero 11]
+//	[next node 32][delay seed 11]
 //
 // Flag 1 marks the last hop, whose next route id and node are zero.
 type Routing struct {
@@ -76,6 +76,9 @@ type Routing struct {
 	ForwardStart uint32        // first counter on the way out, 1 … 2^30-1
 	NextRoute    uint32        // id of the route on the link to Next
 	Next         NodeID
+	// DelaySeed is what the hop draws the delays of back cells from. The
+	// client draws it, so that it alone decides on both directions.
+	DelaySeed [11]byte
 }
 
 // CounterStartMax bounds the random first counter of each hop and direction.
@@ -101,7 +104,7 @@ func (r *Routing) Append(b []byte) []byte {
 	b = binary.BigEndian.AppendUint32(b, r.ForwardStart)
 	b = binary.BigEndian.AppendUint32(b, r.NextRoute)
 	b = append(b, r.Next[:]...)
-	return append(b, make([]byte, SetupRoutingSize-53)...)
+	return append(b, r.DelaySeed[:]...)
 }
 
 // ParseRouting reads SetupRoutingSize bytes and accepts exactly what Append
@@ -118,7 +121,8 @@ func ParseRouting(b []byte) (r Routing, ok bool) {
 	r.ForwardStart = binary.BigEndian.Uint32(b[13:])
 	r.NextRoute = binary.BigEndian.Uint32(b[17:])
 	copy(r.Next[:], b[21:])
-	ok = Zeroed(b[53:]) && r.Position < MaxHops && r.Level.Valid() && r.TTL > 0 &&
+	copy(r.DelaySeed[:], b[53:])
+	ok = r.Position < MaxHops && r.Level.Valid() && r.TTL > 0 &&
 		r.BackMean <= MixDelayMax && r.ForwardStart > 0 && r.ForwardStart < CounterStartMax
 	if r.Last {
 		ok = ok && r.NextRoute == 0 && r.Next == NodeID{} && r.SetupDelay == 0

@@ -68,13 +68,6 @@ func TestRoutingRefusesWhatAppendDoesNotWrite(t *testing.T) {
 		}
 	}
 	b := good.Append(nil)
-	for i := 53; i < len(b); i++ {
-		b[i] = 1
-		if _, ok := ParseRouting(b); ok {
-			t.Errorf("routing with byte %d set was read", i)
-		}
-		b[i] = 0
-	}
 	b[0] = 2
 	if _, ok := ParseRouting(b); ok {
 		t.Error("routing with an unknown flag was read")

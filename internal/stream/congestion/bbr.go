@@ -2,7 +2,7 @@ package congestion
 
 // The default controller, after BBR version 3 (draft-ietf-ccwg-bbr), rebuilt
 // for paths whose packets are delayed one by one and arrive out of order
-// (docs/protocol.md, Congestion control). What differs, and why:
+// (docs/protocol.md, section 13). What differs, and why:
 //
 //   - The model's round-trip time is the least of many *means* of packet
 //     residence (acknowledged minus sent), not the least sample. By Little's law
@@ -70,6 +70,7 @@ type bbr struct {
 
 	window int
 	pacing uint64
+	short  shortPath
 }
 
 func newBBR(cfg Config) *bbr {
@@ -86,6 +87,7 @@ func newBBR(cfg Config) *bbr {
 func (b *bbr) restart(now machine.Time) {
 	*b = bbr{packet: b.packet, initial: b.initial, least: b.least, epoch: b.epoch, lottery: b.lottery}
 	b.window = b.initial
+	b.short.begin(uint64(b.initial))
 	b.phaseAt, b.reachedAt = now, machine.Never
 	b.span.begin(now)
 	b.setOutput()
@@ -120,6 +122,7 @@ func (b *bbr) deliver(now machine.Time, p *Packet) {
 	s.newest = max(s.newest, p.SentAt)
 	s.inFlight = max(s.inFlight, p.inFlight)
 	b.frame += uint64(p.Bytes)
+	b.short.deliver(now, p)
 	if b.phase == probeRTT && p.SentAt < b.reachedAt {
 		return // it waited in the queue that is being emptied
 	}
@@ -131,12 +134,14 @@ func (b *bbr) deliver(now machine.Time, p *Packet) {
 func (b *bbr) OnLost(_ machine.Time, p *Packet, _ int) {
 	if p.settle(lost, b.epoch) {
 		b.span.lost += uint64(p.Bytes)
+		b.short.lost += uint64(p.Bytes)
 	}
 }
 
 func (b *bbr) OnSpurious(now machine.Time, p *Packet) {
 	if p.settle(acked, b.epoch) {
 		b.span.lost -= min(b.span.lost, uint64(p.Bytes))
+		b.short.lost -= min(b.short.lost, uint64(p.Bytes))
 		b.deliver(now, p)
 	}
 }
@@ -149,6 +154,7 @@ func (b *bbr) OnAckEnd(now machine.Time, _ time.Duration, inFlight int) {
 	b.endSpan(now)
 	b.step(now, inFlight)
 	b.grow(b.frame)
+	b.short.endFrame(uint64(b.initial))
 	b.frame = 0
 	b.setOutput()
 }
@@ -158,5 +164,16 @@ func (b *bbr) OnPathChange(now machine.Time) {
 	b.restart(now)
 }
 
-func (b *bbr) Window() int        { return b.window }
-func (b *bbr) PacingRate() uint64 { return b.pacing }
+func (b *bbr) Window() int {
+	if b.short.on() {
+		return int(b.short.window)
+	}
+	return b.window
+}
+
+func (b *bbr) PacingRate() uint64 {
+	if b.short.on() {
+		return 0
+	}
+	return b.pacing
+}

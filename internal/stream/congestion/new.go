@@ -2,7 +2,7 @@ package congestion
 
 // Defaults and bounds of every controller.
 const (
-	// defaultPacketSize is the session packet of docs/protocol.md.
+	// defaultPacketSize is the session packet of docs/protocol.md, section 2.
 	defaultPacketSize = 1079
 	// defaultInitialWindow in packets: thrice RFC 6928's ten, since
 	// pacing spreads it and a route's first flight carries a whole page's requests.

@@ -1,0 +1,43 @@
+package bench
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestNamesAreFound(t *testing.T) {
+	for _, b := range All() {
+		if got, err := Find(b.Name); err != nil || got.About == "" {
+			t.Errorf("%s: %v", b.Name, err)
+		}
+	}
+	if _, err := Find("nothing"); err == nil {
+		t.Error("an unknown bench was found")
+	}
+}
+
+// The relay rig must really forward: figures of cells that were dropped would
+// look splendid.
+func TestTheRigForwards(t *testing.T) {
+	f, err := runHop(t.Context(), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f[0].Value <= 0 || f[0].Ratio <= 0 || f[1].Ratio < 0.8 {
+		t.Errorf("figures make no sense: %+v", f)
+	}
+	var out bytes.Buffer
+	Print(&out, f)
+	if !strings.Contains(out.String(), f[0].Name) {
+		t.Error("the table lacks a figure")
+	}
+}
+
+func TestPercentile(t *testing.T) {
+	d := []time.Duration{5, 1, 4, 2, 3}
+	if percentile(d, 50) != 3 || percentile(d, 100) != 5 || percentile(nil, 50) != 0 {
+		t.Error("percentiles are wrong")
+	}
+}

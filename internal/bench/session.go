@@ -1,0 +1,171 @@
+package bench
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nyxnet/nyx/internal/wire"
+)
+
+const (
+	coldRuns    = 5
+	sessionRuns = 60
+	streamRuns  = 400
+	requestRuns = 400
+)
+
+// runSession measures times to a session and to first bytes, round trips at
+// level standard, and what an idle network costs.
+func runSession(ctx context.Context, o Options) ([]Figure, error) {
+	o = o.withDefaults()
+	ln, stop, err := webServer()
+	if err != nil {
+		return nil, err
+	}
+	defer stop()
+	target := ln.Addr().String()
+	o.Progress("cold clients")
+	cold, err := coldStarts(ctx, target)
+	if err != nil {
+		return nil, err
+	}
+	var out []Figure
+	out = append(out, Figure{Name: "cold client to first response, worst of 5", Value: milliseconds(percentile(cold, 100)), Unit: "ms", Bound: 1000,
+		Note: "network and client start from nothing"})
+	for _, level := range []wire.Level{wire.Fast, wire.Standard} {
+		o.Progress("level " + level.String())
+		figures, err := levelFigures(ctx, o, level, target)
+		if err != nil {
+			return nil, fmt.Errorf("level %v: %w", level, err)
+		}
+		out = append(out, figures...)
+	}
+	return out, nil
+}
+
+// coldStarts measures from the start of a whole network to the first answer.
+func coldStarts(ctx context.Context, target string) (times []time.Duration, err error) {
+	for range coldRuns {
+		begun := time.Now()
+		l, err := network(ctx, wire.Fast)
+		if err != nil {
+			return nil, err
+		}
+		err = one(func() (net.Conn, error) { return dialSocks(ctx, l.Socks(), target) })
+		times = append(times, time.Since(begun))
+		l.Close()
+		if err != nil {
+			return nil, err
+		}
+	}
+	return times, nil
+}
+
+func one(dial func() (net.Conn, error)) error {
+	c, err := dial()
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	return request(c, bufio.NewReader(c))
+}
+
+func levelFigures(ctx context.Context, o Options, level wire.Level, target string) ([]Figure, error) {
+	l, err := network(ctx, level)
+	if err != nil {
+		return nil, err
+	}
+	defer l.Close()
+	host, portText, err := net.SplitHostPort(target)
+	if err != nil {
+		return nil, err
+	}
+	port, err := strconv.ParseUint(portText, 10, 16)
+	if err != nil {
+		return nil, err
+	}
+	open := func(isolation string) (time.Duration, net.Conn, error) {
+		begun := time.Now()
+		c, err := l.Client.DialStream(ctx, isolation, host, uint16(port))
+		return time.Since(begun), c, err
+	}
+	// A session of its own for each isolation key, on routes built ahead.
+	var sessions []time.Duration
+	for i := range sessionRuns {
+		if err := l.Client.WaitReady(ctx); err != nil {
+			return nil, err
+		}
+		took, c, err := open("session " + strconv.Itoa(i))
+		if err != nil {
+			return nil, err
+		}
+		c.Close()
+		sessions = append(sessions, took)
+	}
+	var first []time.Duration
+	for range streamRuns {
+		took, c, err := open("warm")
+		if err != nil {
+			return nil, err
+		}
+		c.Close()
+		first = append(first, took)
+	}
+	_, c, err := open("warm")
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	r := bufio.NewReader(c)
+	var trips []time.Duration
+	for range requestRuns {
+		begun := time.Now()
+		if err := request(c, r); err != nil {
+			return nil, err
+		}
+		trips = append(trips, time.Since(begun))
+	}
+	bounds := map[wire.Level][3]float64{wire.Fast: {150, 10, 0}, wire.Standard: {150, 0, 250}}[level]
+	out := []Figure{
+		{Name: fmt.Sprintf("%v: session and first stream, P95", level), Value: milliseconds(percentile(sessions, 95)), Unit: "ms", Bound: bounds[0]},
+		{Name: fmt.Sprintf("%v: new stream on a warm session, P95", level), Value: milliseconds(percentile(first[1:], 95)), Unit: "ms", Bound: bounds[1]},
+		{Name: fmt.Sprintf("%v: small request round trip, P95", level), Value: milliseconds(percentile(trips, 95)), Unit: "ms", Bound: bounds[2]},
+	}
+	if level == wire.Fast {
+		o.Progress("idle")
+		before := cpuTime()
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(o.duration() * 3):
+		}
+		out = append(out,
+			Figure{Name: "idle network, CPU", Value: 100 * (cpuTime() - before).Seconds() / (3 * o.duration().Seconds()), Unit: "% of a core", Bound: 3,
+				Note: strconv.Itoa(sessionRuns) + " idle sessions"},
+			Figure{Name: "whole process, resident", Value: residentMB(), Unit: "MB", Bound: 200})
+	}
+	return out, nil
+}
+
+// residentMB is the resident memory of this process, or 0 where the system
+// does not tell.
+func residentMB() float64 {
+	runtime.GC()
+	b, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		return 0
+	}
+	fields := strings.Fields(string(b))
+	if len(fields) < 2 {
+		return 0
+	}
+	pages, _ := strconv.ParseFloat(fields[1], 64)
+	return pages * float64(os.Getpagesize()) / 1e6
+}

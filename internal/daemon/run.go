@@ -1,0 +1,211 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"path/filepath"
+	"time"
+
+	"github.com/nyxnet/nyx/internal/client"
+	"github.com/nyxnet/nyx/internal/control"
+	"github.com/nyxnet/nyx/internal/directory"
+	"github.com/nyxnet/nyx/internal/proxy"
+	"github.com/nyxnet/nyx/internal/seal"
+	"github.com/nyxnet/nyx/internal/setup"
+)
+
+// part of a process that may stop by itself.
+type running struct {
+	name string
+	done <-chan struct{}
+	err  func() error
+	stop func() error
+}
+
+// Run runs the roles of a configuration until ctx ends. say takes lines for
+// people.
+func Run(ctx context.Context, cfg *setup.Config, say func(string)) error {
+	var parts []running
+	defer func() {
+		for i := len(parts) - 1; i >= 0; i-- {
+			parts[i].stop()
+		}
+	}()
+	if cfg.Authority {
+		a, err := startConfigured(cfg)
+		if err != nil {
+			return err
+		}
+		parts = append(parts, running{name: "authority", stop: func() error { a.Close(); return nil }})
+		say(fmt.Sprintf("directory authority at %s", a.URL()))
+	}
+	if cfg.Roles != 0 {
+		n, err := startConfiguredNode(cfg)
+		if err != nil {
+			return err
+		}
+		parts = append(parts, running{"node", n.Done(), n.Failure, n.Close})
+		say(fmt.Sprintf("node %s (%v) on %v", cfg.Name, cfg.Roles, n.Addr()))
+		go announce(ctx, n, say)
+	}
+	if cfg.Client {
+		p, err := StartProxy(ProxyConfig{
+			Network: cfg.Network, Directories: cfg.Directories, Poll: cfg.Poll,
+			Client: client.Config{Level: cfg.Proxy.Level}, Socks: cfg.Proxy.Socks.String(),
+		})
+		if err != nil {
+			return err
+		}
+		parts = append(parts, running{"proxy", p.Client.Done(), func() error { return nil }, p.Close})
+		say(fmt.Sprintf("proxy %s (SOCKS5 and HTTP), level %v", p.Addr(), cfg.Proxy.Level))
+	}
+	return wait(ctx, parts)
+}
+
+// wait returns when ctx ends, or with the error of the first part that stops.
+func wait(ctx context.Context, parts []running) error {
+	failed := make(chan error, len(parts))
+	for _, p := range parts {
+		if p.done == nil {
+			continue
+		}
+		go func() {
+			select {
+			case <-p.done:
+				failed <- fmt.Errorf("the %s stopped by itself: %w", p.name, p.err())
+			case <-ctx.Done():
+			}
+		}()
+	}
+	select {
+	case <-ctx.Done():
+		return nil
+	case err := <-failed:
+		return err
+	}
+}
+
+// announce says when the directory lists a node, and meanwhile why not.
+func announce(ctx context.Context, n *Node, say func(string)) {
+	for patience := time.Duration(0); ; patience = 30 * time.Second {
+		select {
+		case <-ctx.Done():
+			return
+		case <-n.Listed():
+			say("the directory lists this node; traffic can flow")
+			return
+		case <-time.After(patience + 5*time.Second):
+			if err := n.Err(); err != nil {
+				say("not listed yet: " + err.Error())
+			}
+		}
+	}
+}
+
+func startConfigured(cfg *setup.Config) (*Authority, error) {
+	signer, err := setup.LoadAuthorityKey(cfg.Keys)
+	if err != nil {
+		return nil, err
+	}
+	return StartAuthority(AuthorityConfig{
+		Network: cfg.Network.Trust.Network, Listen: cfg.Serve.Listen.String(), Signers: []*seal.Signer{signer},
+		Threshold: cfg.Network.Trust.Threshold, Total: len(cfg.Network.Trust.Authorities),
+		Peers: cfg.Serve.Peers, Leads: cfg.Serve.Leads, Params: cfg.Network.Params, Trust: cfg.Network.Trust,
+		Members: cfg.Serve.Member,
+	})
+}
+
+func startConfiguredNode(cfg *setup.Config) (*Node, error) {
+	keys, err := setup.LoadNodeKeys(cfg.Keys)
+	if err != nil {
+		return nil, err
+	}
+	if keys.Fleet == nil && cfg.Roles.Has(directory.RoleEntry) {
+		return nil, fmt.Errorf("no fleet key in %s: a Stream node needs the one that its fleet shares", cfg.Keys)
+	}
+	return StartNode(NodeConfig{
+		Name: cfg.Name, Network: cfg.Network.Trust.Network, Roles: cfg.Roles,
+		Listen: cfg.Relay.Listen, Advertise: cfg.Relay.Advertise, Operator: cfg.Relay.Operator, Region: cfg.Relay.Region,
+		Label: cfg.Relay.Label, Capacity: cfg.Relay.Capacity,
+		Identity: keys.Identity, Link: keys.Link, Onions: storedOnions(cfg.Keys, cfg.Network.Params), Params: cfg.Network.Params,
+		Fleet: keys.Fleet, StateDir: cfg.Keys,
+		Trust: cfg.Network.Trust, Directories: cfg.Directories, Poll: cfg.Poll,
+		Policy: control.Policy{NetworkKey: cfg.Network.PSK}, Exit: cfg.Exit,
+	}, systemEntropy())
+}
+
+// storedOnions loads the onion key of a period from the key directory, and
+// makes it there the first time. Keys of periods long past are destroyed.
+func storedOnions(dir string, params directory.Params) OnionKeys {
+	return func(epoch uint64) (*seal.KEMPrivate, error) {
+		now := params.EpochAt(time.Now().Unix())
+		if err := setup.RotateOnion(dir, epoch, now-min(now, 1), nil); err != nil && !errors.Is(err, fs.ErrExist) {
+			return nil, err
+		}
+		keys, err := setup.LoadNodeKeys(dir)
+		if err != nil {
+			return nil, err
+		}
+		for _, k := range keys.Onion {
+			if k.Epoch == epoch {
+				return k.Key, nil
+			}
+		}
+		return nil, fmt.Errorf("no onion key of epoch %d in %s", epoch, filepath.Clean(dir))
+	}
+}
+
+// ProxyConfig is a client of an existing network, with its front door.
+type ProxyConfig struct {
+	Network     *setup.Network
+	Directories []string // empty: the network's
+	Poll        time.Duration
+	Client      client.Config
+	Socks       string // address of the front door
+}
+
+// Proxy is a running client with its front door.
+type Proxy struct {
+	Client *Client
+	Counts proxy.Counts
+
+	listener net.Listener
+	cancel   context.CancelFunc
+	served   chan error
+}
+
+// StartProxy starts a client and its front door.
+func StartProxy(cfg ProxyConfig) (*Proxy, error) {
+	ln, err := net.Listen("tcp", cfg.Socks)
+	if err != nil {
+		return nil, fmt.Errorf("cannot listen on %s for the proxy: %w; stop what uses it or choose another address", cfg.Socks, err)
+	}
+	if cfg.Directories == nil {
+		cfg.Directories = cfg.Network.Directories
+	}
+	cfg.Client.NetworkKey = cfg.Network.PSK
+	p := &Proxy{listener: ln, served: make(chan error, 1)}
+	p.Client, err = StartClient(ClientConfig{
+		Client: cfg.Client, Trust: cfg.Network.Trust, Directories: cfg.Directories, Poll: cfg.Poll,
+	}, systemEntropy())
+	if err != nil {
+		ln.Close()
+		return nil, err
+	}
+	var ctx context.Context
+	ctx, p.cancel = context.WithCancel(context.Background())
+	go func() { p.served <- proxy.Serve(ctx, ln, p.Client, proxy.Options{Counts: &p.Counts}) }()
+	return p, nil
+}
+
+// Addr is the address of the front door.
+func (p *Proxy) Addr() string { return p.listener.Addr().String() }
+
+// Close closes the front door, then the client.
+func (p *Proxy) Close() error {
+	p.cancel()
+	return errors.Join(<-p.served, p.Client.Close())
+}
