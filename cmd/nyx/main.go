@@ -41,7 +41,7 @@ of every wire nor any single relay learns who talks to whom.`,
 	cmd.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return fmt.Errorf("%w; see %s --help", err, c.CommandPath())
 	})
-	cmd.AddCommand(upCommand(), nodeCommand(), proxyCommand(), keygenCommand(), networkCommand(), benchCommand())
+	cmd.AddCommand(upCommand(), nodeCommand(), proxyCommand(), keygenCommand(), networkCommand(), benchCommand(), scenarioCommand())
 	return cmd
 }
 

@@ -2,6 +2,7 @@ package client
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/nyxnet/nyx/internal/directory"
@@ -113,12 +114,20 @@ func (c *Client) circuitTo(now machine.Time, isolation string, exit *directory.N
 	return k, c.start(now, k, isolation)
 }
 
-// take removes the best circuit built ahead: the one with most routes ready.
+// take removes the best circuit built ahead: one whose session is established,
+// else the one with most routes.
 func (c *Client) take() *circuit {
-	best := -1
+	best, most := -1, -1
 	for i, k := range c.ahead {
-		if k.exit != nil && (best < 0 || k.ready() > c.ahead[best].ready()) {
-			best = i
+		if k.exit == nil {
+			continue
+		}
+		worth := k.ready()
+		if k.member != nil && k.member.Core.Established() {
+			worth += stream.MaxPaths
+		}
+		if worth > most {
+			best, most = i, worth
 		}
 	}
 	if best < 0 {
@@ -129,8 +138,9 @@ func (c *Client) take() *circuit {
 	return k
 }
 
-// start begins a session on a circuit. Where no route stands yet, the session's
-// first flight travels in the set-up of a fresh one.
+// start gives a circuit's session to an isolation key. On a circuit built ahead
+// the session is there; else its handshake begins, and where no route stands
+// yet, its first flight travels in the set-up of a fresh one.
 func (c *Client) start(now machine.Time, k *circuit, isolation string) error {
 	if k.exit == nil {
 		path, err := c.draw(k)
@@ -139,6 +149,25 @@ func (c *Client) start(now machine.Time, k *circuit, isolation string) error {
 		}
 		k.exit = path.Exit()
 	}
+	if k.member == nil {
+		if err := c.handshake(now, k); err != nil {
+			return err
+		}
+	}
+	k.isolation = isolation
+	c.circuits[isolation] = k
+	if k.ready() == 0 && k.held() == 0 {
+		if err := c.build(now, k, 0, k.member.Core.FirstFlight()); err != nil {
+			c.lastError = err
+		}
+	}
+	c.timers.Set(&c.plan, now)
+	return nil
+}
+
+// handshake begins the session of a circuit. Of the isolation key that will
+// have it nothing is known yet, and nothing of it goes into the handshake.
+func (c *Client) handshake(now machine.Time, k *circuit) error {
 	key, ok := c.view.Link(k.exit.ID)
 	if !ok {
 		return fmt.Errorf("client: the directory has no usable link key for exit %x", k.exit.ID[:4])
@@ -147,20 +176,13 @@ func (c *Client) start(now machine.Time, k *circuit, isolation string) error {
 	if err != nil {
 		return err
 	}
-	k.isolation, k.begun = isolation, now
+	k.begun = now
 	k.member = c.Add(core, k)
-	c.circuits[isolation] = k
 	for slot, r := range k.routes {
 		if r != nil && r.joined {
 			core.AddPath(now, uint8(slot))
 		}
 	}
-	if k.ready() == 0 && k.held() == 0 {
-		if err := c.build(now, k, 0, core.FirstFlight()); err != nil {
-			c.lastError = err
-		}
-	}
-	c.timers.Set(&c.plan, now)
 	return nil
 }
 
@@ -217,6 +239,8 @@ func (c *Client) endCircuit(now machine.Time, m *session.Member[*circuit], code 
 	if c.circuits[k.isolation] == k {
 		delete(c.circuits, k.isolation)
 	}
+	c.ahead = slices.DeleteFunc(c.ahead, func(a *circuit) bool { return a == k })
+	c.timers.Set(&c.plan, now)
 	k.member = nil
 	for _, r := range k.routes {
 		if r != nil {

@@ -166,15 +166,10 @@ func (c *Client) tell(kind session.EventKind, m *session.Member[*circuit], id ui
 	c.events = append(c.events, session.Event{Kind: kind, Ref: session.Ref{Session: m.ID, Stream: id}})
 }
 
-// Ready reports whether a session that starts now finds its routes built.
+// Ready reports whether a stream of a new isolation key finds its session made.
 func (c *Client) Ready() bool {
 	for _, k := range c.ahead {
-		if k.ready() >= 1 {
-			return true
-		}
-	}
-	for _, k := range c.circuits {
-		if k.ready() >= 1 {
+		if k.member != nil && k.member.Core.Established() {
 			return true
 		}
 	}

@@ -180,6 +180,12 @@ func (c *Client) up(now machine.Time, r *route) {
 // that it replaces.
 func (c *Client) join(now machine.Time, r *route) {
 	r.joined = true
+	if k := r.circuit; k.member == nil && k.purpose == exiting {
+		if err := c.handshake(now, k); err != nil {
+			c.lastError = err
+		}
+		return
+	}
 	m := r.circuit.member
 	if m != nil {
 		m.Core.AddPath(now, uint8(r.slot))

@@ -56,6 +56,7 @@ type Local struct {
 	Client    *Client
 	Proxy     proxy.Counts
 
+	trust    directory.Trust
 	listener net.Listener
 	cancel   context.CancelFunc
 	running  sync.WaitGroup
@@ -107,6 +108,7 @@ func (l *Local) start(cfg LocalConfig, entropy prng.Source) error {
 	if err != nil {
 		return err
 	}
+	l.trust = trust
 	urls := []string{l.Authority.URL()}
 	clock, workers := drive.NewClock(), drive.NewWorkers(0)
 	for i := range cfg.Streams + cfg.Mixes {
@@ -129,6 +131,13 @@ func (l *Local) start(cfg LocalConfig, entropy prng.Source) error {
 	}
 	l.serveProxy()
 	return nil
+}
+
+// AddClient starts another client of the network, which the caller closes.
+func (l *Local) AddClient(cfg client.Config) (*Client, error) {
+	return StartClient(ClientConfig{
+		Client: cfg, Trust: l.trust, Directories: []string{l.Authority.URL()}, Listen: loopback(0),
+	}, systemEntropy())
 }
 
 // localNode is the configuration of node i: Stream nodes come first.

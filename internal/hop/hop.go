@@ -41,6 +41,7 @@ type Hop struct {
 	Pool   wire.Pool
 	Counts trace.Counts
 
+	self       wire.NodeID
 	neighbours Neighbours
 	queueMax   int
 }
@@ -53,7 +54,7 @@ func New(cfg Config, rng prng.Source) *Hop {
 	if cfg.QueueMax == 0 {
 		cfg.QueueMax = queueMax
 	}
-	h := &Hop{neighbours: cfg.Neighbours, queueMax: cfg.QueueMax}
+	h := &Hop{self: cfg.Self, neighbours: cfg.Neighbours, queueMax: cfg.QueueMax}
 	h.Links = link.New(link.Config{
 		Self:            cfg.Self,
 		Static:          cfg.Static,
@@ -88,10 +89,11 @@ func (h *Hop) node(id link.ID) bool {
 // silence: the table can tell the client.
 func (h *Hop) room(id link.ID) bool { return h.Links.QueueLen(id) < h.queueMax }
 
-// next finds or opens the link to the next hop of a route.
+// next finds or opens the link to the next hop of a route, which is another
+// node: nobody has a link with himself.
 func (h *Hop) next(now machine.Time, id wire.NodeID) (link.ID, bool) {
 	key, addr, ok := h.neighbours(id)
-	if !ok {
+	if !ok || id == h.self {
 		return 0, false
 	}
 	return h.Links.Dial(now, id, key, addr), true

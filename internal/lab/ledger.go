@@ -1,10 +1,13 @@
 package lab
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"html/template"
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
 )
 
@@ -100,6 +103,29 @@ func (l *Lab) row(s *Scenario, e *Evidence) Row {
 		{"without its protection it misses them", e != nil && e.Verdict == VerdictMet},
 	}
 	return row
+}
+
+// Write stores the ledger in a directory, which it makes, in all three forms.
+// Links to evidence lead to files of the same directory.
+func (g *Ledger) Write(dir string) (paths []string, err error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("write ledger: %w", err)
+	}
+	for _, form := range []struct {
+		name  string
+		write func(io.Writer) error
+	}{{"ledger.md", g.WriteMarkdown}, {"ledger.json", g.WriteJSON}, {"ledger.html", g.WriteHTML}} {
+		var b bytes.Buffer
+		if err := form.write(&b); err != nil {
+			return nil, fmt.Errorf("write ledger: %w", err)
+		}
+		path := filepath.Join(dir, form.name)
+		if err := writeWhole(path, b.Bytes()); err != nil {
+			return nil, err
+		}
+		paths = append(paths, path)
+	}
+	return paths, nil
 }
 
 // WriteJSON writes the ledger for programs.

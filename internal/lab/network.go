@@ -27,6 +27,8 @@ type Plan struct {
 	Hop sim.Link
 	// Regions are dealt to the nodes in turn; nil is one region for all.
 	Regions []string
+	// Ideal makes every processor infinitely fast.
+	Ideal bool
 	// Gateway and Client may change a machine's configuration before it starts.
 	Gateway func(*gateway.Config)
 	Client  func(*client.Config)
@@ -38,6 +40,13 @@ type Plan struct {
 // reference machine forwards it (300,000 a second), a set-up as its key
 // decapsulation takes.
 var nodeCost = sim.Cost{Datagram: 3300 * time.Nanosecond, Job: 150 * time.Microsecond, Workers: 2}
+
+func (w *Network) cost() sim.Cost {
+	if w.plan.Ideal {
+		return sim.Cost{}
+	}
+	return nodeCost
+}
 
 // The directory's clock in every simulated network.
 const directoryEpoch = 500_000
@@ -231,7 +240,7 @@ func (w *Network) addStream(i int) error {
 		w.plan.Gateway(&cfg)
 	}
 	g := &Gateway{ID: h.Self, Service: &Service{Answer: Echo}}
-	g.Node = w.Sim.AddNode(sim.NodeConfig{Name: name, Addr: at, Region: region, Cost: nodeCost,
+	g.Node = w.Sim.AddNode(sim.NodeConfig{Name: name, Addr: at, Region: region, Cost: w.cost(),
 		New: func(_ machine.Time, rng prng.Source) machine.Machine {
 			g.Service.reset()
 			return w.wrap(gateway.New(cfg, rng))
@@ -253,7 +262,7 @@ func (w *Network) addMix(i int) error {
 		return err
 	}
 	r := &Relay{ID: h.Self}
-	r.Node = w.Sim.AddNode(sim.NodeConfig{Name: name, Addr: at, Region: region, Cost: nodeCost,
+	r.Node = w.Sim.AddNode(sim.NodeConfig{Name: name, Addr: at, Region: region, Cost: w.cost(),
 		New: func(_ machine.Time, rng prng.Source) machine.Machine { return w.wrap(relay.New(h, rng)) }})
 	r.Node.OnStep(func(machine.Time) { discardReplay(r.Core().Table) })
 	w.Relays = append(w.Relays, r)

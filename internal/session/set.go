@@ -16,7 +16,7 @@ import (
 // Ref names a stream of a session towards the application side. It stays
 // unique for the life of the machine.
 type Ref struct {
-	Session uint32 // the session's local connection id
+	Session uint32 // Member.ID
 	Stream  uint64
 }
 
@@ -45,17 +45,23 @@ type Set[O any] struct {
 // NewSet returns an empty set.
 func NewSet[O any]() *Set[O] { return &Set[O]{members: map[uint32]*Member[O]{}} }
 
-// Add takes in a session under its local connection id.
+// Add takes in a session under its local connection id, which must be free.
 func (s *Set[O]) Add(core *stream.Session, owner O) *Member[O] {
+	return s.AddAs(core.LocalID(), core, owner)
+}
+
+// AddAs takes in a session under an id of the owner's choice, which must be
+// free. Machines whose connection ids come from several parties need it.
+func (s *Set[O]) AddAs(id uint32, core *stream.Session, owner O) *Member[O] {
 	s.serial++
-	m := &Member[O]{Core: core, ID: core.LocalID(), Owner: owner, serial: s.serial}
+	m := &Member[O]{Core: core, ID: id, Owner: owner, serial: s.serial}
 	m.timer.Value = m
 	s.members[m.ID] = m
 	s.Touch(m)
 	return m
 }
 
-// Get returns the session of a connection id, or nil.
+// Get returns the session that was added under an id, or nil.
 func (s *Set[O]) Get(id uint32) *Member[O] { return s.members[id] }
 
 // Len is the number of sessions.
@@ -83,6 +89,10 @@ func (s *Set[O]) Remove(m *Member[O]) {
 func (s *Set[O]) Touch(m *Member[O]) {
 	if !m.queued && !m.gone {
 		m.queued = true
+		if s.head*2 > len(s.run) { // a set that is never idle must not grow
+			s.run = s.run[:copy(s.run, s.run[s.head:])]
+			s.head = 0
+		}
 		s.run = append(s.run, m)
 	}
 }

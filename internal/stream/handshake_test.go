@@ -2,6 +2,7 @@ package stream
 
 import (
 	"bytes"
+	"container/heap"
 	"errors"
 	"fmt"
 	"slices"
@@ -32,10 +33,10 @@ func TestHandshakeSurvivesWhatHappensToAnyPacket(t *testing.T) {
 					switch what {
 					case "doubled":
 						w.seq++
-						w.flight.Push(letter{w.now.Add(10 * time.Millisecond), w.seq, fromClient, path, bytes.Clone(b)})
+						heap.Push(&w.flight, letter{w.now.Add(10 * time.Millisecond), w.seq, fromClient, path, bytes.Clone(b)})
 					case "late":
 						w.seq++
-						w.flight.Push(letter{w.now.Add(140 * time.Millisecond), w.seq, fromClient, path, bytes.Clone(b)})
+						heap.Push(&w.flight, letter{w.now.Add(140 * time.Millisecond), w.seq, fromClient, path, bytes.Clone(b)})
 						return nil
 					default:
 						return nil
@@ -221,8 +222,32 @@ func TestEarlyDataOfAForgottenHelloIsRefused(t *testing.T) {
 func TestRefusedEarlyDataIsSentAgain(t *testing.T) {
 	w := newWorld(t, 5, Config{}, Config{UnixStart: 1_800_000_000})
 	a := newApp(w)
-	a.open(40_000, 1_000, PriorityNormal)
+	a.open(25_000, 1_000, PriorityNormal)
+	w.until(time.Second, a.done)
+	if w.now > machine.Time(42*time.Millisecond) {
+		t.Errorf("took %v: one round trip lost, and no more, makes 40 ms", time.Duration(w.now))
+	}
 	a.finish(5 * time.Second)
+}
+
+// An answer that overtakes the REPLY is kept until the keys are there.
+func TestAnswerThatOvertakesTheReplyIsKept(t *testing.T) {
+	w := newWorld(t, 5, Config{}, Config{})
+	w.rewrite = func(fromClient bool, path uint8, b []byte) []byte {
+		if wire.SessionPacketKind(b) == wire.SessionReply {
+			w.seq++
+			heap.Push(&w.flight, letter{w.now.Add(30 * time.Millisecond), w.seq, fromClient, path, bytes.Clone(b)})
+			return nil
+		}
+		return b
+	}
+	a := newApp(w)
+	id := a.open(100, 10_000, PriorityNormal)
+	w.until(time.Second, func() bool { return a.flows[id].downEnd })
+	if w.now > machine.Time(40*time.Millisecond) {
+		t.Errorf("the answer took %v, the REPLY 40 ms", time.Duration(w.now))
+	}
+	a.finish(time.Second)
 }
 
 func TestUnknownRequiredCapabilityClosesWith07(t *testing.T) {

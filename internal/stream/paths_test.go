@@ -50,6 +50,13 @@ func TestFailOverInTheMiddleOfATransfer(t *testing.T) {
 				moved := func() int { return f.upGot.Len() + f.downGot.Len() }
 				w.until(10*time.Second, func() bool { return moved() > (c.up+c.down)/4 })
 				w.routes[0].down = true
+				w.on = func(s *Session, e Event) {
+					dead := uint8(0)
+					if e.Kind == PathChanged && s.paths[dead].flying != 0 {
+						t.Errorf("%d packets still waited for on the dead path", s.paths[dead].flying)
+					}
+					a.event(s, e)
+				}
 				begin := w.now
 				for w.now.Sub(begin) < 20*time.Millisecond { // what was on its way
 					w.step(begin.Add(20 * time.Millisecond))

@@ -37,6 +37,17 @@ func (s *Session) HandlePacket(now machine.Time, id uint8, b []byte) {
 	}
 }
 
+// HandleNewPath is HandlePacket for a packet that came by a route which is not
+// a path yet: it becomes path id if, and only if, the packet is authentic. It
+// reports whether it was.
+func (s *Session) HandleNewPath(now machine.Time, id uint8, b []byte) bool {
+	s.joining = true
+	s.HandlePacket(now, id, b)
+	authentic := !s.joining
+	s.joining = false
+	return authentic
+}
+
 func (s *Session) handleData(now machine.Time, id uint8, b []byte) {
 	if s.state == stateClosed {
 		s.counts[trace.DropSessionUnknown]++
@@ -63,6 +74,10 @@ func (s *Session) accept(now machine.Time, id uint8, pn uint64, payload []byte) 
 	s.counts[trace.SessionPacketIn]++
 	s.stats.PacketsReceived++
 	s.arrived.add(now, pn)
+	if s.joining {
+		s.joining = false
+		s.AddPath(now, id)
+	}
 	s.heard(now, id)
 	if s.state == stateClosing {
 		s.handleWhileClosing(now, payload)

@@ -41,6 +41,7 @@ type Session struct {
 	state     state
 	client    bool
 	confirmed bool // the peer has shown the session keys
+	joining   bool // the packet at hand may make a path (HandleNewPath)
 	suite     seal.Suite
 	localID   uint32
 	peerID    uint32

@@ -51,7 +51,7 @@ func TestWindowsAreEnforced(t *testing.T) {
 		w.client.send.max = wire.MaxVarint
 		if level == "stream" {
 			w.client.send.streamWindow = wire.MaxVarint
-			a.open(2<<20, 0, PriorityNormal)
+			a.open(600<<10, 0, PriorityNormal)
 		} else {
 			for range 6 {
 				a.open(firstStreamWindow, 0, PriorityNormal)
