@@ -13,6 +13,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/nyxnet/nyx/internal/cli"
 )
 
 func main() {
@@ -41,7 +43,7 @@ of every wire nor any single relay learns who talks to whom.`,
 	cmd.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return fmt.Errorf("%w; see %s --help", err, c.CommandPath())
 	})
-	cmd.AddCommand(upCommand(), nodeCommand(), proxyCommand(), keygenCommand(), networkCommand(), benchCommand(), scenarioCommand())
+	cmd.AddCommand(upCommand(), cli.Node(0), cli.Proxy(), keygenCommand(), networkCommand(), benchCommand(), scenarioCommand())
 	return cmd
 }
 
@@ -65,5 +67,5 @@ func oneLine(err error) string {
 	if errors.Is(err, context.Canceled) {
 		return "interrupted"
 	}
-	return strings.Join(strings.FieldsFunc(err.Error(), func(r rune) bool { return r == '\n' }), "; ")
+	return cli.OneLine(err)
 }

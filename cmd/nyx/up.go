@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/nyxnet/nyx/internal/cli"
 	"github.com/nyxnet/nyx/internal/client"
 	"github.com/nyxnet/nyx/internal/daemon"
 	"github.com/nyxnet/nyx/internal/obfs"
@@ -69,8 +70,8 @@ func (f *upFlags) local() (cfg daemon.LocalConfig, err error) {
 	if f.streams < 2 || f.mixes < level.Mixes() || f.streams+f.mixes > 200 {
 		return cfg, fmt.Errorf("--stream %d --mix %d: level %v needs at least 2 Stream nodes and %d Mix nodes, and at most 200 fit one machine", f.streams, f.mixes, level, level.Mixes())
 	}
-	if f.class < 0 || f.class > classMax {
-		return cfg, fmt.Errorf("--class %d is out of range; use 1 to %d cells per second", f.class, classMax)
+	if f.class < 0 || f.class > cli.ClassMax {
+		return cfg, fmt.Errorf("--class %d is out of range; use 1 to %d cells per second", f.class, cli.ClassMax)
 	}
 	kind, ok := map[string]congestion.Kind{"bbr": congestion.BBR, "cubic": congestion.Cubic}[f.congestion]
 	if !ok {
@@ -79,7 +80,7 @@ func (f *upFlags) local() (cfg daemon.LocalConfig, err error) {
 	if f.regions == 0 {
 		f.regions = map[wire.Level]int{wire.High: 2, wire.Extreme: 3}[level]
 	}
-	streams := stream.Config{Congestion: kind, UnixStart: time.Now().Unix()}
+	streams := stream.Config{Congestion: kind}
 	return daemon.LocalConfig{
 		Streams: f.streams, Mixes: f.mixes, Socks: f.socks, Regions: f.regions,
 		Class: obfs.Class(f.class), Stream: streams,

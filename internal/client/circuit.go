@@ -7,6 +7,7 @@ import (
 
 	"github.com/nyxnet/nyx/internal/directory"
 	"github.com/nyxnet/nyx/internal/machine"
+	"github.com/nyxnet/nyx/internal/service"
 	"github.com/nyxnet/nyx/internal/session"
 	"github.com/nyxnet/nyx/internal/stream"
 	"github.com/nyxnet/nyx/internal/trace"
@@ -16,15 +17,23 @@ import (
 // circuit is the routes to one exit, and the session on them once there is
 // one. Circuits are built ahead of need; a session takes the oldest.
 type circuit struct {
+	key     circuitKey
+	purpose purpose
+	service *hosted        // of a circuit that serves one
+	meeting wire.MeetingID // where it waits, calls or answers
+	call    wire.CallID    // that it answers
+	exit    *directory.Node
+	routes  [stream.MaxPaths]*route
+	member  *session.Member[*circuit]
+	begun   machine.Time // when the session was asked for
+}
+
+// circuitKey is whose streams a circuit carries: those of one isolation key,
+// to wherever an exit leads, to one Stream node itself, or to one service.
+type circuitKey struct {
 	isolation string
-	purpose   purpose
-	service   *hosted        // of a circuit that serves one
-	meeting   wire.MeetingID // where it waits, calls or answers
-	call      wire.CallID    // that it answers
-	exit      *directory.Node
-	routes    [stream.MaxPaths]*route
-	member    *session.Member[*circuit]
-	begun     machine.Time // when the session was asked for
+	node      wire.NodeID
+	service   service.Address
 }
 
 // purpose is what a circuit's last hop is to its session.
@@ -92,7 +101,8 @@ func (k *circuit) free() int {
 
 // circuitFor returns the circuit whose session serves an isolation key.
 func (c *Client) circuitFor(now machine.Time, isolation string) (*circuit, error) {
-	if k := c.circuits[isolation]; k != nil {
+	key := circuitKey{isolation: isolation}
+	if k := c.circuits[key]; k != nil {
 		return k, nil
 	}
 	if c.view == nil {
@@ -102,16 +112,17 @@ func (c *Client) circuitFor(now machine.Time, isolation string) (*circuit, error
 	if k == nil {
 		k = &circuit{}
 	}
-	return k, c.start(now, k, isolation)
+	return k, c.start(now, k, key)
 }
 
 // circuitTo returns the circuit of an isolation key to one exit.
 func (c *Client) circuitTo(now machine.Time, isolation string, exit *directory.Node) (*circuit, error) {
-	if k := c.circuits[isolation]; k != nil {
+	key := circuitKey{isolation: isolation, node: exit.ID}
+	if k := c.circuits[key]; k != nil {
 		return k, nil
 	}
 	k := &circuit{exit: exit}
-	return k, c.start(now, k, isolation)
+	return k, c.start(now, k, key)
 }
 
 // take removes the best circuit built ahead: one whose session is established,
@@ -141,7 +152,7 @@ func (c *Client) take() *circuit {
 // start gives a circuit's session to an isolation key. On a circuit built ahead
 // the session is there; else its handshake begins, and where no route stands
 // yet, its first flight travels in the set-up of a fresh one.
-func (c *Client) start(now machine.Time, k *circuit, isolation string) error {
+func (c *Client) start(now machine.Time, k *circuit, key circuitKey) error {
 	if k.exit == nil {
 		path, err := c.draw(k)
 		if err != nil {
@@ -151,17 +162,18 @@ func (c *Client) start(now machine.Time, k *circuit, isolation string) error {
 	}
 	if k.member == nil {
 		if err := c.handshake(now, k); err != nil {
+			c.dropRoutes(now, k)
 			return err
 		}
 	}
-	k.isolation = isolation
-	c.circuits[isolation] = k
+	k.key = key
+	c.circuits[key] = k
 	if k.ready() == 0 && k.held() == 0 {
 		if err := c.build(now, k, 0, k.member.Core.FirstFlight()); err != nil {
 			c.lastError = err
 		}
 	}
-	c.timers.Set(&c.plan, now)
+	c.replan(now)
 	return nil
 }
 
@@ -177,7 +189,7 @@ func (c *Client) handshake(now machine.Time, k *circuit) error {
 		return err
 	}
 	k.begun = now
-	k.member = c.Add(core, k)
+	k.member = c.add(core, k)
 	for slot, r := range k.routes {
 		if r != nil && r.joined {
 			core.AddPath(now, uint8(slot))
@@ -201,18 +213,41 @@ func (c *Client) buildAhead(now machine.Time) {
 			c.fill(now, k)
 		}
 	}
+	if c.cfg.Level != wire.Fast && c.circuits[circuitKey{}] == nil {
+		// The session of who sets no isolation key stands from the beginning:
+		// its first use changes nothing that can be seen.
+		if _, err := c.circuitFor(now, ""); err != nil {
+			c.lastError = err
+		}
+	}
 	for len(c.ahead) < c.cfg.Ahead {
 		c.ahead = append(c.ahead, &circuit{})
 	}
 	for _, k := range c.ahead {
 		c.fill(now, k)
 	}
-	c.timers.Set(&c.plan, now.Add(planInterval))
+	c.timers.Set(&c.plan, now.Add(c.planGap()))
 }
 
-// planInterval is how often the number of routes is looked at when nothing
-// else gives reason to.
-const planInterval = 5 * time.Second
+// planInterval is the mean time between two looks at what must be built. On
+// shaped levels each gap is drawn, within half and one and a half of it.
+const planInterval = 20 * time.Second
+
+func (c *Client) planGap() time.Duration {
+	if c.cfg.Level == wire.Fast {
+		return planInterval
+	}
+	return planInterval/2 + time.Duration(c.plans.Uint64N(uint64(planInterval)))
+}
+
+// replan has what was used up built again: at once where nothing is hidden, and
+// at the next look on its own schedule where a set-up would tell that a user
+// has begun something.
+func (c *Client) replan(now machine.Time) {
+	if c.cfg.Level == wire.Fast {
+		c.timers.Set(&c.plan, now)
+	}
+}
 
 // fill starts the routes that a circuit lacks.
 func (c *Client) fill(now machine.Time, k *circuit) {
@@ -233,14 +268,24 @@ func (c *Client) fill(now machine.Time, k *circuit) {
 func (c *Client) endCircuit(now machine.Time, m *session.Member[*circuit], code uint64) {
 	k := m.Owner
 	c.Remove(m)
+	if code == uint64(wire.CodeIdle) && k.purpose == exiting && k.key == (circuitKey{}) && k.standing() {
+		// The routes stay as they are, so that nobody sees the change.
+		k.member = nil
+		c.events = append(c.events, session.Event{Kind: session.Closed, Ref: session.Ref{Session: m.ID, Stream: session.AllStreams}})
+		if err := c.handshake(now, k); err != nil {
+			c.lastError = err
+		}
+		return
+	}
 	if k.purpose == answering {
 		k.service.acceptor.Forget(m.Core)
+		delete(k.service.sessions, m.Core.LocalID())
 	}
-	if c.circuits[k.isolation] == k {
-		delete(c.circuits, k.isolation)
+	if c.circuits[k.key] == k {
+		delete(c.circuits, k.key)
 	}
 	c.ahead = slices.DeleteFunc(c.ahead, func(a *circuit) bool { return a == k })
-	c.timers.Set(&c.plan, now)
+	c.replan(now)
 	k.member = nil
 	for _, r := range k.routes {
 		if r != nil {

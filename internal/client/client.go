@@ -9,6 +9,7 @@ package client
 
 import (
 	"errors"
+	"fmt"
 	"strconv"
 	"time"
 
@@ -77,6 +78,7 @@ type Client struct {
 	cfg     Config
 	rng     prng.Source
 	paths   *prng.Stream
+	plans   *prng.Stream
 	secret  [32]byte // pseudonyms towards entries derive from it
 	links   *link.Endpoint
 	view    *directory.View
@@ -86,13 +88,14 @@ type Client struct {
 	timers  machine.Timers[func(machine.Time)]
 	slots   machine.Timers[*route]
 
-	ahead    []*circuit          // built before need, oldest first
-	circuits map[string]*circuit // by isolation key
-	hosted   []*hosted           // services that this client offers
+	ahead    []*circuit // built before need, oldest first
+	circuits map[circuitKey]*circuit
+	hosted   []*hosted // services that this client offers
 
 	events    []session.Event
 	eventHead int
 	serial    uint64
+	handle    uint32 // of the last session
 	packet    [wire.SessionPacketSize]byte
 	failures  int   // set-ups that failed in a row
 	lastError error // why the last one failed
@@ -106,10 +109,11 @@ func New(cfg Config, rng prng.Source) *Client {
 		cfg:      cfg.withDefaults(),
 		rng:      rng,
 		paths:    rng.Stream("paths"),
+		plans:    rng.Stream("plans"),
 		entries:  map[wire.NodeID]*entry{},
 		byLink:   map[link.ID]*entry{},
 		routes:   map[routeKey]*route{},
-		circuits: map[string]*circuit{},
+		circuits: map[circuitKey]*circuit{},
 	}
 	rng.Stream("pseudonyms").Read(c.secret[:])
 	c.links = link.New(link.Config{}, rng.Child("link"), &c.Pool, &c.Counts)
@@ -121,6 +125,14 @@ func New(cfg Config, rng prng.Source) *Client {
 func (c *Client) SetView(now machine.Time, v *directory.View) {
 	c.view = v
 	c.timers.Set(&c.plan, now)
+}
+
+// add takes in a session under a handle of our own: connection ids come from
+// several services' callers and from ourselves, and whether one is taken by
+// another must show in nothing that a caller can see.
+func (c *Client) add(core *stream.Session, k *circuit) *session.Member[*circuit] {
+	c.handle++
+	return c.AddAs(c.handle, core, k)
 }
 
 // child returns a source of randomness for the next thing of a kind.
@@ -145,8 +157,11 @@ func (c *Client) openOn(now machine.Time, k *circuit, t wire.Target) (session.Re
 		return session.Ref{}, err
 	}
 	c.Touch(k.member)
-	if _, err := k.member.Core.Write(now, id, wire.AppendTarget(nil, t)); err != nil {
-		return session.Ref{}, err
+	request := wire.AppendTarget(nil, t)
+	if n, err := k.member.Core.Write(now, id, request); n < len(request) {
+		k.member.Core.Reset(now, id, 0)
+		k.member.Core.StopReading(now, id, 0)
+		return session.Ref{}, fmt.Errorf("client: the session takes no more: %w", err)
 	}
 	return session.Ref{Session: k.member.ID, Stream: id}, nil
 }

@@ -78,7 +78,8 @@ func (c *Client) handlePacket(now machine.Time, r *route, packet []byte) {
 	default:
 		m := r.circuit.member
 		if m == nil && r.circuit.purpose == answering {
-			m = c.adopt(now, r, wire.SessionPacketID(packet))
+			c.adopt(now, r, packet)
+			return
 		}
 		if m == nil {
 			c.Counts[trace.DropSessionUnknown]++

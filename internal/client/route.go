@@ -40,6 +40,7 @@ type route struct {
 	shaper   *obfs.Shaper
 	emit     machine.Timer[*route]
 	hello    stream.Assembly // a caller's HELLO that comes in parts
+	hellos   int             // whole HELLOs that came
 	outbox   [][]byte        // packets that are not a session's, for its next slots
 	expire   machine.Timer[func(machine.Time)]
 }
@@ -69,7 +70,7 @@ func (c *Client) build(now machine.Time, k *circuit, slot int, first []byte) err
 	}
 	r := &route{circuit: k, slot: slot, path: path, begun: now}
 	r.emit.Value = r
-	if err := c.prepare(r, first); err != nil {
+	if err := c.prepare(now, r, first); err != nil {
 		return err
 	}
 	if r.entry, err = c.entryFor(now, path.Entry()); err != nil {
@@ -123,13 +124,14 @@ func (c *Client) draw(k *circuit) (directory.Path, error) {
 }
 
 // prepare computes the route's keys and its set-up train.
-func (c *Client) prepare(r *route, first []byte) error {
+func (c *Client) prepare(now machine.Time, r *route, first []byte) error {
 	nodes := r.path.Nodes()
 	hops := make([]mix.HopSpec, len(nodes))
+	epoch := c.epoch(now)
 	for i, n := range nodes {
-		key, ok := c.view.Onion(n.ID, c.view.Epoch())
+		key, ok := c.view.Onion(n.ID, epoch)
 		if !ok {
-			return fmt.Errorf("client: the directory has no onion key of node %x for epoch %d", n.ID[:4], c.view.Epoch())
+			return fmt.Errorf("client: the directory has no onion key of node %x for epoch %d", n.ID[:4], epoch)
 		}
 		hops[i] = mix.HopSpec{ID: n.ID, Onion: key}
 		if i > 0 && i < len(nodes)-1 {
@@ -139,6 +141,16 @@ func (c *Client) prepare(r *route, first []byte) error {
 	var err error
 	r.core, r.train, err = mix.Build(hops, c.cfg.Level, c.cfg.RouteTTL, first, c.child("route"))
 	return err
+}
+
+// epoch is the directory's epoch of now: the document's, moved on by the clock
+// where one is known, so that routes can be built while no newer document is to
+// be had.
+func (c *Client) epoch(now machine.Time) uint64 {
+	if c.cfg.Stream.UnixStart == 0 {
+		return c.view.Epoch()
+	}
+	return c.view.EpochNow(c.cfg.Stream.UnixStart + int64(now/machine.Time(time.Second)))
 }
 
 // sendTrain sends the set-up.
@@ -173,7 +185,6 @@ func (c *Client) up(now machine.Time, r *route) {
 	} else {
 		c.meet(now, r)
 	}
-	c.timers.Set(&c.plan, now)
 }
 
 // join makes a route a path of its circuit's session, in place of the route

@@ -20,7 +20,8 @@ type hosted struct {
 	address  service.Address
 	waits    []*circuit
 	acceptor *stream.Acceptor
-	calls    int // answering circuits
+	sessions map[uint32]*session.Member[*circuit] // by connection id
+	calls    int                                  // answering routes
 }
 
 const (
@@ -50,7 +51,8 @@ func (c *Client) Host(now machine.Time, k *service.Key) error {
 		return ErrNoMeeting
 	}
 	c.paths.Shuffle(len(nodes), func(i, j int) { nodes[i], nodes[j] = nodes[j], nodes[i] })
-	h := &hosted{kem: k.KEM, address: k.Address(), acceptor: stream.NewAcceptor(c.child("service"))}
+	h := &hosted{kem: k.KEM, address: k.Address(), acceptor: stream.NewAcceptor(c.child("service")),
+		sessions: map[uint32]*session.Member[*circuit]{}}
 	for _, n := range nodes[:min(len(nodes), meetingsPerService)] {
 		w := &circuit{purpose: waiting, service: h, exit: n}
 		c.paths.Read(w.meeting[:])
@@ -139,8 +141,8 @@ func (c *Client) OpenAt(now machine.Time, isolation string, node wire.NodeID, t 
 // Call opens a stream to a service by its descriptor. Streams of one isolation
 // key to one service share a session.
 func (c *Client) Call(now machine.Time, isolation string, d *service.Descriptor, t wire.Target) (session.Ref, error) {
-	name := isolation + "\x00" + d.Address.String()
-	if k := c.circuits[name]; k != nil {
+	key := circuitKey{isolation: isolation, service: d.Address}
+	if k := c.circuits[key]; k != nil {
 		return c.openOn(now, k, t)
 	}
 	if c.view == nil {
@@ -162,9 +164,9 @@ func (c *Client) Call(now machine.Time, isolation string, d *service.Descriptor,
 	if err != nil {
 		return session.Ref{}, err
 	}
-	k.isolation, k.begun = name, now
-	k.member = c.Add(core, k)
-	c.circuits[name] = k
+	k.key, k.begun = key, now
+	k.member = c.add(core, k)
+	c.circuits[key] = k
 	c.fill(now, k)
 	return c.openOn(now, k, t)
 }
@@ -238,22 +240,34 @@ func (c *Client) refused(now machine.Time, k *circuit, r *route) {
 }
 
 // adopt makes a route that answered a caller's further call a path of the
-// session whose packet came over it.
-func (c *Client) adopt(now machine.Time, r *route, id uint32) *session.Member[*circuit] {
-	m := c.Get(id)
-	if m == nil || m.Owner.service == nil || m.Owner.service != r.circuit.service {
-		return nil
+// session of which it brought a packet, if that is authentic.
+func (c *Client) adopt(now machine.Time, r *route, packet []byte) {
+	m := r.circuit.service.sessions[wire.SessionPacketID(packet)]
+	slot := -1
+	if m != nil {
+		slot = m.Owner.free()
 	}
-	slot := m.Owner.free()
 	if slot < 0 {
-		return nil
+		c.Counts[trace.DropSessionUnknown]++
+		return
 	}
-	r.circuit.routes[r.slot] = nil
-	r.circuit, r.slot = m.Owner, slot
-	m.Owner.routes[slot] = r
-	m.Core.AddPath(now, uint8(slot))
-	return m
+	if m.Core.HandleNewPath(now, uint8(slot), packet) {
+		c.move(r, m.Owner, slot)
+		c.Touch(m)
+		c.pass(now, m)
+	}
 }
+
+// move makes a route another circuit's.
+func (c *Client) move(r *route, k *circuit, slot int) {
+	r.circuit.routes[r.slot] = nil
+	r.circuit, r.slot = k, slot
+	k.routes[slot] = r
+}
+
+// hellosMax bounds the key work that one route of a caller can cause: it brings
+// one HELLO, repeated at doubling distances for 15 s.
+const hellosMax = 16
 
 // handleHello takes part of a caller's HELLO that came through a meeting.
 func (c *Client) handleHello(now machine.Time, r *route, packet []byte) {
@@ -262,22 +276,34 @@ func (c *Client) handleHello(now machine.Time, r *route, packet []byte) {
 		return
 	}
 	k := r.circuit
+	if r.hellos++; r.hellos > hellosMax {
+		c.Counts[trace.DropSessionUnknown]++
+		return
+	}
 	core, err := k.service.acceptor.Accept(now, c.cfg.Stream, k.service.kem, hello, &c.Counts)
 	if err != nil {
 		c.Counts[trace.DropSessionMalformed]++
 		return
 	}
-	if k.member == nil {
-		if k.member = c.Get(core.LocalID()); k.member == nil {
-			k.member = c.Add(core, k)
-			k.begun = now
-			core.AddPath(now, uint8(r.slot))
-		} else if c.adopt(now, r, core.LocalID()) == nil {
-			k.member = nil
+	m := k.service.sessions[core.LocalID()]
+	switch {
+	case m == nil && k.member != nil: // a second session on a route that has one
+		k.service.acceptor.Forget(core)
+		c.Counts[trace.DropSessionUnknown]++
+		return
+	case m == nil:
+		m = c.add(core, k)
+		k.member, k.begun = m, now
+		k.service.sessions[core.LocalID()] = m
+		core.AddPath(now, uint8(r.slot))
+	case k.member == nil: // the same HELLO by another route
+		slot := m.Owner.free()
+		if slot < 0 {
 			return
 		}
+		c.move(r, m.Owner, slot)
+		core.AddPath(now, uint8(slot))
 	}
-	m := k.member
 	c.Touch(m)
 	c.pass(now, m)
 }

@@ -182,6 +182,9 @@ func (a *Admission) release(r *record) {
 	*r = record{}
 }
 
+// Has reports whether a client has a live record.
+func (a *Admission) Has(client [16]byte) bool { return a.records[client] != nil }
+
 // Drain refuses every new session from now on; old ones stay.
 func (a *Admission) Drain() { a.drain = true }
 

@@ -323,16 +323,23 @@ func (a *Authority) takeDescriptor(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// signFor signs another authority's document, if it is what we would build.
+// signFor signs the leader's document, which carries its signature, if it is
+// what we would build.
 func (a *Authority) signFor(w http.ResponseWriter, r *http.Request) {
 	b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, documentMax))
 	if err != nil {
 		http.Error(w, "document too large or cut off", http.StatusBadRequest)
 		return
 	}
-	d, err := directory.ParseDocument(b)
+	if a.cfg.Leads {
+		http.Error(w, "this authority makes the documents; it signs nobody else's", http.StatusForbidden)
+		return
+	}
+	one := a.cfg.Trust
+	one.Threshold = 1
+	d, err := directory.Verify(b, &one, time.Now().Unix())
 	if err != nil {
-		http.Error(w, err.Error(), http.StatusBadRequest)
+		http.Error(w, "only what another authority has signed is signed here: "+err.Error(), http.StatusForbidden)
 		return
 	}
 	a.mu.Lock()

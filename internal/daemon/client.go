@@ -19,6 +19,7 @@ import (
 	"github.com/nyxnet/nyx/internal/proxy"
 	"github.com/nyxnet/nyx/internal/service"
 	"github.com/nyxnet/nyx/internal/session"
+	"github.com/nyxnet/nyx/internal/setup"
 	"github.com/nyxnet/nyx/internal/trace"
 	"github.com/nyxnet/nyx/internal/tunnel"
 	"github.com/nyxnet/nyx/internal/wire"
@@ -53,6 +54,12 @@ type Client struct {
 
 // StartClient runs a client. It builds routes as soon as it has a directory.
 func StartClient(cfg ClientConfig, rng prng.Source) (*Client, error) {
+	if cfg.Clock == nil {
+		cfg.Clock = drive.NewClock()
+	}
+	if cfg.Client.Stream.UnixStart == 0 {
+		cfg.Client.Stream.UnixStart = cfg.Clock.At(0).Unix()
+	}
 	c := &Client{
 		ready: make(chan struct{}), listeners: map[service.Address]*Listener{}, services: map[service.Address]*service.Descriptor{},
 	}
@@ -84,6 +91,12 @@ func StartClient(cfg ClientConfig, rng prng.Source) (*Client, error) {
 		feed.run(ctx, func(err error) { c.feedErr.Store(&err) })
 	}()
 	return c, nil
+}
+
+// JoinNetwork starts a client of the network that a network file describes.
+func JoinNetwork(n *setup.Network, cfg client.Config) (*Client, error) {
+	cfg.NetworkKey = n.PSK
+	return StartClient(ClientConfig{Client: cfg, Trust: n.Trust, Directories: n.Directories}, systemEntropy())
 }
 
 func (c *Client) afterRound(now machine.Time) {

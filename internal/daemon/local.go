@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"runtime"
 	"strconv"
 	"sync"
@@ -18,6 +19,7 @@ import (
 	"github.com/nyxnet/nyx/internal/prng"
 	"github.com/nyxnet/nyx/internal/proxy"
 	"github.com/nyxnet/nyx/internal/seal"
+	"github.com/nyxnet/nyx/internal/setup"
 	"github.com/nyxnet/nyx/internal/stream"
 )
 
@@ -112,7 +114,7 @@ func (l *Local) start(cfg LocalConfig, entropy prng.Source) error {
 	urls := []string{l.Authority.URL()}
 	clock, workers := drive.NewClock(), drive.NewWorkers(0)
 	for i := range cfg.Streams + cfg.Mixes {
-		node, err := localNode(cfg, i, keys, entropy, l.Authority.Params())
+		node, err := localNode(cfg, i, keys, l.Authority.Params())
 		if err != nil {
 			return err
 		}
@@ -133,6 +135,16 @@ func (l *Local) start(cfg LocalConfig, entropy prng.Source) error {
 	return nil
 }
 
+// WriteNetwork writes the network file by which clients join.
+func (l *Local) WriteNetwork(path string) error {
+	n := setup.Network{Trust: l.trust, Directories: []string{l.Authority.URL()}, Params: l.Authority.Params()}
+	names := make([]string, len(l.trust.Authorities))
+	for i := range names {
+		names[i] = "authority-" + strconv.Itoa(i+1)
+	}
+	return os.WriteFile(path, n.Encode(names), 0o644)
+}
+
 // AddClient starts another client of the network, which the caller closes.
 func (l *Local) AddClient(cfg client.Config) (*Client, error) {
 	return StartClient(ClientConfig{
@@ -141,7 +153,7 @@ func (l *Local) AddClient(cfg client.Config) (*Client, error) {
 }
 
 // localNode is the configuration of node i: Stream nodes come first.
-func localNode(cfg LocalConfig, i int, keys, fresh prng.Source, params directory.Params) (NodeConfig, error) {
+func localNode(cfg LocalConfig, i int, keys prng.Source, params directory.Params) (NodeConfig, error) {
 	name, roles := "stream-"+strconv.Itoa(i), directory.RoleEntry|directory.RoleExit|directory.RoleMeeting
 	if i >= cfg.Streams {
 		name, roles = "mix-"+strconv.Itoa(i-cfg.Streams), directory.RoleMix
@@ -163,20 +175,16 @@ func localNode(cfg LocalConfig, i int, keys, fresh prng.Source, params directory
 		return c, err
 	}
 	c.Params = params
-	c.Onions = freshOnions(fresh.Child(name))
+	c.Onions = freshOnions
 	fleet := seal.Key{}
 	keys.Stream("fleet").Read(fleet[:])
 	c.Fleet = &fleet
 	return c, nil
 }
 
-// freshOnions makes onion keys that end with the process: nobody who seizes
-// the machine later can open an old set-up.
-func freshOnions(rng prng.Source) OnionKeys {
-	return func(epoch uint64) (*seal.KEMPrivate, error) {
-		return newKEM(rng, "onion/"+strconv.FormatUint(epoch, 10))
-	}
-}
+// freshOnions makes onion keys of fresh entropy each, which end with the
+// process: nobody who seizes the machine later can open an old set-up.
+func freshOnions(uint64) (*seal.KEMPrivate, error) { return newKEM(systemEntropy(), "onion") }
 
 // loopback is an address of this machine. On Linux all of 127.0.0.0/8 is, and
 // each node gets a network (/16) of its own.

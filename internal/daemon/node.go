@@ -101,6 +101,9 @@ func StartNode(cfg NodeConfig, rng prng.Source) (*Node, error) {
 	if cfg.Clock == nil {
 		cfg.Clock = drive.NewClock()
 	}
+	if cfg.Stream.UnixStart == 0 {
+		cfg.Stream.UnixStart = cfg.Clock.At(0).Unix()
+	}
 	hopConfig := hop.Config{Self: n.id, Static: cfg.Link, Onion: onion, Neighbours: n.neighbour, Sink: cfg.Sink}
 	var m machine.Machine
 	var side *tunnel.Side
@@ -118,13 +121,15 @@ func StartNode(cfg NodeConfig, rng prng.Source) (*Node, error) {
 		m, n.stats, n.drain, n.table = g, g.Stats, g.Drain, g.Table
 	}
 	if cfg.StateDir != "" {
-		if n.replay, err = openReplay(cfg.StateDir, n.table, func(uint32) bool { return true }); err != nil {
+		if n.replay, err = openReplay(cfg.StateDir, n.table); err != nil {
 			conn.Close()
 			return nil, fmt.Errorf("node %s: %w", cfg.Name, err)
 		}
 	}
 	after := func(now machine.Time) {
-		n.replay.drain(n.table)
+		if err := n.replay.drain(n.table); err != nil {
+			n.setErr(fmt.Errorf("cannot record set-ups, so that a restart may accept them again: %w", err))
+		}
 		if side != nil {
 			side.AfterRound(now)
 		}

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -132,27 +133,30 @@ type replayFile struct {
 const replayRecordSize = 4 + len(mix.ReplayTag{}.Tag)
 
 // openReplay loads the record into a table and returns it for appending. Tags
-// of keys that are gone fall out when the file is written anew.
-func openReplay(dir string, t *mix.Table, live func(onion uint32) bool) (*replayFile, error) {
+// of keys that are gone are ignored by the table.
+func openReplay(dir string, t *mix.Table) (*replayFile, error) {
 	path := filepath.Join(dir, "setups.seen")
 	b, err := os.ReadFile(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("cannot read the record of set-ups: %w", err)
 	}
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	whole := len(b) - len(b)%replayRecordSize
+	for rest := b[:whole]; len(rest) > 0; rest = rest[replayRecordSize:] {
+		tag := mix.ReplayTag{Onion: binary.BigEndian.Uint32(rest)}
+		copy(tag.Tag[:], rest[4:])
+		t.LoadReplay(tag)
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o600)
+	if err == nil {
+		err = f.Truncate(int64(whole))
+	}
+	if err == nil {
+		_, err = f.Seek(int64(whole), io.SeekStart)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("cannot write the record of set-ups: %w", err)
 	}
-	r := &replayFile{file: f, out: bufio.NewWriter(f)}
-	for ; len(b) >= replayRecordSize; b = b[replayRecordSize:] {
-		tag := mix.ReplayTag{Onion: binary.BigEndian.Uint32(b)}
-		copy(tag.Tag[:], b[4:])
-		if live(tag.Onion) {
-			t.LoadReplay(tag)
-			r.append(tag)
-		}
-	}
-	return r, r.flush()
+	return &replayFile{file: f, out: bufio.NewWriter(f)}, nil
 }
 
 func (r *replayFile) append(tag mix.ReplayTag) {
@@ -173,7 +177,7 @@ func (r *replayFile) flush() error {
 
 // drain takes new tags out of a table into the record. Without a record they
 // are forgotten with the process, and so must be the onion keys.
-func (r *replayFile) drain(t *mix.Table) {
+func (r *replayFile) drain(t *mix.Table) error {
 	some := false
 	for {
 		tag, ok := t.PollReplay()
@@ -186,8 +190,9 @@ func (r *replayFile) drain(t *mix.Table) {
 		}
 	}
 	if some {
-		r.flush()
+		return r.flush()
 	}
+	return nil
 }
 
 func (r *replayFile) close() {

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"slices"
 	"strconv"
 
 	"github.com/nyxnet/nyx/internal/machine"
@@ -20,14 +21,20 @@ type end struct {
 	shaper *obfs.Shaper
 	slot   machine.Timer[*end]
 	hello  stream.Assembly // a HELLO that comes in parts
+	hellos int             // whole HELLOs that came
 	member *session.Member[*ending]
 	path   uint8
 	queue  packetQueue // packets that wait for a slot: answers, joined traffic
 
 	meeting wire.MeetingID // set while a service waits here
 	calls   []call         // callers that wait for the service's answer
+	calling wire.MeetingID // set while its own call waits at a meeting
 	peer    *end           // set while joined
 }
+
+// hellosMax bounds the key work that one route can cause: it serves one
+// session, whose HELLO is repeated at doubling distances for 15 s.
+const hellosMax = 16
 
 // packetQueue is a bounded queue of session packets.
 type packetQueue struct {
@@ -101,7 +108,7 @@ func (g *Gateway) handlePacket(now machine.Time, e *end, packet []byte) {
 }
 
 func (g *Gateway) handleHello(now machine.Time, e *end, hello []byte) {
-	if g.Len() >= g.cfg.SessionsMax {
+	if e.hellos++; g.Len() >= g.cfg.SessionsMax || e.hellos > hellosMax {
 		g.Counts[trace.DropSessionUnknown]++
 		return
 	}
@@ -113,10 +120,20 @@ func (g *Gateway) handleHello(now machine.Time, e *end, hello []byte) {
 		return
 	}
 	m := g.Get(core.LocalID())
-	if m == nil {
+	fresh := m == nil
+	if fresh {
 		m = g.Add(core, &ending{seen: now})
 	}
-	g.bind(now, m, e)
+	if slot := g.slot(m, e); e.member != m && slot >= 0 {
+		core.AddPath(now, uint8(slot))
+		bind(m, e, slot)
+	}
+	if fresh && e.member != m { // a second session on a route that has one
+		g.Remove(m)
+		g.acceptor.Forget(core)
+		g.Counts[trace.DropSessionUnknown]++
+		return
+	}
 	g.Touch(m)
 }
 
@@ -126,29 +143,36 @@ func (g *Gateway) handleSessionPacket(now machine.Time, e *end, packet []byte) {
 		g.Counts[trace.DropSessionUnknown]++
 		return
 	}
-	if e.member != m && !g.bind(now, m, e) {
-		g.Counts[trace.DropSessionUnknown]++
-		return
+	if e.member == m {
+		m.Core.HandlePacket(now, e.path, packet)
+	} else {
+		slot := g.slot(m, e)
+		if slot < 0 {
+			g.Counts[trace.DropSessionUnknown]++
+			return
+		}
+		if !m.Core.HandleNewPath(now, uint8(slot), packet) {
+			return // whoever guesses a connection id gets no place in its session
+		}
+		bind(m, e, slot)
 	}
 	m.Owner.seen = now
-	m.Core.HandlePacket(now, e.path, packet)
 	g.Touch(m)
 	g.pass(now, m)
 }
 
-// bind makes the route a path of the session. A route serves one session.
-func (g *Gateway) bind(now machine.Time, m *session.Member[*ending], e *end) bool {
+// slot is the place for a route among the paths of a session, or -1: a route
+// serves one session, and a session has a bounded number of paths.
+func (g *Gateway) slot(m *session.Member[*ending], e *end) int {
 	if e.member != nil || e.peer != nil {
-		return e.member == m
+		return -1
 	}
-	for i, taken := range m.Owner.ends {
-		if taken == nil {
-			m.Owner.ends[i], e.member, e.path = e, m, uint8(i)
-			m.Core.AddPath(now, e.path)
-			return true
-		}
-	}
-	return false
+	return slices.Index(m.Owner.ends[:], nil)
+}
+
+// bind makes a route the path of a session whose packet it has brought.
+func bind(m *session.Member[*ending], e *end, slot int) {
+	m.Owner.ends[slot], e.member, e.path = e, m, uint8(slot)
 }
 
 // dropEnd forgets a route that ended.
@@ -160,14 +184,10 @@ func (g *Gateway) dropEnd(now machine.Time, e *end) {
 		m.Core.RemovePath(now, e.path)
 		g.Touch(m)
 	}
-	if e.peer != nil {
-		e.peer.peer = nil
-		g.Table.CloseEnd(now, e.peer.id)
-		peer := e.peer
-		e.peer = nil
+	if peer := e.peer; peer != nil {
+		e.peer, peer.peer = nil, nil
+		g.Table.CloseEnd(now, peer.id)
 		g.dropEnd(now, peer)
 	}
-	if g.meetings[e.meeting] == e {
-		delete(g.meetings, e.meeting)
-	}
+	g.leaveMeeting(now, e)
 }

@@ -46,6 +46,7 @@ type Gateway struct {
 	admission *control.Admission
 	acceptor  *stream.Acceptor
 	clients   map[link.ID][16]byte // admitted client links
+	holders   map[[16]byte]link.ID // the link by which each client came last
 	ends      map[mix.End]*end
 	meetings  map[wire.MeetingID]*end
 	slots     machine.Timers[*end]
@@ -75,6 +76,7 @@ func New(cfg Config, rng prng.Source) *Gateway {
 		admission: control.NewAdmission(cfg.Policy, cfg.Fleet, rng.Child("admission")),
 		acceptor:  stream.NewAcceptor(rng.Child("sessions")),
 		clients:   map[link.ID][16]byte{},
+		holders:   map[[16]byte]link.ID{},
 		ends:      map[mix.End]*end{},
 		meetings:  map[wire.MeetingID]*end{},
 	}
@@ -90,11 +92,10 @@ func (g *Gateway) handleAdmission(now machine.Time, from link.ID, frame []byte) 
 	switch m.Kind {
 	case wire.AdmissionInit:
 		f := g.Pool.Get()
-		if ready, refused := g.admission.Init(now, &m.Init); refused != 0 {
+		if ready, refused := g.admit(now, from, &m.Init); refused != 0 {
 			g.cfg.Sink.Emit(now, trace.SessionRefused, uint64(refused), 0)
 			(&wire.SessionRefused{Nonce: m.Init.Nonce, Reason: refused}).Put(f)
 		} else {
-			g.clients[from] = m.Init.ClientID
 			g.cfg.Sink.Emit(now, trace.SessionInit, uint64(ready.Version), 0)
 			ready.Put(f)
 		}
@@ -102,9 +103,23 @@ func (g *Gateway) handleAdmission(now machine.Time, from link.ID, frame []byte) 
 	case wire.AdmissionTerminate:
 		if client, ok := g.clients[from]; ok && g.admission.Terminate(client, &m.Token) {
 			delete(g.clients, from)
+			delete(g.holders, client)
 			g.cfg.Sink.Emit(now, trace.SessionClosed, 0, 0)
 		}
 	}
+}
+
+// admit decides a SESSION_INIT for the client of a link. A link is one client's: otherwise one
+// address could fill the records with names that it makes up.
+func (g *Gateway) admit(now machine.Time, from link.ID, m *wire.SessionInit) (wire.SessionReady, wire.Refusal) {
+	if client, ok := g.clients[from]; ok && client != m.ClientID {
+		return wire.SessionReady{}, wire.RefusedPolicy
+	}
+	ready, refused := g.admission.Init(now, m)
+	if refused == 0 {
+		g.clients[from], g.holders[m.ClientID] = m.ClientID, from
+	}
+	return ready, refused
 }
 
 // handleLinkEvent releases what a vanished client held.
@@ -112,20 +127,25 @@ func (g *Gateway) handleLinkEvent(now machine.Time, ev link.Event) {
 	if ev.Kind != link.Down {
 		return
 	}
-	if client, ok := g.clients[ev.Link]; ok {
-		delete(g.clients, ev.Link)
+	client, ok := g.clients[ev.Link]
+	if !ok {
+		return
+	}
+	delete(g.clients, ev.Link)
+	if g.holders[client] == ev.Link { // else it is here again by another link
+		delete(g.holders, client)
 		g.admission.Release(client)
 	}
 }
 
 // mayBuild reports whether set-ups from this link are taken: from nodes, and
-// from clients that were admitted.
+// from clients that were admitted and whose record lives.
 func (g *Gateway) mayBuild(from link.ID) bool {
 	if _, identified, _ := g.Links.Peer(from); identified {
 		return true
 	}
-	_, admitted := g.clients[from]
-	return admitted
+	client, admitted := g.clients[from]
+	return admitted && g.admission.Has(client)
 }
 
 // PollEvent tells the application side what can be done.

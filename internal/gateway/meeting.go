@@ -1,6 +1,8 @@
 package gateway
 
 import (
+	"slices"
+
 	"github.com/nyxnet/nyx/internal/machine"
 	"github.com/nyxnet/nyx/internal/trace"
 	"github.com/nyxnet/nyx/internal/wire"
@@ -36,10 +38,18 @@ func (g *Gateway) handleMeeting(now machine.Time, e *end, packet []byte) {
 	}
 }
 
+// A route has one part in one meeting: it waits for calls, it calls, or it
+// answers. That bounds what it can occupy, and no route is ever joined to
+// itself.
+
 // listen registers a service. The id is a secret of the service and whom it
 // gave its descriptor; who registers it later takes over, as a service does
 // that renews its route.
 func (g *Gateway) listen(now machine.Time, e *end, m wire.MeetingPacket) {
+	if m.Meeting == (wire.MeetingID{}) || e.serves() && e.meeting != m.Meeting || e.awaits() {
+		g.refuse(now, e)
+		return
+	}
 	if old := g.meetings[m.Meeting]; old != nil && old != e {
 		old.meeting = wire.MeetingID{}
 		e.calls, old.calls = old.calls, nil
@@ -51,33 +61,58 @@ func (g *Gateway) listen(now machine.Time, e *end, m wire.MeetingPacket) {
 
 func (g *Gateway) call(now machine.Time, e *end, m wire.MeetingPacket) {
 	service := g.meetings[m.Meeting]
-	if service == nil || len(service.calls) >= callsMax {
-		g.answerMeeting(now, e, wire.MeetingPacket{Kind: wire.SessionMeetRefused})
+	if service == nil || e.serves() || e.awaits() || len(service.calls) >= callsMax {
+		g.refuse(now, e)
 		return
 	}
+	e.calling = m.Meeting
 	service.calls = append(service.calls, call{m.Call, e})
 	g.answerMeeting(now, service, m)
 }
 
 func (g *Gateway) answer(now machine.Time, e *end, m wire.MeetingPacket) {
 	service := g.meetings[m.Meeting]
-	if service == nil {
-		g.answerMeeting(now, e, wire.MeetingPacket{Kind: wire.SessionMeetRefused})
+	if service == nil || e.serves() || e.awaits() {
+		g.refuse(now, e)
 		return
 	}
-	for i, c := range service.calls {
-		if c.id != m.Call {
-			continue
-		}
-		service.calls = append(service.calls[:i], service.calls[i+1:]...)
-		if g.ends[c.caller.id] != c.caller || c.caller.peer != nil {
-			break
-		}
-		e.peer, c.caller.peer = c.caller, e
-		g.answerMeeting(now, e, wire.MeetingPacket{Kind: wire.SessionMeetJoined})
-		g.answerMeeting(now, c.caller, wire.MeetingPacket{Kind: wire.SessionMeetJoined})
+	i := slices.IndexFunc(service.calls, func(c call) bool { return c.id == m.Call })
+	if i < 0 {
+		g.refuse(now, e)
 		return
 	}
+	caller := service.calls[i].caller
+	service.calls = slices.Delete(service.calls, i, i+1)
+	caller.calling = wire.MeetingID{}
+	if caller.member != nil { // it has become the path of a session meanwhile
+		g.refuse(now, e)
+		return
+	}
+	e.peer, caller.peer = caller, e
+	g.answerMeeting(now, e, wire.MeetingPacket{Kind: wire.SessionMeetJoined})
+	g.answerMeeting(now, caller, wire.MeetingPacket{Kind: wire.SessionMeetJoined})
+}
+
+func (e *end) serves() bool { return e.meeting != wire.MeetingID{} }
+func (e *end) awaits() bool { return e.calling != wire.MeetingID{} }
+
+// leaveMeeting takes a route that ended out of the meeting where it has a part.
+// Who called a service that is gone is told.
+func (g *Gateway) leaveMeeting(now machine.Time, e *end) {
+	if e.serves() && g.meetings[e.meeting] == e {
+		delete(g.meetings, e.meeting)
+	}
+	for _, c := range e.calls {
+		c.caller.calling = wire.MeetingID{}
+		g.refuse(now, c.caller)
+	}
+	e.calls = nil
+	if service := g.meetings[e.calling]; e.awaits() && service != nil {
+		service.calls = slices.DeleteFunc(service.calls, func(c call) bool { return c.caller == e })
+	}
+}
+
+func (g *Gateway) refuse(now machine.Time, e *end) {
 	g.answerMeeting(now, e, wire.MeetingPacket{Kind: wire.SessionMeetRefused})
 }
 

@@ -3,6 +3,7 @@ package lab
 import (
 	"bytes"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/nyxnet/nyx/internal/client"
@@ -42,6 +43,7 @@ func arrival(r *Run) error {
 	sessionsPerSecond := r.Param("routes_per_day") / (24 * 3600) * r.Scale / float64(routesPerSession)
 	end := w.Sim.Now().Add(r.Duration("seconds", time.Second))
 	crashes(r, w, end)
+	var failures []string
 	w.Poisson("sessions", sessionsPerSecond, end, func(sent machine.Time, i int) {
 		u, name := w.Users[i%users], fmt.Sprint("session ", i)
 		judged := false
@@ -55,6 +57,9 @@ func arrival(r *Run) error {
 		if r.Protected {
 			body := messageBody(r, i, 256)
 			u.Ask(name, body, func(now machine.Time, answer []byte, err error) {
+				if err != nil {
+					failures = append(failures, fmt.Sprintf("%v after %v", err, now.Sub(sent).Round(time.Millisecond)))
+				}
 				judge(now, err == nil && bytes.Equal(answer, body))
 				r.ObserveTime("arrival_ms", now.Sub(sent))
 			})
@@ -63,6 +68,9 @@ func arrival(r *Run) error {
 		sendOnce(w, u, name, i, judge)
 	})
 	w.Sim.RunUntil(end.Add(arrivedWithin + time.Second))
+	if len(failures) > 0 {
+		r.Note("sessions that failed: %s", strings.Join(failures, "; "))
+	}
 	return nil
 }
 

@@ -3,6 +3,8 @@ package lab
 import (
 	"bytes"
 	"net/netip"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -185,63 +187,121 @@ func TestStartOfASessionWithinAClass(t *testing.T) {
 	}
 }
 
-// Another destination behind the same first hop: the same view of the first
-// link, as long as every link behind takes the same time.
+// Another destination behind the same first hop.
 func TestDestinationBehindTheSameFirstHop(t *testing.T) {
-	// look gives the user a directory with a choice of two Stream nodes, so
-	// that the first run's exit is missing in the second.
-	look := func(t *testing.T, seed uint64, level wire.Level, exit int, slow bool) (view [2]*sim.View, first, last int) {
-		w := newWorld(t, seed, Plan{Streams: 3, Mixes: 6, Level: level, Client: func(c *client.Config) {
-			c.RoutesPerSession, c.Class = 1, pinned
-		}, Gateway: func(c *gateway.Config) { c.Class = pinned }})
-		known, err := w.ViewOf(func(i int) bool { return i == 0 || i == exit || i >= 3 })
-		if err != nil {
-			t.Fatal(err)
-		}
-		if slow {
-			for _, r := range w.Relays {
-				w.Sim.SetLink(r.Node, w.Gateways[exit].Node, sim.Link{Latency: 7 * time.Millisecond})
-			}
-		}
-		u := w.AddUser()
-		w.Sim.Do(u.Node, func(now machine.Time) { u.Core().SetView(now, known) })
-		view = w.link(u)
-		answers := w.active(u, "a")
+	t.Run("another target of the same exit", testOtherTarget)
+	t.Run("another exit", testOtherExit)
+}
+
+// Another target at the same exit shows on no link at all where names are of
+// one length, and within a class not on the user's link whatever the names.
+func testOtherTarget(t *testing.T) {
+	look := func(level wire.Level, host string) (*world, [2]*sim.View) {
+		w := newWorld(t, 1, pin(Plan{Level: level}))
+		w.AddUsers(1)
+		view := w.link(w.Users[0])
+		w.Users[0].Host = host
+		w.active(w.Users[0], "a")
 		w.Sim.RunUntil(machine.Time(10 * time.Second))
-		if *answers < 50 {
-			t.Fatalf("%d answers only", *answers)
-		}
-		first, last = -1, -1
-		for i, g := range w.Gateways {
-			if view[0].At(0).To == g.Node.Addr() {
-				first = i
-			}
-			if g.Core().Len() > 0 {
-				last = i
-			}
-		}
-		return view, first, last
+		return w, view
 	}
 	for _, level := range levels[:2] {
-		t.Run(level.String(), func(t *testing.T) {
-			compared := 0
-			for seed := uint64(1); seed < 40 && compared < 3; seed++ {
-				a, first, exit := look(t, seed, level, 1, false)
-				b, otherFirst, otherExit := look(t, seed, level, 2, false)
-				if first != 0 || otherFirst != 0 || exit == otherExit {
-					continue
+		a, _ := look(level, "left.example")
+		b, _ := look(level, "went.example")
+		if d := a.all.Diff(b.all); d != "" {
+			t.Errorf("%v: another target was seen: %s", level, d)
+		}
+	}
+	_, a := look(wire.Standard, "a.example")
+	_, b := look(wire.Standard, strings.Repeat("long.", 48)+"example")
+	if d := same(a, b); d != "" {
+		t.Errorf("standard: the length of a name was seen: %s", d)
+	}
+}
+
+// Another exit: the same view at FAST, where nothing is drawn on the way and
+// every link behind takes the same time. At STANDARD the exit's own slots say
+// when the first answer comes; from then on what the user sends is the same.
+func testOtherExit(t *testing.T) {
+	compared := map[wire.Level]int{}
+	for _, level := range levels[:2] {
+		for seed := uint64(1); seed < 40 && compared[level] < 3; seed++ {
+			a := lookBehind(t, seed, level, 1, false)
+			b := lookBehind(t, seed, level, 2, false)
+			if a.first != 0 || b.first != 0 || a.exit == b.exit {
+				continue
+			}
+			compared[level]++
+			if level == wire.Fast {
+				if d := same(a.view, b.view); d != "" {
+					t.Errorf("seed %d: exit %d against %d was seen: %s", seed, a.exit, b.exit, d)
 				}
-				compared++
-				if d := same(a, b); d != "" {
-					t.Errorf("seed %d: exit %d against %d was seen: %s", seed, exit, otherExit, d)
-				}
-				if c, _, _ := look(t, seed, level, 2, true); same(a, c) == "" {
+				if c := lookBehind(t, seed, level, 2, true); same(a.view, c.view) == "" {
 					t.Errorf("seed %d: control: a slower way to the exit was not seen", seed)
 				}
+				continue
 			}
-			if compared < 3 {
-				t.Errorf("%d pairs of exits compared", compared)
+			if x, y := gaps(a.view[0]), gaps(b.view[0]); len(x) < 200 || !slices.Equal(x, y) {
+				t.Errorf("seed %d: the user's slots follow the exit: %d and %d gaps", seed, len(x), len(y))
 			}
-		})
+		}
+		if compared[level] < 3 {
+			t.Errorf("%v: %d pairs of exits compared", level, compared[level])
+		}
 	}
+}
+
+// behind is what was seen in front of a route, and where it went.
+type behind struct {
+	view        [2]*sim.View
+	first, exit int
+}
+
+// lookBehind gives a user a directory with a choice of two Stream nodes, so
+// that one run's exit is missing in the other.
+func lookBehind(t *testing.T, seed uint64, level wire.Level, exit int, slow bool) (b behind) {
+	w := newWorld(t, seed, Plan{Streams: 3, Mixes: 6, Level: level,
+		Client:  func(c *client.Config) { c.RoutesPerSession, c.Ahead, c.Class = 1, -1, pinned },
+		Gateway: func(c *gateway.Config) { c.Class = pinned }})
+	known, err := w.ViewOf(func(i int) bool { return i == 0 || i == exit || i >= 3 })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if slow {
+		for _, r := range w.Relays {
+			w.Sim.SetLink(r.Node, w.Gateways[exit].Node, sim.Link{Latency: 7 * time.Millisecond})
+		}
+	}
+	u := w.AddUser()
+	w.Sim.Do(u.Node, func(now machine.Time) { u.Core().SetView(now, known) })
+	b.view = w.link(u)
+	answers := w.active(u, "a")
+	w.Sim.RunUntil(machine.Time(10 * time.Second))
+	if *answers < 50 {
+		t.Fatalf("%d answers only", *answers)
+	}
+	for i, g := range w.Gateways {
+		if b.view[0].At(0).To == g.Node.Addr() {
+			b.first = i
+		}
+		if g.Core().Len() > 0 {
+			b.exit = i
+		}
+	}
+	return b
+}
+
+// gaps returns the times between 250 slots of a user, from the second of the
+// route's life on.
+func gaps(v *sim.View) (all []time.Duration) {
+	first := 0
+	for i := range v.Len() {
+		if first == 0 && i > 0 && v.At(i).At.Sub(v.At(i-1).At) > 50*time.Millisecond {
+			first = i
+		}
+		if first > 0 && i > first && len(all) < 250 {
+			all = append(all, v.At(i).At.Sub(v.At(i-1).At))
+		}
+	}
+	return all
 }

@@ -144,6 +144,8 @@ func (s *Service) messages(now machine.Time, core session.Streams, ref session.R
 // User is a client with an application beside it.
 type User struct {
 	Node *sim.Node
+	// Host is the target of its requests; empty: "service.lab".
+	Host string
 
 	net  *Network
 	open map[session.Ref]*exchange
@@ -171,7 +173,7 @@ var (
 // time outside of a machine's step.
 func (u *User) Ask(isolation string, body []byte, done func(now machine.Time, answer []byte, err error)) {
 	u.net.Sim.Do(u.Node, func(now machine.Time) {
-		ref, err := u.Core().Open(now, isolation, wire.Target{Network: wire.TCP, Host: "service.lab", Port: 80})
+		ref, err := u.Core().Open(now, isolation, u.target(wire.TCP))
 		if err != nil {
 			done(now, nil, err)
 			return
@@ -182,11 +184,15 @@ func (u *User) Ask(isolation string, body []byte, done func(now machine.Time, an
 	})
 }
 
+func (u *User) target(network wire.Network) wire.Target {
+	return wire.Target{Network: network, Host: cmp.Or(u.Host, "service.lab"), Port: 80}
+}
+
 // Flow opens a stream for datagrams in the session of an isolation key. send
 // passes one datagram, once; it may be called at any time after established.
 func (u *User) Flow(isolation string, established func(now machine.Time, send func(now machine.Time, b []byte) error)) {
 	u.net.Sim.Do(u.Node, func(now machine.Time) {
-		ref, err := u.Core().Open(now, isolation, wire.Target{Network: wire.UDP, Host: "service.lab", Port: 80})
+		ref, err := u.Core().Open(now, isolation, u.target(wire.UDP))
 		if err != nil {
 			return
 		}

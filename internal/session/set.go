@@ -90,8 +90,9 @@ func (s *Set[O]) Touch(m *Member[O]) {
 	if !m.queued && !m.gone {
 		m.queued = true
 		if s.head*2 > len(s.run) { // a set that is never idle must not grow
-			s.run = s.run[:copy(s.run, s.run[s.head:])]
-			s.head = 0
+			n := copy(s.run, s.run[s.head:])
+			clear(s.run[n:])
+			s.run, s.head = s.run[:n], 0
 		}
 		s.run = append(s.run, m)
 	}

@@ -58,6 +58,9 @@ type window struct {
 const (
 	windowMin  = 64 << 10
 	windowEasy = 1 << 20
+	// windowRTTMax bounds the round trip in the product: 2^28 bytes × 4 × 4 s
+	// is below 2^63.
+	windowRTTMax = 4 * time.Second
 )
 
 func (w *window) start(size uint64) { w.max, w.size = size, size }
@@ -93,7 +96,7 @@ func (w *window) adapt(now machine.Time, unread uint64, rtt time.Duration, lossy
 	if lossy {
 		rounds = 3
 	}
-	want := uint64(float64(n) * float64(rounds) * float64(rtt) / float64(took))
+	want := n * rounds * uint64(min(rtt, windowRTTMax)) / uint64(took)
 	if unread <= w.size/4 && !lossy {
 		want = max(want, windowEasy)
 	}

@@ -233,31 +233,33 @@ func (s *Session) record(now machine.Time, id uint8, firstChunk uint64, elicitin
 	s.setProbeTimer(now)
 }
 
-// pacer spreads packets at the controller's rate, as a bucket of bytes.
+// pacer spreads packets at the controller's rate, as a bucket of credit in
+// bytes × nanoseconds per second, so that it is exact in integers.
 type pacer struct {
-	tokens float64
+	credit int64
 	at     machine.Time
 	begun  bool
 }
 
-// Bounds of a burst: 16 packets or what the rate gives in 4 ms, so that an owner
-// that wakes late catches up. paceGather is the burst that a waiting sender
-// gathers, 2 ms' worth up to 64 packets: every hop of a route moves packets
-// in the batches in which they come, and a batch of 64 costs a hop a third of
-// what 64 packets cost one by one.
+// Bounds of a burst: 16 packets or what the rate gives in 2 ms, so that an
+// owner that wakes late catches up, and one that wakes often sends evenly.
 const (
-	paceBurst     = 16 * wire.SessionPacketSize
-	paceSpan      = 4 * time.Millisecond
-	paceGather    = 2 * time.Millisecond
-	paceGatherMax = 64 * wire.SessionPacketSize
+	second    = int64(time.Second)
+	paceLeast = wire.SessionPacketSize * second
+	paceBurst = 16 * paceLeast
+	paceSpan  = int64(2 * time.Millisecond)
+	paceGap   = int64(100 * time.Millisecond) // fills any bucket, overflows none
+	// paceWake is how much a waking owner should find, so that a fast session
+	// does not wake it for every packet.
+	paceWake = int64(250 * time.Microsecond)
 )
 
-func (p *pacer) refill(now machine.Time, rate uint64) {
-	most := max(paceBurst, float64(rate)*paceSpan.Seconds())
+func (p *pacer) refill(now machine.Time, rate int64) {
+	most := max(paceBurst, rate*paceSpan)
 	if !p.begun {
-		p.tokens, p.begun = most, true
+		p.credit, p.begun = most, true
 	} else if now > p.at {
-		p.tokens = min(p.tokens+float64(rate)*float64(now-p.at)/1e9, most)
+		p.credit = min(p.credit+rate*min(int64(now-p.at), paceGap), most)
 	}
 	p.at = now
 }
@@ -267,25 +269,25 @@ func (p *pacer) ready(now machine.Time, rate uint64) bool {
 	if rate == 0 {
 		return true
 	}
-	p.refill(now, rate)
-	return p.tokens >= wire.SessionPacketSize
+	p.refill(now, int64(rate))
+	return p.credit >= paceLeast
 }
 
 func (p *pacer) spend(now machine.Time, rate uint64) {
 	if rate != 0 {
-		p.refill(now, rate)
-		p.tokens -= wire.SessionPacketSize
+		p.refill(now, int64(rate))
+		p.credit -= paceLeast
 	}
 }
 
-// next is when ready will hold, with a burst gathered, so that a fast session
-// does not wake its owner for every packet.
+// next is when ready will hold. It is Never if a packet may leave now and only
+// its slot is waited for.
 func (p *pacer) next(rate uint64) machine.Time {
-	want := max(wire.SessionPacketSize, min(float64(rate)*paceGather.Seconds(), paceGatherMax)) - p.tokens
-	if rate == 0 || want <= 0 {
-		return p.at
+	if rate == 0 || !p.begun || p.credit >= paceLeast {
+		return machine.Never
 	}
-	return p.at + machine.Time(want*1e9/float64(rate)) + 1
+	want := max(paceLeast, int64(rate)*paceWake) - p.credit
+	return p.at + machine.Time(want/int64(rate)) + 1
 }
 
 // chunkArrived notes that the peer has a chunk.

@@ -93,7 +93,7 @@ func (s *Session) HandleTimer(now machine.Time) {
 		if now >= w.ptoAt {
 			s.probe(now)
 		}
-		w.pace.refill(now, w.ctl.PacingRate())
+		w.pace.ready(now, w.ctl.PacingRate())
 	}
 	if s.arrived.ready(now) {
 		s.arrived.now = true // it leaves at the next chance; no timer is needed

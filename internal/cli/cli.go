@@ -1,0 +1,129 @@
+// Package cli holds the commands that nyx and nyx-lite share.
+package cli
+
+import (
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/nyxnet/nyx/internal/client"
+	"github.com/nyxnet/nyx/internal/daemon"
+	"github.com/nyxnet/nyx/internal/directory"
+	"github.com/nyxnet/nyx/internal/obfs"
+	"github.com/nyxnet/nyx/internal/setup"
+	"github.com/nyxnet/nyx/internal/wire"
+)
+
+// ClassMax is the greatest emission class that can be pinned, in cells per
+// second.
+const ClassMax = 10000
+
+// OneLine makes an error of several lines one.
+func OneLine(err error) string {
+	return strings.Join(strings.FieldsFunc(err.Error(), func(r rune) bool { return r == '\n' }), "; ")
+}
+
+// Node is the command that runs the roles of a configuration. Roles beyond
+// allowed are refused; zero allows all.
+func Node(allowed directory.Roles) *cobra.Command {
+	var path string
+	var quiet, check bool
+	cmd := &cobra.Command{
+		Use:     "node --config FILE",
+		Short:   "Run the roles that a configuration names",
+		Example: "  nyx node --config network/mix-1/node.toml",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := setup.LoadConfig(path)
+			if err != nil {
+				return err
+			}
+			if allowed != 0 && (cfg.Authority || cfg.Roles&^allowed != 0) {
+				return fmt.Errorf("%s: roles: this program runs %v and client only; use nyx for the others", path, allowed)
+			}
+			if check {
+				fmt.Fprintf(cmd.OutOrStdout(), "%s is valid\n", path)
+				return nil
+			}
+			return daemon.Run(cmd.Context(), cfg, func(line string) {
+				if !quiet {
+					fmt.Fprintln(cmd.OutOrStdout(), line)
+				}
+			})
+		},
+	}
+	cmd.Flags().StringVar(&path, "config", "", "configuration file (TOML)")
+	cmd.Flags().BoolVar(&quiet, "quiet", false, "print nothing but errors")
+	cmd.Flags().BoolVar(&check, "check", false, "check the configuration and stop")
+	cmd.MarkFlagRequired("config")
+	return cmd
+}
+
+// Proxy is the command that joins an existing network as a client.
+func Proxy() *cobra.Command {
+	var network, socks, level, ready string
+	var class int
+	var quiet bool
+	cmd := &cobra.Command{
+		Use:     "proxy --network FILE",
+		Short:   "Join an existing network as a client with a SOCKS5 and HTTP proxy",
+		Example: "  nyx proxy --network network.toml --socks 127.0.0.1:9150 --level standard",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			n, err := setup.LoadNetwork(network)
+			if err != nil {
+				return err
+			}
+			l, ok := wire.ParseLevel(level)
+			if !ok {
+				return fmt.Errorf("--level %q is not a level; use fast, standard, high or extreme", level)
+			}
+			if class < 0 || class > ClassMax {
+				return fmt.Errorf("--class %d is out of range; use 1 to %d cells per second", class, ClassMax)
+			}
+			p, err := daemon.StartProxy(daemon.ProxyConfig{
+				Network: n, Socks: socks,
+				Client: client.Config{Level: l, Class: obfs.Class(class)},
+			})
+			if err != nil {
+				return err
+			}
+			defer p.Close()
+			if !quiet {
+				fmt.Fprintf(cmd.OutOrStdout(), "proxy %s (SOCKS5 and HTTP), level %v; waiting for the network\n", p.Addr(), l)
+			}
+			if err := p.Client.WaitReady(cmd.Context()); err != nil {
+				if cmd.Context().Err() != nil {
+					return nil
+				}
+				return err
+			}
+			if !quiet {
+				fmt.Fprintln(cmd.OutOrStdout(), "ready")
+			}
+			if ready != "" {
+				if err := setup.WriteReady(ready, setup.Ready{Socks: p.Addr(), PID: os.Getpid()}); err != nil {
+					return err
+				}
+				defer os.Remove(ready)
+			}
+			select {
+			case <-cmd.Context().Done():
+				return nil
+			case <-p.Client.Done():
+				return fmt.Errorf("the client stopped by itself")
+			}
+		},
+	}
+	fs := cmd.Flags()
+	fs.StringVar(&network, "network", "", "network file (TOML)")
+	fs.StringVar(&socks, "socks", "127.0.0.1:9150", "address of the SOCKS5 and HTTP proxy")
+	fs.StringVar(&level, "level", "standard", "anonymity level: fast, standard, high, extreme")
+	fs.IntVar(&class, "class", 0, "pin the emission class of shaped routes, cells per second")
+	fs.StringVar(&ready, "ready", "", "write this JSON file when traffic can flow")
+	fs.BoolVar(&quiet, "quiet", false, "print nothing but errors")
+	cmd.MarkFlagRequired("network")
+	return cmd
+}

@@ -1,0 +1,126 @@
+package lab
+
+import (
+	"math"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/nyxnet/nyx/internal/client"
+	"github.com/nyxnet/nyx/internal/gateway"
+	"github.com/nyxnet/nyx/internal/machine"
+	"github.com/nyxnet/nyx/internal/prng"
+	"github.com/nyxnet/nyx/internal/sim"
+	"github.com/nyxnet/nyx/internal/wire"
+)
+
+// correlate runs flows through a network and attacks them: at one end the user's
+// link, at the other what the exit has to do with the target. The exit's side
+// is seen as the requests that the service gets, which shaping does not cover.
+func correlate(t *testing.T, level wire.Level, flows int, length time.Duration) Attack {
+	w, err := bareRun(1).NewNetwork(Plan{Streams: 10, Mixes: 15, Level: level,
+		Hop:     sim.Link{Latency: 10 * time.Millisecond, Jitter: 2 * time.Millisecond},
+		Gateway: func(c *gateway.Config) { c.Class = pinned },
+		Client:  func(c *client.Config) { c.RoutesPerSession, c.Ahead, c.Class = 1, -1, pinned }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.AddUsers(flows)
+	entry := make([]*sim.View, flows)
+	answers := 0
+	c := Correlator{Begin: machine.Time(5 * time.Second), Bin: 100 * time.Millisecond, LagMax: time.Second}
+	c.End = c.Begin.Add(length)
+	exit := make([][]float64, flows)
+	for i, u := range w.Users {
+		entry[i] = w.Sim.Tap(u.Node.Addr(), netip.AddrPort{}, sim.Departure)
+		exit[i] = make([]float64, len(c.Counts()))
+	}
+	// The first byte of a request names its flow, for the tap behind the exit.
+	for _, g := range w.Gateways {
+		g.Service.Answer = func(now machine.Time, body []byte) []byte {
+			if at := now.Sub(c.Begin); at >= 0 && int(at/c.Bin) < len(exit[0]) {
+				exit[body[0]][at/c.Bin] += float64(1 + len(body)/wire.SessionPacketSize)
+			}
+			return body[:1]
+		}
+	}
+	for i, u := range w.Users {
+		u.Ask("a", []byte{byte(i)}, func(_ machine.Time, _ []byte, err error) {
+			if err != nil {
+				t.Error(err)
+			}
+		})
+		pages(w, u, i, c, &answers)
+	}
+	w.Sim.RunUntil(c.End.Add(5 * time.Second))
+	if answers < flows*int(length/time.Second)/8 {
+		t.Fatalf("%d answers only", answers)
+	}
+	scores := make([][]float64, flows)
+	for i := range scores {
+		seen := c.Counts(entry[i])
+		scores[i] = make([]float64, flows)
+		for j := range scores[i] {
+			scores[i][j] = c.Score(seen, exit[j])
+		}
+	}
+	return Judge(scores, prng.FromUint64(1).Stream("resamples"))
+}
+
+// pages is a person's traffic: now and then a few requests of several packets.
+func pages(w *Network, u *User, i int, c Correlator, answers *int) {
+	rng := w.Sim.Rand("page sizes/" + u.Node.Name)
+	w.Sim.At(c.Begin, func(machine.Time) {
+		w.Poisson("pages/"+u.Node.Name, 1, c.End, func(machine.Time, int) {
+			for range 1 + rng.IntN(4) {
+				body := make([]byte, 1+rng.IntN(4000))
+				body[0] = byte(i)
+				u.Ask("a", body, func(_ machine.Time, _ []byte, err error) {
+					if err == nil {
+						*answers++
+					}
+				})
+			}
+		})
+	})
+}
+
+// The gate: what tells every flow at FAST is no better than guessing at STANDARD
+// within a class.
+func TestFlowCorrelation(t *testing.T) {
+	const flows, length = 30, 40 * time.Second
+	control := correlate(t, wire.Fast, flows, length)
+	t.Logf("fast: %+v", control)
+	if control.AUC < 0.99 || control.Top1 < 0.9 {
+		t.Errorf("control: the attack does not find unshaped flows: %+v", control)
+	}
+	shaped := correlate(t, wire.Standard, flows, length)
+	t.Logf("standard: %+v", shaped)
+	if shaped.Interval[0] > 0.5 || shaped.Interval[1] < 0.5 || shaped.AUC > 0.6 || shaped.Top1 > 0.2 {
+		t.Errorf("flows of one class are told apart: %+v", shaped)
+	}
+}
+
+func TestJudgeKnowsTheExtremes(t *testing.T) {
+	n := 20
+	perfect, blind := make([][]float64, n), make([][]float64, n)
+	for i := range n {
+		perfect[i], blind[i] = make([]float64, n), make([]float64, n)
+		perfect[i][i] = 1
+	}
+	rng := prng.FromUint64(1).Stream("test")
+	if a := Judge(perfect, rng); a.AUC != 1 || math.Abs(a.Top1-1) > 1e-9 || math.Abs(a.TPR-1) > 1e-9 || a.Interval != [2]float64{1, 1} {
+		t.Errorf("perfect: %+v", a)
+	}
+	if a := Judge(blind, rng); a.AUC != 0.5 || a.TPR != 0 || a.Interval != [2]float64{0.5, 0.5} {
+		t.Errorf("blind: %+v", a)
+	}
+	x := []float64{1, 2, 3, 4, 0, 0}
+	c := Correlator{End: machine.Time(4 * time.Second), Bin: time.Second, LagMax: 2 * time.Second}
+	if s := c.Score(x, []float64{9, 0, 1, 2, 3, 4}); math.Abs(s-1) > 1e-9 {
+		t.Errorf("a shifted copy scores %v", s)
+	}
+	if pearson([]float64{1, 1}, []float64{1, 2}) != 0 {
+		t.Error("a constant correlates")
+	}
+}

@@ -1,0 +1,155 @@
+// Package nyx is the SDK of Nyx, a private transport network: a Client opens
+// ordinary streams through the network, and offers services inside it, with
+// the types of package net.
+//
+//	client, err := nyx.Open(nyx.Config{NetworkFile: "network.toml"})
+//	if err != nil { … }
+//	defer client.Close()
+//	conn, err := client.Dial(ctx, "tcp", "example.com:443")
+//
+// Names are resolved at the exit; nothing is asked of a local resolver.
+package nyx
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+
+	"github.com/nyxnet/nyx/internal/client"
+	"github.com/nyxnet/nyx/internal/daemon"
+	"github.com/nyxnet/nyx/internal/obfs"
+	"github.com/nyxnet/nyx/internal/proxy"
+	"github.com/nyxnet/nyx/internal/setup"
+	"github.com/nyxnet/nyx/internal/wire"
+)
+
+// Level is an anonymity level, from the cheapest to the most expensive.
+type Level int
+
+// Levels. Standard is the default.
+const (
+	Standard Level = iota // mixes with 10 ms a hop over 3 mixes, shapes every route
+	Fast                  // neither delays nor shapes; hides from single relays only
+	High                  // 20 ms a hop over 3 mixes, two regions or more
+	Extreme               // 40 ms a hop over 5 mixes, three regions or more
+)
+
+var levels = [...]wire.Level{Standard: wire.Standard, Fast: wire.Fast, High: wire.High, Extreme: wire.Extreme}
+
+// Config says which network a client joins, and how.
+type Config struct {
+	// NetworkFile is the path of the network file: whom to trust, where to ask.
+	NetworkFile string
+	// Level is the anonymity level; zero is Standard.
+	Level Level
+	// Class pins the emission rate of shaped routes, in cells per second and
+	// direction; 0 lets it follow use at scheduled reviews.
+	Class int
+}
+
+// Errors by which Dial says why a target was not reached. They are wrapped.
+var (
+	ErrNotAllowed  = proxy.ErrNotAllowed      // the exit's policy forbids the target
+	ErrNetworkDown = proxy.ErrNetworkDown     // the network cannot carry traffic now
+	ErrUnreachable = proxy.ErrHostUnreachable // the name does not resolve, or no path leads there
+	ErrRefused     = proxy.ErrRefused         // the target refused the connection
+	ErrTimeout     = proxy.ErrTTL             // the target did not answer in time
+)
+
+// Client is a member of a network. Its methods may be called from any
+// goroutine.
+type Client struct {
+	running   *daemon.Client
+	isolation string
+	root      bool
+}
+
+// Open joins a network. It returns at once; Dial waits for routes as long as
+// its context permits, and Ready tells when they stand.
+func Open(cfg Config) (*Client, error) {
+	if cfg.Level < 0 || int(cfg.Level) >= len(levels) {
+		return nil, fmt.Errorf("nyx: %d is not a level", cfg.Level)
+	}
+	if cfg.Class < 0 || cfg.Class > 10000 {
+		return nil, fmt.Errorf("nyx: class %d is out of range: use 0 to 10000 cells per second", cfg.Class)
+	}
+	n, err := setup.LoadNetwork(cfg.NetworkFile)
+	if err != nil {
+		return nil, err
+	}
+	running, err := daemon.JoinNetwork(n, client.Config{Level: levels[cfg.Level], Class: obfs.Class(cfg.Class)})
+	if err != nil {
+		return nil, err
+	}
+	return &Client{running: running, root: true}, nil
+}
+
+// Ready waits until traffic can flow. Its error says what is missing.
+func (c *Client) Ready(ctx context.Context) error { return c.running.WaitReady(ctx) }
+
+// Isolated returns a view of the client whose streams share no session, and so
+// no route and no exit's memory, with streams of another key. Closing it does
+// nothing.
+func (c *Client) Isolated(key string) *Client {
+	return &Client{running: c.running, isolation: "sdk\x00" + key}
+}
+
+// Dial opens a stream to an address as "host:port", where host is a name, an IP
+// address, or the address of a service inside the network. network is "tcp",
+// "tcp4" or "tcp6"; the last two are accepted for what the target resolves to
+// at the exit. The connection has CloseWrite for half-close.
+//
+// It has the signature of http.Transport's DialContext.
+func (c *Client) Dial(ctx context.Context, network, address string) (net.Conn, error) {
+	switch network {
+	case "tcp", "tcp4", "tcp6":
+	default:
+		return nil, &net.OpError{Op: "dial", Net: network, Err: net.UnknownNetworkError(network)}
+	}
+	host, text, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, &net.OpError{Op: "dial", Net: network, Err: err}
+	}
+	port, err := strconv.ParseUint(text, 10, 16)
+	if err != nil || port == 0 {
+		return nil, &net.OpError{Op: "dial", Net: network, Err: errors.New("port " + strconv.Quote(text) + " is not 1 to 65535")}
+	}
+	if err := c.running.WaitReady(ctx); err != nil {
+		return nil, &net.OpError{Op: "dial", Net: network, Err: err}
+	}
+	conn, err := c.running.DialStream(ctx, c.isolation, host, uint16(port))
+	if err != nil {
+		return nil, &net.OpError{Op: "dial", Net: network, Err: err}
+	}
+	return conn, nil
+}
+
+// Listen offers a service inside the network under a key. It returns when
+// callers can find it, or with ctx's error. Its Addr is the host name by which
+// others dial it, with any port.
+func (c *Client) Listen(ctx context.Context, key *ServiceKey) (net.Listener, error) {
+	if err := c.running.WaitReady(ctx); err != nil {
+		return nil, &net.OpError{Op: "listen", Net: "nyx", Err: err}
+	}
+	ln, err := c.running.Listen(key.key)
+	if err != nil {
+		return nil, &net.OpError{Op: "listen", Net: "nyx", Err: err}
+	}
+	select {
+	case <-ln.Published():
+		return ln, nil
+	case <-ctx.Done():
+		ln.Close()
+		return nil, &net.OpError{Op: "listen", Net: "nyx", Err: ctx.Err()}
+	}
+}
+
+// Close leaves the network. Open connections end.
+func (c *Client) Close() error {
+	if !c.root {
+		return nil
+	}
+	return c.running.Close()
+}

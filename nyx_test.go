@@ -1,0 +1,129 @@
+package nyx_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/nyxnet/nyx"
+	"github.com/nyxnet/nyx/internal/client"
+	"github.com/nyxnet/nyx/internal/daemon"
+	"github.com/nyxnet/nyx/internal/wire"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// open runs a network on this machine and joins it through its network file.
+func open(t *testing.T) *nyx.Client {
+	t.Helper()
+	l, err := daemon.StartLocal(daemon.LocalConfig{Seed: [32]byte{3}, Streams: 3, Mixes: 6, Client: client.Config{Level: wire.Fast}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	file := filepath.Join(t.TempDir(), "network.toml")
+	if err := l.WriteNetwork(file); err != nil {
+		t.Fatal(err)
+	}
+	c, err := nyx.Open(nyx.Config{NetworkFile: file, Level: nyx.Fast})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+func timeout(t *testing.T) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func TestHTTPThroughTheNetwork(t *testing.T) {
+	c := open(t)
+	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "hello") }))
+	t.Cleanup(web.Close)
+	transport := &http.Transport{DialContext: c.Isolated("browser").Dial}
+	t.Cleanup(transport.CloseIdleConnections)
+	req, err := http.NewRequestWithContext(timeout(t), http.MethodGet, web.URL, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := transport.RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if b, err := io.ReadAll(resp.Body); err != nil || string(b) != "hello" {
+		t.Errorf("got %q, %v", b, err)
+	}
+}
+
+func TestServiceInsideTheNetwork(t *testing.T) {
+	c := open(t)
+	key, err := nyx.NewServiceKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := nyx.ParseServiceKey(key.Secret())
+	if err != nil || again.Host() != key.Host() {
+		t.Fatalf("the key does not come back: %v", err)
+	}
+	ln, err := c.Listen(timeout(t), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	go func() {
+		if conn, err := ln.Accept(); err == nil {
+			io.Copy(conn, conn)
+			conn.Close()
+		}
+	}()
+	conn, err := c.Isolated("caller").Dial(timeout(t), "tcp", net.JoinHostPort(key.Host(), "80"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	io.WriteString(conn, "ping")
+	conn.(interface{ CloseWrite() error }).CloseWrite()
+	conn.SetDeadline(time.Now().Add(20 * time.Second))
+	if b, err := io.ReadAll(conn); err != nil || string(b) != "ping" {
+		t.Errorf("got %q, %v", b, err)
+	}
+}
+
+func TestErrorsSayWhy(t *testing.T) {
+	c := open(t)
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed := ln.Addr().String()
+	ln.Close()
+	if _, err := c.Dial(timeout(t), "tcp", closed); !errors.Is(err, nyx.ErrRefused) {
+		t.Errorf("a closed port: %v", err)
+	}
+	if _, err := c.Dial(timeout(t), "tcp", "no-such-host.invalid:80"); !errors.Is(err, nyx.ErrUnreachable) {
+		t.Errorf("a name that does not resolve: %v", err)
+	}
+	for _, bad := range [][2]string{{"udp", "a:1"}, {"tcp", "a"}, {"tcp", "a:0"}, {"tcp", "a:x"}} {
+		if _, err := c.Dial(timeout(t), bad[0], bad[1]); err == nil {
+			t.Errorf("%v was dialled", bad)
+		}
+	}
+	if _, err := nyx.Open(nyx.Config{NetworkFile: "nowhere.toml"}); err == nil {
+		t.Error("a missing network file was opened")
+	}
+	if _, err := nyx.Open(nyx.Config{Level: 9}); err == nil {
+		t.Error("an unknown level was accepted")
+	}
+}
