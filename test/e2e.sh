@@ -68,11 +68,11 @@ wait_for() { # wait_for SECONDS COMMAND...
 
 ms() { echo $(($(date +%s%N) / 1000000)); }
 
-# start_nyx LEVEL: starts a network; sets nyx, and waits until it is ready.
+# start_nyx LEVEL [FLAG...]: starts a network; sets nyx, and waits until it is ready.
 start_nyx() {
 	rm -f "$work/ready.json"
 	"$work/bin/nyx" up --data "$work/data-$1" --socks "127.0.0.1:$socks" --level "$1" \
-		--ready "$work/ready.json" --quiet >"$work/nyx-$1.log" 2>&1 &
+		--ready "$work/ready.json" --quiet "${@:2}" >"$work/nyx-$1.log" 2>&1 &
 	nyx=$!
 	children+=("$nyx")
 	wait_for 60 test -s "$work/ready.json"
@@ -292,6 +292,42 @@ start_nyx standard && [ "$(via "http://localhost:$http/small")" = "hello from be
 result $? "HTTP at level standard"
 stop_nyx
 result $? "SIGTERM stops it within 5 s, again" "$stopped"
+
+# Property 6 on the wire of the running program: within one class, a client's
+# link looks the same whether its user is idle or downloads 1 GiB.
+wire_of() { # wire_of FILE SECONDS: captures the client's link
+	timeout -s INT "$2" tcpdump -i lo -Z root -s 0 -B 65536 -w "$1" "udp port $client_port" 2>"$work/tcpdump.log"
+	[ -s "$1" ]
+}
+two_samples() {
+	command -v tcpdump >/dev/null && [ "$(id -u)" = 0 ] && [ "$NAMESPACE" = 1 ] || return 2
+	start_nyx standard --class 200 || return 1
+	client_port=$(ss -Hulnp | grep "pid=$nyx," | awk '{print $4}' | sed -n 's/^127\.0\.0\.1:\(.*\)/\1/p' | head -n 1)
+	[ -n "$client_port" ] || { detail="no socket of the client"; return 1; }
+	via "http://localhost:$http/small" >/dev/null || return 1
+	sleep 45 # routes that are built ahead stand
+	wire_of "$work/idle.pcap" 20 || return 1
+	truncate -s 1G "$work/www/gigabyte"
+	via --output /dev/null "http://127.0.0.1:$http/gigabyte" &
+	local transfer=$!
+	children+=("$transfer")
+	sleep 3
+	wire_of "$work/busy.pcap" 20 || return 1
+	kill -0 "$transfer" || { detail="the transfer ended"; return 1; }
+	kill "$transfer"
+	detail=$("$work/bin/pcapcheck" -ports "$client_port" -against "$work/busy.pcap" "$work/idle.pcap" 2>&1 | paste -sd' ') || return 1
+	[[ $detail != *differ* && $detail == *KS* ]]
+}
+detail=
+two_samples
+status=$?
+if [ $status = 2 ]; then
+	echo "skip  [$((SECONDS - began))s] idle and busy on the wire: needs tcpdump, root and a namespace"
+else
+	result $status "idle and a 1 GiB transfer look alike on the wire" "$detail"
+	stop_nyx
+	result $? "SIGTERM stops it within 5 s, during a transfer" "$stopped"
+fi
 
 if [ "$failed" != 0 ]; then
 	for log in "$work"/nyx-*.log "$work"/nginx/error.log "$work"/sink.log; do

@@ -70,6 +70,7 @@ func All() []Bench {
 		{"stream", "bytes per second through the local network, level fast", runStream},
 		{"requests", "small requests through the local network, level fast", runRequests},
 		{"session", "time to a session, first bytes, and what idle costs", runSession},
+		{"sim", "datagram-hops per second of the simulator", runSim},
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nyxnet/nyx/internal/client"
@@ -99,7 +100,61 @@ func runStream(ctx context.Context, o Options) ([]Figure, error) {
 			Note: "all hops, client, source and sink in one process",
 		})
 	}
-	return out, nil
+	o.Progress("upload")
+	up, err := upload(ctx, l.Socks(), o.duration())
+	if err != nil {
+		return nil, err
+	}
+	return append(out, Figure{Name: "upload, 1 stream, 5 hops", Value: up / 1e6, Unit: "MB/s"}.against(direct/1e6)), nil
+}
+
+// upload writes to a connection through the proxy for d and returns the bytes
+// per second that arrived at the target meanwhile.
+func upload(ctx context.Context, socks string, d time.Duration) (rate float64, err error) {
+	var arrived atomic.Int64
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, err
+	}
+	defer ln.Close()
+	go func() {
+		c, err := ln.Accept()
+		if err != nil {
+			return
+		}
+		defer c.Close()
+		buf := make([]byte, 256<<10)
+		for {
+			n, err := c.Read(buf)
+			arrived.Add(int64(n))
+			if err != nil {
+				return
+			}
+		}
+	}()
+	c, err := dialSocks(ctx, socks, ln.Addr().String())
+	if err != nil {
+		return 0, err
+	}
+	defer c.Close()
+	buf := make([]byte, 256<<10)
+	write := func(until time.Time) error {
+		c.SetWriteDeadline(until.Add(10 * time.Second))
+		for time.Now().Before(until) {
+			if _, err := c.Write(buf); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if err := write(time.Now().Add(time.Second)); err != nil {
+		return 0, err
+	}
+	before, begun := arrived.Load(), time.Now()
+	if err := write(begun.Add(d)); err != nil {
+		return 0, err
+	}
+	return float64(arrived.Load()-before) / time.Since(begun).Seconds(), nil
 }
 
 // download reads from n connections for d and returns bytes per second and the

@@ -154,7 +154,7 @@ func (c *Client) take() *circuit {
 // yet, its first flight travels in the set-up of a fresh one.
 func (c *Client) start(now machine.Time, k *circuit, key circuitKey) error {
 	if k.exit == nil {
-		path, err := c.draw(k)
+		path, err := c.draw(now, k)
 		if err != nil {
 			return err
 		}

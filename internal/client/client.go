@@ -91,6 +91,7 @@ type Client struct {
 	ahead    []*circuit // built before need, oldest first
 	circuits map[circuitKey]*circuit
 	hosted   []*hosted // services that this client offers
+	avoided  []refusal // entries that refused of late
 
 	events    []session.Event
 	eventHead int

@@ -188,7 +188,9 @@ func (c *Client) fillSlots(now machine.Time) {
 				c.cfg.Sink.Emit(now, trace.ClassChanged, uint64(before), uint64(r.shaper.Class()))
 			}
 		}
-		c.slots.Set(&r.emit, r.shaper.NextSlot())
+		if !r.gone {
+			c.slots.Set(&r.emit, r.shaper.NextSlot())
+		}
 	}
 }
 

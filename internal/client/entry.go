@@ -1,7 +1,9 @@
 package client
 
 import (
+	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/nyxnet/nyx/internal/directory"
@@ -40,6 +42,11 @@ func (c *Client) entryFor(now machine.Time, n *directory.Node) (*entry, error) {
 		c.entries[n.ID] = e
 	}
 	if e.link != id {
+		for _, r := range c.routesOf(e) {
+			if r.train == nil {
+				c.fail(now, r, errEntryGone) // they ended with the link before
+			}
+		}
 		delete(c.byLink, e.link)
 		e.link, e.admitted = id, false
 		c.byLink[id] = e
@@ -98,7 +105,8 @@ func (c *Client) admit(now machine.Time, e *entry, ready *wire.SessionReady) {
 // refuse gives up the routes that waited, and asks again later.
 func (c *Client) refuse(now machine.Time, e *entry, why wire.Refusal) {
 	waiting := e.waiting
-	e.waiting = nil
+	e.waiting, e.admitted = nil, false
+	c.avoided = append(c.avoided, refusal{e.node, now.Add(refusedRetry)})
 	for _, r := range waiting {
 		c.fail(now, r, fmt.Errorf("client: the entry refused the session: %v", why))
 	}
@@ -106,8 +114,24 @@ func (c *Client) refuse(now machine.Time, e *entry, why wire.Refusal) {
 	c.timers.Set(&e.renew, now.Add(refusedRetry))
 }
 
-// refusedRetry is when a client that was refused asks again.
+// refusedRetry is when a client that was refused asks again. Until then its
+// routes enter elsewhere if they can.
 const refusedRetry = 10 * time.Second
+
+// refusal is an entry that does not admit this client at present.
+type refusal struct {
+	node  wire.NodeID
+	until machine.Time
+}
+
+// refusing lists the entries that refused the client of late.
+func (c *Client) refusing(now machine.Time) (nodes []wire.NodeID) {
+	c.avoided = slices.DeleteFunc(c.avoided, func(r refusal) bool { return r.until <= now })
+	for _, r := range c.avoided {
+		nodes = append(nodes, r.node)
+	}
+	return nodes
+}
 
 // handleLinkEvent fails the routes of a link that went down.
 func (c *Client) handleLinkEvent(now machine.Time, ev link.Event) {
@@ -119,6 +143,8 @@ func (c *Client) handleLinkEvent(now machine.Time, ev link.Event) {
 	delete(c.entries, e.node)
 	c.timers.Stop(&e.renew)
 	for _, r := range c.routesOf(e) {
-		c.fail(now, r, fmt.Errorf("client: no answer from the entry at its address"))
+		c.fail(now, r, errEntryGone)
 	}
 }
+
+var errEntryGone = errors.New("client: no answer from the entry at its address")

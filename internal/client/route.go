@@ -64,7 +64,7 @@ func (c *Client) build(now machine.Time, k *circuit, slot int, first []byte) err
 	if c.view == nil {
 		return ErrNoDirectory
 	}
-	path, err := c.draw(k)
+	path, err := c.draw(now, k)
 	if err != nil {
 		return err
 	}
@@ -97,8 +97,8 @@ var errSetupTimeout = errors.New("client: no answer to the set-up of a route")
 // draw draws a path for a circuit's next route: to its exit, and through no
 // node that another of its routes has. Where the network is too small for
 // that, they may share mixes, and at last the entry.
-func (c *Client) draw(k *circuit) (directory.Path, error) {
-	req := directory.Request{Level: c.cfg.Level}
+func (c *Client) draw(now machine.Time, k *circuit) (directory.Path, error) {
+	req := directory.Request{Level: c.cfg.Level, AvoidEntry: c.refusing(now)}
 	if k.exit != nil {
 		req.Exit = &k.exit.ID
 	}
@@ -178,7 +178,11 @@ func (c *Client) up(now machine.Time, r *route) {
 	r.shaper = obfs.NewShaper(policy, c.child("slots"), now)
 	c.slots.Set(&r.emit, r.shaper.NextSlot())
 	r.expire.Value = func(now machine.Time) { c.renew(now, r) }
-	c.timers.Set(&r.expire, r.begun.Add(c.cfg.RouteTTL*renewAt/100))
+	at := r.begun.Add(c.cfg.RouteTTL * renewAt / 100)
+	if r.circuit.purpose == answering {
+		at = min(at, now.Add(callerTimeout))
+	}
+	c.timers.Set(&r.expire, at)
 	c.cfg.Sink.Emit(now, trace.RouteUp, uint64(len(r.path.Nodes())), uint64(now.Sub(r.begun)))
 	if r.circuit.purpose == exiting {
 		c.join(now, r)
@@ -227,8 +231,15 @@ func (c *Client) fail(now machine.Time, r *route, why error) {
 	}
 	c.cfg.Sink.Emit(now, trace.RouteDown, uint64(len(r.path.Nodes())), uint64(now.Sub(r.begun)))
 	c.drop(now, r)
-	if k := r.circuit; k.member == nil && k.purpose == exiting && k.held() == 0 {
+	switch k := r.circuit; {
+	case k.purpose == exiting && k.member == nil && k.held() == 0:
 		k.exit = nil // perhaps it was the exit that did not answer
+	case k.purpose == waiting && !r.ready:
+		c.relocate(k)
+	}
+	if old := r.replaces; old != nil && !old.gone {
+		c.timers.Set(&old.expire, now.Add(c.backoff())) // try again, while there is time
+		old.expire.Value = func(now machine.Time) { c.renew(now, old) }
 	}
 	c.timers.Set(&c.plan, now.Add(c.backoff()))
 }
@@ -243,16 +254,28 @@ func (c *Client) backoff() time.Duration {
 }
 
 // renew replaces a route at the end of its life: the new one is built into a
-// free place first.
+// free place first. An answering route is not replaced, its caller calls again;
+// one whose caller has not spoken is given up.
 func (c *Client) renew(now machine.Time, r *route) {
 	k := r.circuit
+	if k.purpose == answering && k.member == nil {
+		c.drop(now, r)
+		return
+	}
 	if slot := k.free(); slot >= 0 && k.purpose != answering && c.build(now, k, slot, nil) == nil {
 		k.routes[slot].replaces = r
 	}
-	left := c.cfg.RouteTTL * (100 - renewAt) / 100
 	r.expire.Value = func(now machine.Time) { c.fail(now, r, errExpired) }
-	c.timers.Set(&r.expire, now.Add(left*3/4))
+	c.timers.Set(&r.expire, max(now, r.begun.Add(c.cfg.RouteTTL*endAt/100)))
 }
+
+// endAt is the part of a route's life, in percent, after which it is given up:
+// before its hops forget it.
+const endAt = 95
+
+// callerTimeout is how long a route that answered a call waits for the caller's
+// session. A caller sends its HELLO at once.
+const callerTimeout = 20 * time.Second
 
 var errExpired = errors.New("client: the route's time is over")
 

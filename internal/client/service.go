@@ -3,6 +3,7 @@ package client
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/nyxnet/nyx/internal/directory"
 	"github.com/nyxnet/nyx/internal/machine"
@@ -61,6 +62,18 @@ func (c *Client) Host(now machine.Time, k *service.Key) error {
 	c.hosted = append(c.hosted, h)
 	c.timers.Set(&c.plan, now)
 	return nil
+}
+
+// relocate has a service wait at another meeting point in place of one that
+// cannot be reached.
+func (c *Client) relocate(k *circuit) {
+	nodes := slices.DeleteFunc(c.meetingNodes(), func(n *directory.Node) bool {
+		return slices.ContainsFunc(k.service.waits, func(w *circuit) bool { return w.exit.ID == n.ID })
+	})
+	if len(nodes) > 0 {
+		k.exit = nodes[c.paths.IntN(len(nodes))]
+		c.paths.Read(k.meeting[:])
+	}
 }
 
 // Withdraw ends a service: its routes close, its sessions go on.

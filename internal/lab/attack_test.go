@@ -9,10 +9,15 @@ import (
 	"github.com/nyxnet/nyx/internal/client"
 	"github.com/nyxnet/nyx/internal/gateway"
 	"github.com/nyxnet/nyx/internal/machine"
+	"github.com/nyxnet/nyx/internal/obfs"
 	"github.com/nyxnet/nyx/internal/prng"
 	"github.com/nyxnet/nyx/internal/sim"
 	"github.com/nyxnet/nyx/internal/wire"
 )
+
+// attacked is the class of the flows: enough for their load, and no more than
+// the test has time for.
+const attacked obfs.Class = 20
 
 // correlate runs flows through a network and attacks them: at one end the user's
 // link, at the other what the exit has to do with the target. The exit's side
@@ -20,8 +25,8 @@ import (
 func correlate(t *testing.T, level wire.Level, flows int, length time.Duration) Attack {
 	w, err := bareRun(1).NewNetwork(Plan{Streams: 10, Mixes: 15, Level: level,
 		Hop:     sim.Link{Latency: 10 * time.Millisecond, Jitter: 2 * time.Millisecond},
-		Gateway: func(c *gateway.Config) { c.Class = pinned },
-		Client:  func(c *client.Config) { c.RoutesPerSession, c.Ahead, c.Class = 1, -1, pinned }})
+		Gateway: func(c *gateway.Config) { c.Class = attacked },
+		Client:  func(c *client.Config) { c.RoutesPerSession, c.Ahead, c.Class = 1, -1, attacked }})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,7 +12,7 @@ import (
 )
 
 func bareRun(seed uint64) *Run {
-	return &Run{Scenario: &Scenario{ID: "SCL-001"}, Seed: seed, Scale: 1, Protected: true, series: map[string]*series{}}
+	return NewRun(&Scenario{ID: "SCL-001"}, seed)
 }
 
 func TestRequestsCrossTheNetworkAtEveryLevel(t *testing.T) {

@@ -34,6 +34,12 @@ type Run struct {
 	progress func(string)
 }
 
+// NewRun returns a run outside of the engine, for measurements: with the
+// protection, at full scale, and without evidence.
+func NewRun(s *Scenario, seed uint64) *Run {
+	return &Run{Scenario: s, Seed: seed, Scale: 1, Protected: true, series: map[string]*series{}}
+}
+
 // Param returns a figure of the scenario's load. A name that the catalogue
 // lacks ends the run.
 func (r *Run) Param(name string) float64 {

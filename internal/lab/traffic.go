@@ -54,14 +54,14 @@ func (s *Service) step(now machine.Time, core *gateway.Gateway) {
 			return
 		}
 		switch ev.Kind {
-		case session.Opened, session.Readable:
-			x := s.open[ev.Ref]
-			if x == nil {
-				x = &exchange{}
-				s.open[ev.Ref] = x
+		case session.Opened:
+			x := &exchange{}
+			s.open[ev.Ref] = x
+			s.serve(now, core, ev.Ref, x)
+		case session.Readable:
+			if x := s.open[ev.Ref]; x != nil { // nil: answered in an earlier step
+				s.serve(now, core, ev.Ref, x)
 			}
-			s.read(now, core, ev.Ref, x)
-			s.flush(now, core, ev.Ref, x)
 		case session.Writable:
 			if x := s.open[ev.Ref]; x != nil {
 				s.flush(now, core, ev.Ref, x)
@@ -79,6 +79,11 @@ func (s *Service) step(now machine.Time, core *gateway.Gateway) {
 			delete(s.open, ev.Ref)
 		}
 	}
+}
+
+func (s *Service) serve(now machine.Time, core *gateway.Gateway, ref session.Ref, x *exchange) {
+	s.read(now, core, ref, x)
+	s.flush(now, core, ref, x)
 }
 
 func (s *Service) read(now machine.Time, core *gateway.Gateway, ref session.Ref, x *exchange) {

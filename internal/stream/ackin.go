@@ -150,6 +150,20 @@ func (s *Session) expireLost(now machine.Time) {
 	l.advance()
 }
 
+// dropTail gives up the oldest record: its content is sent again. A peer that
+// sends and never acknowledges must not make the log grow.
+func (s *Session) dropTail(now machine.Time) {
+	l := &s.work.sent
+	if pn, ok := l.nextOpen(l.tail, l.next); ok {
+		r := l.at(pn)
+		if r.flags&recLost == 0 {
+			s.lose(now, r, true)
+		}
+		l.settle(pn, r)
+	}
+	l.advance()
+}
+
 // lostKeep is added to three loss delays as the time that a lost packet is
 // watched for: enough for a route that hiccups.
 const lostKeep = 100 * time.Millisecond

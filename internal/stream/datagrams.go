@@ -141,9 +141,10 @@ func (s *Session) ReadDatagram(_ machine.Time, id uint64, p []byte) (int, error)
 
 // beats are heartbeats that wait for a packet. They have a queue of their own:
 // a heartbeat rides with data where data flows, takes a packet where none does,
-// and neither waits behind the other.
+// and waits for data that is held up no longer than an acknowledgement would.
 type beats struct {
 	queued uint8
+	ripe   bool // has waited long enough
 	number uint64
 	since  machine.Time // of the oldest that waits
 }
@@ -151,9 +152,11 @@ type beats struct {
 // beatsMax bounds the queue: what has not left by then is stale.
 const beatsMax = 8
 
-// due reports whether a heartbeat should take a packet of its own: not while
-// data is about to leave.
-func (b *beats) due(_ machine.Time, data bool) bool { return !data }
+// beatDue reports whether a heartbeat should take a packet of its own; data
+// says that one with data is about to leave.
+func (s *Session) beatDue(data bool) bool {
+	return s.beats.queued > 0 && !data && (s.beats.ripe || !s.hasWork())
+}
 
 // SendHeartbeat queues a heartbeat.
 func (s *Session) SendHeartbeat(now machine.Time) {
@@ -174,6 +177,7 @@ func (s *Session) fillHeartbeats(_ machine.Time, b []byte, limit int) []byte {
 		b = wire.AppendValue(b, wire.SFrameHeartbeat, s.beats.number)
 		s.beats.queued--
 		s.stats.Heartbeats++
+		s.beats.ripe = false
 	}
 	return b
 }

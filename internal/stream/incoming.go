@@ -108,6 +108,11 @@ func (w *window) adapt(now machine.Time, unread uint64, rtt time.Duration, lossy
 	}
 }
 
+// piecesMax bounds the pieces of a stream that wait for what comes before them:
+// the greatest window in full packets, every second one missing. Only a peer
+// that cuts its bytes small on purpose has more.
+const piecesMax = 16384
+
 // handleStream takes a STREAM frame. It reports false if the session failed.
 func (s *Session) handleStream(now machine.Time, f *wire.StreamFrame) bool {
 	st, ok := s.peerStream(now, f.Stream)
@@ -146,7 +151,9 @@ func (s *Session) handleStream(now machine.Time, f *wire.StreamFrame) bool {
 				i.early = append(i.early[:0], i.early[1:]...)
 			}
 		} else {
-			i.early.add(lo, end)
+			if i.early.add(lo, end); len(i.early) > piecesMax {
+				return s.failFrame(now, "a stream in too many pieces")
+			}
 			return true
 		}
 	} else if !f.Fin {

@@ -350,3 +350,33 @@ func TestFaultyFramesCloseTheSession(t *testing.T) {
 		}
 	}
 }
+
+// A peer that sends and never acknowledges, or that cuts a stream into crumbs,
+// cannot make this side hold more than its bounds.
+func TestFaultyPeersAreBounded(t *testing.T) {
+	l := newLoop(t, Config{}, Config{})
+	id, _ := l.server.OpenStream(l.now, PriorityNormal)
+	l.server.Write(l.now, id, []byte("never acknowledged"))
+	ping := make([]byte, wire.SessionPayloadSize)
+	ping[0] = byte(wire.SFramePing)
+	for range 3 * recordsMax {
+		l.server.accept(l.now, 0, l.server.arrived.largest+1, ping)
+		if !l.server.PollPacket(l.now, 0, l.b[:]) {
+			t.Fatal("no acknowledgement")
+		}
+	}
+	if n := len(l.server.work.sent.rec); n > recordsMax {
+		t.Errorf("%d records", n)
+	}
+	for offset := uint64(1); l.server.state == stateOpen; {
+		var b [wire.SessionPayloadSize]byte
+		p := b[:0]
+		for len(p) < 1000 {
+			p = append(wire.AppendStreamHeader(p, 0, offset, 1, false), 'x')
+			offset += 2
+		}
+		if l.server.accept(l.now, 0, l.server.arrived.largest+1, b[:]); offset > 4*piecesMax {
+			t.Fatal("a stream in crumbs is taken")
+		}
+	}
+}

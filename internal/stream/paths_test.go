@@ -267,7 +267,7 @@ func TestHeartbeatsDoNotPressData(t *testing.T) {
 	}
 }
 
-// A heartbeat leaves at once although the congestion window is full.
+// A heartbeat leaves soon although the congestion window is full.
 func TestHeartbeatHasItsOwnQueue(t *testing.T) {
 	w := established(t, 3, Config{}, Config{})
 	a := newApp(w)
@@ -279,6 +279,11 @@ func TestHeartbeatHasItsOwnQueue(t *testing.T) {
 	}
 	w.client.SendHeartbeat(w.now)
 	var b [wire.SessionPacketSize]byte
+	if w.client.PollPacket(w.now, 0, b[:]) {
+		t.Error("the heartbeat does not wait for data")
+	}
+	w.now = w.client.NextTimer()
+	w.client.HandleTimer(w.now)
 	if !w.client.PollPacket(w.now, 0, b[:]) || w.client.Stats().Heartbeats != 1 {
 		t.Error("the heartbeat waits behind data")
 	}

@@ -41,13 +41,13 @@ func (s *Session) pollData(now machine.Time, id uint8, b []byte) bool {
 	active := id == s.active
 	ackDue := active && s.arrived.ready(now) || s.arrived.paths>>id&1 != 0
 	data := active && s.maySend(now)
-	beat := active && s.beats.queued > 0 && s.beats.due(now, data && s.sched.waiting())
+	beat := active && s.beatDue(data)
 	if !data && !ackDue && !p.ping && !beat {
 		return false
 	}
 	w := s.busy()
-	if w.sent.full() && !ackDue {
-		return false
+	if w.sent.full() {
+		s.dropTail(now)
 	}
 	s.rollKey(now)
 	first := w.sent.chunkNext

@@ -38,6 +38,9 @@ func (s *Session) NextTimer() machine.Time {
 	if s.paced() && s.arrived.pending > 0 && !s.arrived.now {
 		t = min(t, s.arrived.due)
 	}
+	if s.beats.queued > 0 && !s.beats.ripe {
+		t = min(t, s.beats.since.Add(s.cfg.AckDelay))
+	}
 	if s.active != noPath {
 		t = min(t, s.silentAt(&s.paths[s.active]))
 	}
@@ -98,6 +101,7 @@ func (s *Session) HandleTimer(now machine.Time) {
 	if s.arrived.ready(now) {
 		s.arrived.now = true // it leaves at the next chance; no timer is needed
 	}
+	s.beats.ripe = s.beats.queued > 0 && now >= s.beats.since.Add(s.cfg.AckDelay)
 	s.checkSilence(now)
 	s.in.dropOldKey(now)
 	if s.oweSince != 0 && now >= s.oweSince.Add(s.cfg.VanishTimeout) {

@@ -4,6 +4,12 @@
 // does not, the capture shows nothing, and that is a failure too.
 //
 //	pcapcheck -marker TEXT -ports 4001,4002 FILE
+//
+// With -against it compares the timing of two captures instead: the gaps
+// between the datagrams of one port, each direction apart, by the two-sample
+// Kolmogorov-Smirnov test.
+//
+//	pcapcheck -ports 4001 -against BUSY IDLE
 package main
 
 import (
@@ -19,6 +25,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 const (
@@ -41,6 +48,7 @@ func main() {
 	log.SetPrefix("pcapcheck: ")
 	marker := flag.String("marker", "", "`text` that must not be in a datagram")
 	list := flag.String("ports", "", "UDP `ports` of Nyx, with commas")
+	against := flag.String("against", "", "compare the timing with this capture")
 	flag.Parse()
 	var ports []int
 	for p := range strings.SplitSeq(*list, ",") {
@@ -49,6 +57,12 @@ func main() {
 			log.Fatalf("-ports: %q is not a port", p)
 		}
 		ports = append(ports, n)
+	}
+	if *against != "" {
+		if err := compareFiles(flag.Arg(0), *against, ports); err != nil {
+			log.Fatal(err)
+		}
+		return
 	}
 	f, err := os.Open(flag.Arg(0))
 	if err != nil {
@@ -68,32 +82,43 @@ func main() {
 	}
 }
 
-// count reads a pcap file (little-endian, microseconds or nanoseconds).
+// count tallies a capture.
 func count(r io.Reader, marker []byte, ports []int) (t tally, err error) {
+	err = packets(r, func(_ time.Duration, packet []byte) { t.add(packet, marker, ports) })
+	return t, err
+}
+
+// packets reads a pcap file (little-endian, microseconds or nanoseconds).
+func packets(r io.Reader, each func(at time.Duration, packet []byte)) error {
 	var head [24]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil {
-		return t, err
+		return err
 	}
 	magic := binary.LittleEndian.Uint32(head[:])
 	if magic != 0xa1b2c3d4 && magic != 0xa1b23c4d || binary.LittleEndian.Uint32(head[20:]) != linkEthernet {
-		return t, errors.New("not a pcap file of Ethernet packets")
+		return errors.New("not a pcap file of Ethernet packets")
+	}
+	unit := time.Microsecond
+	if magic == 0xa1b23c4d {
+		unit = time.Nanosecond
 	}
 	for {
 		var record [16]byte
 		if _, err := io.ReadFull(r, record[:]); err == io.EOF {
-			return t, nil
+			return nil
 		} else if err != nil {
-			return t, err
+			return err
 		}
 		n := binary.LittleEndian.Uint32(record[8:])
 		if n > recordMax || n != binary.LittleEndian.Uint32(record[12:]) {
-			return t, errors.New("a packet is cut off; capture with -s 0")
+			return errors.New("a packet is cut off; capture with -s 0")
 		}
 		packet := make([]byte, n)
 		if _, err := io.ReadFull(r, packet); err != nil {
-			return t, err
+			return err
 		}
-		t.add(packet, marker, ports)
+		at := time.Duration(binary.LittleEndian.Uint32(record[:]))*time.Second + time.Duration(binary.LittleEndian.Uint32(record[4:]))*unit
+		each(at, packet)
 	}
 }
 
