@@ -109,7 +109,12 @@ func runUp(ctx context.Context, f upFlags, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	defer local.Close()
+	stopping := false
+	defer func() {
+		if !stopping { // else closing it was given all the time there is
+			local.Close()
+		}
+	}()
 	status, err := daemon.ServeStatus("127.0.0.1:0", local)
 	if err != nil {
 		return err
@@ -137,6 +142,7 @@ func runUp(ctx context.Context, f upFlags, out io.Writer) error {
 	select {
 	case <-ctx.Done():
 		say("stopping")
+		stopping = true
 		return closeWithin(local.Close, stopTimeout)
 	case <-local.Client.Done():
 		return errors.New("the client stopped by itself; this is a defect, please report it")

@@ -17,7 +17,8 @@ const (
 	simStreams = 20
 	simMixes   = 150
 	simUsers   = 40
-	simBody    = 256 << 10 // of each request, and of its answer
+	simBody    = 64 << 10 // of each request, and of its answer
+	simAtOnce  = 4        // requests of a user under way
 )
 
 // runSim measures how many datagrams the simulator carries over one hop in a
@@ -73,6 +74,9 @@ func simulated(o Options) (*lab.Network, error) {
 		return nil, err
 	}
 	body := make([]byte, simBody)
+	for _, g := range w.Gateways {
+		g.Service.Answer = func(machine.Time, []byte) []byte { return body }
+	}
 	for _, u := range w.Users {
 		var again func(machine.Time, []byte, error)
 		again = func(_ machine.Time, _ []byte, err error) {
@@ -80,8 +84,9 @@ func simulated(o Options) (*lab.Network, error) {
 				u.Ask("a", body, again)
 			}
 		}
-		again(0, nil, nil)
-		again(0, nil, nil) // one goes up while the other comes down
+		for range simAtOnce {
+			again(0, nil, nil)
+		}
 	}
 	return w, nil
 }

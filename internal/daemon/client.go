@@ -147,6 +147,9 @@ func (c *Client) dial(ctx context.Context, isolation string, t wire.Target) (*tu
 	if a, err := service.ParseAddress(t.Host); err == nil {
 		return c.dialService(ctx, isolation, a, t)
 	}
+	if service.Inside(t.Host) {
+		return nil, fmt.Errorf("%w: %q is not the address of a service", proxy.ErrHostUnreachable, t.Host)
+	}
 	return c.open(ctx, func(now machine.Time) (session.Ref, error) { return c.core.Open(now, isolation, t) })
 }
 
@@ -160,7 +163,8 @@ func (c *Client) open(ctx context.Context, open func(machine.Time) (session.Ref,
 	stop := context.AfterFunc(ctx, func() { conn.SetReadDeadline(time.Unix(1, 0)) })
 	status := [1]byte{}
 	_, err = conn.Read(status[:])
-	if !stop() && err != nil || err != nil {
+	stop()
+	if err != nil {
 		conn.Reset()
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("%w: %w", proxy.ErrTTL, c.why())

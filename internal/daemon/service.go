@@ -104,7 +104,14 @@ func (l *Listener) Close() error {
 	l.client.mu.Unlock()
 	l.client.host.Do(func(now machine.Time) { l.client.core.Withdraw(now, l.address) })
 	l.running.Wait()
-	return nil
+	for { // nobody accepts these any more
+		select {
+		case c := <-l.accepted:
+			c.Close()
+		default:
+			return nil
+		}
+	}
 }
 
 // keepPublished lays down a descriptor when the meetings change, when a period
@@ -126,6 +133,8 @@ func (l *Listener) keepPublished() {
 		}
 		select {
 		case <-l.ctx.Done():
+			return
+		case <-l.client.Done():
 			return
 		case <-look.C:
 		}
@@ -156,7 +165,7 @@ func (l *Listener) publish(now time.Time, meetings []service.Meeting) error {
 		}
 		ix := l.address.Index(period)
 		for _, node := range l.client.keepers(ix) {
-			if err := l.client.putDescriptor(l.ctx, node, ix, l.writer, sealed); err != nil {
+			if err := l.client.putDescriptor(l.ctx, "service "+l.address.String(), node, ix, l.writer, sealed); err != nil {
 				failed = err
 				continue
 			}
@@ -174,19 +183,19 @@ func (c *Client) keepers(ix service.Index) (ids []wire.NodeID) {
 	return ids
 }
 
-// keeperConn opens a stream to a node's store, in a session that serves this
-// purpose only, so that what is looked up meets no other traffic at an exit.
-func (c *Client) keeperConn(ctx context.Context, node wire.NodeID) (*tunnel.Conn, error) {
-	isolation := "\x00keeper" + string(node[:])
+// keeperConn opens a stream to a node's store, in a session of its own for each
+// isolation key, so that a node cannot tell that two keys' look-ups, or the
+// descriptors of two services, come from one client.
+func (c *Client) keeperConn(ctx context.Context, isolation string, node wire.NodeID) (*tunnel.Conn, error) {
 	return c.open(ctx, func(now machine.Time) (session.Ref, error) {
 		return c.core.OpenAt(now, isolation, node, wire.Target{Network: wire.TCP, Host: keeperHost, Port: 1})
 	})
 }
 
-func (c *Client) putDescriptor(ctx context.Context, node wire.NodeID, ix service.Index, writer [16]byte, sealed []byte) error {
+func (c *Client) putDescriptor(ctx context.Context, isolation string, node wire.NodeID, ix service.Index, writer [16]byte, sealed []byte) error {
 	ctx, cancel := context.WithTimeout(ctx, keeperTimeout)
 	defer cancel()
-	conn, err := c.keeperConn(ctx, node)
+	conn, err := c.keeperConn(ctx, isolation, node)
 	if err != nil {
 		return err
 	}
@@ -209,14 +218,14 @@ func (c *Client) putDescriptor(ctx context.Context, node wire.NodeID, ix service
 }
 
 // lookup fetches a service's descriptor: the newest that is genuine.
-func (c *Client) lookup(ctx context.Context, a service.Address) (*service.Descriptor, error) {
+func (c *Client) lookup(ctx context.Context, isolation string, a service.Address) (*service.Descriptor, error) {
 	now := time.Now().Unix()
 	period := service.Period(now)
 	ix := a.Index(period)
 	var best *service.Descriptor
 	var failed error
 	for _, node := range c.keepers(ix) {
-		sealed, err := c.getDescriptors(ctx, node, ix)
+		sealed, err := c.getDescriptors(ctx, isolation, node, ix)
 		if err != nil {
 			failed = err
 			continue
@@ -236,10 +245,10 @@ func (c *Client) lookup(ctx context.Context, a service.Address) (*service.Descri
 	return nil, fmt.Errorf("%w: no service under this address", proxy.ErrHostUnreachable)
 }
 
-func (c *Client) getDescriptors(ctx context.Context, node wire.NodeID, ix service.Index) ([][]byte, error) {
+func (c *Client) getDescriptors(ctx context.Context, isolation string, node wire.NodeID, ix service.Index) ([][]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, keeperTimeout)
 	defer cancel()
-	conn, err := c.keeperConn(ctx, node)
+	conn, err := c.keeperConn(ctx, isolation, node)
 	if err != nil {
 		return nil, err
 	}
@@ -270,7 +279,7 @@ func (c *Client) dialService(ctx context.Context, isolation string, a service.Ad
 	c.mu.Unlock()
 	if d == nil || d.Expires < time.Now().Unix() {
 		var err error
-		if d, err = c.lookup(ctx, a); err != nil {
+		if d, err = c.lookup(ctx, isolation, a); err != nil {
 			return nil, err
 		}
 		c.remember(d)

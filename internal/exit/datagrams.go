@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"net/netip"
+	"sync"
 	"time"
 
 	"github.com/nyxnet/nyx/internal/tunnel"
@@ -16,6 +17,8 @@ const (
 	udpIdle = 5 * time.Minute
 	// namesMax bounds the names that a flow has resolved.
 	namesMax = 64
+	// peersMax bounds the addresses whose answers a flow takes.
+	peersMax = 1024
 )
 
 // serveDatagrams carries a flow: one UDP socket for each address family.
@@ -32,20 +35,44 @@ func (x *Exit) serveDatagrams(c *tunnel.Conn) {
 	}
 	x.Counts.Opened.Add(1)
 	flow := tunnel.NewDatagrams(c)
+	sentTo := &peers{seen: map[netip.Addr]struct{}{}}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		x.receiveDatagrams(flow, socket)
+		x.receiveDatagrams(flow, socket, sentTo)
 		c.Reset()
 	}()
-	x.sendDatagrams(flow, socket)
+	x.sendDatagrams(flow, socket, sentTo)
 	socket.Close()
 	<-done
 }
 
+// peers are the addresses to which a flow has sent. Nobody else gets an answer
+// through: a stranger who finds the socket must not be able to mark a flow.
+type peers struct {
+	mu   sync.Mutex
+	seen map[netip.Addr]struct{}
+}
+
+func (p *peers) add(a netip.Addr) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if _, known := p.seen[a]; !known && len(p.seen) >= peersMax {
+		clear(p.seen)
+	}
+	p.seen[a] = struct{}{}
+}
+
+func (p *peers) has(a netip.Addr) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_, ok := p.seen[a]
+	return ok
+}
+
 // sendDatagrams moves messages from the stream to their targets.
-func (x *Exit) sendDatagrams(flow *tunnel.Datagrams, socket *net.UDPConn) {
-	names := map[string]netip.Addr{}
+func (x *Exit) sendDatagrams(flow *tunnel.Datagrams, socket *net.UDPConn, sentTo *peers) {
+	names := map[string][]netip.Addr{}
 	for {
 		flow.Conn.SetReadDeadline(time.Now().Add(udpIdle))
 		host, port, data, err := flow.Receive()
@@ -56,10 +83,11 @@ func (x *Exit) sendDatagrams(flow *tunnel.Datagrams, socket *net.UDPConn) {
 			x.Counts.Refused.Add(1)
 			continue
 		}
-		a, known := names[host]
+		addrs, known := names[host]
 		if !known {
+			var status wire.Status
 			ctx, cancel := context.WithTimeout(x.ctx, x.cfg.DialTimeout)
-			addrs, status := x.resolve(ctx, host)
+			addrs, status = x.resolve(ctx, host)
 			cancel()
 			if status != wire.StatusOK {
 				x.Counts.Refused.Add(1)
@@ -68,23 +96,30 @@ func (x *Exit) sendDatagrams(flow *tunnel.Datagrams, socket *net.UDPConn) {
 			if len(names) >= namesMax {
 				clear(names)
 			}
-			a = addrs[0]
-			names[host] = a
+			names[host] = addrs
 		}
-		socket.WriteToUDPAddrPort(data, netip.AddrPortFrom(a, port))
+		for i, a := range addrs {
+			sentTo.add(a)
+			if _, err := socket.WriteToUDPAddrPort(data, netip.AddrPortFrom(a, port)); err == nil {
+				names[host] = addrs[i:] // those before are of a family that has no way out
+				break
+			}
+		}
 	}
 }
 
 // receiveDatagrams moves answers back. The source is named by its address, as
 // UDP programs expect. The receiving goroutine needs a sender's state of its
 // own: Datagrams.Send and Receive share none.
-func (x *Exit) receiveDatagrams(flow *tunnel.Datagrams, socket *net.UDPConn) {
+func (x *Exit) receiveDatagrams(flow *tunnel.Datagrams, socket *net.UDPConn, sentTo *peers) {
 	buf := make([]byte, tunnel.MessageMax)
 	for {
 		n, from, err := socket.ReadFromUDPAddrPort(buf)
 		if err != nil {
 			return
 		}
-		flow.Send(from.Addr().Unmap().String(), from.Port(), buf[:n])
+		if a := from.Addr().Unmap(); sentTo.has(a) {
+			flow.Send(a.String(), from.Port(), buf[:n])
+		}
 	}
 }

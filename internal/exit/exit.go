@@ -16,6 +16,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/nyxnet/nyx/internal/service"
 	"github.com/nyxnet/nyx/internal/tunnel"
 	"github.com/nyxnet/nyx/internal/wire"
 )
@@ -65,6 +66,7 @@ type Exit struct {
 	cfg     Config
 	ctx     context.Context
 	cancel  context.CancelFunc
+	starts  sync.Mutex // held while a stream begins and while the exit ends
 	running sync.WaitGroup
 	buffers sync.Pool
 	Counts  Counts
@@ -89,6 +91,8 @@ func New(cfg Config) *Exit {
 
 // Serve serves one stream, on a goroutine of its own.
 func (x *Exit) Serve(c *tunnel.Conn) {
+	x.starts.Lock()
+	defer x.starts.Unlock()
 	if x.ctx.Err() != nil {
 		return
 	}
@@ -109,7 +113,9 @@ func (x *Exit) Serve(c *tunnel.Conn) {
 
 // Close ends every stream and waits for their goroutines.
 func (x *Exit) Close() {
+	x.starts.Lock()
 	x.cancel()
+	x.starts.Unlock()
 	x.running.Wait()
 }
 
@@ -197,8 +203,12 @@ func (x *Exit) portAllowed(port uint16) bool {
 	return port != 0 && (x.cfg.Policy.Ports == nil || x.cfg.Policy.Ports(port))
 }
 
-// resolve returns the addresses of a host that the policy permits.
+// resolve returns the addresses of a host that the policy permits. Names of
+// services inside the network are nobody's outside: no resolver hears of them.
 func (x *Exit) resolve(ctx context.Context, host string) ([]netip.Addr, wire.Status) {
+	if service.Inside(host) {
+		return nil, wire.StatusNoHost
+	}
 	addrs := []netip.Addr{}
 	if a, err := netip.ParseAddr(host); err == nil {
 		addrs = append(addrs, a)

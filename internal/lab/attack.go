@@ -90,6 +90,7 @@ func Judge(scores [][]float64, rng *prng.Stream) Attack {
 	a := Attack{Flows: n}
 	order := make([]int, n)
 	var wrong []float64
+	var first, found int
 	for i, row := range scores {
 		order[i] = i
 		best := 0
@@ -102,16 +103,17 @@ func Judge(scores [][]float64, rng *prng.Stream) Attack {
 			}
 		}
 		if best == i {
-			a.Top1 += 1 / float64(n)
+			first++
 		}
 	}
 	slices.Sort(wrong)
 	threshold := wrong[len(wrong)-1-len(wrong)/1000]
 	for i := range scores {
 		if scores[i][i] > threshold {
-			a.TPR += 1 / float64(n)
+			found++
 		}
 	}
+	a.Top1, a.TPR = float64(first)/float64(n), float64(found)/float64(n)
 	a.AUC = auc(scores, order)
 	drawn := make([]float64, resamples)
 	for k := range drawn {

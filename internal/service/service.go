@@ -84,6 +84,12 @@ func ParseAddress(host string) (a Address, err error) {
 	return a, nil
 }
 
+// Inside reports whether a host name belongs to services inside the network,
+// whether or not it is the address of one: it must never be asked for outside.
+func Inside(host string) bool {
+	return strings.HasSuffix(strings.TrimRight(strings.ToLower(host), "."), Domain)
+}
+
 // PeriodSeconds is how long an index is used. After it, an index and the next
 // have nothing in common for who does not know the address.
 const PeriodSeconds = 6 * 3600

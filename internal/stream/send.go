@@ -241,17 +241,18 @@ type pacer struct {
 	begun  bool
 }
 
-// Bounds of a burst: 16 packets or what the rate gives in 2 ms, so that an
-// owner that wakes late catches up, and one that wakes often sends evenly.
+// Bounds of a burst: 16 packets or what the rate gives in 4 ms, so that an owner
+// that wakes late catches up. paceGather is the burst that a waiting sender
+// gathers, 2 ms' worth up to 64 packets: every hop of a route moves packets
+// in the batches in which they come, and a batch of 64 costs a hop a third of
+// what 64 packets cost one by one.
 const (
-	second    = int64(time.Second)
-	paceLeast = wire.SessionPacketSize * second
-	paceBurst = 16 * paceLeast
-	paceSpan  = int64(2 * time.Millisecond)
-	paceGap   = int64(100 * time.Millisecond) // fills any bucket, overflows none
-	// paceWake is how much a waking owner should find, so that a fast session
-	// does not wake it for every packet.
-	paceWake = int64(250 * time.Microsecond)
+	paceLeast     = wire.SessionPacketSize * int64(time.Second)
+	paceBurst     = 16 * paceLeast
+	paceSpan      = int64(4 * time.Millisecond)
+	paceGather    = int64(2 * time.Millisecond)
+	paceGatherMax = 64 * paceLeast
+	paceGap       = int64(100 * time.Millisecond) // fills any bucket, overflows none
 )
 
 func (p *pacer) refill(now machine.Time, rate int64) {
@@ -280,13 +281,14 @@ func (p *pacer) spend(now machine.Time, rate uint64) {
 	}
 }
 
-// next is when ready will hold. It is Never if a packet may leave now and only
-// its slot is waited for.
+// next is when ready will hold, with a burst gathered, so that a fast session
+// does not wake its owner for every packet. It is Never if a packet may leave
+// now and only its slot is waited for.
 func (p *pacer) next(rate uint64) machine.Time {
 	if rate == 0 || !p.begun || p.credit >= paceLeast {
 		return machine.Never
 	}
-	want := max(paceLeast, int64(rate)*paceWake) - p.credit
+	want := max(paceLeast, min(int64(rate)*paceGather, paceGatherMax)) - p.credit
 	return p.at + machine.Time(want/int64(rate)) + 1
 }
 

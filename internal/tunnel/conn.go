@@ -26,6 +26,8 @@ type Conn struct {
 	closed                       chan struct{}
 	closeOnce                    sync.Once
 	readBy, writeBy              deadline
+	reading, writing             sync.Mutex // held by the call whose turn it is
+	ended                        bool       // io.EOF was read; guarded by reading
 }
 
 func newConn(s *Side, ref session.Ref) *Conn {
@@ -68,16 +70,25 @@ func signal(ch chan struct{}) {
 // Read reads what has arrived, and waits for it. It returns io.EOF after the
 // peer's last byte.
 func (c *Conn) Read(p []byte) (n int, err error) {
+	c.reading.Lock()
+	defer c.reading.Unlock()
+	if c.ended { // the stream may be forgotten by now
+		return 0, io.EOF
+	}
 	err = c.retry(c.readable, &c.readBy, func(now machine.Time) error {
 		n, err = c.side.machine.Read(now, c.ref, p)
 		return err
 	})
+	c.ended = errors.Is(err, io.EOF)
 	return n, c.wrap("read", err)
 }
 
 // Write writes all of p, waiting for room in the stream's buffer: that is how
-// a slow network or a slow peer holds its sender back.
+// a slow network or a slow peer holds its sender back. Calls of several
+// goroutines follow one another.
 func (c *Conn) Write(p []byte) (n int, err error) {
+	c.writing.Lock()
+	defer c.writing.Unlock()
 	for n < len(p) {
 		var k int
 		err = c.retry(c.writable, &c.writeBy, func(now machine.Time) error {

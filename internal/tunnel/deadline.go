@@ -52,16 +52,14 @@ func (d *deadline) set(t time.Time) {
 	if passed {
 		d.expired = make(chan struct{})
 	}
-	expired := d.expired
-	d.timer = time.AfterFunc(left, func() {
+	var timer *time.Timer
+	timer = time.AfterFunc(left, func() {
 		d.mu.Lock()
 		defer d.mu.Unlock()
-		if d.expired == expired {
-			select {
-			case <-expired:
-			default:
-				close(expired)
-			}
+		if d.timer == timer { // else it was moved while this waited
+			d.timer = nil
+			close(d.expired)
 		}
 	})
+	d.timer = timer
 }
