@@ -54,7 +54,7 @@ strangers use.`,
 	fs.IntVar(&f.regions, "regions", 0, "number of regions over which nodes are spread (default: what the level needs)")
 	fs.StringVar(&f.level, "level", "fast", "anonymity level: fast, standard, high, extreme")
 	fs.IntVar(&f.class, "class", 0, "pin the emission class of shaped routes, cells per second and direction (default: it moves with use)")
-	fs.StringVar(&f.congestion, "congestion", "bbr", "congestion control: bbr, cubic")
+	fs.StringVar(&f.congestion, "congestion", "bbr", "congestion control: bbr, cubic, or fixed at 100 Mbit/s")
 	fs.StringVar(&f.ready, "ready", "", "write this JSON file when traffic can flow")
 	fs.BoolVar(&f.quiet, "quiet", false, "print nothing but errors")
 	fs.BoolVar(&f.processes, "processes", false, "run every node as a process of its own")
@@ -73,9 +73,9 @@ func (f *upFlags) local() (cfg daemon.LocalConfig, err error) {
 	if f.class < 0 || f.class > cli.ClassMax {
 		return cfg, fmt.Errorf("--class %d is out of range; use 1 to %d cells per second", f.class, cli.ClassMax)
 	}
-	kind, ok := map[string]congestion.Kind{"bbr": congestion.BBR, "cubic": congestion.Cubic}[f.congestion]
+	kind, ok := map[string]congestion.Kind{"bbr": congestion.BBR, "cubic": congestion.Cubic, "fixed": congestion.Fixed}[f.congestion]
 	if !ok {
-		return cfg, fmt.Errorf("--congestion %q is not known; use bbr or cubic", f.congestion)
+		return cfg, fmt.Errorf("--congestion %q is not known; use bbr, cubic or fixed", f.congestion)
 	}
 	if f.regions == 0 {
 		f.regions = map[wire.Level]int{wire.High: 2, wire.Extreme: 3}[level]

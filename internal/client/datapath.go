@@ -63,6 +63,10 @@ func (c *Client) handleBack(now machine.Time, from link.ID, frame []byte) {
 			c.up(now, r)
 		}
 		c.handlePacket(now, r, back.Packet)
+	case mix.BackNack:
+		if back.Reason == wire.NackLinkGone {
+			c.fail(now, r, errBroken)
+		}
 	}
 }
 

@@ -279,6 +279,8 @@ const callerTimeout = 20 * time.Second
 
 var errExpired = errors.New("client: the route's time is over")
 
+var errBroken = errors.New("client: a hop of a route lost the link to the next")
+
 var errSilent = errors.New("client: a route went silent")
 
 // drop forgets a route and closes it along its hops.

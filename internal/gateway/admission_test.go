@@ -81,7 +81,7 @@ func TestVanishedClientsLeaveNothing(t *testing.T) {
 	}
 	a.route(nil)
 	w.Sim.Crash(a.node)
-	w.Sim.RunFor(60 * time.Second)
+	w.Sim.RunFor(11 * time.Minute) // hops behind the entry know by the silence of 10 min only
 	if entry.Admitted() != 0 || entry.Links.Links() > 3 {
 		t.Errorf("%d records and %d links are left of a vanished client", entry.Admitted(), entry.Links.Links())
 	}
@@ -109,7 +109,7 @@ func TestSessionsOfVanishedClientsEnd(t *testing.T) {
 	w.Users[0].Ask("a", make([]byte, 5<<20), func(machine.Time, []byte, error) {})
 	w.Sim.RunFor(20 * time.Millisecond)
 	w.Sim.Crash(w.Users[0].Node)
-	w.Sim.RunFor(7 * time.Minute)
+	w.Sim.RunFor(11 * time.Minute)
 	if n := sessions(); n != 0 {
 		t.Errorf("%d sessions are left", n)
 	}

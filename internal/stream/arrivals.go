@@ -29,10 +29,6 @@ type arrivals struct {
 	largestAt machine.Time
 	count     uint64 // packets accepted
 
-	roundAt    machine.Time // when the present round trip began,
-	roundCount uint64       // count then,
-	perRound   int32        // and the packets of the one before
-
 	pending int          // packets that ask for an acknowledgement
 	due     machine.Time // when it leaves at the latest
 	now     bool         // it leaves at once

@@ -90,7 +90,7 @@ func (s *Session) accept(now machine.Time, id uint8, pn uint64, payload []byte) 
 		return
 	}
 	if eliciting {
-		s.arrived.owe(now, s.ackEvery(now), s.cfg.AckDelay)
+		s.arrived.owe(now, s.cfg.AckEvery, s.cfg.AckDelay)
 		if id != s.active && s.paths[id].present {
 			s.arrived.paths |= 1 << id
 		} else if prompt {
@@ -99,23 +99,6 @@ func (s *Session) accept(now machine.Time, id uint8, pn uint64, payload []byte) 
 	}
 	s.idleSweep = 0
 }
-
-// ackEvery is after how many packets an acknowledgement leaves at once: at high
-// rates a quarter of what comes in a round trip, up to ackEveryMax, so that
-// full-sized acknowledgements do not eat the way back.
-func (s *Session) ackEvery(now machine.Time) int {
-	a := &s.arrived
-	if now.Sub(a.roundAt) >= s.rtt.smooth {
-		a.perRound = 0
-		if now.Sub(a.roundAt) < 2*s.rtt.smooth {
-			a.perRound = int32(a.count - a.roundCount)
-		}
-		a.roundAt, a.roundCount = now, a.count
-	}
-	return max(s.cfg.AckEvery, min(int(a.perRound)/4, ackEveryMax))
-}
-
-const ackEveryMax = 32
 
 // frames handles every frame of a payload. prompt says that the peer waits for
 // the acknowledgement.

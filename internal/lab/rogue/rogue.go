@@ -35,6 +35,7 @@ type Client struct {
 type Route struct {
 	Core    *mix.Route
 	Packets [][]byte // session packets that came back, ROUTE_READY included
+	Nacks   []wire.NackReason // what hops said that they dropped
 	entry   link.ID
 }
 
@@ -143,8 +144,12 @@ func (c *Client) HandleDatagram(now machine.Time, from netip.AddrPort, b []byte)
 		}
 	case wire.FrameBack:
 		if r := c.routes[wire.FrameRouteID(frame)]; r != nil {
-			if back, ok := r.Core.Open(now, frame); ok && back.Kind == mix.BackPacket {
+			back, ok := r.Core.Open(now, frame)
+			switch {
+			case ok && back.Kind == mix.BackPacket:
 				r.Packets = append(r.Packets, append([]byte(nil), back.Packet...))
+			case ok && back.Kind == mix.BackNack:
+				r.Nacks = append(r.Nacks, back.Reason)
 			}
 		}
 	}
