@@ -35,6 +35,20 @@ func TestTheRigForwards(t *testing.T) {
 	}
 }
 
+// The simulated network must carry bulk, and not count cover or handshakes.
+func TestTheSimulatorCarriesBulk(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds a network of 170 nodes")
+	}
+	f, err := runSim(t.Context(), Options{Seconds: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f[0].Value < 1000 || f[1].Ratio < 0.8 || f[3].Value <= 0 {
+		t.Errorf("figures make no sense: %+v", f)
+	}
+}
+
 func TestPercentile(t *testing.T) {
 	d := []time.Duration{5, 1, 4, 2, 3}
 	if percentile(d, 50) != 3 || percentile(d, 100) != 5 || percentile(nil, 50) != 0 {

@@ -16,7 +16,7 @@ import (
 const (
 	simStreams = 20
 	simMixes   = 150
-	simUsers   = 10
+	simUsers   = 20
 	simBody    = 64 << 10 // of each request, and of its answer
 	simAtOnce  = 4        // requests of a user under way
 )

@@ -58,6 +58,9 @@ func (k *circuit) wanted(perSession int) int {
 	return perSession
 }
 
+// ending reports whether the circuit's session takes no more streams.
+func (k *circuit) ending() bool { return k.member != nil && k.member.Core.Ending() }
+
 // ready counts the routes that stand.
 func (k *circuit) ready() (n int) {
 	for _, r := range k.routes {
@@ -130,7 +133,7 @@ func (c *Client) circuitTo(now machine.Time, isolation string, exit *directory.N
 func (c *Client) take() *circuit {
 	best, most := -1, -1
 	for i, k := range c.ahead {
-		if k.exit == nil {
+		if k.exit == nil || k.ending() {
 			continue
 		}
 		worth := k.ready()

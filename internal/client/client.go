@@ -167,6 +167,9 @@ func (c *Client) openOn(now machine.Time, k *circuit, t wire.Target) (session.Re
 	return session.Ref{Session: k.member.ID, Stream: id}, nil
 }
 
+// EventsWait reports whether PollEvent has something to tell.
+func (c *Client) EventsWait() bool { return c.eventHead < len(c.events) }
+
 // PollEvent tells the application side what can be done.
 func (c *Client) PollEvent() (session.Event, bool) {
 	if c.eventHead == len(c.events) {
@@ -216,6 +219,7 @@ func (c *Client) proof(id, nonce [16]byte) (proof [16]byte) {
 // Close ends every session, closes every route and tells the entries. What it
 // leaves to be sent goes out at once, outside of any schedule: the process ends.
 func (c *Client) Close(now machine.Time) {
+	c.view = nil // nothing more is built
 	for _, m := range c.Members() {
 		m.Core.Close(now, wire.CodeNone, "")
 		for slot, r := range m.Owner.routes {
@@ -228,7 +232,7 @@ func (c *Client) Close(now machine.Time) {
 	for _, r := range c.allRoutes() {
 		c.drop(now, r)
 	}
-	for _, e := range c.entries {
+	for _, e := range c.allEntries() {
 		if e.admitted {
 			f := c.Pool.Get()
 			wire.PutTerminate(f, &e.token)

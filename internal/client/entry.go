@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -54,6 +55,16 @@ func (c *Client) entryFor(now machine.Time, n *directory.Node) (*entry, error) {
 		c.sendInit(now, e)
 	}
 	return e, nil
+}
+
+// allEntries returns the entries in the order of their links.
+func (c *Client) allEntries() []*entry {
+	out := make([]*entry, 0, len(c.entries))
+	for _, e := range c.entries {
+		out = append(out, e)
+	}
+	slices.SortFunc(out, func(a, b *entry) int { return cmp.Compare(a.link, b.link) })
+	return out
 }
 
 func (c *Client) freshNonce(e *entry) { c.paths.Read(e.nonce[:]) }

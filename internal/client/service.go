@@ -115,9 +115,6 @@ func (c *Client) Meetings(a service.Address) (out []service.Meeting) {
 
 // Keepers returns the Stream nodes that keep the descriptor of an index.
 func (c *Client) Keepers(ix service.Index, n int) []wire.NodeID {
-	if c.view == nil {
-		return nil
-	}
 	var ids []wire.NodeID
 	for _, node := range c.meetingNodes() {
 		ids = append(ids, node.ID)
@@ -126,6 +123,9 @@ func (c *Client) Keepers(ix service.Index, n int) []wire.NodeID {
 }
 
 func (c *Client) meetingNodes() (out []*directory.Node) {
+	if c.view == nil {
+		return nil
+	}
 	for i := range c.view.Len() {
 		if n := c.view.At(i); n.Roles.Has(directory.RoleMeeting) && n.Roles.Has(directory.RoleExit) {
 			out = append(out, n)

@@ -49,6 +49,11 @@ type Config struct {
 	AfterRound func(now machine.Time)
 }
 
+// Eventful is a machine with events for the application. Where it has some
+// after it was asked for output, another round follows at once, so that
+// Config.AfterRound finds them: nothing else might wake the loop for long.
+type Eventful interface{ EventsWait() bool }
+
 func (c *Config) validate() error {
 	switch {
 	case c.Machine == nil:
@@ -83,10 +88,11 @@ type Host struct {
 	workers *Workers
 	hook    func(machine.Time)
 
-	mu      sync.Mutex
-	machine machine.Machine // guarded by mu
-	stats   Stats           // guarded by mu
-	ended   bool            // guarded by mu: no call of Do runs any more
+	mu       sync.Mutex
+	machine  machine.Machine // guarded by mu
+	eventful Eventful        // the machine, if it is; guarded by mu
+	stats    Stats           // guarded by mu
+	ended    bool            // guarded by mu: no call of Do runs any more
 
 	turn    atomic.Bool // the loop wants mu: callers of Do leave it alone
 	calls   calls
@@ -122,6 +128,7 @@ func Start(cfg Config) (*Host, error) {
 		hook:    cfg.AfterRound,
 		done:    make(chan struct{}),
 	}
+	h.eventful, _ = cfg.Machine.(Eventful)
 	if h.clock == nil {
 		h.clock = NewClock()
 	}
@@ -286,6 +293,9 @@ func (h *Host) round() (more bool, timer machine.Time) {
 	if h.transmit(now) {
 		more = true
 		s.FullBatches++
+	}
+	if h.hook != nil && h.eventful != nil && h.eventful.EventsWait() {
+		more = true // they came up while it sent, after the hook had looked
 	}
 	s.RoundLongest = max(s.RoundLongest, h.clock.Now().Sub(now))
 	return more, h.machine.NextTimer()

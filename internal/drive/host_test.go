@@ -470,3 +470,34 @@ func TestClockIsShared(t *testing.T) {
 		})
 	})
 }
+
+// late is a machine whose event comes up while it is asked for output.
+type late struct {
+	*echo
+	events int
+}
+
+func (l *late) PollTransmit(now machine.Time, b []byte) (netip.AddrPort, int, bool) {
+	if l.in > 0 {
+		l.in, l.events = 0, l.events+1
+	}
+	return l.echo.PollTransmit(now, b)
+}
+
+func (l *late) EventsWait() bool { return l.events > 0 }
+
+func TestHookHearsOfLateEvents(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		nw := &mem.Network{}
+		m := &late{echo: newEcho()}
+		heard := 0
+		start(t, nw, addrB, m, func(cfg *drive.Config) {
+			cfg.AfterRound = func(machine.Time) { heard, m.events = heard+m.events, 0 }
+		})
+		inject(t, outside(t, nw), addrB, 1)
+		synctest.Wait()
+		if heard != 1 {
+			t.Errorf("%d events heard, want 1", heard)
+		}
+	})
+}

@@ -94,6 +94,7 @@ func (x *Exit) Serve(c *tunnel.Conn) {
 	x.starts.Lock()
 	defer x.starts.Unlock()
 	if x.ctx.Err() != nil {
+		go c.Reset() // the caller may hold the host's lock
 		return
 	}
 	x.running.Add(1)

@@ -148,6 +148,9 @@ func (g *Gateway) mayBuild(from link.ID) bool {
 	return admitted && g.admission.Has(client)
 }
 
+// EventsWait reports whether PollEvent has something to tell.
+func (g *Gateway) EventsWait() bool { return g.eventHead < len(g.events) }
+
 // PollEvent tells the application side what can be done.
 func (g *Gateway) PollEvent() (session.Event, bool) {
 	if g.eventHead == len(g.events) {

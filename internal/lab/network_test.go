@@ -37,7 +37,7 @@ func TestRequestsCrossTheNetworkAtEveryLevel(t *testing.T) {
 				answers++
 			})
 		}
-		w.Sim.RunFor(20 * time.Second)
+		w.Sim.RunFor(8 * time.Second)
 		if answers != 6 {
 			t.Errorf("%v: %d answers of 6", level, answers)
 		}
@@ -57,12 +57,12 @@ func TestNetworkRepeatsFromItsSeed(t *testing.T) {
 			t.Fatal(err)
 		}
 		w.AddUsers(3)
-		w.Poisson("requests", 20, machine.Time(5*time.Second), func(_ machine.Time, i int) {
+		w.Poisson("requests", 20, machine.Time(3*time.Second), func(_ machine.Time, i int) {
 			w.Users[i%3].Ask("a", make([]byte, i*50), func(machine.Time, []byte, error) {})
 		})
-		w.Sim.At(machine.Time(2*time.Second), func(machine.Time) { w.Sim.Crash(w.Relays[0].Node) })
-		w.Sim.At(machine.Time(3*time.Second), func(machine.Time) { w.Sim.Restart(w.Relays[0].Node) })
-		w.Sim.RunUntil(machine.Time(6 * time.Second))
+		w.Sim.At(machine.Time(1500*time.Millisecond), func(machine.Time) { w.Sim.Crash(w.Relays[0].Node) })
+		w.Sim.At(machine.Time(2500*time.Millisecond), func(machine.Time) { w.Sim.Restart(w.Relays[0].Node) })
+		w.Sim.RunUntil(machine.Time(4 * time.Second))
 		return w.Sim.TraceHash()
 	}
 	for _, level := range []wire.Level{wire.Fast, wire.Standard, wire.High, wire.Extreme} {

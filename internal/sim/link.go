@@ -204,7 +204,7 @@ func (p *pair) arrival(leaves machine.Time) machine.Time {
 
 // arrive takes a datagram off the wire into the host of its destination.
 func (n *Network) arrive(ref uint32) {
-	k := n.packets.all[ref]
+	k := n.packets.at(ref)
 	n.showArrival(k)
 	nd := n.book[k.to].node
 	switch {
@@ -231,7 +231,7 @@ func (n *Network) arrive(ref uint32) {
 
 // deliver hands a datagram to the machine at its destination.
 func (n *Network) deliver(ref uint32) {
-	k := n.packets.all[ref]
+	k := n.packets.at(ref)
 	nd := n.book[k.to].node
 	if nd == nil || nd.machine == nil {
 		n.drop(k, &n.stats.Unreachable)

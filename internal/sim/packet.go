@@ -19,24 +19,28 @@ const injected = ^uint32(0)
 // packetSlab is how many packets one allocation makes.
 const packetSlab = 64
 
-// packetPool keeps packets for reuse, by index.
+// packetPool keeps packets for reuse, by index. The table of blocks stays in
+// the cache where one of packets would not.
 type packetPool struct {
-	all  []*packet
-	free []uint32
+	blocks []*[packetSlab]packet
+	free   []uint32
 }
+
+func (p *packetPool) at(i uint32) *packet { return &p.blocks[i/packetSlab][i%packetSlab] }
 
 func (p *packetPool) get() *packet {
 	if len(p.free) == 0 {
-		block := make([]packet, packetSlab)
+		block := new([packetSlab]packet)
+		first := uint32(len(p.blocks) * packetSlab)
 		for i := range block {
-			block[i].index = uint32(len(p.all))
-			p.all = append(p.all, &block[i])
+			block[i].index = first + uint32(i)
 			p.free = append(p.free, block[i].index)
 		}
+		p.blocks = append(p.blocks, block)
 	}
 	i := p.free[len(p.free)-1]
 	p.free = p.free[:len(p.free)-1]
-	return p.all[i]
+	return p.at(i)
 }
 
 // put takes a packet back and overwrites it: a machine that kept the slice it

@@ -115,6 +115,10 @@ func (s *Session) LocalID() uint32 { return s.localID }
 // Established reports whether the session keys are there.
 func (s *Session) Established() bool { return s.state == stateOpen }
 
+// Ending reports whether the session takes no new streams: it is closing, or
+// has closed.
+func (s *Session) Ending() bool { return s.state >= stateClosing }
+
 // Drained reports whether the session has ended and sends nothing more.
 func (s *Session) Drained() bool { return s.state == stateClosed }
 

@@ -49,6 +49,7 @@ func (c *Conn) notify(kind session.EventKind) {
 	switch kind {
 	case session.Readable:
 		signal(c.readable)
+		signal(c.datagram) // it may be the end
 	case session.Writable:
 		signal(c.writable)
 	case session.Datagram:
@@ -181,11 +182,19 @@ func (c *Conn) SendDatagram(p []byte) (err error) {
 	return err
 }
 
-// ReadDatagram waits for the next message.
+// ReadDatagram waits for the next message. On a stream of which it is called
+// no bytes follow the status: its end is the flow's.
 func (c *Conn) ReadDatagram(p []byte) (n int, err error) {
+	var stray [1]byte
 	err = c.retry(c.datagram, &c.readBy, func(now machine.Time) error {
-		n, err = c.side.machine.ReadDatagram(now, c.ref, p)
-		return err
+		if n, err = c.side.machine.ReadDatagram(now, c.ref, p); !errors.Is(err, stream.ErrWouldBlock) {
+			return err
+		}
+		for {
+			if _, err := c.side.machine.Read(now, c.ref, stray[:]); err != nil {
+				return err
+			}
+		}
 	})
 	return n, c.wrap("read", err)
 }

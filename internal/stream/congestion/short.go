@@ -6,7 +6,7 @@ import (
 	"github.com/nyxnet/nyx/internal/machine"
 )
 
-// A short path is one whose quickest packets arrive within half of hostTime:
+// A short path is one whose quickest packets are acknowledged within shortRTT:
 // five hops on one machine or in one rack. What limits such a path is not a
 // link with a rate but the processors of its hosts, and those move the more,
 // the more packets they find at a time. A model of rate and round trip has
@@ -18,8 +18,12 @@ import (
 // shrinks beyond twice that, or on loss.
 
 // hostTime is how long packets may stay in flight on a short path: long enough
-// for every host to gather a batch, short enough to be felt by nobody.
-const hostTime = 5 * time.Millisecond
+// for every host to gather a batch, and for a processor that others share to
+// come back; short enough to be felt by nobody.
+const hostTime = 12 * time.Millisecond
+
+// shortRTT is well below any path that leaves a building.
+const shortRTT = 2500 * time.Microsecond
 
 // Bounds of a short path's window, and its steps once in a round.
 const (
@@ -42,7 +46,7 @@ type shortPath struct {
 }
 
 // on reports whether the path is short.
-func (s *shortPath) on() bool { return s.quickest != 0 && s.quickest < hostTime/2 }
+func (s *shortPath) on() bool { return s.quickest != 0 && s.quickest < shortRTT }
 
 func (s *shortPath) begin(window uint64) { *s = shortPath{window: window, steep: true} }
 

@@ -1,0 +1,257 @@
+package client_test
+
+import (
+	"bytes"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/nyxnet/nyx/internal/client"
+	"github.com/nyxnet/nyx/internal/gateway"
+	"github.com/nyxnet/nyx/internal/lab"
+	"github.com/nyxnet/nyx/internal/machine"
+	"github.com/nyxnet/nyx/internal/prng"
+	"github.com/nyxnet/nyx/internal/seal"
+	"github.com/nyxnet/nyx/internal/sim"
+	"github.com/nyxnet/nyx/internal/wire"
+)
+
+func newWorld(t *testing.T, p lab.Plan) *lab.Network {
+	t.Helper()
+	if p.Streams == 0 {
+		p.Streams, p.Mixes = 4, 6
+	}
+	if p.Hop == (sim.Link{}) {
+		p.Hop = sim.Link{Latency: 5 * time.Millisecond}
+	}
+	w, err := lab.NewRun(&lab.Scenario{ID: "test"}, 1).NewNetwork(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+func withUser(t *testing.T, p lab.Plan) (*lab.Network, *lab.User) {
+	t.Helper()
+	w := newWorld(t, p)
+	w.AddUsers(1)
+	if err := w.WaitReadyOrOpen(20 * time.Second); err != nil {
+		t.Fatal(err)
+	}
+	return w, w.Users[0]
+}
+
+// ask sends a request and returns how long its answer took; it fails the test
+// if there is none within limit.
+func ask(t *testing.T, w *lab.Network, u *lab.User, isolation string, size int, limit time.Duration) time.Duration {
+	t.Helper()
+	body := bytes.Repeat([]byte{9}, size)
+	begun, done := w.Sim.Now(), false
+	u.Ask(isolation, body, func(_ machine.Time, answer []byte, err error) {
+		if done = true; err != nil || !bytes.Equal(answer, body) {
+			t.Errorf("%d bytes of %d came back, %v", len(answer), size, err)
+		}
+	})
+	if !w.Sim.RunWhile(begun.Add(limit), func() bool { return !done }) {
+		t.Fatalf("no answer within %v; last error: %v", limit, u.Core().LastError())
+	}
+	return w.Sim.Now().Sub(begun)
+}
+
+// Streams of different isolation keys are in different sessions, and streams
+// of one key in one.
+func TestIsolationKeysMeetInNoSession(t *testing.T) {
+	w, u := withUser(t, lab.Plan{})
+	target := wire.Target{Network: wire.TCP, Host: "service.lab", Port: 80}
+	sessions := map[string]uint32{}
+	w.Sim.Do(u.Node, func(now machine.Time) {
+		for _, key := range []string{"", "alice", "bob", "alice\x00bob", "alice"} {
+			ref, err := u.Core().Open(now, key, target)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if old, known := sessions[key]; known && old != ref.Session {
+				t.Errorf("key %q has two sessions", key)
+			}
+			sessions[key] = ref.Session
+		}
+		at, err := u.Core().OpenAt(now, "alice", w.Gateways[0].ID, target)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sessions["at 0"] = at.Session
+		if at, err = u.Core().OpenAt(now, "alice", w.Gateways[1].ID, target); err != nil {
+			t.Fatal(err)
+		}
+		sessions["at 1"] = at.Session
+	})
+	seen := map[uint32]string{}
+	for key, id := range sessions {
+		if other, ok := seen[id]; ok {
+			t.Errorf("%q and %q share a session", key, other)
+		}
+		seen[id] = key
+	}
+	if _, err := u.Core().OpenAt(0, "", wire.NodeID{1}, target); err == nil {
+		t.Error("a stream to a node that nobody knows was opened")
+	}
+}
+
+// An exit that dies costs its session, and nothing after it.
+func TestExitDies(t *testing.T) {
+	w, u := withUser(t, lab.Plan{})
+	exit := u.Core().ExitOf("a")
+	for _, g := range w.Gateways {
+		if g.ID == exit {
+			w.Sim.Crash(g.Node)
+		}
+	}
+	var failed error
+	begun := w.Sim.Now()
+	u.Ask("a", []byte("lost"), func(_ machine.Time, _ []byte, err error) { failed = err })
+	w.Sim.RunWhile(begun.Add(2*time.Minute), func() bool { return failed == nil })
+	if failed == nil {
+		t.Fatal("a stream to a dead exit does not end")
+	}
+	t.Logf("the dead exit was given up after %v", w.Sim.Now().Sub(begun))
+	ask(t, w, u, "a", 1000, 30*time.Second)
+}
+
+// Entries that refuse are avoided while others admit.
+func TestEntriesRefuse(t *testing.T) {
+	w := newWorld(t, lab.Plan{Streams: 5, Mixes: 6})
+	w.Gateways[0].Core().Drain()
+	w.Gateways[1].Core().Drain()
+	for range 5 {
+		w.AddUsers(1)
+		u := w.Users[len(w.Users)-1]
+		if d := ask(t, w, u, "a", 10, 10*time.Second); d > 3*time.Second {
+			t.Errorf("the first answer took %v", d)
+		}
+	}
+	if w.Gateways[0].Core().Admitted() != 0 {
+		t.Error("a draining entry admitted someone")
+	}
+}
+
+// An entry that is gone is found out, with the routes through it.
+func TestEntriesDie(t *testing.T) {
+	w, u := withUser(t, lab.Plan{Streams: 5, Mixes: 6})
+	exit := u.Core().ExitOf("a")
+	for _, g := range w.Gateways {
+		if g.ID != exit && g.Core().Admitted() > 0 {
+			w.Sim.Crash(g.Node)
+			break
+		}
+	}
+	ask(t, w, u, "a", 100_000, 20*time.Second)
+	w.Sim.RunFor(time.Minute)
+	ask(t, w, u, "a", 100_000, 5*time.Second)
+}
+
+// A mix that dies is told by its neighbours or found out; the session goes on.
+func TestMixesDie(t *testing.T) {
+	w, u := withUser(t, lab.Plan{Streams: 4, Mixes: 9})
+	for i := range 3 {
+		w.Sim.Crash(w.Relays[i].Node)
+		ask(t, w, u, "a", 200_000, 20*time.Second)
+		w.Sim.RunFor(time.Minute)
+	}
+	ask(t, w, u, "a", 100_000, 5*time.Second)
+}
+
+// Routes are replaced before they end, without a request noticing.
+func TestRoutesAreRenewed(t *testing.T) {
+	w, u := withUser(t, lab.Plan{Client: func(c *client.Config) { c.RouteTTL = 20 * time.Second }})
+	for range 30 {
+		if d := ask(t, w, u, "a", 2000, 5*time.Second); d > time.Second {
+			t.Errorf("a request took %v", d)
+		}
+		w.Sim.RunFor(4 * time.Second)
+	}
+	if n := u.Core().Held(); n > 10 {
+		t.Errorf("%d routes are held by one session and one ahead", n)
+	}
+}
+
+// Admission is renewed before it ends.
+func TestAdmissionIsRenewed(t *testing.T) {
+	w, u := withUser(t, lab.Plan{
+		Gateway: func(c *gateway.Config) { c.Policy.Lifetime = 20 * time.Second },
+		Client:  func(c *client.Config) { c.RouteTTL = 30 * time.Second },
+	})
+	for range 12 {
+		w.Sim.RunFor(10 * time.Second)
+		ask(t, w, u, "a", 100, 3*time.Second)
+	}
+}
+
+// Who closes tells exit and entries.
+func TestCloseLeavesNothingBehind(t *testing.T) {
+	w, u := withUser(t, lab.Plan{})
+	w.Sim.RunFor(5 * time.Second)
+	w.Sim.Do(u.Node, func(now machine.Time) { u.Core().Close(now) })
+	w.Sim.RunFor(time.Second)
+	w.Sim.Crash(u.Node)
+	for i, g := range w.Gateways {
+		if a, r := g.Core().Admitted(), g.Core().Routes(); a != 0 || r != 0 {
+			t.Errorf("gateway %d keeps %d records and %d routes", i, a, r)
+		}
+	}
+}
+
+// The network's key is asked for, and a client without it learns why it has no
+// route.
+func TestNetworkKey(t *testing.T) {
+	key := seal.Key{1}
+	wrong := seal.Key{2}
+	for _, c := range []struct {
+		key *seal.Key
+		ok  bool
+	}{{&key, true}, {&wrong, false}, {nil, false}} {
+		w := newWorld(t, lab.Plan{
+			Gateway: func(g *gateway.Config) { g.Policy.NetworkKey = &key },
+			Client:  func(cfg *client.Config) { cfg.NetworkKey = c.key },
+		})
+		w.AddUsers(1)
+		if err := w.WaitReady(5 * time.Second); (err == nil) != c.ok {
+			t.Errorf("ready: %v, want %v", err, c.ok)
+		}
+		if !c.ok && w.Users[0].Core().LastError() == nil {
+			t.Error("no reason is given")
+		}
+	}
+}
+
+// Shaped levels carry requests, with cover in every slot that has none.
+func TestShapedLevelCarriesRequests(t *testing.T) {
+	w := newWorld(t, lab.Plan{Level: wire.Standard, Client: func(c *client.Config) {
+		c.Class, c.RouteTTL, c.Stream.IdleTimeout = 200, time.Minute, 30*time.Second
+	}})
+	w.AddUsers(1)
+	if err := w.WaitReady(20 * time.Second); err != nil {
+		t.Fatal(err)
+	}
+	ask(t, w, w.Users[0], "", 20_000, 20*time.Second)
+	ask(t, w, w.Users[0], "other", 2_000, 20*time.Second)
+	w.Sim.RunFor(90 * time.Second) // sessions idle out, routes expire
+	ask(t, w, w.Users[0], "", 2_000, 20*time.Second)
+}
+
+func TestWithoutDirectory(t *testing.T) {
+	c := client.New(client.Config{}, prng.FromUint64(1))
+	target := wire.Target{Network: wire.TCP, Host: "a", Port: 1}
+	_, open := c.Open(0, "", target)
+	_, at := c.OpenAt(0, "", wire.NodeID{}, target)
+	_, call := c.Call(0, "", newService(t).descriptor(nil), target)
+	for _, err := range []error{open, at, call, c.Host(0, newService(t).key)} {
+		if !errors.Is(err, client.ErrNoDirectory) {
+			t.Errorf("%v, want ErrNoDirectory", err)
+		}
+	}
+	if c.Ready() || len(c.Meetings(newService(t).key.Address())) != 0 || len(c.Keepers(newService(t).key.Address().Index(0), 3)) != 0 {
+		t.Error("a client without a directory knows nodes")
+	}
+	c.HandleDatagram(0, w0, []byte("nonsense"))
+	c.Close(0)
+}

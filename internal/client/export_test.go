@@ -1,0 +1,22 @@
+package client
+
+// Answering is how many routes of the services that the client offers answer
+// calls, and Known how many sessions their acceptors' callers have.
+func (c *Client) Answering() (routes, sessions int) {
+	for _, h := range c.hosted {
+		routes += h.calls
+		sessions += len(h.sessions)
+	}
+	return routes, sessions
+}
+
+// Held is the number of routes whose set-up was sent.
+func (c *Client) Held() int { return len(c.routes) }
+
+// ExitOf is the last hop of an isolation key's session.
+func (c *Client) ExitOf(isolation string) (id [32]byte) {
+	if k := c.circuits[circuitKey{isolation: isolation}]; k != nil {
+		id = k.exit.ID
+	}
+	return id
+}

@@ -1,0 +1,130 @@
+package exit_test
+
+import (
+	"bytes"
+	"net"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/nyxnet/nyx/internal/exit"
+	"github.com/nyxnet/nyx/internal/tunnel"
+	"github.com/nyxnet/nyx/internal/wire"
+)
+
+// echoUDP answers each datagram with what it holds, and hands over its sender.
+func echoUDP(t *testing.T) (port uint16, senders chan net.Addr) {
+	t.Helper()
+	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	senders = make(chan net.Addr, 100)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		b := make([]byte, 65536)
+		for {
+			n, from, err := conn.ReadFrom(b)
+			if err != nil {
+				return
+			}
+			senders <- from
+			conn.WriteTo(b[:n], from)
+		}
+	}()
+	t.Cleanup(func() { conn.Close(); <-done })
+	return uint16(conn.LocalAddr().(*net.UDPAddr).Port), senders
+}
+
+func TestDatagramsReachTheirTargets(t *testing.T) {
+	resolver, _ := names(t, map[string][]string{"echo.example.": {"127.0.0.1"}})
+	p, x := start(t, exit.Config{Resolver: resolver, Policy: exit.Policy{AllowPrivate: true, Ports: func(p uint16) bool { return p != 25 }}})
+	port, senders := echoUDP(t)
+	c, status := request(t, p, wire.UDP, "0.0.0.0", 0)
+	if status != wire.StatusOK {
+		t.Fatal(status)
+	}
+	flow := tunnel.NewDatagrams(c)
+	for _, host := range []string{"127.0.0.1", "echo.example", "echo.example"} {
+		for _, size := range []int{10, 4000, 9000} {
+			data := bytes.Repeat([]byte{byte(size)}, size)
+			flow.Send("127.0.0.1", 25, data)     // no such port here
+			flow.Send("nowhere.example", 1, nil) // no such name
+			if err := flow.Send(host, port, data); err != nil {
+				t.Fatal(err)
+			}
+			from, at, got, err := flow.Receive()
+			if err != nil || from != "127.0.0.1" || at != port || !bytes.Equal(got, data) {
+				t.Fatalf("%d bytes to %s: %d bytes from %s:%d, %v", size, host, len(got), from, at, err)
+			}
+		}
+	}
+	if x.Counts.Refused.Load() != 18 {
+		t.Errorf("%d messages refused, want 18", x.Counts.Refused.Load())
+	}
+	strangersHaveNoSay(t, flow, port, <-senders)
+	flow.Close()
+}
+
+// strangersHaveNoSay: a datagram of an address to which the flow has not sent
+// does not reach its client.
+func strangersHaveNoSay(t *testing.T, flow *tunnel.Datagrams, port uint16, socket net.Addr) {
+	t.Helper()
+	stranger, err := net.Dial("udp", (&net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: socket.(*net.UDPAddr).Port}).String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stranger.Close()
+	other, err := net.DialUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 7, 7, 7)}, &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: socket.(*net.UDPAddr).Port})
+	if err != nil {
+		t.Skipf("one loopback address only: %v", err)
+	}
+	defer other.Close()
+	other.Write([]byte("marked"))
+	flow.Send("127.0.0.1", port, []byte("asked"))
+	if _, _, got, err := flow.Receive(); err != nil || string(got) != "asked" {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
+// A flow that its client gives up releases its socket at once.
+func TestFlowsEndWithTheirStreams(t *testing.T) {
+	p, x := start(t, exit.Config{Policy: exit.Policy{AllowPrivate: true}})
+	port, senders := echoUDP(t)
+	c, _ := request(t, p, wire.UDP, "0.0.0.0", 0)
+	flow := tunnel.NewDatagrams(c)
+	flow.Send("127.0.0.1", port, []byte("x"))
+	socket := (<-senders).(*net.UDPAddr)
+	flow.Close()
+	deadline := time.Now().Add(limit)
+	for {
+		again, err := net.ListenUDP("udp", &net.UDPAddr{Port: socket.Port})
+		if err == nil {
+			again.Close()
+			break
+		}
+		runtime.Gosched()
+		if time.Now().After(deadline) {
+			t.Fatalf("the flow's socket is held by %d streams: %v", x.Counts.Active.Load(), err)
+		}
+	}
+}
+
+// Private targets of messages are refused as those of streams are.
+func TestDatagramPolicy(t *testing.T) {
+	p, x := start(t, exit.Config{})
+	port, senders := echoUDP(t)
+	c, _ := request(t, p, wire.UDP, "0.0.0.0", 0)
+	flow := tunnel.NewDatagrams(c)
+	for _, host := range []string{"127.0.0.1", "::1", "localhost", "::ffff:127.0.0.1"} {
+		flow.Send(host, port, []byte("x"))
+	}
+	flow.Close()
+	x.Close() // every message has been dealt with
+	select {
+	case from := <-senders:
+		t.Errorf("a message of %v reached a private target", from)
+	default:
+	}
+}
