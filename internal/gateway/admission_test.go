@@ -57,7 +57,9 @@ func TestSetUpsNeedALiveRecord(t *testing.T) {
 	if set(); refused() != 2*wire.TrainFrames {
 		t.Errorf("%d frames were refused after SESSION_TERMINATE", refused())
 	}
-	a.do(func(machine.Time) { a.Push(a.link, func(f *wire.Frame) { f.B = [wire.LinkPayloadSize]byte{byte(wire.FrameAdmission), 9} }) })
+	a.do(func(machine.Time) {
+		a.Push(a.link, func(f *wire.Frame) { f.B = [wire.LinkPayloadSize]byte{byte(wire.FrameAdmission), 9} })
+	})
 	if w.Gateways[0].Core().Counts[trace.DropLinkMalformed] != 1 {
 		t.Error("a malformed admission frame was not counted")
 	}

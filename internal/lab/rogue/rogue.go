@@ -34,7 +34,7 @@ type Client struct {
 // Route is one route of a Client.
 type Route struct {
 	Core    *mix.Route
-	Packets [][]byte // session packets that came back, ROUTE_READY included
+	Packets [][]byte          // session packets that came back, ROUTE_READY included
 	Nacks   []wire.NackReason // what hops said that they dropped
 	entry   link.ID
 }
