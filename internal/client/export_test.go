@@ -10,6 +10,16 @@ func (c *Client) Answering() (routes, sessions int) {
 	return routes, sessions
 }
 
+// Unspoken is how many routes answer a call on which no session has begun.
+func (c *Client) Unspoken() (n int) {
+	for _, r := range c.routes {
+		if r.circuit.purpose == answering && r.circuit.member == nil {
+			n++
+		}
+	}
+	return n
+}
+
 // Held is the number of routes whose set-up was sent.
 func (c *Client) Held() int { return len(c.routes) }
 

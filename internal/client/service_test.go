@@ -215,7 +215,6 @@ func TestRogueCallers(t *testing.T) {
 	if got := h.call(t, w.Users[1], h.descriptor(h.meetings()), "honest"); !bytes.HasSuffix(got, []byte("honest")) {
 		t.Fatalf("%q", got)
 	}
-	honest, _ := h.core().Answering()
 	var c *rogue.Client
 	node := w.Sim.AddNode(sim.NodeConfig{Addr: netip.MustParseAddrPort("120.0.0.1:1"),
 		New: func(_ machine.Time, rng prng.Source) machine.Machine {
@@ -247,7 +246,8 @@ func TestRogueCallers(t *testing.T) {
 		}
 		return r
 	}
-	hellos, silent := call(1), call(2)
+	hellos := call(1)
+	call(2) // and not a word more
 	for i := range 30 {
 		core, err := stream.Dial(0, stream.Config{}, h.key.KEM.Public(), prng.FromUint64(uint64(i)), &c.Counts)
 		if err != nil {
@@ -274,10 +274,11 @@ func TestRogueCallers(t *testing.T) {
 	if h.core().Stats()[trace.DropSessionUnknown] != before+1 {
 		t.Error("a packet for no session was not counted")
 	}
-	_ = silent
-	w.Sim.Do(node, func(machine.Time) {})
-	w.Sim.RunFor(30 * time.Second)
-	if routes, _ := h.core().Answering(); routes > honest+1 {
-		t.Errorf("%d routes answer, want no more than %d", routes, honest+1)
+	if n := h.core().Unspoken(); n != 2 {
+		t.Errorf("%d routes wait for a caller's word, want 2", n)
+	}
+	w.Sim.RunFor(25 * time.Second)
+	if n := h.core().Unspoken(); n != 0 {
+		t.Errorf("%d routes are held by callers that do not speak", n)
 	}
 }

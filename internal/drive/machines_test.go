@@ -97,8 +97,3 @@ func (e *echo) HandleJob(_ machine.Time, j machine.Job) { e.finished = append(e.
 type jobFunc func()
 
 func (f jobFunc) Run() { f() }
-
-// sink is a machine that only counts.
-type sink struct{ echo }
-
-func (s *sink) HandleDatagram(machine.Time, netip.AddrPort, []byte) { s.in++ }

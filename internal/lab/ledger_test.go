@@ -109,9 +109,7 @@ func TestLedgerTicksOnlyWhatEvidenceShows(t *testing.T) {
 
 func TestQuantilesAreMeasuredValues(t *testing.T) {
 	s := &series{}
-	for _, v := range []float64{5, 1, 4, 2, 3} {
-		s.samples = append(s.samples, v)
-	}
+	s.samples = append(s.samples, 5, 1, 4, 2, 3)
 	for st, want := range map[Stat]float64{"p50": 3, "p95": 5, "p99": 5, "min": 1, "max": 5, "mean": 3, "count": 5, "p90": 5} {
 		if got, err := s.stat(st); err != nil || got != want {
 			t.Errorf("%s is %v, %v; want %v", st, got, err, want)

@@ -62,7 +62,6 @@ type Network struct {
 
 	plan        Plan
 	keys        prng.Source
-	authority   *directory.Authority
 	signer      *seal.Signer
 	descriptors [][]byte
 	revision    uint32

@@ -227,7 +227,7 @@ func TestRunsRepeat(t *testing.T) {
 		}
 		return s
 	}
-	if story() != story() {
+	if first, again := story(), story(); first != again {
 		t.Error("two runs from one seed differ")
 	}
 }

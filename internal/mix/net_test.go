@@ -260,15 +260,6 @@ func (n *testNet) settled() {
 	}
 }
 
-func (n *testNet) route(node int, id uint32) *route {
-	n.t.Helper()
-	r := n.nodes[node].forward[keyOf(toward(node), id)]
-	if r == nil {
-		n.t.Fatalf("hop %d has no such route", node)
-	}
-	return r
-}
-
 func packetOf(seed uint64) []byte {
 	p := make([]byte, wire.SessionPacketSize)
 	prng.FromUint64(seed).Stream("packet").Read(p)

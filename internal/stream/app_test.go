@@ -15,7 +15,6 @@ type app struct {
 	flows   map[uint64]*flow
 	ids     []uint64
 	lag     func(s *Session) bool // true: do not read now
-	resets  int
 	closed  map[*Session]Event
 	seen    map[EventKind]int
 	answers bool // the server answers only after the client's end

@@ -16,9 +16,6 @@ const (
 	// of the owner should take. Without joining a slot holds one datagram.
 	slotsGRO, slotGRO     = 8, 64 << 10
 	slotsPlain, slotPlain = 64, 2048
-	// segmentsMax bounds the datagrams of one joined run: the kernel joins no
-	// more than 64.
-	segmentsMax = 64
 )
 
 // arrival is one datagram in the slots.
