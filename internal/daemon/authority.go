@@ -67,7 +67,7 @@ type Authority struct {
 
 // StartAuthority runs a directory process.
 func StartAuthority(cfg AuthorityConfig) (*Authority, error) {
-	a := &Authority{cfg: cfg, changed: make(chan struct{}, 1), client: &http.Client{Timeout: feedTimeout}}
+	a := &Authority{cfg: cfg, changed: make(chan struct{}, 1), client: newHTTP()}
 	for _, s := range cfg.Signers {
 		one, err := directory.NewAuthority(directory.AuthorityConfig{
 			Network: cfg.Network, Signer: s, Threshold: cfg.Threshold, Authorities: cfg.Total, Params: cfg.Params,

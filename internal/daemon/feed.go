@@ -58,7 +58,13 @@ func newFeed(trust directory.Trust, urls []string, poll time.Duration, deliver f
 	if poll == 0 {
 		poll = feedPoll
 	}
-	return &feed{urls: urls, keeper: keeper, client: &http.Client{Timeout: feedTimeout}, deliver: deliver, poll: poll}, nil
+	return &feed{urls: urls, keeper: keeper, client: newHTTP(), deliver: deliver, poll: poll}, nil
+}
+
+// newHTTP returns a client that asks directories directly: a proxy named in the
+// environment is for other programs, and may well be this one.
+func newHTTP() *http.Client {
+	return &http.Client{Timeout: feedTimeout, Transport: &http.Transport{Proxy: nil, MaxIdleConnsPerHost: 1, IdleConnTimeout: 2 * feedPoll}}
 }
 
 // run fetches until ctx ends. The first document is waited for eagerly; a
@@ -126,7 +132,7 @@ func (f *feed) fetch(ctx context.Context, url string) error {
 
 // publish posts a signed descriptor to every authority, until each has it.
 func publish(ctx context.Context, urls []string, descriptor []byte) error {
-	client := &http.Client{Timeout: feedTimeout}
+	client := newHTTP()
 	defer client.CloseIdleConnections()
 	var errs []error
 	for _, url := range urls {
