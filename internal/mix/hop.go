@@ -145,11 +145,11 @@ func (t *Table) finish(now machine.Time, r *route, f *wire.Frame, plain []byte, 
 	switch {
 	case delay != 0:
 		t.counts[trace.DropCellMalformed]++
-	case command == wire.CommandDeliver && r.last && wire.Zeroed(content[wire.SessionPacketSize:]):
+	case command == wire.CommandDeliver && r.last && wire.IsZero(content[wire.SessionPacketSize:]):
 		t.counts[trace.CellDelivered]++
 		t.deliver(Delivery{Route: End{r}, Kind: Packet, Level: r.level, Packet: content[:wire.SessionPacketSize], frame: f})
 		return
-	case command == wire.CommandDrop && wire.Zeroed(content):
+	case command == wire.CommandDrop && wire.IsZero(content):
 		t.counts[trace.CellDropped]++
 	case command == wire.CommandLoop && echoes:
 		t.counts[trace.CellDropped]++

@@ -341,7 +341,7 @@ func (r *Route) Open(now machine.Time, frame []byte) (Back, bool) {
 func (r *Route) content(i int, command wire.BackCommand, content []byte) (Back, bool) {
 	switch command {
 	case wire.BackPacket:
-		if i == len(r.hops)-1 && wire.Zeroed(content[wire.SessionPacketSize:]) {
+		if i == len(r.hops)-1 && wire.IsZero(content[wire.SessionPacketSize:]) {
 			return Back{Kind: BackPacket, Position: i, Packet: content[:wire.SessionPacketSize]}, true
 		}
 	case wire.BackNack:

@@ -126,7 +126,7 @@ func CellLayer(b []byte, position int) []byte {
 // CellTailZero reports whether everything after the layer is zero, as it must
 // be: a bit set there would be a mark.
 func CellTailZero(b []byte, position int) bool {
-	return Zeroed(b[CellOffset+LayerSize(position) : LinkPayloadSize])
+	return IsZero(b[CellOffset+LayerSize(position) : LinkPayloadSize])
 }
 
 // PutLayerHeader writes command and delay, which is rounded down to µs.
@@ -149,7 +149,7 @@ func PutNack(b []byte, reason NackReason, counter uint32) {
 
 // ParseNack reads the content of a NACK; rest must be zero.
 func ParseNack(b []byte) (reason NackReason, counter uint32, ok bool) {
-	if len(b) < NackSize || !Zeroed(b[NackSize:]) || !NackReason(b[0]).Valid() {
+	if len(b) < NackSize || !IsZero(b[NackSize:]) || !NackReason(b[0]).Valid() {
 		return 0, 0, false
 	}
 	return NackReason(b[0]), binary.BigEndian.Uint32(b[1:]), true
@@ -157,21 +157,8 @@ func ParseNack(b []byte) (reason NackReason, counter uint32, ok bool) {
 
 // ParseEcho reads the content of a loop; rest must be zero.
 func ParseEcho(b []byte) (echo uint64, ok bool) {
-	if len(b) < EchoSize || !Zeroed(b[EchoSize:]) {
+	if len(b) < EchoSize || !IsZero(b[EchoSize:]) {
 		return 0, false
 	}
 	return binary.BigEndian.Uint64(b), true
-}
-
-// Zeroed reports whether every byte of b is zero.
-func Zeroed(b []byte) bool {
-	var or uint64
-	for len(b) >= 8 {
-		or |= binary.BigEndian.Uint64(b)
-		b = b[8:]
-	}
-	for _, v := range b {
-		or |= uint64(v)
-	}
-	return or == 0
 }

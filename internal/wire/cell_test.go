@@ -86,15 +86,15 @@ func TestNackAndEchoHaveOneEncoding(t *testing.T) {
 	}
 }
 
-func TestZeroedSeesEveryByte(t *testing.T) {
+func TestIsZeroSeesEveryByte(t *testing.T) {
 	for n := range 40 {
 		b := make([]byte, n)
-		if !Zeroed(b) {
+		if !IsZero(b) {
 			t.Fatalf("%d zeros are not zero", n)
 		}
 		for i := range b {
 			b[i] = 0x80
-			if Zeroed(b) {
+			if IsZero(b) {
 				t.Errorf("byte %d of %d was not seen", i, n)
 			}
 			b[i] = 0

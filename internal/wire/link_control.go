@@ -25,7 +25,7 @@ func (m *LinkPath) Append(b []byte) []byte {
 
 // ParseLinkPath parses the frame.
 func ParseLinkPath(b []byte) (m LinkPath, n int, err error) {
-	if len(b) < LinkPayloadSize || !allZero(b[1+PathTokenSize:LinkPayloadSize]) {
+	if len(b) < LinkPayloadSize || !IsZero(b[1+PathTokenSize:LinkPayloadSize]) {
 		return m, 0, ErrLink
 	}
 	m.Type = FrameType(b[0])
@@ -51,7 +51,7 @@ func (m *LinkBare) Append(b []byte) []byte {
 
 // ParseLinkBare parses the frame.
 func ParseLinkBare(b []byte) (m LinkBare, n int, err error) {
-	if len(b) < LinkPayloadSize || !allZero(b[1:LinkPayloadSize]) {
+	if len(b) < LinkPayloadSize || !IsZero(b[1:LinkPayloadSize]) {
 		return m, 0, ErrLink
 	}
 	m.Type = FrameType(b[0])

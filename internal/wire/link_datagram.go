@@ -21,11 +21,3 @@ func LinkHeader(b []byte) (index uint32, counter uint64) {
 	_ = b[LinkHeaderSize-1]
 	return binary.BigEndian.Uint32(b), binary.BigEndian.Uint64(b[4:])
 }
-
-func allZero(b []byte) bool {
-	var or byte
-	for _, c := range b {
-		or |= c
-	}
-	return or == 0
-}

@@ -91,7 +91,7 @@ func (m *LinkCookie) Append(b []byte) []byte {
 // ParseLinkCookie parses a body.
 func ParseLinkCookie(b []byte) (m LinkCookie, n int, err error) {
 	if len(b) < LinkPayloadSize || b[0] != byte(LinkMessageCookie) || b[1] != LinkVersion ||
-		!allZero(b[2+LinkCookieSize:LinkPayloadSize]) {
+		!IsZero(b[2+LinkCookieSize:LinkPayloadSize]) {
 		return m, 0, ErrLink
 	}
 	copy(m.Cookie[:], b[2:])
@@ -196,9 +196,9 @@ func ParseLinkInitBlock(b []byte) (m LinkInitBlock, n int, err error) {
 	m.Continues = binary.BigEndian.Uint32(b[6:])
 	copy(m.Identity[:], b[10:])
 	switch {
-	case m.Kind == LinkIdentified && allZero(m.Identity[:]),
-		m.Kind == LinkAnonymous && m.Continues == 0 && !allZero(m.Identity[:]),
-		m.Kind == LinkAnonymous && !allZero(m.Identity[linkProofSize:]):
+	case m.Kind == LinkIdentified && IsZero(m.Identity[:]),
+		m.Kind == LinkAnonymous && m.Continues == 0 && !IsZero(m.Identity[:]),
+		m.Kind == LinkAnonymous && !IsZero(m.Identity[linkProofSize:]):
 		return LinkInitBlock{}, 0, ErrLink
 	}
 	return m, LinkInitBlockSize, nil
@@ -222,7 +222,7 @@ func (m *LinkRespBlock) Append(b []byte) []byte {
 
 // ParseLinkRespBlock parses the block.
 func ParseLinkRespBlock(b []byte) (m LinkRespBlock, n int, err error) {
-	if len(b) < LinkRespBlockSize || !allZero(b[6:LinkRespBlockSize]) ||
+	if len(b) < LinkRespBlockSize || !IsZero(b[6:LinkRespBlockSize]) ||
 		LinkStatus(b[0]) != LinkAccepted && LinkStatus(b[0]) != LinkUnsupported {
 		return m, 0, ErrLink
 	}

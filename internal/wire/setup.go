@@ -148,7 +148,7 @@ func ParseFirstFlight(b []byte) (first []byte, ok bool) {
 		return nil, false
 	}
 	n := int(binary.BigEndian.Uint16(b))
-	if n > MaxFirstFlight || !Zeroed(b[2+n:]) {
+	if n > MaxFirstFlight || !IsZero(b[2+n:]) {
 		return nil, false
 	}
 	return b[2 : 2+n], true
