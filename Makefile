@@ -1,7 +1,7 @@
 # What a developer calls. .ci/run is the list of all checks; a step of it runs
 # alone as .ci/run STEP.
 
-.PHONY: all check race sim fuzz golden bench docs e2e cross ci
+.PHONY: all check race sim fuzz golden bench docs e2e long cross ci
 
 all: check
 
@@ -45,3 +45,8 @@ cross:
 # Everything.
 ci:
 	.ci/run
+
+# The long runs: 1 GiB both ways, every Mix node killed in turn, ssh, 10,000
+# requests, idleness, and a client behind a slow wire. Some 20 minutes.
+long:
+	test/long.sh

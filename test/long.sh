@@ -1,0 +1,232 @@
+#!/usr/bin/env bash
+# The long runs: what takes too long, or wants too much of a machine, for
+# every change. Prints a line per run and, at the end, "N passed, N failed".
+#
+#   test/long.sh            all of them, some 20 minutes
+#   test/long.sh kill wan   two of them
+#
+#   transfer  1 GiB down and up through separate processes, equal hashes
+#   short     10,000 short requests, a new connection for each
+#   ssh       OpenSSH through the proxy: a command, and 64 MiB through it
+#   kill      each Mix node in turn killed -9 during a transfer of 1 GiB
+#   idle      325 s without traffic, then a request
+#   wan       level STANDARD with 100 ms of network round trip between client
+#             and network, the class of 100 in use
+#
+# Needs nginx, curl, nc (OpenBSD) and ss; ssh and wan need root and their
+# programs (openssh-server, iproute2, /dev/net/tun), and are skipped without.
+# NYX=FILE tests that binary instead of building ./cmd/nyx.
+set -uo pipefail
+cd "$(dirname "$0")/.." || exit 1
+export LC_ALL=C CGO_ENABLED=0
+
+# As root all runs in a network namespace of its own: nothing of this machine
+# is touched, and nothing outside is reached.
+if [ "${NYX_LONG:-}" = "" ]; then
+	work=$(mktemp -d "${TMPDIR:-/tmp}/nyx-long.XXXXXX") || exit 1
+	trap 'rm -rf "$work"' EXIT
+	if [ -n "${NYX:-}" ]; then cp "$NYX" "$work/nyx" || exit 1; else go build -o "$work/nyx" ./cmd/nyx || exit 1; fi
+	go build -o "$work/" ./test/httpsink ./test/probe ./test/slowwire 2>/dev/null || go build -o "$work/" ./test/httpsink ./test/probe || exit 1
+	export NYX_LONG=$work
+	if unshare -n true 2>/dev/null; then
+		unshare -n bash -c 'ip link set lo up && exec bash "$0" "$@"' "test/long.sh" "$@"
+	else
+		bash test/long.sh "$@"
+	fi
+	exit $?
+fi
+work=$NYX_LONG
+runs=("$@")
+[ ${#runs[@]} -gt 0 ] || runs=(transfer short ssh kill idle wan)
+
+passed=0 failed=0 began=$SECONDS
+children=()
+stop() {
+	local pid
+	for pid in "${children[@]}"; do kill "$pid" 2>/dev/null; done
+	for pid in "${children[@]}"; do wait "$pid" 2>/dev/null; done
+}
+trap stop EXIT
+trap 'exit 1' INT TERM
+
+result() { # result STATUS NAME DETAIL
+	local word=ok
+	if [ "$1" = 0 ]; then passed=$((passed + 1)); else failed=$((failed + 1)) word=FAIL; fi
+	printf '%-4s  [%4ds] %s: %s\n' $word $((SECONDS - began)) "$2" "$3"
+}
+
+skip() { printf 'skip  [%4ds] %s: %s\n' $((SECONDS - began)) "$1" "$2"; }
+
+wait_for() { # wait_for SECONDS COMMAND...
+	local deadline=$((SECONDS + $1))
+	shift
+	until "$@" >/dev/null 2>&1; do
+		[ $SECONDS -lt $deadline ] || return 1
+		sleep 0.1
+	done
+}
+
+mapfile -t free < <("$work/httpsink" -free 3)
+socks=127.0.0.1:${free[0]} http=127.0.0.1:${free[1]} sshd_port=${free[2]}
+
+mkdir -p "$work/www" "$work/nginx"
+echo hello >"$work/www/small"
+head -c $((1 << 30)) /dev/urandom >"$work/www/gigabyte"
+gigabyte=$(sha256sum "$work/www/gigabyte" | cut -d' ' -f1)
+cat >"$work/nginx.conf" <<CONF
+$([ "$(id -u)" = 0 ] && echo 'user root;')
+daemon off; pid $work/nginx/pid; error_log $work/nginx/error.log; worker_processes 1;
+events { worker_connections 4096; }
+http {
+	access_log off; sendfile on; keepalive_requests 100000;
+	client_body_temp_path $work/nginx/body; proxy_temp_path $work/nginx/proxy;
+	fastcgi_temp_path $work/nginx/fastcgi; uwsgi_temp_path $work/nginx/uwsgi; scgi_temp_path $work/nginx/scgi;
+	server { listen $http backlog=4096; root $work/www; }
+}
+CONF
+PATH=$PATH:/usr/sbin nginx -p "$work/nginx" -c "$work/nginx.conf" -e "$work/nginx/error.log" &
+children+=($!)
+"$work/httpsink" -ready "$work/sink" &
+children+=($!)
+wait_for 20 test -s "$work/sink" && wait_for 20 curl -sf "http://$http/small" || { echo "the targets do not serve" >&2; exit 1; }
+read -r sink _ <"$work/sink"
+
+up() { # up [FLAG...]: starts a network of processes; sets nyx
+	rm -f "$work/ready"
+	"$work/nyx" up --processes --data "$work/data" --socks "$socks" --ready "$work/ready" "$@" >"$work/up.log" 2>&1 &
+	nyx=$!
+	children+=("$nyx")
+	wait_for 60 test -s "$work/ready" || { tail -n 5 "$work/up.log"; return 1; }
+}
+down() { kill "$nyx" 2>/dev/null; wait "$nyx" 2>/dev/null; }
+probe() { "$work/probe" -socks "$socks" "$@" 2>&1; }
+
+run_transfer() {
+	up || return
+	local said
+	said=$(probe -download "http://$http/gigabyte") && [[ $said == "$((1 << 30)) $gigabyte "* || $said == *" bytes $gigabyte "* ]]
+	result $? "1 GiB down" "$said"
+	said=$(probe -upload $((1 << 30)) "http://$sink/put")
+	result $? "1 GiB up" "$said"
+	down
+}
+
+run_short() {
+	up || return
+	local said
+	said=$(probe -requests 10000 -inflight 64 -fresh "http://$http/small")
+	result $? "10,000 short requests, a connection each" "$said"
+	down
+}
+
+run_ssh() {
+	local sshd said sum
+	sshd=$(PATH=$PATH:/usr/sbin command -v sshd) && command -v ssh >/dev/null && [ "$(id -u)" = 0 ] ||
+		{ skip ssh "needs root, ssh and sshd"; return; }
+	mkdir -p "$work/ssh" /run/sshd
+	ssh-keygen -q -t ed25519 -N '' -f "$work/ssh/host" && ssh-keygen -q -t ed25519 -N '' -f "$work/ssh/id" || return
+	cp "$work/ssh/id.pub" "$work/ssh/authorized"
+	"$sshd" -D -f /dev/null -h "$work/ssh/host" -o "ListenAddress=127.0.0.1:$sshd_port" -o StrictModes=no -o UsePAM=no \
+		-o "AuthorizedKeysFile=$work/ssh/authorized" -o PermitRootLogin=yes -E "$work/ssh/log" &
+	children+=($!)
+	up || return
+	remote() {
+		ssh -F /dev/null -i "$work/ssh/id" -p "$sshd_port" -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR \
+			-o "ProxyCommand=nc -X 5 -x $socks %h %p" root@127.0.0.1 "$@"
+	}
+	wait_for 10 nc -z 127.0.0.1 "$sshd_port"
+	said=$(remote echo from the other side)
+	[ "$said" = "from the other side" ]
+	result $? "ssh: a command" "$said"
+	sum=$(head -c $((64 << 20)) "$work/www/gigabyte" | sha256sum)
+	said=$(head -c $((64 << 20)) "$work/www/gigabyte" | remote sha256sum)
+	[ "$said" = "$sum" ]
+	result $? "ssh: 64 MiB through standard input, ended by its end" "$said"
+	said=$(remote head -c $((64 << 20)) "$work/www/gigabyte" | sha256sum)
+	[ "$said" = "$sum" ]
+	result $? "ssh: 64 MiB through standard output" "$said"
+	down
+}
+
+# carried PID: CPU time of a process in ticks: who carries has most of it.
+carried() { awk '{ print $14 + $15 }' "/proc/$1/stat" 2>/dev/null || echo 0; }
+
+run_kill() {
+	local name pid said stall
+	for name in mix-1 mix-2 mix-3 mix-4 mix-5 mix-6; do
+		up || return
+		pid=$(sed -n "s/.*$name is process \([0-9]*\).*/\1/p" "$work/up.log")
+		[ -n "$pid" ] || { result 1 "kill $name" "its process is not named in the output"; down; continue; }
+		probe -download "http://$http/gigabyte" >"$work/said" &
+		local transfer=$!
+		sleep 3
+		local used
+		used=$(carried "$pid")
+		kill -9 "$pid"
+		wait "$transfer"
+		local status=$?
+		said=$(cat "$work/said")
+		stall=$(sed -n 's/.*longest stall \([0-9]*\) ms.*/\1/p' "$work/said")
+		[ $status = 0 ] && [[ $said == *" $gigabyte "* ]] && [ "${stall:-9999}" -lt 2000 ]
+		result $? "kill -9 of $name (${used}0 ms of CPU so far) during 1 GiB" "$said"
+		down
+	done
+}
+
+run_idle() {
+	up || return
+	curl -sf --socks5-hostname "$socks" "http://$http/small" >/dev/null
+	sleep 325
+	local said
+	said=$(curl -sf --max-time 20 --socks5-hostname "$socks" -o /dev/null -w '%{http_code} in %{time_total} s' "http://$http/small")
+	result $? "325 s idle, then a request" "$said"
+	down
+}
+
+# The network in one namespace, its client in another, and a slow wire between.
+run_wan() {
+	[ "$(id -u)" = 0 ] && [ -e /dev/net/tun ] && unshare -n true 2>/dev/null || { skip wan "needs root, namespaces and /dev/net/tun"; return; }
+	"$work/nyx" network init --dir "$work/net" --name wan --allow-private --stream 3 --mix 6 --threshold 2 >/dev/null || return
+	# Every node has a network of its own, 127.N.0.1; the same with 10 is not loopback.
+	grep -rlZ '127\.' "$work/net" | xargs -0 sed -i 's/127\.\([0-9]*\)\.0\.1/10.\1.0.1/g'
+	"$work/slowwire" -a nyxa -b nyxb -delay 50ms -ready "$work/wire" &
+	children+=($!)
+	wait_for 10 test -e "$work/wire" || return
+	unshare -n sleep 100000 &
+	local other=$!
+	children+=("$other")
+	sleep 0.2
+	ip link set nyxb netns "$other"
+	local config nodes=() n
+	for n in 0 1 2 3 4 5 6 7 8 9; do ip addr add "10.$n.0.1/32" dev nyxa; done
+	ip link set nyxa up && ip route add 10.200.0.0/16 dev nyxa src 10.0.0.1 || return
+	nsenter -n -t "$other" sh -c 'ip link set lo up; ip addr add 10.200.0.1/32 dev nyxb; ip link set nyxb up; ip route add 10.0.0.0/8 dev nyxb src 10.200.0.1' || return
+	for config in "$work"/net/*/node.toml; do
+		"$work/nyx" node --quiet --config "$config" 2>>"$work/wan.log" &
+		nodes+=($!)
+		children+=($!)
+	done
+	nsenter -n -t "$other" "$work/nyx" proxy --quiet --network "$work/net/network.toml" --socks "$socks" --level standard --class 100 \
+		--ready "$work/wanready" 2>>"$work/wan.log" &
+	local proxy=$!
+	children+=("$proxy")
+	wait_for 60 test -s "$work/wanready" || { result 1 "wan" "not ready in 60 s: $(tail -n 2 "$work/wan.log" | paste -sd" ")"; return; }
+	inside() { nsenter -n -t "$other" "$work/probe" -socks "$socks" "$@" 2>&1; }
+	inside -requests 20 "http://$http/small" >/dev/null
+	local said rate
+	for rate in 5 ${WAN_RATE:-22}; do
+		said=$(inside -requests $((rate * 60)) -inflight 16 -rate "$rate" "http://$http/small") &&
+			awk '{ for (i = 1; i < NF; i++) { if ($i == "P95") p95 = $(i+1); if ($i == "P99") p99 = $(i+1) } } END { exit !(p95 <= 350 && p99 <= 500) }' <<<"$said"
+		result $? "STANDARD, 100 ms of round trip, $rate requests per second (P95 ≤ 350, P99 ≤ 500 ms)" "$said"
+	done
+	kill "$proxy" "${nodes[@]}"
+}
+
+for run in "${runs[@]}"; do
+	declare -F "run_$run" >/dev/null || { echo "there is no run $run; see the head of $0" >&2; exit 2; }
+	before=$((passed + failed))
+	"run_$run"
+	[ $((passed + failed)) -gt $before ] || [ "$run" = ssh ] || [ "$run" = wan ] || result 1 "$run" "it did not start"
+done
+printf '%d passed, %d failed\n' "$passed" "$failed"
+[ "$failed" = 0 ]
