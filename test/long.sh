@@ -8,7 +8,9 @@
 #   transfer  1 GiB down and up through separate processes, equal hashes
 #   short     10,000 short requests, a new connection for each
 #   ssh       OpenSSH through the proxy: a command, and 64 MiB through it
-#   kill      each Mix node in turn killed -9 during a transfer of 1 GiB
+#   kill      each Mix node, and each Stream node as an entry, killed -9 in
+#             turn during a transfer of 1 GiB that it carries
+#   exit      the exit of a transfer killed -9
 #   idle      325 s without traffic, then a request
 #   wan       level STANDARD with 100 ms of network round trip between client
 #             and network, the class of 100 in use
@@ -37,7 +39,7 @@ if [ "${NYX_LONG:-}" = "" ]; then
 fi
 work=$NYX_LONG
 runs=("$@")
-[ ${#runs[@]} -gt 0 ] || runs=(transfer short ssh kill idle wan)
+[ ${#runs[@]} -gt 0 ] || runs=(transfer short ssh kill exit idle wan)
 
 passed=0 failed=0 began=$SECONDS
 children=()
@@ -151,26 +153,61 @@ run_ssh() {
 # carried PID: CPU time of a process in ticks: who carries has most of it.
 carried() { awk '{ print $14 + $15 }' "/proc/$1/stat" 2>/dev/null || echo 0; }
 
+# process NAME: the process of a node of the running network.
+process() { sed -n "s/.*$1 is process \([0-9]*\).*/\1/p" "$work/up.log"; }
+
+# exit_process: the process that holds the connection to the target.
+exit_process() { ss -Htnp state established "dport = :${http##*:}" | sed -n 's/.*"nyx",pid=\([0-9]*\),.*/\1/p' | head -n 1; }
+
+# Routes are drawn: a node that carries nothing is no test, and then the whole
+# network is started again, until the node is on the route in use.
 run_kill() {
-	local name pid said stall
-	for name in mix-1 mix-2 mix-3 mix-4 mix-5 mix-6; do
-		up || return
-		pid=$(sed -n "s/.*$name is process \([0-9]*\).*/\1/p" "$work/up.log")
-		[ -n "$pid" ] || { result 1 "kill $name" "its process is not named in the output"; down; continue; }
-		probe -download "http://$http/gigabyte" >"$work/said" &
-		local transfer=$!
-		sleep 3
-		local used
-		used=$(carried "$pid")
+	local name pid try used transfer status stall
+	for name in mix-1 mix-2 mix-3 mix-4 mix-5 mix-6 stream-1 stream-2 stream-3; do
+		for ((try = 0; try < 20; try++)); do
+			up || return
+			pid=$(process $name)
+			probe -download "http://$http/gigabyte" >"$work/said" &
+			transfer=$!
+			sleep 2
+			used=$(carried "$pid")
+			[ "$used" -ge 20 ] && [ "$pid" != "$(exit_process)" ] && break
+			kill $transfer
+			wait $transfer 2>/dev/null
+			down
+		done
+		if [ $try = 20 ]; then
+			result 1 "kill $name" "it was on no route in 20 networks"
+			continue
+		fi
 		kill -9 "$pid"
-		wait "$transfer"
-		local status=$?
-		said=$(cat "$work/said")
+		wait $transfer
+		status=$?
 		stall=$(sed -n 's/.*longest stall \([0-9]*\) ms.*/\1/p' "$work/said")
-		[ $status = 0 ] && [[ $said == *" $gigabyte "* ]] && [ "${stall:-9999}" -lt 2000 ]
-		result $? "kill -9 of $name (${used}0 ms of CPU so far) during 1 GiB" "$said"
+		[ $status = 0 ] && grep -q " $gigabyte " "$work/said" && [ "${stall:-9999}" -lt 2000 ]
+		result $? "kill -9 of $name, which carries 1 GiB" "$(cat "$work/said")"
 		down
 	done
+}
+
+# Nobody can keep a connection whose other end has died; the next must work.
+run_exit() {
+	up || return
+	local pid from took said
+	probe -download "http://$http/gigabyte" >"$work/said" &
+	local transfer=$!
+	sleep 2
+	pid=$(exit_process)
+	kill -9 "$pid"
+	from=$(date +%s%N)
+	said=$(curl -sf --max-time 60 --socks5-hostname "$socks" "http://$http/small")
+	took=$((($(date +%s%N) - from) / 1000000))
+	[ "$said" = hello ] && [ $took -lt 3000 ]
+	result $? "kill -9 of the exit in use: the next request" "answered after $took ms"
+	wait $transfer
+	[ $? != 0 ]
+	result $? "kill -9 of the exit in use: the transfer ends with an error" "after $((($(date +%s%N) - from) / 1000000)) ms: $(paste -sd' ' "$work/said")"
+	down
 }
 
 run_idle() {
