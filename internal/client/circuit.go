@@ -270,11 +270,10 @@ func (c *Client) fill(now machine.Time, k *circuit) {
 // endCircuit releases a session and its routes.
 func (c *Client) endCircuit(now machine.Time, m *session.Member[*circuit], code uint64) {
 	k := m.Owner
-	c.Remove(m)
+	c.End(m)
 	if code == uint64(wire.CodeIdle) && k.purpose == exiting && k.key == (circuitKey{}) && k.standing() {
 		// The routes stay as they are, so that nobody sees the change.
 		k.member = nil
-		c.events = append(c.events, session.Event{Kind: session.Closed, Ref: session.Ref{Session: m.ID, Stream: session.AllStreams}})
 		if err := c.handshake(now, k); err != nil {
 			c.lastError = err
 		}
@@ -295,7 +294,6 @@ func (c *Client) endCircuit(now machine.Time, m *session.Member[*circuit], code 
 			c.drop(now, r)
 		}
 	}
-	c.events = append(c.events, session.Event{Kind: session.Closed, Ref: session.Ref{Session: m.ID, Stream: session.AllStreams}})
 	c.cfg.Sink.Emit(now, trace.SessionDown, code, 0)
 }
 

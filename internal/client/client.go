@@ -93,8 +93,6 @@ type Client struct {
 	hosted   []*hosted // services that this client offers
 	avoided  []refusal // entries that refused of late
 
-	events    []session.Event
-	eventHead int
 	serial    uint64
 	handle    uint32 // of the last session
 	packet    [wire.SessionPacketSize]byte
@@ -165,24 +163,6 @@ func (c *Client) openOn(now machine.Time, k *circuit, t wire.Target) (session.Re
 		return session.Ref{}, fmt.Errorf("client: the session takes no more: %w", err)
 	}
 	return session.Ref{Session: k.member.ID, Stream: id}, nil
-}
-
-// EventsWait reports whether PollEvent has something to tell.
-func (c *Client) EventsWait() bool { return c.eventHead < len(c.events) }
-
-// PollEvent tells the application side what can be done.
-func (c *Client) PollEvent() (session.Event, bool) {
-	if c.eventHead == len(c.events) {
-		c.events, c.eventHead = c.events[:0], 0
-		return session.Event{}, false
-	}
-	ev := c.events[c.eventHead]
-	c.eventHead++
-	return ev, true
-}
-
-func (c *Client) tell(kind session.EventKind, m *session.Member[*circuit], id uint64) {
-	c.events = append(c.events, session.Event{Kind: kind, Ref: session.Ref{Session: m.ID, Stream: id}})
 }
 
 // Ready reports whether a stream of a new isolation key finds its session made.

@@ -148,31 +148,17 @@ func (c *Client) sendSession(now machine.Time, m *session.Member[*circuit]) {
 // goes on.
 func (c *Client) pass(now machine.Time, m *session.Member[*circuit]) bool {
 	for {
-		ev, ok := m.Core.PollEvent()
-		if !ok {
-			break
-		}
-		switch ev.Kind {
-		case stream.Established:
-			c.cfg.Sink.Emit(now, trace.SessionUp, uint64(now.Sub(m.Owner.begun)), 0)
-		case stream.StreamOpened:
-			c.tell(session.Opened, m, ev.Stream)
-		case stream.Readable:
-			c.tell(session.Readable, m, ev.Stream)
-		case stream.Writable:
-			c.tell(session.Writable, m, ev.Stream)
-		case stream.DatagramReadable:
-			c.tell(session.Datagram, m, ev.Stream)
-		case stream.StreamClosed:
-			c.tell(session.Closed, m, ev.Stream)
-		case stream.PathSuspect:
+		ev, ok := c.Pass(m)
+		switch {
+		case !ok:
+			return true
+		case ev.Kind == stream.PathSuspect:
 			c.suspect(now, m.Owner, ev.Path)
-		case stream.Closed:
+		case ev.Kind == stream.Closed:
 			c.endCircuit(now, m, uint64(ev.Code))
 			return false
 		}
 	}
-	return true
 }
 
 // fillSlots emits one cell for every sending slot that has come.

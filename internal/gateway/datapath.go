@@ -123,27 +123,15 @@ func (g *Gateway) sendSession(now machine.Time, m *session.Member[*ending]) {
 // goes on.
 func (g *Gateway) pass(now machine.Time, m *session.Member[*ending]) bool {
 	for {
-		ev, ok := m.Core.PollEvent()
+		ev, ok := g.Pass(m)
 		if !ok {
-			break
+			return true
 		}
-		switch ev.Kind {
-		case stream.StreamOpened:
-			g.tell(session.Opened, m, ev.Stream)
-		case stream.Readable:
-			g.tell(session.Readable, m, ev.Stream)
-		case stream.Writable:
-			g.tell(session.Writable, m, ev.Stream)
-		case stream.DatagramReadable:
-			g.tell(session.Datagram, m, ev.Stream)
-		case stream.StreamClosed:
-			g.tell(session.Closed, m, ev.Stream)
-		case stream.Closed:
+		if ev.Kind == stream.Closed {
 			g.endSession(now, m)
 			return false
 		}
 	}
-	return true
 }
 
 // endSession releases a session: its routes stay until the client closes them
@@ -154,9 +142,8 @@ func (g *Gateway) endSession(now machine.Time, m *session.Member[*ending]) {
 			e.member = nil
 		}
 	}
-	g.Remove(m)
+	g.End(m)
 	g.acceptor.Forget(m.Core)
-	g.events = append(g.events, session.Event{Kind: session.Closed, Ref: session.Ref{Session: m.ID, Stream: session.AllStreams}})
 	g.cfg.Sink.Emit(now, trace.SessionClosed, uint64(now.Sub(m.Owner.seen)), 0)
 }
 

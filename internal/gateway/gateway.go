@@ -50,8 +50,6 @@ type Gateway struct {
 	ends      map[mix.End]*end
 	meetings  map[wire.MeetingID]*end
 	slots     machine.Timers[*end]
-	events    []session.Event
-	eventHead int
 	serial    uint64 // of ends, for their random streams
 	packet    [wire.SessionPacketSize]byte
 }
@@ -146,24 +144,6 @@ func (g *Gateway) mayBuild(from link.ID) bool {
 	}
 	client, admitted := g.clients[from]
 	return admitted && g.admission.Has(client)
-}
-
-// EventsWait reports whether PollEvent has something to tell.
-func (g *Gateway) EventsWait() bool { return g.eventHead < len(g.events) }
-
-// PollEvent tells the application side what can be done.
-func (g *Gateway) PollEvent() (session.Event, bool) {
-	if g.eventHead == len(g.events) {
-		g.events, g.eventHead = g.events[:0], 0
-		return session.Event{}, false
-	}
-	ev := g.events[g.eventHead]
-	g.eventHead++
-	return ev, true
-}
-
-func (g *Gateway) tell(kind session.EventKind, m *session.Member[*ending], id uint64) {
-	g.events = append(g.events, session.Event{Kind: kind, Ref: session.Ref{Session: m.ID, Stream: id}})
 }
 
 // Stats returns the counters.

@@ -40,6 +40,8 @@ type Set[O any] struct {
 	timers  machine.Timers[*Member[O]]
 	run     []*Member[O]
 	head    int
+	events  []Event // for the application side
+	told    int     // how many of them it has heard
 }
 
 // NewSet returns an empty set.

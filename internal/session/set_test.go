@@ -3,6 +3,7 @@ package session
 import (
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/nyxnet/nyx/internal/machine"
 	"github.com/nyxnet/nyx/internal/prng"
@@ -193,5 +194,37 @@ func TestRefsOfEndedSessionsAreGone(t *testing.T) {
 	client.Abort(1, r, 0)
 	if client.Waiting() != 0 && func() bool { _, ok := client.Next(); return ok }() {
 		t.Error("an ended session was touched")
+	}
+}
+
+// What a session tells reaches the application side as events, and its end, for
+// all streams, when the owner says so.
+func TestEventsAreToldInOrder(t *testing.T) {
+	client, server, c, v := pair(t)
+	id, err := c.Core.OpenStream(1, stream.PriorityNormal)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.Write(1, Ref{c.ID, id}, []byte("hello")); err != nil {
+		t.Fatal(err)
+	}
+	pump(c, v)
+	if ev, own := server.Pass(v); own {
+		t.Fatalf("the owner is told %v", ev)
+	}
+	there := Ref{v.ID, id}
+	server.End(v)
+	for _, want := range []Event{{Opened, there}, {Readable, there}, {Closed, Ref{v.ID, AllStreams}}} {
+		if ev, ok := server.PollEvent(); !ok || ev != want {
+			t.Errorf("told %v, want %v", ev, want)
+		}
+	}
+	if _, ok := server.PollEvent(); ok || server.EventsWait() || server.Get(v.ID) != nil {
+		t.Error("an ended session goes on")
+	}
+	c.Core.Close(1, 0, "")
+	c.Core.HandleTimer(machine.Time(time.Hour))
+	if ev, own := client.Pass(c); !own || ev.Kind != stream.Closed {
+		t.Errorf("the owner is told %v, %v of a session that closed", ev, own)
 	}
 }

@@ -109,24 +109,3 @@ func (s *Set[O]) ReadDatagram(now machine.Time, r Ref, p []byte) (int, error) {
 	}
 	return m.Core.ReadDatagram(now, r.Stream, p)
 }
-
-// AllStreams in a Closed event means every stream of the session.
-const AllStreams = ^uint64(0)
-
-// Event tells the application side that something can be done.
-type Event struct {
-	Kind EventKind
-	Ref  Ref
-}
-
-// EventKind says what happened to a stream.
-type EventKind uint8
-
-// Event kinds.
-const (
-	Opened   EventKind = iota // the peer opened the stream
-	Readable                  // Read has bytes, the end, or an error
-	Writable                  // Write has room again
-	Datagram                  // ReadDatagram has a message
-	Closed                    // the stream or its session is over
-)

@@ -27,7 +27,6 @@ type End struct {
 	member *session.Member[struct{}]
 	peer   netip.AddrPort
 	counts trace.Counts
-	events []session.Event
 }
 
 // Pair is a session between two hosts. The Client opens streams.
@@ -109,25 +108,14 @@ func (e *End) HandleDatagram(now machine.Time, _ netip.AddrPort, b []byte) {
 	e.pass()
 }
 
-// kinds are the events of a session that its application hears of.
-var kinds = map[stream.EventKind]session.EventKind{
-	stream.StreamOpened: session.Opened, stream.Readable: session.Readable, stream.Writable: session.Writable,
-	stream.DatagramReadable: session.Datagram, stream.StreamClosed: session.Closed, stream.Closed: session.Closed,
-}
-
 func (e *End) pass() {
 	for {
-		ev, ok := e.member.Core.PollEvent()
+		ev, ok := e.Pass(e.member)
 		if !ok {
 			return
 		}
-		ref := session.Ref{Session: e.member.ID, Stream: ev.Stream}
 		if ev.Kind == stream.Closed {
-			e.Remove(e.member)
-			ref.Stream = session.AllStreams
-		}
-		if kind, ok := kinds[ev.Kind]; ok {
-			e.events = append(e.events, session.Event{Kind: kind, Ref: ref})
+			e.Set.End(e.member)
 		}
 	}
 }
@@ -139,19 +127,6 @@ func (e *End) PollTransmit(now machine.Time, b []byte) (netip.AddrPort, int, boo
 	e.pass()
 	e.Settle(e.member)
 	return e.peer, wire.SessionPacketSize, sent
-}
-
-// EventsWait reports whether PollEvent has something to tell.
-func (e *End) EventsWait() bool { return len(e.events) > 0 }
-
-// PollEvent tells the application what can be done.
-func (e *End) PollEvent() (session.Event, bool) {
-	if len(e.events) == 0 {
-		return session.Event{}, false
-	}
-	ev := e.events[0]
-	e.events = e.events[1:]
-	return ev, true
 }
 
 // PollJob yields nothing.
