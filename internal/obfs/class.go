@@ -1,9 +1,13 @@
-// Package obfs decides when a route emits: sending slots as a Poisson process
-// whose rate λ is that of a class, whatever the user does.
+// Package obfs decides when a route emits: regular sending slots whose rate λ
+// is that of a class, whatever the user does.
 //
 // A real cell takes the place of a dummy in a slot that comes anyway, so the
 // times of emission are a function of the level, the class and a labelled
-// random stream only. What a user's load can move is the class, and that only
+// random stream only. They are regular because a pattern of their own would
+// mark the user: real cells carry the times of their slots through the network
+// to the exit, blurred by the mixes. Of a clock, whose phase is drawn, next to
+// nothing is left there, and nothing at all once the exit takes cells in by its
+// own clock. What a user's load can move is the class, and that only
 // at reviews on a schedule of their own, with a minimum stay
 // (docs/protocol.md, section 8).
 package obfs
@@ -17,6 +21,9 @@ import (
 // Class is a rate of emission λ in cells per second and direction. 0 means no
 // shaping: cells leave when they are ready, and nothing else does.
 type Class uint16
+
+// Period is the time between two slots. Class 0 has none.
+func (c Class) Period() time.Duration { return time.Second / time.Duration(c) }
 
 // Classes in order. 5 to 50 are the mobile profiles; 100 is the interactive
 // default.

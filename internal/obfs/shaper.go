@@ -8,7 +8,7 @@ import (
 )
 
 // lagMax is how far a shaper catches up with slots that it missed, because
-// the process was held up. Beyond it, the schedule starts anew: a burst of a
+// the process was held up. Beyond it they are left out: a burst of more than a
 // second's slots would be seen by everybody and carry nothing.
 const lagMax = time.Second
 
@@ -20,7 +20,7 @@ const lagMax = time.Second
 type Shaper struct {
 	policy  Policy
 	class   Class
-	slots   *prng.Stream
+	phases  *prng.Stream
 	reviews *prng.Stream
 
 	next   machine.Time // next slot
@@ -37,8 +37,8 @@ func NewShaper(p Policy, rng prng.Source, now machine.Time) *Shaper {
 	if p.Floor == 0 {
 		return s
 	}
-	s.slots, s.reviews = rng.Stream("slots"), rng.Stream("reviews")
-	s.next = now.Add(s.gap())
+	s.phases, s.reviews = rng.Stream("phases"), rng.Stream("reviews")
+	s.next = now.Add(s.phase())
 	if p.Ceiling > p.Floor {
 		s.review = now.Add(s.reviewGap())
 	}
@@ -60,13 +60,17 @@ func (s *Shaper) Take(now machine.Time) (due, changed bool) {
 	if now < s.next {
 		return false, false
 	}
-	if now.Sub(s.next) > lagMax {
-		s.next = now
+	if lag := now.Sub(s.next); lag > lagMax {
+		s.next = now.Add(-(lag % s.class.Period())) // the phase stays
 	}
 	if s.next >= s.review {
 		changed = s.look()
 	}
-	s.next = s.next.Add(s.gap())
+	gap := s.class.Period()
+	if changed {
+		gap = s.phase()
+	}
+	s.next = s.next.Add(gap)
 	return true, changed
 }
 
@@ -102,7 +106,12 @@ func (s *Shaper) use() uint64 {
 	return s.real * 100 / s.all
 }
 
-func (s *Shaper) gap() time.Duration { return s.slots.Exp(time.Second / time.Duration(s.class)) }
+// phase draws where in a period the slots of the present class lie. Each class
+// that a direction comes to has a phase of its own, so that nothing of the last
+// one, nor of another route, is in it.
+func (s *Shaper) phase() time.Duration {
+	return 1 + time.Duration(s.phases.Uint64N(uint64(s.class.Period())))
+}
 
 func (s *Shaper) reviewGap() time.Duration {
 	r := uint64(s.policy.Review)

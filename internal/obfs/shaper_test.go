@@ -56,29 +56,53 @@ func TestClassMovesOnlyAtReviews(t *testing.T) {
 	}
 }
 
-// The gaps must be exponential: mean 1/λ, variance 1/λ², no memory.
-func TestSlotsArePoisson(t *testing.T) {
-	times, _ := emissions(PolicyOf(wire.Standard).Pinned(100), 2, 1000*time.Second, idle)
-	n := float64(len(times))
-	if math.Abs(n-100_000) > 5*math.Sqrt(100_000) {
-		t.Errorf("%.0f slots in 1000 s at 100 per second", n)
-	}
-	var sum, squares, lagged float64
-	gaps := make([]float64, 0, len(times))
-	for i := 1; i < len(times); i++ {
-		gaps = append(gaps, times[i].Sub(times[i-1]).Seconds()*100)
-	}
-	for i, g := range gaps {
-		sum += g
-		squares += g * g
-		if i > 0 {
-			lagged += (g - 1) * (gaps[i-1] - 1)
+// Between two changes of class the slots are a clock: what a route emits has no
+// pattern by which its user could be known.
+func TestSlotsAreRegular(t *testing.T) {
+	for _, c := range Classes {
+		times, _ := emissions(PolicyOf(wire.Standard).Pinned(c), 2, time.Minute, idle)
+		if len(times) != 60*int(c) {
+			t.Errorf("%d slots in a minute of class %d", len(times), c)
+		}
+		for i := 1; i < len(times); i++ {
+			if gap := times[i].Sub(times[i-1]); gap != c.Period() {
+				t.Fatalf("class %d: a gap of %v", c, gap)
+			}
 		}
 	}
-	mean := sum / float64(len(gaps))
-	variance := squares/float64(len(gaps)) - mean*mean
-	if math.Abs(mean-1) > 0.02 || math.Abs(variance-1) > 0.05 || math.Abs(lagged/float64(len(gaps))) > 0.02 {
-		t.Errorf("gaps have mean %.3f, variance %.3f, autocorrelation %.3f", mean, variance, lagged/float64(len(gaps)))
+}
+
+// Where in the period the slots lie is uniform, and another for every direction
+// and every class that it comes to: two clocks with one phase would be linked.
+func TestPhasesAreDrawn(t *testing.T) {
+	const eighths, n = 8, 4000
+	period := machine.Time(Class(100).Period())
+	var first, next [eighths]int
+	for seed := range uint64(n) {
+		s := NewShaper(PolicyOf(wire.Standard), prng.FromUint64(seed), 0)
+		if s.NextSlot() <= 0 || s.NextSlot() > period {
+			t.Fatalf("the first slot of class 100 comes at %v", time.Duration(s.NextSlot()))
+		}
+		begun := s.NextSlot()
+		first[begun%period*eighths/period]++
+		for at, changed := begun, false; !changed; at = s.NextSlot() {
+			_, changed = s.Take(at)
+			s.Emitted(true)
+			begun = at
+		}
+		p := machine.Time(s.Class().Period())
+		if gap := machine.Time(s.NextSlot().Sub(begun)); gap <= 0 || gap > p {
+			t.Fatalf("the first slot of class %d comes %v after the last of 100", s.Class(), time.Duration(gap))
+		} else {
+			next[gap%p*eighths/p]++
+		}
+	}
+	for i := range eighths {
+		for _, got := range [2]int{first[i], next[i]} {
+			if want := float64(n / eighths); math.Abs(float64(got)-want) > 5*math.Sqrt(want) {
+				t.Errorf("eighth %d of the period: %d of %d phases", i, got, n)
+			}
+		}
 	}
 }
 
@@ -104,7 +128,8 @@ func TestClassFollowsUseWithAMinimumStay(t *testing.T) {
 		t.Errorf("an idle route ends in class %d, want %d", last, p.Floor)
 	}
 	// Use within the target keeps the class.
-	_, steady := emissions(p, 5, time.Minute, func(now machine.Time) bool { return now%10 < 5 })
+	n := 0
+	_, steady := emissions(p, 5, time.Minute, func(machine.Time) bool { n++; return n%2 == 0 })
 	if slices.Max(steady) != p.Floor {
 		t.Errorf("half use moved the class to %d", slices.Max(steady))
 	}
@@ -125,6 +150,10 @@ func TestAHeldUpProcessDoesNotBurst(t *testing.T) {
 	}
 	if n == 0 {
 		t.Error("the schedule did not go on")
+	}
+	fresh := NewShaper(PolicyOf(wire.Standard).Pinned(1000), prng.FromUint64(1), 0)
+	if period := machine.Time(Class(1000).Period()); s.NextSlot()%period != fresh.NextSlot()%period {
+		t.Error("the stall has moved the phase: when it ended is seen from then on")
 	}
 }
 

@@ -278,25 +278,28 @@ func TestBBRSurvivesALongerPath(t *testing.T) {
 func TestSlotsAreNeverBlocked(t *testing.T) {
 	// blocked counts slots of 100 per second that found the window closed.
 	// Two seconds are granted to learn that the path carries them at all.
-	blocked := func(c Controller, spec linkSpec, mean time.Duration, seed uint64) int {
+	blocked := func(c Controller, spec linkSpec, mean time.Duration, regular bool, seed uint64) int {
 		l := newLink(t, spec, seed)
 		f := l.addFlow(c, 0, mean)
+		f.regular = regular
 		l.run(2 * time.Second)
 		f.blocked = 0
 		l.run(60 * time.Second)
-		t.Logf("slots every %v: %d of %d blocked, least window %d packets", mean, f.blocked, f.slotCount, f.windowMin/packetSize)
+		t.Logf("slots every %v, regular %v: %d of %d blocked, least window %d packets", mean, regular, f.blocked, f.slotCount, f.windowMin/packetSize)
 		return f.blocked
 	}
 	mixes := mixedPath
 	mixes.jitter, mixes.ackJitter, mixes.hops, mixes.lossPPM = 30*ms, 30*ms, 3, 50_000
 	for _, mean := range []time.Duration{100 * ms, 10 * ms, ms} {
 		for _, seed := range mixes.seeds() {
-			if n := blocked(New(Config{}), mixes, mean, seed); n > 0 {
-				t.Errorf("slots every %v, seed %d: %d blocked", mean, seed, n)
+			for _, regular := range []bool{true, false} {
+				if n := blocked(New(Config{}), mixes, mean, regular, seed); n > 0 {
+					t.Errorf("slots every %v, regular %v, seed %d: %d blocked", mean, regular, seed, n)
+				}
 			}
 		}
 	}
-	if n := blocked(New(Config{Kind: Cubic}), mixes, 10*ms, 1); n == 0 {
+	if n := blocked(New(Config{Kind: Cubic}), mixes, 10*ms, true, 1); n == 0 {
 		t.Error("control: CUBIC under 5 % loss blocked no slot")
 	}
 }

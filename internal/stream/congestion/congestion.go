@@ -99,6 +99,6 @@ type Controller interface {
 	Window() int
 	// PacingRate is bytes per second, or 0 for no pacing. The pacer should
 	// grant a burst of BurstPackets or one millisecond's worth, whichever is
-	// more, so that a sender of random slots is not delayed by it.
+	// more, so that a sender of slots that come in clumps is not delayed by it.
 	PacingRate() uint64
 }

@@ -83,6 +83,7 @@ type simFlow struct {
 	pending   int // packets the application has; -1: bulk
 	slotMean  time.Duration
 	slots     *prng.Stream
+	regular   bool
 	nextSend  machine.Time
 	sendSet   bool
 	quietAt   machine.Time // last sending or acknowledgement
@@ -191,7 +192,8 @@ func (l *simLink) run(until time.Duration) {
 	l.now = machine.Time(until)
 }
 
-// addFlow starts a bulk sender at start, or one of Poisson slots.
+// addFlow starts a bulk sender at start, or one of slots: a Poisson process,
+// whose clumps ask more of a window, unless regular is set.
 func (l *simLink) addFlow(c Controller, start, slotMean time.Duration) *simFlow {
 	f := &simFlow{l: l, c: c, pending: -1, reorder: 8, largest: -1, windowMin: windowMax}
 	if slotMean > 0 {
@@ -226,7 +228,11 @@ func (f *simFlow) slot() {
 	if f.pending > 0 {
 		f.blocked++
 	}
-	f.l.push(simEvent{at: f.l.now.Add(f.slots.Exp(f.slotMean)), kind: evSlot, flow: f})
+	gap := f.slotMean
+	if !f.regular {
+		gap = f.slots.Exp(f.slotMean)
+	}
+	f.l.push(simEvent{at: f.l.now.Add(gap), kind: evSlot, flow: f})
 }
 
 func (f *simFlow) send() {
