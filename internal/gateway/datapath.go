@@ -5,15 +5,17 @@ package gateway
 //	in   1. HandleDatagram: the link opens the datagram (link.Endpoint).
 //	     2. HandleDatagram: the table opens the cell's layer; a cell that ends
 //	        here is a delivery (mix.Table.HandleFrame, deliver).
-//	     3. handlePacket: dummies are dropped, packets go to their session
+//	     3. handlePacket: dummies are dropped, packets of a session go to it,
+//	        on a shaped route at the route's next slot (takeIn).
+//	     4. handleOwn: the session opens its packet
 //	        (stream.Session.HandlePacket).
-//	     4. pass: the application side is told what it can read.
-//	out  5. work, sendSession: on a route without shaping the session's
+//	     5. pass: the application side is told what it can read.
+//	out  6. HandleTimer, fillSlots: on a shaped route each sending slot takes in what
+//	        has come, and sends one packet, or a dummy (obfs.Shaper.Take).
+//	     7. work, sendSession: on a route without shaping the session's
 //	        packets leave as its congestion control permits.
-//	     6. work, fillSlots: on a shaped route each sending slot takes one
-//	        packet, or a dummy (obfs.Shaper.Take).
-//	     7. sendBack: the end seals the packet into a cell (mix.Table.SendBack).
-//	     8. PollTransmit: the cell goes to its link, which seals it.
+//	     8. sendBack: the end seals the packet into a cell (mix.Table.SendBack).
+//	     9. PollTransmit: the cell goes to its link, which seals it.
 
 import (
 	"net/netip"
@@ -83,8 +85,8 @@ func (g *Gateway) PollTransmit(now machine.Time, b []byte) (to netip.AddrPort, n
 	return g.Links.PollTransmit(now, b)
 }
 
-// work runs every session that was touched, fills the sending slots that have
-// come, and hands finished cells to their links.
+// work runs every session that was touched and hands finished cells to their
+// links.
 func (g *Gateway) work(now machine.Time) {
 	g.LinkEvents(now, func(ev link.Event) { g.handleLinkEvent(now, ev) })
 	g.deliver(now)
@@ -98,7 +100,6 @@ func (g *Gateway) work(now machine.Time) {
 			g.Settle(m)
 		}
 	}
-	g.fillSlots(now)
 	g.Forward(now)
 }
 
@@ -147,7 +148,8 @@ func (g *Gateway) endSession(now machine.Time, m *session.Member[*ending]) {
 	g.cfg.Sink.Emit(now, trace.SessionClosed, uint64(now.Sub(m.Owner.seen)), 0)
 }
 
-// fillSlots emits one cell for every sending slot that has come.
+// fillSlots takes in what has come on a route, and emits one cell, for every
+// sending slot whose time it is.
 func (g *Gateway) fillSlots(now machine.Time) {
 	for {
 		t, due := g.slots.Pop(now)
@@ -155,6 +157,11 @@ func (g *Gateway) fillSlots(now machine.Time) {
 			return
 		}
 		e := t.Value
+		g.takeIn(now, e)
+		if e.over {
+			g.dropEnd(now, e)
+			continue
+		}
 		before := e.shaper.Class()
 		if took, changed := e.shaper.Take(now); took {
 			real := g.nextPacket(now, e)
@@ -202,10 +209,12 @@ func (g *Gateway) sendBack(now machine.Time, e *end, packet []byte, real bool) {
 	g.Table.SendBack(now, e.id, packet)
 }
 
-// HandleTimer runs what is due.
+// HandleTimer runs what is due, the sending slots among it: what they take in
+// is told to the application before anything else comes.
 func (g *Gateway) HandleTimer(now machine.Time) {
 	g.Hop.HandleTimer(now)
 	g.Set.HandleTimer(now)
+	g.fillSlots(now)
 	g.admission.Expire(now)
 }
 

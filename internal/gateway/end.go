@@ -20,6 +20,8 @@ type end struct {
 	level  wire.Level
 	shaper *obfs.Shaper
 	slot   machine.Timer[*end]
+	intake wire.Queue      // packets for sessions, until the next slot
+	over   bool            // the route has ended; what waits is still taken in
 	hello  stream.Assembly // a HELLO that comes in parts
 	hellos int             // whole HELLOs that came
 	member *session.Member[*ending]
@@ -83,11 +85,19 @@ func (g *Gateway) handleOpened(now machine.Time, d mix.Delivery) {
 	g.packet[0] = byte(wire.SessionRouteReady)
 	g.sendOrQueue(now, e, g.packet[:])
 	if len(d.Packet) > 0 {
+		// Not held for a slot: it came with the set-up, in no slot of the
+		// client's, and carries nothing for a target that a slot could hide.
 		g.handleHello(now, e, d.Packet)
 	}
 }
 
-// handlePacket takes a session packet that came out of a route.
+// intakeMax bounds the packets that wait at an end for its next slot. A client
+// in the highest class brings 50 in a slot of the interactive floor; ten times
+// as many leave room for what a mix lets go at once after it was held up.
+const intakeMax = 512
+
+// handlePacket takes a session packet that came out of a route. On a shaped
+// route a session's waits for a slot of the way back: see takeIn.
 func (g *Gateway) handlePacket(now machine.Time, e *end, packet []byte) {
 	switch kind := wire.SessionPacketKind(packet); {
 	case kind == wire.SessionDummy:
@@ -98,12 +108,34 @@ func (g *Gateway) handlePacket(now machine.Time, e *end, packet []byte) {
 		if !g.sendOrQueue(now, e.peer, packet) {
 			g.Counts[trace.DropCellQueue]++
 		}
-	case kind == wire.SessionHello:
-		if hello, whole := e.hello.Add(packet); whole {
-			g.handleHello(now, e, hello)
-		}
+	case !e.shaper.Shaped():
+		g.handleOwn(now, e, packet)
+	case e.intake.Len < intakeMax:
+		f := g.Pool.Get()
+		copy(f.B[:], packet)
+		e.intake.Push(f)
 	default:
+		g.Counts[trace.DropCellQueue]++
+	}
+}
+
+// takeIn hands over what has come on a shaped route since its last slot. A
+// target, and whoever watches it, sees bytes arrive at ticks of this node's own
+// clock, which tell nothing of the clock on the client's link: only whether the
+// application had something to send.
+func (g *Gateway) takeIn(now machine.Time, e *end) {
+	for f := e.intake.Pop(); f != nil; f = e.intake.Pop() {
+		g.handleOwn(now, e, f.B[:wire.SessionPacketSize])
+		g.Pool.Put(f)
+	}
+}
+
+// handleOwn takes a packet for a session that ends here.
+func (g *Gateway) handleOwn(now machine.Time, e *end, packet []byte) {
+	if wire.SessionPacketKind(packet) != wire.SessionHello {
 		g.handleSessionPacket(now, e, packet)
+	} else if hello, whole := e.hello.Add(packet); whole {
+		g.handleHello(now, e, hello)
 	}
 }
 
@@ -175,8 +207,11 @@ func bind(m *session.Member[*ending], e *end, slot int) {
 	m.Owner.ends[slot], e.member, e.path = e, m, uint8(slot)
 }
 
-// dropEnd forgets a route that ended.
+// dropEnd forgets a route that ended, once its last packets have been taken in.
 func (g *Gateway) dropEnd(now machine.Time, e *end) {
+	if e.over = true; e.intake.Len > 0 {
+		return // fillSlots comes back
+	}
 	g.slots.Stop(&e.slot)
 	delete(g.ends, e.id)
 	if m := e.member; m != nil {
