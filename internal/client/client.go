@@ -212,6 +212,9 @@ func (c *Client) Close(now machine.Time) {
 	for _, r := range c.allRoutes() {
 		c.drop(now, r)
 	}
+	for t, waits := c.slots.Pop(machine.Never); waits; t, waits = c.slots.Pop(machine.Never) {
+		c.leave(t.Value)
+	}
 	for _, e := range c.allEntries() {
 		if e.admitted {
 			f := c.Pool.Get()

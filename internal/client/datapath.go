@@ -161,7 +161,8 @@ func (c *Client) pass(now machine.Time, m *session.Member[*circuit]) bool {
 	}
 }
 
-// fillSlots emits one cell for every sending slot that has come.
+// fillSlots emits one cell for every sending slot that has come; that of a
+// route which is gone is its last, and closes it.
 func (c *Client) fillSlots(now machine.Time) {
 	for {
 		t, due := c.slots.Pop(now)
@@ -169,6 +170,10 @@ func (c *Client) fillSlots(now machine.Time) {
 			return
 		}
 		r := t.Value
+		if r.gone {
+			c.leave(r)
+			continue
+		}
 		before := r.shaper.Class()
 		if took, changed := r.shaper.Take(now); took {
 			real := c.nextPacket(now, r)
@@ -178,9 +183,7 @@ func (c *Client) fillSlots(now machine.Time) {
 				c.cfg.Sink.Emit(now, trace.ClassChanged, uint64(before), uint64(r.shaper.Class()))
 			}
 		}
-		if !r.gone {
-			c.slots.Set(&r.emit, r.shaper.NextSlot())
-		}
+		c.slots.Set(&r.emit, r.shaper.NextSlot())
 	}
 }
 

@@ -283,22 +283,15 @@ var errBroken = errors.New("client: a hop of a route lost the link to the next")
 
 var errSilent = errors.New("client: a route went silent")
 
-// drop forgets a route and closes it along its hops.
+// drop forgets a route and closes it along its hops: in its next slot, where it
+// has slots, so that it ends like a clock that stops and no datagram tells the
+// moment.
 func (c *Client) drop(now machine.Time, r *route) {
 	if r.gone {
 		return
 	}
 	r.gone = true
-	if r.ready {
-		f := c.Pool.Get()
-		if r.core.SealClose(f) {
-			c.links.Push(r.entry.link, f)
-		} else {
-			c.Pool.Put(f)
-		}
-	}
 	c.timers.Stop(&r.expire)
-	c.slots.Stop(&r.emit)
 	delete(c.routes, routeKey{r.entry.link, r.core.ID()})
 	k := r.circuit
 	if k.routes[r.slot] == r {
@@ -310,6 +303,22 @@ func (c *Client) drop(now machine.Time, r *route) {
 	}
 	if k.purpose == answering {
 		k.service.calls--
+	}
+	if !r.ready || !r.shaper.Shaped() {
+		c.leave(r)
+	}
+}
+
+// leave sends the last cell of a route that is gone, if it ever stood.
+func (c *Client) leave(r *route) {
+	c.slots.Stop(&r.emit)
+	if r.ready {
+		f := c.Pool.Get()
+		if r.core.SealClose(f) {
+			c.links.Push(r.entry.link, f)
+		} else {
+			c.Pool.Put(f)
+		}
 	}
 	r.core.Close()
 }
