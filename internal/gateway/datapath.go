@@ -11,7 +11,7 @@ package gateway
 //	        (stream.Session.HandlePacket).
 //	     5. pass: the application side is told what it can read.
 //	out  6. HandleTimer, fillSlots: on a shaped route each sending slot takes in what
-//	        has come, and sends one packet, or a dummy (obfs.Shaper.Take).
+//	        has come (takeIn), and sends one packet, or a dummy (obfs.Shaper.Take).
 //	     7. work, sendSession: on a route without shaping the session's
 //	        packets leave as its congestion control permits.
 //	     8. sendBack: the end seals the packet into a cell (mix.Table.SendBack).
@@ -148,8 +148,8 @@ func (g *Gateway) endSession(now machine.Time, m *session.Member[*ending]) {
 	g.cfg.Sink.Emit(now, trace.SessionClosed, uint64(now.Sub(m.Owner.seen)), 0)
 }
 
-// fillSlots takes in what has come on a route, and emits one cell, for every
-// sending slot whose time it is.
+// fillSlots emits one cell for every sending slot that has come, and takes in
+// before what has come on the route, as its shaper says.
 func (g *Gateway) fillSlots(now machine.Time) {
 	for {
 		t, due := g.slots.Pop(now)
@@ -157,7 +157,9 @@ func (g *Gateway) fillSlots(now machine.Time) {
 			return
 		}
 		e := t.Value
-		g.takeIn(now, e)
+		if e.shaper.Intake() || e.over {
+			g.takeIn(now, e)
+		}
 		if e.over {
 			g.dropEnd(now, e)
 			continue

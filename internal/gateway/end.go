@@ -124,7 +124,12 @@ func (g *Gateway) handlePacket(now machine.Time, e *end, packet []byte) {
 // clock, which tell nothing of the clock on the client's link: only whether the
 // application had something to send.
 func (g *Gateway) takeIn(now machine.Time, e *end) {
-	for f := e.intake.Pop(); f != nil; f = e.intake.Pop() {
+	for range e.intake.Len {
+		f := e.intake.Pop()
+		if !e.over && e.shaper.Stays() {
+			e.intake.Push(f)
+			continue
+		}
 		g.handleOwn(now, e, f.B[:wire.SessionPacketSize])
 		g.Pool.Put(f)
 	}

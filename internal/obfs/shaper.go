@@ -21,9 +21,11 @@ type Shaper struct {
 	policy  Policy
 	class   Class
 	phases  *prng.Stream
+	pool    *prng.Stream // nil where nothing stays
 	reviews *prng.Stream
 
 	next   machine.Time // next slot
+	taken  machine.Time // the last slot that took in
 	review machine.Time // next review
 	stay   machine.Time // the class is not lowered before
 	real   uint64       // real cells since the last review
@@ -39,6 +41,10 @@ func NewShaper(p Policy, rng prng.Source, now machine.Time) *Shaper {
 	}
 	s.phases, s.reviews = rng.Stream("phases"), rng.Stream("reviews")
 	s.next = now.Add(s.phase())
+	if p.Floor < poolBelow {
+		s.pool = rng.Stream("pool")
+	}
+	s.taken = now.Add(-p.Floor.Period())
 	if p.Ceiling > p.Floor {
 		s.review = now.Add(s.reviewGap())
 	}
@@ -53,6 +59,29 @@ func (s *Shaper) Class() Class { return s.class }
 
 // NextSlot is the time of the next slot, or Never without shaping.
 func (s *Shaper) NextSlot() machine.Time { return s.next }
+
+// Intake reports whether the far end of a route takes in what has come on it
+// at the slot that Take will yield next. A class above the floor does not take
+// in more often than the floor: a period of any class in which the near end may
+// send fits into one of the floor a whole number of times, so that however the
+// two clocks lie to each other, as many cells are to be expected in each.
+func (s *Shaper) Intake() bool {
+	if s.next.Sub(s.taken) < s.policy.Floor.Period() {
+		return false
+	}
+	s.taken = s.next
+	return true
+}
+
+// poolBelow is the class below which what a far end takes in goes through a
+// pool. A period of 20 ms or 50 ms is longer than the mixes of STANDARD scatter
+// cells: how often two of them meet in one tick of the far end would tell where
+// the two clocks lie to each other, after a minute of use.
+const poolBelow Class = 100
+
+// Stays reports whether a packet that could be taken in now waits for another
+// intake: in a pool every second one does, whenever it came.
+func (s *Shaper) Stays() bool { return s.pool != nil && s.pool.Uint32()&1 == 0 }
 
 // Take consumes the next slot if its time has come. The caller then emits one
 // cell. A change of class, if a review was due, is reported by changed.

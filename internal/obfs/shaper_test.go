@@ -106,6 +106,52 @@ func TestPhasesAreDrawn(t *testing.T) {
 	}
 }
 
+// A class above the floor takes in at every so many slots, on a clock of the
+// floor's rate; whatever class the other side sends in, each tick of it may
+// expect as many cells.
+func TestIntakeKeepsToTheFloor(t *testing.T) {
+	floor := PolicyOf(wire.Standard).Floor
+	s := NewShaper(PolicyOf(wire.Standard), prng.FromUint64(1), 0)
+	var last machine.Time
+	for s.NextSlot() < machine.Time(time.Minute) {
+		at := s.NextSlot()
+		if s.Intake() {
+			if gap := at.Sub(last); last != 0 && (gap < floor.Period() || gap > 2*floor.Period()) {
+				t.Fatalf("class %d takes in %v after the last time", s.Class(), gap)
+			}
+			last = at
+		}
+		s.Take(at)
+		s.Emitted(true)
+	}
+	if s.Class() <= floor || machine.Time(time.Minute).Sub(last) > floor.Period() {
+		t.Errorf("class %d took in at %v last", s.Class(), time.Duration(last))
+	}
+	for _, c := range Classes {
+		if c >= floor && floor.Period()%c.Period() != 0 {
+			t.Errorf("a period of the floor holds no whole number of slots of class %d", c)
+		}
+	}
+	if s := NewShaper(PolicyOf(wire.Standard).Pinned(100), prng.FromUint64(1), 0); !s.Intake() {
+		t.Error("the first slot takes nothing in")
+	}
+}
+
+func TestOnlyLowClassesHaveAPool(t *testing.T) {
+	for _, c := range Classes {
+		s := NewShaper(PolicyOf(wire.Standard).Pinned(c), prng.FromUint64(1), 0)
+		stayed := 0
+		for range 1000 {
+			if s.Stays() {
+				stayed++
+			}
+		}
+		if c >= poolBelow && stayed != 0 || c < poolBelow && (stayed < 400 || stayed > 600) {
+			t.Errorf("class %d: %d of 1000 packets stay", c, stayed)
+		}
+	}
+}
+
 func TestClassFollowsUseWithAMinimumStay(t *testing.T) {
 	p := PolicyOf(wire.Standard)
 	end := machine.Time(20 * time.Second)
