@@ -1,8 +1,11 @@
 package lab
 
 import (
+	"fmt"
+	"maps"
 	"math"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -16,76 +19,118 @@ import (
 	"github.com/nyxnet/nyx/internal/wire"
 )
 
-// correlate runs flows through a network and attacks them: at one end the user's
-// link, at the other what the exit has to do with the target. The exit's side
-// is seen as the requests that the service gets, which shaping does not cover.
-func correlate(t *testing.T, level wire.Level, class obfs.Class, flows int, length time.Duration) Attack {
-	w, err := bareRun(1).NewNetwork(Plan{Streams: 10, Mixes: 15, Level: level,
+// attacked is a network under flow correlation: at one end the users' links,
+// at the other what the exits have to do with their targets, which shaping does
+// not cover.
+type attacked struct {
+	level  wire.Level
+	class  obfs.Class
+	pages  float64 // per second and user; a page is 2.5 requests, 6 packets, on average
+	flows  int
+	length time.Duration
+}
+
+// A user has one route, that of the session which stands from the beginning.
+
+// sights is what the adversary has of it.
+type sights struct {
+	begin machine.Time
+	sent  [][]machine.Time // datagrams of each user's link
+	got   [][]Burst        // of each flow, behind its exit
+	use   int              // real cells among those sent, in percent
+}
+
+func (a attacked) run(t *testing.T) sights {
+	t.Helper()
+	w, err := bareRun(1).NewNetwork(Plan{Streams: 10, Mixes: 15, Level: a.level, Regions: regionsOf(a.level),
 		Hop:     sim.Link{Latency: 10 * time.Millisecond, Jitter: 2 * time.Millisecond},
-		Gateway: func(c *gateway.Config) { c.Class = class },
-		Client:  func(c *client.Config) { c.RoutesPerSession, c.Ahead, c.Class = 1, -1, class }})
+		Gateway: func(c *gateway.Config) { c.Class = a.class },
+		Client:  func(c *client.Config) { c.RoutesPerSession, c.Ahead, c.Class = 1, -1, a.class }})
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.AddUsers(flows)
-	entry := make([]*sim.View, flows)
-	answers := 0
-	c := Correlator{Begin: machine.Time(5 * time.Second), Bin: 100 * time.Millisecond, LagMax: time.Second}
-	c.End = c.Begin.Add(length)
-	exit := make([][]float64, flows)
-	for i, u := range w.Users {
-		entry[i] = w.Sim.Tap(u.Node.Addr(), netip.AddrPort{}, sim.Departure)
-		exit[i] = make([]float64, len(c.Counts()))
+	w.AddUsers(a.flows)
+	s := sights{begin: machine.Time(5 * time.Second), got: make([][]Burst, a.flows)}
+	end := s.begin.Add(a.length)
+	var views []*sim.View
+	for _, u := range w.Users {
+		views = append(views, w.Sim.Tap(u.Node.Addr(), netip.AddrPort{}, sim.Departure))
 	}
 	// The first byte of a request names its flow, for the tap behind the exit.
 	for _, g := range w.Gateways {
-		g.Service.Answer = func(now machine.Time, body []byte) []byte {
-			if at := now.Sub(c.Begin); at >= 0 && int(at/c.Bin) < len(exit[0]) {
-				exit[body[0]][at/c.Bin] += float64(1 + len(body)/wire.SessionPacketSize)
+		g.Service.Arrived = func(now machine.Time, body []byte, fresh int) {
+			if now >= s.begin && now < end {
+				flow := &s.got[body[0]]
+				*flow = joined(*flow, Burst{now, math.Ceil(float64(fresh) / 1000)})
 			}
-			return body[:1]
 		}
+		g.Service.Answer = func(_ machine.Time, body []byte) []byte { return body[:1] }
 	}
+	answers := 0
 	for i, u := range w.Users {
-		u.Ask("a", []byte{byte(i)}, func(_ machine.Time, _ []byte, err error) {
+		u.Ask("", []byte{byte(i)}, func(_ machine.Time, _ []byte, err error) {
 			if err != nil {
 				t.Error(err)
 			}
 		})
-		pages(w, u, i, c, &answers)
+		pages(w, u, i, a.pages, s.begin, end, &answers)
 	}
-	w.Sim.RunUntil(c.End.Add(5 * time.Second))
-	if answers < flows*int(length/time.Second) {
+	var before, after trace.Counts
+	w.Sim.At(s.begin, func(machine.Time) { before = realAndDummy(w) })
+	w.Sim.RunUntil(end)
+	after = realAndDummy(w)
+	w.Sim.RunUntil(end.Add(5 * time.Second))
+	if answers < int(float64(a.flows)*a.pages*a.length.Seconds()) {
 		t.Fatalf("%d answers only", answers)
 	}
-	scores := make([][]float64, flows)
-	for i := range scores {
-		seen := c.Counts(entry[i])
-		scores[i] = make([]float64, flows)
-		for j := range scores[i] {
-			scores[i][j] = c.Score(seen, exit[j])
+	for _, v := range views {
+		var times []machine.Time
+		for i := range v.Len() {
+			if at := v.At(i).At; at >= s.begin.Add(-time.Second) && at < end {
+				times = append(times, at)
+			}
 		}
+		s.sent = append(s.sent, times)
 	}
-	var counts trace.Counts
+	sent := after[trace.RealOut] - before[trace.RealOut]
+	s.use = int(sent * 100 / max(1, sent+after[trace.DummyOut]-before[trace.DummyOut]))
+	return s
+}
+
+func regionsOf(l wire.Level) []string {
+	if l == wire.High || l == wire.Extreme {
+		return []string{"eu", "us", "ap"}
+	}
+	return nil
+}
+
+// joined appends a burst; what comes at one moment is one.
+func joined(flow []Burst, b Burst) []Burst {
+	if n := len(flow); n > 0 && flow[n-1].At == b.At {
+		flow[n-1].Packets += b.Packets
+		return flow
+	}
+	return append(flow, b)
+}
+
+func realAndDummy(w *Network) (sum trace.Counts) {
 	for _, u := range w.Users {
 		for k, n := range u.Core().Stats() {
-			counts[k] += n
+			sum[k] += n
 		}
 	}
-	a := Judge(scores, prng.FromUint64(1).Stream("resamples"))
-	t.Logf("%v, class %d, %d real cells and %d dummies of %d users: %+v", level, class, counts[trace.RealOut], counts[trace.DummyOut], flows, a)
-	return a
+	return sum
 }
 
 // pages is a person's traffic: now and then a few requests of several packets.
-func pages(w *Network, u *User, i int, c Correlator, answers *int) {
+func pages(w *Network, u *User, i int, perSecond float64, begin, end machine.Time, answers *int) {
 	rng := w.Sim.Rand("page sizes/" + u.Node.Name)
-	w.Sim.At(c.Begin, func(machine.Time) {
-		w.Poisson("pages/"+u.Node.Name, 1, c.End, func(machine.Time, int) {
+	w.Sim.At(begin, func(machine.Time) {
+		w.Poisson("pages/"+u.Node.Name, perSecond, end, func(machine.Time, int) {
 			for range 1 + rng.IntN(4) {
 				body := make([]byte, 1+rng.IntN(4000))
 				body[0] = byte(i)
-				u.Ask("a", body, func(_ machine.Time, _ []byte, err error) {
+				u.Ask("", body, func(_ machine.Time, _ []byte, err error) {
 					if err == nil {
 						*answers++
 					}
@@ -93,6 +138,70 @@ func pages(w *Network, u *User, i int, c Correlator, answers *int) {
 			}
 		})
 	})
+}
+
+// attacks judges the sights by every attacker there is.
+func (s sights) attacks(length time.Duration, period time.Duration, p Path) map[string]Attack {
+	out := map[string]Attack{}
+	// Bins of a second's tenth, in which any pattern of load shows, and bins
+	// of no multiple of a period, in which that of slots does.
+	for name, bin := range map[string]time.Duration{"coarse": 100 * time.Millisecond, "fine": 7 * time.Millisecond} {
+		c := Correlator{Begin: s.begin, End: s.begin.Add(length), Bin: bin, LagMax: 300 * time.Millisecond}
+		n := int((length + c.LagMax) / bin)
+		seen, left := make([][]float64, len(s.sent)), make([][]float64, len(s.got))
+		for i := range s.sent {
+			seen[i], left[i] = make([]float64, n), make([]float64, n)
+			for _, at := range s.sent[i] {
+				if b := int(at.Sub(s.begin) / bin); at >= s.begin && b < n {
+					seen[i][b]++
+				}
+			}
+			for _, g := range s.got[i] {
+				if b := int(g.At.Sub(s.begin) / bin); b < n {
+					left[i][b] += g.Packets
+				}
+			}
+		}
+		out[name] = s.judge(func(i, j int) float64 { return c.Score(seen[i], left[j]) })
+	}
+	if p.Mixes > 0 {
+		maps.Copy(out, s.precise(period, p))
+	}
+	return out
+}
+
+// precise are the attackers that use exact times: of what shaping leaves.
+func (s sights) precise(period time.Duration, p Path) map[string]Attack {
+	clumps := Clumps(s.sent, s.got, period)
+	return map[string]Attack{
+		"matched at once":  s.judge(func(i, j int) float64 { return p.Matched(s.sent[i], s.got[j], time.Millisecond) }),
+		"matched by ticks": s.judge(func(i, j int) float64 { return p.Matched(s.sent[i], s.got[j], period) }),
+		"clumps":           s.judge(func(i, j int) float64 { return clumps[i][j] }),
+	}
+}
+
+func (s sights) judge(score func(i, j int) float64) Attack {
+	m := make([][]float64, len(s.sent))
+	for i := range m {
+		m[i] = make([]float64, len(s.got))
+		for j := range m[i] {
+			m[i][j] = score(i, j)
+		}
+	}
+	return Judge(m, prng.FromUint64(1).Stream("resamples"))
+}
+
+// worst is the attack with the greatest AUC.
+func worst(t *testing.T, what string, attacks map[string]Attack) (most Attack) {
+	t.Helper()
+	for _, name := range slices.Sorted(maps.Keys(attacks)) {
+		a := attacks[name]
+		t.Logf("%s, %s: AUC %.3f (%.3f to %.3f), top-1 %.2f, TPR %.2f at FPR 0.001", what, name, a.AUC, a.Interval[0], a.Interval[1], a.Top1, a.TPR)
+		if a.AUC > most.AUC {
+			most = a
+		}
+	}
+	return most
 }
 
 const (
@@ -103,29 +212,118 @@ const (
 	gate = 0.65
 )
 
-// The gate: what tells every flow at FAST is about as good as guessing at
-// STANDARD in the interactive default class, of which a person uses little.
+func (a attacked) path() Path {
+	return Path{Links: 55 * time.Millisecond, Mixes: a.level.Mixes(), Mean: a.level.MixDelay()}
+}
+
+func (a attacked) worst(t *testing.T) Attack {
+	t.Helper()
+	s := a.run(t)
+	return worst(t, fmt.Sprintf("%v, class %d at %d %%", a.level, a.class, s.use), s.attacks(a.length, a.class.Period(), a.path()))
+}
+
+// The gate: what tells every flow at FAST is about as good as guessing on shaped
+// routes, whether a user's load leaves the class nearly empty or fills it to
+// what classes are steered to.
 func TestFlowCorrelation(t *testing.T) {
-	control := correlate(t, wire.Fast, pinned, attackedFlows, attackedFor)
+	control := attacked{wire.Fast, pinned, 1, attackedFlows, attackedFor}.worst(t)
 	if control.AUC < 0.99 || control.Top1 < 0.9 {
 		t.Errorf("control: the attack does not find unshaped flows: %+v", control)
 	}
-	if a := correlate(t, wire.Standard, pinned, attackedFlows, attackedFor); a.AUC > gate || a.Top1 > 0.2 {
-		t.Errorf("flows of one class are told apart: %+v", a)
+	for _, a := range []attacked{
+		{wire.Standard, 20, 1, attackedFlows, 2 * attackedFor},
+		{wire.Standard, 20, 2.6, attackedFlows, 2 * attackedFor},
+		{wire.Standard, 50, 1, attackedFlows, 2 * attackedFor},
+		{wire.Standard, 50, 7, attackedFlows, attackedFor},
+		{wire.Standard, 100, 1, attackedFlows, attackedFor},
+		{wire.Standard, 100, 14.2, attackedFlows, attackedFor},
+	} {
+		if got := a.worst(t); got.AUC > gate || got.Top1 > 0.2 {
+			t.Errorf("flows of one class are told apart: %+v", got)
+		}
 	}
 }
 
-// The same load in a class that its bursts fill. Cells that wait leave at the
-// times of the slots, and where these are a Poisson process their irregularity
-// is the user's own: it is seen at both ends (docs/threat-model.md). The bound
-// is on how bad it is known to be; FAST is at 1.00.
-func TestFlowCorrelationInABusyClass(t *testing.T) {
-	const known = 0.96
-	a := correlate(t, wire.Standard, 20, attackedFlows, 2*attackedFor)
-	if a.AUC > known {
-		t.Errorf("flows of a busy class are told apart better than is known: %+v", a)
+// modelled are flows without a network around them, by which the attackers and
+// what each protection does can be tried over long times: a client's slots,
+// regular or Poisson, of which use are real; the delays of a path; and an exit
+// that takes in by ticks of its own clock, or (takes 0) at once;
+// and there a pool.
+func modelled(slots obfs.Class, poisson bool, takes obfs.Class, pool bool, use float64, length time.Duration, flows int, p Path) (s sights) {
+	for i := range flows {
+		rng := prng.FromUint64(1).Child(fmt.Sprint("flow ", i)).Stream("all")
+		at := machine.Time(rng.Uint64N(uint64(slots.Period())))
+		phase := machine.Time(rng.Uint64N(uint64(time.Second)))
+		var sent, came []machine.Time
+		for at < machine.Time(length) {
+			sent = append(sent, at)
+			if float64(rng.Uint64N(1000)) < 1000*use {
+				d := p.Links
+				for range p.Mixes {
+					d += rng.Exp(p.Mean)
+				}
+				came = append(came, at.Add(d))
+			}
+			gap := slots.Period()
+			if poisson {
+				gap = rng.Exp(gap)
+			}
+			at = at.Add(gap)
+		}
+		for k, at := range came {
+			if takes != 0 {
+				period := machine.Time(takes.Period())
+				at += period - (at+phase)%period
+				for pool && rng.Chance(500_000) {
+					at += period
+				}
+			}
+			came[k] = at
+		}
+		slices.Sort(came)
+		var got []Burst
+		for _, at := range came {
+			got = joined(got, Burst{at, 1})
+		}
+		s.sent, s.got = append(s.sent, sent), append(s.got, got)
 	}
-	t.Logf("class 20 under load: %+v", a)
+	return s
+}
+
+// Regular slots, an exit that takes in by its own clock, and in low classes the
+// pool are needed all: without one of them, the attackers find flows out.
+func TestEachProtectionIsNeeded(t *testing.T) {
+	p := attacked{level: wire.Standard}.path()
+	for _, m := range []struct {
+		what    string
+		class   obfs.Class
+		poisson bool
+		takes   obfs.Class
+		pool    bool
+		found   bool
+	}{
+		{"neither", 20, true, 0, false, true},
+		{"without regular slots", 20, true, 20, true, true},
+		{"without the exit's clock", 20, false, 0, false, true},
+		{"neither", 100, true, 0, false, true},
+		{"without regular slots", 100, true, 100, false, true},
+		{"without the pool", 20, false, 20, false, true},
+		{"all", 20, false, 20, true, false},
+		{"all", 50, false, 50, true, false},
+		{"all", 100, false, 100, false, false},
+		{"all, unequal classes", 200, false, 100, false, false},
+	} {
+		period := m.class.Period()
+		length := 1500 * period
+		if m.takes != 0 {
+			period = m.takes.Period()
+		}
+		s := modelled(m.class, m.poisson, m.takes, m.pool, 0.7, length, attackedFlows, p)
+		a := worst(t, fmt.Sprintf("class %d, %s", m.class, m.what), s.precise(period, p))
+		if found := a.AUC > gate; found != m.found {
+			t.Errorf("class %d, %s: AUC %.2f", m.class, m.what, a.AUC)
+		}
+	}
 }
 
 func TestJudgeKnowsTheExtremes(t *testing.T) {

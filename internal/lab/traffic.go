@@ -24,6 +24,10 @@ import (
 type Service struct {
 	// Answer makes the answer to a request. body is borrowed.
 	Answer func(now machine.Time, body []byte) []byte
+	// Arrived, if not nil, is told when bytes of a request have come, as who
+	// watches the target sees them: the body so far, borrowed, and how many
+	// of its bytes are new.
+	Arrived func(now machine.Time, body []byte, fresh int)
 	// Message takes a datagram of a stream's flow; nil drops it.
 	Message func(now machine.Time, b []byte)
 
@@ -100,7 +104,11 @@ func (s *Service) read(now machine.Time, core *gateway.Gateway, ref session.Ref,
 			if used > 0 {
 				x.target, x.in = true, x.in[used:]
 				x.out = append(x.out, byte(wire.StatusOK))
+				n = len(x.in)
 			}
+		}
+		if s.Arrived != nil && x.target && n > 0 && len(x.in) > 0 {
+			s.Arrived(now, x.in, n)
 		}
 		switch {
 		case errors.Is(err, io.EOF):
