@@ -3,6 +3,7 @@ package client_test
 import (
 	"bytes"
 	"errors"
+	"net/netip"
 	"testing"
 	"time"
 
@@ -256,4 +257,43 @@ func TestWithoutDirectory(t *testing.T) {
 	}
 	c.HandleDatagram(0, w0, []byte("nonsense"))
 	c.Close(0)
+}
+
+// A route that is given up ends with a slot: nothing leaves at the moment when
+// it is, and its hops are told. Control: at FAST, where there are no slots, the
+// cell that closes it leaves at once.
+func TestARouteEndsInItsSlot(t *testing.T) {
+	told := func(level wire.Level) (atOnce int) {
+		w := newWorld(t, lab.Plan{Level: level, Ideal: true, Client: func(c *client.Config) { c.Class, c.Ahead = 100, -1 }})
+		w.AddUsers(1)
+		u, key := w.Users[0], newService(t).key
+		w.Sim.Do(u.Node, func(now machine.Time) {
+			if err := u.Core().Host(now, key); err != nil {
+				t.Fatal(err)
+			}
+		})
+		w.Sim.RunFor(5*time.Second + 123457)
+		routes := func() (n int) {
+			for _, g := range w.Gateways {
+				n += g.Core().Routes()
+			}
+			return n
+		}
+		before, held := routes(), u.Core().Held()
+		view := w.Sim.Tap(u.Node.Addr(), netip.AddrPort{}, sim.Departure)
+		w.Sim.Do(u.Node, func(now machine.Time) { u.Core().Withdraw(now, key.Address()) })
+		atOnce = view.Len()
+		closed := held - u.Core().Held()
+		w.Sim.RunFor(time.Second)
+		if closed == 0 || before-routes() != closed {
+			t.Errorf("%v: of %d routes %d were closed at the client, and %d at their ends", level, before, closed, before-routes())
+		}
+		return atOnce
+	}
+	if n := told(wire.Standard); n != 0 {
+		t.Errorf("%d datagrams leave at the moment when routes are given up", n)
+	}
+	if n := told(wire.Fast); n == 0 {
+		t.Error("control: nothing leaves at FAST either")
+	}
 }
