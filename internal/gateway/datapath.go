@@ -157,12 +157,8 @@ func (g *Gateway) fillSlots(now machine.Time) {
 			return
 		}
 		e := t.Value
-		if e.shaper.Intake() || e.over {
+		if e.shaper.Intake() {
 			g.takeIn(now, e)
-		}
-		if e.over {
-			g.dropEnd(now, e)
-			continue
 		}
 		before := e.shaper.Class()
 		if took, changed := e.shaper.Take(now); took {

@@ -21,7 +21,6 @@ type end struct {
 	shaper *obfs.Shaper
 	slot   machine.Timer[*end]
 	intake wire.Queue      // packets for sessions, until the next slot
-	over   bool            // the route has ended; what waits is still taken in
 	hello  stream.Assembly // a HELLO that comes in parts
 	hellos int             // whole HELLOs that came
 	member *session.Member[*ending]
@@ -126,7 +125,7 @@ func (g *Gateway) handlePacket(now machine.Time, e *end, packet []byte) {
 func (g *Gateway) takeIn(now machine.Time, e *end) {
 	for range e.intake.Len {
 		f := e.intake.Pop()
-		if !e.over && e.shaper.Stays() {
+		if e.shaper.Stays() {
 			e.intake.Push(f)
 			continue
 		}
@@ -212,10 +211,13 @@ func bind(m *session.Member[*ending], e *end, slot int) {
 	m.Owner.ends[slot], e.member, e.path = e, m, uint8(slot)
 }
 
-// dropEnd forgets a route that ended, once its last packets have been taken in.
+// dropEnd forgets a route that ended. One that its client closes lingers in the
+// table for longer than its last packets wait here; one whose link broke loses
+// them, as it loses what was under way.
 func (g *Gateway) dropEnd(now machine.Time, e *end) {
-	if e.over = true; e.intake.Len > 0 {
-		return // fillSlots comes back
+	for f := e.intake.Pop(); f != nil; f = e.intake.Pop() {
+		g.Counts[trace.DropCellRoute]++
+		g.Pool.Put(f)
 	}
 	g.slots.Stop(&e.slot)
 	delete(g.ends, e.id)

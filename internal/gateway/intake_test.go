@@ -88,8 +88,8 @@ func TestLastPacketsOfARouteAreTakenIn(t *testing.T) {
 		w := newWorld(t, lab.Plan{Ideal: true, Gateway: func(c *gateway.Config) { c.Class = class }})
 		a := w.attacker()
 		a.flood(40, true)
-		if n := w.victim().Stats()[trace.DropSessionUnknown]; n != 40 || w.victim().Routes() != 0 {
-			t.Errorf("class %d: %d of 40 packets were taken in, %d routes are left", class, n, w.victim().Routes())
+		if n, v := w.victim().Stats()[trace.DropSessionUnknown], w.victim(); n != 40 || v.Routes() != 0 || v.Pool.Out != 0 {
+			t.Errorf("class %d: %d of 40 packets were taken in, %d routes and %d frames are left", class, n, v.Routes(), v.Pool.Out)
 		}
 	}
 }
