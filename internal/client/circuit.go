@@ -19,9 +19,10 @@ import (
 type circuit struct {
 	key     circuitKey
 	purpose purpose
-	service *hosted        // of a circuit that serves one
-	meeting wire.MeetingID // where it waits, calls or answers
-	call    wire.CallID    // that it answers
+	service *hosted            // of a circuit that serves one
+	meeting wire.MeetingID     // where it waits, calls or answers
+	secret  wire.MeetingSecret // of the meeting where it waits
+	call    wire.CallID        // that it answers
 	exit    *directory.Node
 	routes  [stream.MaxPaths]*route
 	member  *session.Member[*circuit]

@@ -56,7 +56,7 @@ func (c *Client) Host(now machine.Time, k *service.Key) error {
 		sessions: map[uint32]*session.Member[*circuit]{}}
 	for _, n := range nodes[:min(len(nodes), meetingsPerService)] {
 		w := &circuit{purpose: waiting, service: h, exit: n}
-		c.paths.Read(w.meeting[:])
+		c.newMeeting(w)
 		h.waits = append(h.waits, w)
 	}
 	c.hosted = append(c.hosted, h)
@@ -72,8 +72,14 @@ func (c *Client) relocate(k *circuit) {
 	})
 	if len(nodes) > 0 {
 		k.exit = nodes[c.paths.IntN(len(nodes))]
-		c.paths.Read(k.meeting[:])
+		c.newMeeting(k)
 	}
+}
+
+// newMeeting gives a waiting circuit a meeting that nobody else can listen at.
+func (c *Client) newMeeting(k *circuit) {
+	c.paths.Read(k.secret[:])
+	k.meeting = service.MeetingOf(k.secret)
 }
 
 // Withdraw ends a service: its routes close, its sessions go on.
@@ -190,7 +196,7 @@ func (c *Client) meet(now machine.Time, r *route) {
 	m := wire.MeetingPacket{Meeting: k.meeting}
 	switch k.purpose {
 	case waiting:
-		m.Kind = wire.SessionMeetListen
+		m = wire.MeetingPacket{Kind: wire.SessionMeetListen, Secret: k.secret}
 	case answering:
 		m.Kind, m.Call = wire.SessionMeetAnswer, k.call
 	case calling:

@@ -12,6 +12,7 @@ import (
 	"github.com/nyxnet/nyx/internal/link"
 	"github.com/nyxnet/nyx/internal/machine"
 	"github.com/nyxnet/nyx/internal/prng"
+	"github.com/nyxnet/nyx/internal/service"
 	"github.com/nyxnet/nyx/internal/sim"
 	"github.com/nyxnet/nyx/internal/stream"
 	"github.com/nyxnet/nyx/internal/trace"
@@ -171,10 +172,10 @@ func TestRouteIsNotJoinedToItself(t *testing.T) {
 	w := newWorld(t, lab.Plan{})
 	a := w.attacker()
 	r := a.route(nil)
-	m := wire.MeetingPacket{Kind: wire.SessionMeetListen, Meeting: wire.MeetingID{1}}
-	a.meet(r, m)
+	secret := wire.MeetingSecret{1}
+	a.meet(r, wire.MeetingPacket{Kind: wire.SessionMeetListen, Secret: secret})
 	w.wantLast(r, wire.SessionMeetJoined)
-	m.Kind, m.Call = wire.SessionMeetCall, wire.CallID{2}
+	m := wire.MeetingPacket{Kind: wire.SessionMeetCall, Meeting: service.MeetingOf(secret), Call: wire.CallID{2}}
 	a.meet(r, m)
 	w.wantLast(r, wire.SessionMeetRefused)
 	m.Kind = wire.SessionMeetAnswer
@@ -191,30 +192,63 @@ func TestRouteWaitsAtOneMeeting(t *testing.T) {
 	w := newWorld(t, lab.Plan{})
 	a, b := w.attacker(), w.attacker()
 	r := a.route(nil)
-	a.meet(r, wire.MeetingPacket{Kind: wire.SessionMeetListen, Meeting: wire.MeetingID{1}})
-	a.meet(r, wire.MeetingPacket{Kind: wire.SessionMeetListen, Meeting: wire.MeetingID{2}})
+	a.meet(r, wire.MeetingPacket{Kind: wire.SessionMeetListen, Secret: wire.MeetingSecret{1}})
+	a.meet(r, wire.MeetingPacket{Kind: wire.SessionMeetListen, Secret: wire.MeetingSecret{2}})
 	w.wantLast(r, wire.SessionMeetRefused)
-	a.meet(r, wire.MeetingPacket{Kind: wire.SessionMeetListen, Meeting: wire.MeetingID{1}})
+	a.meet(r, wire.MeetingPacket{Kind: wire.SessionMeetListen, Secret: wire.MeetingSecret{1}})
 	w.wantLast(r, wire.SessionMeetJoined)
-	zero := a.route(nil)
-	a.meet(zero, wire.MeetingPacket{Kind: wire.SessionMeetListen})
-	w.wantLast(zero, wire.SessionMeetRefused)
 	a.do(func(machine.Time) { a.Close(r) })
 	caller := b.route(nil)
-	for _, id := range []wire.MeetingID{{1}, {2}} {
-		b.meet(caller, wire.MeetingPacket{Kind: wire.SessionMeetCall, Meeting: id, Call: wire.CallID{1}})
+	for _, secret := range []wire.MeetingSecret{{1}, {2}} {
+		b.meet(caller, wire.MeetingPacket{Kind: wire.SessionMeetCall, Meeting: service.MeetingOf(secret), Call: wire.CallID{1}})
 		w.wantLast(caller, wire.SessionMeetRefused)
 	}
+}
+
+// Who has the descriptor, and so the meeting's id, cannot take the meeting over:
+// not while the service waits there, and not when it has gone.
+func TestMeetingIsNotTakenOver(t *testing.T) {
+	w := newWorld(t, lab.Plan{})
+	host, thief, caller := w.attacker(), w.attacker(), w.attacker()
+	secret := wire.MeetingSecret{9}
+	id := service.MeetingOf(secret)
+	waits := host.route(nil)
+	host.meet(waits, wire.MeetingPacket{Kind: wire.SessionMeetListen, Secret: secret})
+	steal := func() *rogue.Route { // the best guess is what stood in LISTEN before: the id itself
+		r := thief.route(nil)
+		thief.meet(r, wire.MeetingPacket{Kind: wire.SessionMeetListen, Secret: wire.MeetingSecret(id)})
+		return r
+	}
+	call := func(n byte) *rogue.Route {
+		r := caller.route(nil)
+		caller.meet(r, wire.MeetingPacket{Kind: wire.SessionMeetCall, Meeting: id, Call: wire.CallID{n}})
+		return r
+	}
+	thieves := steal()
+	call(1)
+	w.wantLast(waits, wire.SessionMeetCall)
+	w.wantLast(thieves, wire.SessionMeetJoined) // at a meeting of its own, that nobody calls
+
+	host.do(func(machine.Time) { host.Close(waits) })
+	thieves = steal()
+	w.wantLast(call(2), wire.SessionMeetRefused)
+	w.wantLast(thieves, wire.SessionMeetJoined)
+
+	again := host.route(nil)
+	host.meet(again, wire.MeetingPacket{Kind: wire.SessionMeetListen, Secret: secret})
+	call(3)
+	w.wantLast(again, wire.SessionMeetCall)
 }
 
 // Calls that nobody answers do not fill a meeting: a route has one at a time,
 // and it ends with the route. Who waits is told when the service goes.
 func TestCallsEndWithTheirRoutes(t *testing.T) {
 	w := newWorld(t, lab.Plan{})
-	service, caller := w.attacker(), w.attacker()
-	waits := service.route(nil)
-	id := wire.MeetingID{9}
-	service.meet(waits, wire.MeetingPacket{Kind: wire.SessionMeetListen, Meeting: id})
+	host, caller := w.attacker(), w.attacker()
+	waits := host.route(nil)
+	secret := wire.MeetingSecret{9}
+	id := service.MeetingOf(secret)
+	host.meet(waits, wire.MeetingPacket{Kind: wire.SessionMeetListen, Secret: secret})
 	call := func(r *rogue.Route, n byte) {
 		caller.meet(r, wire.MeetingPacket{Kind: wire.SessionMeetCall, Meeting: id, Call: wire.CallID{n}})
 	}
@@ -224,34 +258,35 @@ func TestCallsEndWithTheirRoutes(t *testing.T) {
 	call(first, 2)
 	w.wantLast(first, wire.SessionMeetRefused)
 	caller.do(func(machine.Time) { caller.Close(first) })
-	answer := service.route(nil)
-	service.meet(answer, wire.MeetingPacket{Kind: wire.SessionMeetAnswer, Meeting: id, Call: wire.CallID{1}})
+	answer := host.route(nil)
+	host.meet(answer, wire.MeetingPacket{Kind: wire.SessionMeetAnswer, Meeting: id, Call: wire.CallID{1}})
 	w.wantLast(answer, wire.SessionMeetRefused)
 
 	second := caller.route(nil)
 	call(second, 3)
-	renewed := service.route(nil)
-	service.meet(renewed, wire.MeetingPacket{Kind: wire.SessionMeetListen, Meeting: id})
-	service.do(func(machine.Time) { service.Close(waits) })
-	service.meet(answer, wire.MeetingPacket{Kind: wire.SessionMeetAnswer, Meeting: id, Call: wire.CallID{3}})
+	renewed := host.route(nil)
+	host.meet(renewed, wire.MeetingPacket{Kind: wire.SessionMeetListen, Secret: secret})
+	host.do(func(machine.Time) { host.Close(waits) })
+	host.meet(answer, wire.MeetingPacket{Kind: wire.SessionMeetAnswer, Meeting: id, Call: wire.CallID{3}})
 	w.wantLast(answer, wire.SessionMeetJoined)
 	w.wantLast(second, wire.SessionMeetJoined)
 
 	third := caller.route(nil)
 	call(third, 4)
-	service.do(func(machine.Time) { service.Close(renewed) })
+	host.do(func(machine.Time) { host.Close(renewed) })
 	w.wantLast(third, wire.SessionMeetRefused)
 }
 
 // Joined routes carry each other's packets and end together.
 func TestJoinedRoutesEndTogether(t *testing.T) {
 	w := newWorld(t, lab.Plan{})
-	service, caller := w.attacker(), w.attacker()
-	id := wire.MeetingID{5}
-	waits, answer, call := service.route(nil), service.route(nil), caller.route(nil)
-	service.meet(waits, wire.MeetingPacket{Kind: wire.SessionMeetListen, Meeting: id})
+	host, caller := w.attacker(), w.attacker()
+	secret := wire.MeetingSecret{5}
+	id := service.MeetingOf(secret)
+	waits, answer, call := host.route(nil), host.route(nil), caller.route(nil)
+	host.meet(waits, wire.MeetingPacket{Kind: wire.SessionMeetListen, Secret: secret})
 	caller.meet(call, wire.MeetingPacket{Kind: wire.SessionMeetCall, Meeting: id, Call: wire.CallID{1}})
-	service.meet(answer, wire.MeetingPacket{Kind: wire.SessionMeetAnswer, Meeting: id, Call: wire.CallID{1}})
+	host.meet(answer, wire.MeetingPacket{Kind: wire.SessionMeetAnswer, Meeting: id, Call: wire.CallID{1}})
 	var b [wire.SessionPacketSize]byte
 	wire.PutSessionHeader(b[:], wire.SessionData, 42, 1)
 	caller.do(func(machine.Time) { caller.Send(call, b[:]) })
@@ -259,7 +294,7 @@ func TestJoinedRoutesEndTogether(t *testing.T) {
 		t.Error("the packet did not cross the meeting")
 	}
 	before := w.victim().Counts[trace.DropSessionMalformed]
-	caller.meet(call, wire.MeetingPacket{Kind: wire.SessionMeetListen, Meeting: id})
+	caller.meet(call, wire.MeetingPacket{Kind: wire.SessionMeetListen, Secret: secret})
 	if w.victim().Counts[trace.DropSessionMalformed] != before+1 {
 		t.Error("a joined route took part in another meeting")
 	}

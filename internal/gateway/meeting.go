@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/nyxnet/nyx/internal/machine"
+	"github.com/nyxnet/nyx/internal/service"
 	"github.com/nyxnet/nyx/internal/trace"
 	"github.com/nyxnet/nyx/internal/wire"
 )
@@ -42,47 +43,49 @@ func (g *Gateway) handleMeeting(now machine.Time, e *end, packet []byte) {
 // answers. That bounds what it can occupy, and no route is ever joined to
 // itself.
 
-// listen registers a service. The id is a secret of the service and whom it
-// gave its descriptor; who registers it later takes over, as a service does
-// that renews its route.
+// listen registers a service under the id that follows from its secret. Who
+// knows the id alone, as every reader of the descriptor does, cannot listen
+// under it, whether the service is here or not. Who shows the secret once more
+// is the service, on the route that renews the one before.
 func (g *Gateway) listen(now machine.Time, e *end, m wire.MeetingPacket) {
-	if m.Meeting == (wire.MeetingID{}) || e.serves() && e.meeting != m.Meeting || e.awaits() {
+	id := service.MeetingOf(m.Secret)
+	if e.serves() && e.meeting != id || e.awaits() {
 		g.refuse(now, e)
 		return
 	}
-	if old := g.meetings[m.Meeting]; old != nil && old != e {
+	if old := g.meetings[id]; old != nil && old != e {
 		old.meeting = wire.MeetingID{}
 		e.calls, old.calls = old.calls, nil
 	}
-	e.meeting = m.Meeting
-	g.meetings[m.Meeting] = e
+	e.meeting = id
+	g.meetings[id] = e
 	g.answerMeeting(now, e, wire.MeetingPacket{Kind: wire.SessionMeetJoined})
 }
 
 func (g *Gateway) call(now machine.Time, e *end, m wire.MeetingPacket) {
-	service := g.meetings[m.Meeting]
-	if service == nil || e.serves() || e.awaits() || len(service.calls) >= callsMax {
+	host := g.meetings[m.Meeting]
+	if host == nil || e.serves() || e.awaits() || len(host.calls) >= callsMax {
 		g.refuse(now, e)
 		return
 	}
 	e.calling = m.Meeting
-	service.calls = append(service.calls, call{m.Call, e})
-	g.answerMeeting(now, service, m)
+	host.calls = append(host.calls, call{m.Call, e})
+	g.answerMeeting(now, host, m)
 }
 
 func (g *Gateway) answer(now machine.Time, e *end, m wire.MeetingPacket) {
-	service := g.meetings[m.Meeting]
-	if service == nil || e.serves() || e.awaits() {
+	host := g.meetings[m.Meeting]
+	if host == nil || e.serves() || e.awaits() {
 		g.refuse(now, e)
 		return
 	}
-	i := slices.IndexFunc(service.calls, func(c call) bool { return c.id == m.Call })
+	i := slices.IndexFunc(host.calls, func(c call) bool { return c.id == m.Call })
 	if i < 0 {
 		g.refuse(now, e)
 		return
 	}
-	caller := service.calls[i].caller
-	service.calls = slices.Delete(service.calls, i, i+1)
+	caller := host.calls[i].caller
+	host.calls = slices.Delete(host.calls, i, i+1)
 	caller.calling = wire.MeetingID{}
 	if caller.member != nil { // it has become the path of a session meanwhile
 		g.refuse(now, e)
@@ -107,8 +110,8 @@ func (g *Gateway) leaveMeeting(now machine.Time, e *end) {
 		g.refuse(now, c.caller)
 	}
 	e.calls = nil
-	if service := g.meetings[e.calling]; e.awaits() && service != nil {
-		service.calls = slices.DeleteFunc(service.calls, func(c call) bool { return c.caller == e })
+	if host := g.meetings[e.calling]; e.awaits() && host != nil {
+		host.calls = slices.DeleteFunc(host.calls, func(c call) bool { return c.caller == e })
 	}
 }
 

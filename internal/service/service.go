@@ -115,6 +115,13 @@ type Meeting struct {
 	ID   wire.MeetingID
 }
 
+// MeetingOf is the id under which the holder of a meeting's secret waits. The
+// descriptor names the id; the secret is known to the service and to the Stream
+// node of the meeting, so that nobody else takes the meeting over.
+func MeetingOf(s wire.MeetingSecret) wire.MeetingID {
+	return wire.MeetingID(seal.Hash("service meeting", s[:]))
+}
+
 // MeetingsMax bounds the meetings of one descriptor.
 const MeetingsMax = 8
 

@@ -3,7 +3,8 @@ package wire
 // Meeting packets between a route's client and the Stream node at its end, in
 // the place of a session packet (docs/protocol.md, section 11):
 //
-//	LISTEN  [8][meeting id 32]            a service waits here
+//	LISTEN  [8][meeting secret 32]        a service waits here, under the id that
+//	                                      follows from the secret
 //	CALL    [9][meeting id 32][call 16]   a client asks for the service; the
 //	                                      node passes [call 16] to it
 //	ANSWER  [10][meeting id 32][call 16]  the service joins this route to the
@@ -13,8 +14,13 @@ package wire
 //
 // The rest of the packet is zero, and checked to be.
 
-// MeetingID names a waiting service towards one meeting point.
+// MeetingID names a waiting service towards one meeting point. It is a hash of
+// the meeting's secret (service.MeetingOf).
 type MeetingID [32]byte
+
+// MeetingSecret is what a service shows to wait under an id. Callers, who know
+// the id, cannot compute it.
+type MeetingSecret [32]byte
 
 // CallID names one call of a client.
 type CallID [16]byte
@@ -35,7 +41,8 @@ func (k SessionKind) Meeting() bool { return k >= SessionMeetListen && k <= Sess
 // are zero.
 type MeetingPacket struct {
 	Kind    SessionKind
-	Meeting MeetingID
+	Secret  MeetingSecret // LISTEN
+	Meeting MeetingID     // CALL, ANSWER
 	Call    CallID
 }
 
@@ -43,6 +50,10 @@ type MeetingPacket struct {
 func (m *MeetingPacket) Put(b []byte) {
 	clear(b)
 	b[0] = byte(m.Kind)
+	if m.Kind == SessionMeetListen {
+		copy(b[1:], m.Secret[:])
+		return
+	}
 	copy(b[1:], m.Meeting[:])
 	copy(b[33:], m.Call[:])
 }
@@ -53,15 +64,13 @@ func ParseMeetingPacket(b []byte) (m MeetingPacket, ok bool) {
 		return m, false
 	}
 	m.Kind = SessionKind(b[0])
-	copy(m.Meeting[:], b[1:])
-	copy(m.Call[:], b[33:])
+	used := 1
 	switch m.Kind {
 	case SessionMeetListen:
-		ok = m.Call == CallID{}
-	case SessionMeetJoined, SessionMeetRefused:
-		ok = m.Call == CallID{} && m.Meeting == MeetingID{}
-	default:
-		ok = true
+		used += copy(m.Secret[:], b[used:])
+	case SessionMeetCall, SessionMeetAnswer:
+		used += copy(m.Meeting[:], b[used:])
+		used += copy(m.Call[:], b[used:])
 	}
-	return m, ok && IsZero(b[49:])
+	return m, IsZero(b[used:])
 }
