@@ -27,6 +27,9 @@ type circuit struct {
 	routes  [stream.MaxPaths]*route
 	member  *session.Member[*circuit]
 	begun   machine.Time // when the session was asked for
+	doubt   *doubt       // whether its exit lives
+	goneBy  wire.NodeID  // the last mix that said that the exit is gone
+	goneAt  machine.Time
 }
 
 // circuitKey is whose streams a circuit carries: those of one isolation key,
@@ -112,7 +115,7 @@ func (c *Client) circuitFor(now machine.Time, isolation string) (*circuit, error
 	if c.view == nil {
 		return nil, ErrNoDirectory
 	}
-	k := c.take()
+	k := c.take(now)
 	if k == nil {
 		k = &circuit{}
 	}
@@ -131,10 +134,10 @@ func (c *Client) circuitTo(now machine.Time, isolation string, exit *directory.N
 
 // take removes the best circuit built ahead: one whose session is established,
 // else the one with most routes.
-func (c *Client) take() *circuit {
+func (c *Client) take(now machine.Time) *circuit {
 	best, most := -1, -1
 	for i, k := range c.ahead {
-		if k.exit == nil || k.ending() {
+		if k.exit == nil || k.ending() || c.dead.has(now, k.exit.ID) {
 			continue
 		}
 		worth := k.ready()
@@ -290,20 +293,6 @@ func (c *Client) endCircuit(now machine.Time, m *session.Member[*circuit], code 
 	c.ahead = slices.DeleteFunc(c.ahead, func(a *circuit) bool { return a == k })
 	c.replan(now)
 	k.member = nil
-	for _, r := range k.routes {
-		if r != nil {
-			c.drop(now, r)
-		}
-	}
+	c.dropRoutes(now, k)
 	c.cfg.Sink.Emit(now, trace.SessionDown, code, 0)
-}
-
-// suspect is told by a session that a path went silent: the route is given up
-// unless it is the last.
-func (c *Client) suspect(now machine.Time, k *circuit, path uint8) {
-	r := k.routes[path]
-	if r == nil || !r.ready || k.ready() < 2 {
-		return
-	}
-	c.fail(now, r, errSilent)
 }

@@ -91,7 +91,9 @@ type Client struct {
 	ahead    []*circuit // built before need, oldest first
 	circuits map[circuitKey]*circuit
 	hosted   []*hosted // services that this client offers
-	avoided  []refusal // entries that refused of late
+	refusing avoidance // entries that refused of late
+	dead     avoidance // exits that died of late
+	suspects avoidance // hops beside which cells were changed
 
 	serial    uint64
 	handle    uint32 // of the last session
@@ -99,6 +101,8 @@ type Client struct {
 	failures  int   // set-ups that failed in a row
 	lastError error // why the last one failed
 	plan      machine.Timer[func(machine.Time)]
+	watcher   machine.Timer[func(machine.Time)]
+	probes    *prng.Stream
 }
 
 // New returns a client. It does nothing until it has a directory.
@@ -109,6 +113,7 @@ func New(cfg Config, rng prng.Source) *Client {
 		rng:      rng,
 		paths:    rng.Stream("paths"),
 		plans:    rng.Stream("plans"),
+		probes:   rng.Stream("probes"),
 		entries:  map[wire.NodeID]*entry{},
 		byLink:   map[link.ID]*entry{},
 		routes:   map[routeKey]*route{},
@@ -116,13 +121,16 @@ func New(cfg Config, rng prng.Source) *Client {
 	}
 	rng.Stream("pseudonyms").Read(c.secret[:])
 	c.links = link.New(link.Config{}, rng.Child("link"), &c.Pool, &c.Counts)
-	c.plan.Value = c.buildAhead
+	c.plan.Value, c.watcher.Value = c.buildAhead, c.watch
 	return c
 }
 
 // SetView gives the client a verified directory, the first or a newer one.
 func (c *Client) SetView(now machine.Time, v *directory.View) {
 	c.view = v
+	if c.cfg.Level != wire.Fast && c.watcher.At() == machine.Never {
+		c.timers.Set(&c.watcher, now.Add(watchEvery))
+	}
 	c.timers.Set(&c.plan, now)
 }
 

@@ -19,13 +19,18 @@ import (
 
 func newWorld(t *testing.T, p lab.Plan) *lab.Network {
 	t.Helper()
+	return seededWorld(t, 1, p)
+}
+
+func seededWorld(t *testing.T, seed uint64, p lab.Plan) *lab.Network {
+	t.Helper()
 	if p.Streams == 0 {
 		p.Streams, p.Mixes = 4, 6
 	}
 	if p.Hop == (sim.Link{}) {
 		p.Hop = sim.Link{Latency: 5 * time.Millisecond}
 	}
-	w, err := lab.NewRun(&lab.Scenario{ID: "test"}, 1).NewNetwork(p)
+	w, err := lab.NewRun(&lab.Scenario{ID: "test"}, seed).NewNetwork(p)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -34,7 +39,11 @@ func newWorld(t *testing.T, p lab.Plan) *lab.Network {
 
 func withUser(t *testing.T, p lab.Plan) (*lab.Network, *lab.User) {
 	t.Helper()
-	w := newWorld(t, p)
+	return withUserIn(t, newWorld(t, p))
+}
+
+func withUserIn(t *testing.T, w *lab.Network) (*lab.Network, *lab.User) {
+	t.Helper()
 	w.AddUsers(1)
 	if err := w.WaitReadyOrOpen(20 * time.Second); err != nil {
 		t.Fatal(err)

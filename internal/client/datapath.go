@@ -55,18 +55,20 @@ func (c *Client) handleBack(now machine.Time, from link.ID, frame []byte) {
 	}
 	back, ok := r.core.Open(now, frame)
 	if !ok {
+		c.faulted(now, r, back)
 		return
 	}
 	switch back.Kind {
 	case mix.BackPacket:
+		r.hear(now)
 		if !r.ready {
 			c.up(now, r)
 		}
 		c.handlePacket(now, r, back.Packet)
 	case mix.BackNack:
-		if back.Reason == wire.NackLinkGone {
-			c.fail(now, r, errBroken)
-		}
+		c.nacked(now, r, back)
+	case mix.BackLoop:
+		c.looped(now, r, back)
 	}
 }
 

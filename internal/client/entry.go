@@ -117,7 +117,7 @@ func (c *Client) admit(now machine.Time, e *entry, ready *wire.SessionReady) {
 func (c *Client) refuse(now machine.Time, e *entry, why wire.Refusal) {
 	waiting := e.waiting
 	e.waiting, e.admitted = nil, false
-	c.avoided = append(c.avoided, refusal{e.node, now.Add(refusedRetry)})
+	c.refusing.add(e.node, now.Add(refusedRetry))
 	for _, r := range waiting {
 		c.fail(now, r, fmt.Errorf("client: the entry refused the session: %v", why))
 	}
@@ -128,21 +128,6 @@ func (c *Client) refuse(now machine.Time, e *entry, why wire.Refusal) {
 // refusedRetry is when a client that was refused asks again. Until then its
 // routes enter elsewhere if they can.
 const refusedRetry = 10 * time.Second
-
-// refusal is an entry that does not admit this client at present.
-type refusal struct {
-	node  wire.NodeID
-	until machine.Time
-}
-
-// refusing lists the entries that refused the client of late.
-func (c *Client) refusing(now machine.Time) (nodes []wire.NodeID) {
-	c.avoided = slices.DeleteFunc(c.avoided, func(r refusal) bool { return r.until <= now })
-	for _, r := range c.avoided {
-		nodes = append(nodes, r.node)
-	}
-	return nodes
-}
 
 // handleLinkEvent fails the routes of a link that went down.
 func (c *Client) handleLinkEvent(now machine.Time, ev link.Event) {

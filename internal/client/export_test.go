@@ -30,3 +30,17 @@ func (c *Client) ExitOf(isolation string) (id [32]byte) {
 	}
 	return id
 }
+
+// ExitsGone is how many exits were given up of late.
+func (c *Client) ExitsGone() int { return len(c.dead) }
+
+// LastMixes are the mixes before the exit of an isolation key's session.
+func (c *Client) LastMixes(isolation string) (ids [][32]byte) {
+	for _, r := range c.circuits[circuitKey{isolation: isolation}].routes {
+		if r != nil && r.joined {
+			nodes := r.path.Nodes()
+			ids = append(ids, nodes[len(nodes)-2].ID)
+		}
+	}
+	return ids
+}

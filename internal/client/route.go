@@ -3,6 +3,7 @@ package client
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sort"
 	"time"
 
@@ -41,6 +42,10 @@ type route struct {
 	emit     machine.Timer[*route]
 	hello    stream.Assembly // a caller's HELLO that comes in parts
 	hellos   int             // whole HELLOs that came
+	heard    machine.Time    // the last cell of the last hop
+	gap      time.Duration   // mean time between two of them
+	steady   machine.Time    // since when none was late
+	faults   int             // cells that were changed on the way back
 	outbox   [][]byte        // packets that are not a session's, for its next slots
 	expire   machine.Timer[func(machine.Time)]
 }
@@ -96,11 +101,16 @@ var errSetupTimeout = errors.New("client: no answer to the set-up of a route")
 
 // draw draws a path for a circuit's next route: to its exit, and through no
 // node that another of its routes has. Where the network is too small for
-// that, they may share mixes, and at last the entry.
+// that, nodes that are avoided come back, then routes may share mixes, and at
+// last the entry.
 func (c *Client) draw(now machine.Time, k *circuit) (directory.Path, error) {
-	req := directory.Request{Level: c.cfg.Level, AvoidEntry: c.refusing(now)}
+	req := directory.Request{Level: c.cfg.Level, AvoidEntry: c.refusing.nodes(now)}
+	wished := append(c.suspected(now), c.dead.nodes(now)...)
 	if k.exit != nil {
 		req.Exit = &k.exit.ID
+		wished = slices.DeleteFunc(wished, func(n wire.NodeID) bool { return n == k.exit.ID })
+	} else {
+		wished = append(wished, c.elsewhere()...)
 	}
 	for _, r := range k.routes {
 		if r != nil {
@@ -111,7 +121,13 @@ func (c *Client) draw(now machine.Time, k *circuit) (directory.Path, error) {
 			}
 		}
 	}
+	own := req.AvoidNodes
+	req.AvoidNodes = append(wished, own...)
 	path, err := c.view.Draw(c.paths, req)
+	if err != nil && len(wished) > 0 {
+		req.AvoidNodes = own
+		path, err = c.view.Draw(c.paths, req)
+	}
 	if err != nil && req.AvoidNodes != nil {
 		req.AvoidNodes = nil
 		path, err = c.view.Draw(c.paths, req)
@@ -169,7 +185,7 @@ func (c *Client) sendTrain(now machine.Time, r *route) {
 
 // up notes the first packet that came back on a route: it stands.
 func (c *Client) up(now machine.Time, r *route) {
-	r.ready = true
+	r.ready, r.gap = true, gapFirst
 	c.failures, c.lastError = 0, nil
 	policy := obfs.PolicyOf(c.cfg.Level)
 	if c.cfg.Class != 0 && policy.Floor != 0 {
@@ -280,6 +296,8 @@ const callerTimeout = 20 * time.Second
 var errExpired = errors.New("client: the route's time is over")
 
 var errBroken = errors.New("client: a hop of a route lost the link to the next")
+
+var errTampered = errors.New("client: cells of a route were changed on the way back")
 
 var errSilent = errors.New("client: a route went silent")
 

@@ -299,6 +299,7 @@ type Back struct {
 	Reason   wire.NackReason // of a NACK
 	Counter  uint32          // of the dropped cell as its hop saw it; 0: of none yet
 	Echo     uint64          // of a loop
+	Drop     trace.Counter   // of a fault: what the cell was counted as
 }
 
 // Open opens a frame of type FrameBack in place. If it reports false, the cell
@@ -359,5 +360,5 @@ func (r *Route) content(i int, command wire.BackCommand, content []byte) (Back, 
 
 func (r *Route) fault(position int, drop trace.Counter) (Back, bool) {
 	r.Counts[drop]++
-	return Back{Kind: BackFault, Position: position}, false
+	return Back{Kind: BackFault, Position: position, Drop: drop}, false
 }

@@ -188,6 +188,13 @@ func (s *Session) handlePath(now machine.Time, id uint8, number uint64) {
 	}
 }
 
+// AskPaths asks every path for a sign of life, the active one too.
+func (s *Session) AskPaths() {
+	for i := range s.paths {
+		s.paths[i].ping = s.paths[i].present && s.state == stateOpen
+	}
+}
+
 // silence is how long the active path may owe an answer.
 func (s *Session) silence() time.Duration { return max(2*s.pto(), silenceLeast) }
 

@@ -59,6 +59,7 @@ const (
 	DropSessionUnknown                    // session packet for no known session
 	Retransmitted                         // session packets whose content was sent again
 	SpuriousRetransmit                    // of these, found unnecessary
+	RoutesTampered                        // routes left because cells were changed on the way back
 	NumCounters
 )
 
@@ -75,7 +76,7 @@ var counterNames = [NumCounters]string{
 	"routes_expired", "routes_closed", "dummy_out", "real_out", "dummy_in",
 	"session_packet_in", "drop_session_auth", "drop_session_replay",
 	"drop_session_malformed", "drop_session_unknown", "retransmitted",
-	"spurious_retransmit",
+	"spurious_retransmit", "routes_tampered",
 }
 
 // String returns the counter's name as exported.
@@ -133,6 +134,8 @@ const (
 	SessionInit                // SESSION_INIT admitted; A: version of the record
 	SessionRefused             // SESSION_INIT refused; A: reason code
 	SessionClosed              // SESSION_TERMINATE; A: ns between the last sign of life and release
+	RouteTampered              // A: position of the fault (0: the entry), B: cells that were changed
+	ExitGone                   // an exit was given up with its sessions
 	NumKinds
 )
 
@@ -140,6 +143,7 @@ var kindNames = [NumKinds]string{
 	"link_up", "link_down", "route_up", "route_down", "session_up", "session_down",
 	"stream_up", "stream_down", "rekeyed", "path_switched", "class_changed",
 	"SESSION_INIT", "SESSION_REFUSED", "SESSION_TERMINATE",
+	"route_tampered", "exit_gone",
 }
 
 // String returns the kind's name as it stands in golden traces.

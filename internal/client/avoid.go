@@ -1,0 +1,83 @@
+package client
+
+import (
+	"slices"
+	"time"
+
+	"github.com/nyxnet/nyx/internal/machine"
+	"github.com/nyxnet/nyx/internal/mix"
+	"github.com/nyxnet/nyx/internal/trace"
+	"github.com/nyxnet/nyx/internal/wire"
+)
+
+// avoidance is the nodes that the next draws keep out of a place, for a while:
+// a wish, that yields where no path is left without them. It is bounded, and
+// the oldest give way.
+type avoidance []avoided
+
+type avoided struct {
+	node  wire.NodeID
+	until machine.Time
+}
+
+// avoidedMax bounds one list, so that nobody who can make nodes look bad
+// leaves a client with only his own.
+const avoidedMax = 8
+
+func (a *avoidance) add(node wire.NodeID, until machine.Time) {
+	*a = slices.DeleteFunc(*a, func(o avoided) bool { return o.node == node })
+	if len(*a) == avoidedMax {
+		*a = slices.Delete(*a, 0, 1)
+	}
+	*a = append(*a, avoided{node, until})
+}
+
+func (a *avoidance) has(now machine.Time, node wire.NodeID) bool {
+	return slices.ContainsFunc(*a, func(o avoided) bool { return o.node == node && o.until > now })
+}
+
+// nodes lists who is to be avoided at now.
+func (a *avoidance) nodes(now machine.Time) (out []wire.NodeID) {
+	*a = slices.DeleteFunc(*a, func(o avoided) bool { return o.until <= now })
+	for _, o := range *a {
+		out = append(out, o.node)
+	}
+	return out
+}
+
+const (
+	// faultsMax is how many changed cells a route is given: one may be a hop's
+	// failing memory, and each costs the cell alone.
+	faultsMax = 3
+	// suspicion is how long the two hops of a fault are kept out of draws.
+	suspicion = 10 * time.Minute
+	// suspectsShare bounds the suspects to this part of the directory.
+	suspectsShare = 4
+)
+
+// faulted takes a cell that was changed on the way back. The layers before the
+// fault are authentic and a link changes nothing unseen, so one of the two hops
+// beside the fault did it. The route is left when it happens again, and both
+// are avoided for a while: who changes cells puts himself on the list with
+// every neighbour whom he makes look guilty (docs/protocol.md, section 6.3).
+func (c *Client) faulted(now machine.Time, r *route, back mix.Back) {
+	if back.Kind != mix.BackFault || back.Drop == trace.DropCellReplay || r.gone {
+		return // what comes too late is nobody's fault
+	}
+	if r.faults++; r.faults < faultsMax {
+		return
+	}
+	nodes := r.path.Nodes()
+	for _, n := range nodes[max(back.Position-1, 0) : back.Position+1] {
+		c.suspects.add(n.ID, now.Add(suspicion))
+	}
+	c.Counts[trace.RoutesTampered]++
+	c.cfg.Sink.Emit(now, trace.RouteTampered, uint64(back.Position), uint64(r.faults))
+	c.fail(now, r, errTampered)
+}
+
+// suspected lists the hops beside recent faults, the newest if they are many.
+func (c *Client) suspected(now machine.Time) []wire.NodeID {
+	s := c.suspects.nodes(now)
+	return s[len(s)-min(len(s), c.view.Len()/suspectsShare):]
+}

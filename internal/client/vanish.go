@@ -1,0 +1,309 @@
+package client
+
+import (
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/nyxnet/nyx/internal/machine"
+	"github.com/nyxnet/nyx/internal/mix"
+	"github.com/nyxnet/nyx/internal/stream"
+	"github.com/nyxnet/nyx/internal/trace"
+	"github.com/nyxnet/nyx/internal/wire"
+)
+
+// An exit that dies takes both routes of its sessions with it. What tells its
+// death from that of a mix, or from a bad network, is that everything else is
+// alive (docs/protocol.md, section 12.11):
+//
+//   - On shaped routes the exit's own cover is its sign of life. It comes
+//     whatever the user does, and so does the verdict.
+//   - At FAST, a session that gets no answer on any path sends PINGs to the
+//     exit and LOOPs to the mix before it, on each route. Loops that come back
+//     beside PINGs that do not are the evidence.
+//   - Two mixes of different routes that lost the link to the exit say so.
+
+// elsewhere lists the exits of the sessions that there are, the newest if they
+// are many: what is built ahead ends at others if it can, so that one exit's
+// death finds a session ready, and is seen by comparison.
+func (c *Client) elsewhere() (exits []wire.NodeID) {
+	for _, m := range c.Members() {
+		if k := m.Owner; k.purpose == exiting && !slices.Contains(exits, k.exit.ID) {
+			exits = append(exits, k.exit.ID)
+		}
+	}
+	return exits[len(exits)-min(len(exits), avoidedMax):]
+}
+
+const (
+	// exitShunned is how long a dead exit is left out of draws.
+	exitShunned = time.Minute
+	// watchEvery is how often shaped circuits are looked at.
+	watchEvery = 250 * time.Millisecond
+	// silenceLeast and silenceGaps are how long a shaped route is silent before
+	// it counts as such: in a Poisson process, 30 mean gaps pass empty once in
+	// 10^13 times.
+	silenceLeast = time.Second
+	silenceGaps  = 30
+	// gapFirst is taken for the mean gap of a new route.
+	gapFirst = 50 * time.Millisecond
+
+	// doubtEvery is the time between two rounds of probes, doubtRounds their
+	// greatest number.
+	doubtEvery  = 100 * time.Millisecond
+	doubtRounds = 40
+	// doubtLeast is the least time in which an exit may answer, besides the
+	// 300 ms or more before the doubt: a process can be held up for a moment.
+	doubtLeast = 600 * time.Millisecond
+	// loopsEnough and loopsEach are how many loops must come back in all, and
+	// on each of two routes. At 15 % loss each way an exit that lives leaves a
+	// PING unanswered once in four times, and all of these in 10^7.
+	loopsEnough = 12
+	loopsEach   = 4
+	// goneWithin is how far apart two mixes may say that the exit is gone.
+	goneWithin = 10 * time.Second
+)
+
+var errExitGone = errors.New("client: the exit answers no more")
+
+// doubt is the question whether a circuit's exit lives. Only at FAST does the
+// client ask; on shaped routes it waits for what watch finds, and nothing that
+// it sends differs.
+type doubt struct {
+	since   machine.Time
+	silent  *route // the path on which it was asked
+	base    uint64 // echo of the first round
+	sent    [doubtRounds]machine.Time
+	rounds  int
+	loops   [stream.MaxPaths]int // that came back, by route
+	slowest time.Duration        // of them
+	verdict machine.Time         // when the exit is given up; 0: not enough came back
+	timer   machine.Timer[func(machine.Time)]
+}
+
+// hear notes a cell that the last hop of a route made.
+func (r *route) hear(now machine.Time) {
+	pause := now.Sub(r.heard)
+	if pause > r.patience()/2 {
+		r.steady = now
+	}
+	r.gap += (min(pause, r.patience()) - r.gap) / 16
+	r.heard = now
+}
+
+// patience is how long a shaped route may be silent by chance.
+func (r *route) patience() time.Duration { return max(silenceLeast, silenceGaps*r.gap) }
+
+// silent reports whether a shaped route has brought nothing for longer than
+// chance explains.
+func (r *route) silent(now machine.Time) bool {
+	return now.Sub(r.heard) > r.patience()
+}
+
+// watch looks for shaped circuits whose exit has died: all their routes are
+// silent, they share nothing but the exit, and routes to other exits are not.
+func (c *Client) watch(now machine.Time) {
+	c.timers.Set(&c.watcher, now.Add(watchEvery))
+	for _, r := range c.allRoutes() {
+		k := r.circuit
+		if k.purpose == exiting && r.joined && !r.gone && k.silent(now) && c.othersLive(now, k) {
+			c.exitGone(now, k)
+		}
+	}
+}
+
+// silent reports whether every route of a circuit is, and at least two are
+// that have no hop in common but the exit.
+func (k *circuit) silent(now machine.Time) bool {
+	seen := map[wire.NodeID]bool{}
+	n := 0
+	for _, r := range k.routes {
+		if r == nil || !r.joined {
+			continue
+		}
+		if !r.silent(now) {
+			return false
+		}
+		nodes := r.path.Nodes()
+		for _, hop := range nodes[:len(nodes)-1] {
+			if seen[hop.ID] {
+				return false
+			}
+			seen[hop.ID] = true
+		}
+		n++
+	}
+	return n >= 2
+}
+
+// othersLive reports whether a route to another exit has gone on without a
+// pause since before the circuit fell silent: after an outage of the client's
+// own line, or of its process, routes come back one after the other.
+func (c *Client) othersLive(now machine.Time, k *circuit) bool {
+	var last machine.Time
+	for _, r := range k.routes {
+		if r != nil {
+			last = max(last, r.heard)
+		}
+	}
+	for _, r := range c.routes {
+		if r.ready && r.circuit.exit.ID != k.exit.ID && r.steady < last && now.Sub(r.heard) < r.patience()/2 {
+			return true
+		}
+	}
+	return false
+}
+
+// suspect is told by a session that a path is silent. If another answered, the
+// route is given up unless it is the last; if none did, perhaps the exit is
+// dead.
+func (c *Client) suspect(now machine.Time, k *circuit, path uint8) {
+	r := k.routes[path]
+	if r == nil || !r.ready || k.ready() < 2 {
+		return
+	}
+	if k.purpose != exiting || k.member.Core.ActivePath() != path {
+		c.fail(now, r, errSilent)
+		return
+	}
+	if k.doubt == nil {
+		d := &doubt{since: now, silent: r, base: c.probes.Uint64()}
+		d.timer.Value = func(now machine.Time) { c.askExit(now, k) }
+		k.doubt = d
+		c.askExit(now, k)
+	}
+}
+
+// askExit is one round of a doubt.
+func (c *Client) askExit(now machine.Time, k *circuit) {
+	d := k.doubt
+	answered := false
+	for _, r := range k.routes {
+		answered = answered || r != nil && r.heard > d.since
+	}
+	switch {
+	case k.member == nil:
+		k.endDoubt(c)
+		return
+	case !answered && d.verdict != 0 && now >= d.verdict:
+		c.exitGone(now, k)
+		return
+	case answered || d.rounds == doubtRounds:
+		k.endDoubt(c)
+		if shaped := c.cfg.Level != wire.Fast; (shaped || d.silent.heard <= d.since) && k.ready() >= 2 {
+			c.fail(now, d.silent, errSilent)
+		}
+		return
+	}
+	if c.cfg.Level == wire.Fast {
+		d.sent[d.rounds] = now
+		c.probe(k)
+	}
+	d.rounds++
+	c.timers.Set(&d.timer, now.Add(doubtEvery))
+}
+
+// probe asks the exit, and the mix before it, on every route.
+func (c *Client) probe(k *circuit) {
+	k.member.Core.AskPaths()
+	c.Touch(k.member)
+	for _, r := range k.routes {
+		if r == nil || !r.joined {
+			continue
+		}
+		f := c.Pool.Get()
+		if r.core.SealLoop(f, r.core.Hops()-2, k.doubt.base+uint64(k.doubt.rounds)) {
+			c.links.Push(r.entry.link, f)
+		} else {
+			c.Pool.Put(f)
+		}
+	}
+}
+
+func (k *circuit) endDoubt(c *Client) {
+	if k.doubt != nil {
+		c.timers.Stop(&k.doubt.timer)
+		k.doubt = nil
+	}
+}
+
+// looped takes the answer of the mix before the exit. The verdict waits once
+// more for the longest time that an answer took, so that each PING that counts
+// has had twice as long as the LOOP beside it.
+func (c *Client) looped(now machine.Time, r *route, back mix.Back) {
+	d := r.circuit.doubt
+	if d == nil || back.Position != r.core.Hops()-2 || back.Echo-d.base >= uint64(d.rounds) {
+		return
+	}
+	d.loops[r.slot]++
+	d.slowest = max(d.slowest, now.Sub(d.sent[back.Echo-d.base]))
+	all, routes := 0, 0
+	for _, n := range d.loops {
+		all += n
+		if n >= loopsEach {
+			routes++
+		}
+	}
+	if d.verdict == 0 && all >= loopsEnough && routes >= 2 {
+		d.verdict = max(d.since.Add(doubtLeast), now.Add(d.slowest))
+	}
+}
+
+// nacked takes the word of a hop that lost the link to the next. The route is
+// given up; when two mixes of different routes say that the exit is gone, and
+// it has not been heard between them, the exit is.
+func (c *Client) nacked(now machine.Time, r *route, back mix.Back) {
+	if back.Reason != wire.NackLinkGone {
+		return
+	}
+	k, nodes := r.circuit, r.path.Nodes()
+	if k.purpose == exiting && r.joined && back.Position == len(nodes)-2 {
+		by := nodes[back.Position].ID
+		heard := false
+		for _, other := range k.routes {
+			heard = heard || other != nil && other.heard > k.goneAt
+		}
+		if k.goneBy != (wire.NodeID{}) && k.goneBy != by && !heard && now.Sub(k.goneAt) < goneWithin {
+			c.exitGone(now, k)
+			return
+		}
+		k.goneBy, k.goneAt = by, now
+	}
+	c.fail(now, r, errBroken)
+}
+
+// exitGone ends the session of a circuit whose exit has died, what was built
+// ahead to the same exit, and the routes that enter there. New streams go to another exit at once.
+func (c *Client) exitGone(now machine.Time, k *circuit) {
+	exit := k.exit.ID
+	c.lastError = errExitGone
+	c.dead.add(exit, now.Add(exitShunned))
+	c.cfg.Sink.Emit(now, trace.ExitGone, 0, 0)
+	c.abandon(now, k)
+	for _, a := range append([]*circuit(nil), c.ahead...) {
+		if a.exit != nil && a.exit.ID == exit {
+			c.abandon(now, a)
+		}
+	}
+	for _, r := range c.allRoutes() {
+		if r.path.Entry().ID == exit {
+			c.fail(now, r, errExitGone)
+		}
+	}
+	c.timers.Set(&c.plan, now) // a dead exit is replaced at once at every level, as a route is
+}
+
+// abandon ends a circuit, with its session if it has one.
+func (c *Client) abandon(now machine.Time, k *circuit) {
+	k.endDoubt(c)
+	if k.member != nil {
+		c.endCircuit(now, k.member, uint64(wire.CodeVanished))
+		return
+	}
+	for i, a := range c.ahead {
+		if a == k {
+			c.ahead[i] = &circuit{}
+		}
+	}
+	c.dropRoutes(now, k)
+}
