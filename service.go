@@ -37,5 +37,5 @@ func ParseServiceKey(secret []byte) (*ServiceKey, error) {
 // Secret returns the bytes to keep, and to keep secret.
 func (k *ServiceKey) Secret() []byte { return append([]byte(nil), k.seed[:]...) }
 
-// Host is the service's host name: the hash of its public keys, ending in .nyx.
+// Host is the service's host name: its address, which its keys make, ending in .nyx.
 func (k *ServiceKey) Host() string { return k.key.Address().String() }

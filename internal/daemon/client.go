@@ -150,7 +150,21 @@ func (c *Client) dial(ctx context.Context, isolation string, t wire.Target) (*tu
 	if service.Inside(t.Host) {
 		return nil, fmt.Errorf("%w: %q is not the address of a service", proxy.ErrHostUnreachable, t.Host)
 	}
-	return c.open(ctx, func(now machine.Time) (session.Ref, error) { return c.core.Open(now, isolation, t) })
+	open := func(now machine.Time) (session.Ref, error) { return c.core.Open(now, isolation, t) }
+	conn, err := c.open(ctx, open)
+	if errors.Is(err, session.ErrGone) && ctx.Err() == nil {
+		// The session ended before the exit answered, as it does when an exit
+		// dies. Nothing of the application's was sent: another exit is asked.
+		conn, err = c.open(ctx, open)
+	}
+	return conn, err
+}
+
+// openAt opens a stream to the store of a node.
+func (c *Client) openAt(isolation string, node wire.NodeID) func(machine.Time) (session.Ref, error) {
+	return func(now machine.Time) (session.Ref, error) {
+		return c.core.OpenAt(now, isolation, node, wire.Target{Network: wire.TCP, Host: keeperHost, Port: 1})
+	}
 }
 
 // open opens a stream and waits for the status with which the other end

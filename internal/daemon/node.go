@@ -80,6 +80,7 @@ type Node struct {
 	err      atomic.Pointer[error]
 	listed   chan struct{} // closed when the directory lists this node
 	id       wire.NodeID
+	keeper   *keeper // of a Stream node
 }
 
 // errNotListed is the state of a node that no document names yet.
@@ -114,9 +115,9 @@ func StartNode(cfg NodeConfig, rng prng.Source) (*Node, error) {
 		g := gateway.New(gateway.Config{
 			Hop: hopConfig, Policy: cfg.Policy, Fleet: cfg.Fleet, Stream: cfg.Stream, Class: cfg.Class, Sink: cfg.Sink,
 		}, rng)
-		keeper := &keeper{clock: cfg.Clock}
+		n.keeper = &keeper{id: n.id, clock: cfg.Clock, draw: rng.Stream("keeper")}
 		n.sessions = g.Figures
-		n.exit = exit.New(exit.Config{Policy: exit.Policy{AllowPrivate: cfg.Exit.Private, Ports: cfg.Exit.Allows}, Services: map[string]func(*tunnel.Conn){keeperHost: keeper.serve}})
+		n.exit = exit.New(exit.Config{Policy: exit.Policy{AllowPrivate: cfg.Exit.Private, Ports: cfg.Exit.Allows}, Services: map[string]func(*tunnel.Conn){keeperHost: n.keeper.serve}})
 		side = tunnel.NewSide(g, n.exit.Serve)
 		m, n.stats, n.drain, n.table = g, g.Stats, g.Drain, g.Table
 	}

@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/nyxnet/nyx/internal/client"
 	"github.com/nyxnet/nyx/internal/machine"
 	"github.com/nyxnet/nyx/internal/prng"
 	"github.com/nyxnet/nyx/internal/proxy"
@@ -28,6 +28,8 @@ const (
 	descriptorLife = 3 * time.Hour
 	publishEvery   = time.Hour
 	publishLook    = 500 * time.Millisecond
+	// publishAgain is when keepers that did not take it are tried again.
+	publishAgain = time.Minute
 	// acceptMax bounds the streams that wait for Accept.
 	acceptMax = 128
 	// requestTimeout bounds the wait for an incoming stream's request.
@@ -39,7 +41,6 @@ type Listener struct {
 	client    *Client
 	key       *service.Key
 	address   service.Address
-	writer    [16]byte
 	draw      *prng.Stream
 	accepted  chan net.Conn
 	ctx       context.Context
@@ -63,7 +64,6 @@ func (c *Client) Listen(k *service.Key) (*Listener, error) {
 		client: c, key: k, address: k.Address(), draw: systemEntropy().Stream("descriptors"),
 		accepted: make(chan net.Conn, acceptMax), published: make(chan struct{}),
 	}
-	l.draw.Read(l.writer[:])
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	c.mu.Lock()
 	c.listeners[l.address] = l
@@ -122,14 +122,18 @@ func (l *Listener) keepPublished() {
 	var said []service.Meeting
 	var period uint64
 	var at time.Time
+	missed := 0 // keepers that do not have it yet
 	for {
 		var meetings []service.Meeting
 		l.client.host.Do(func(machine.Time) { meetings = l.client.core.Meetings(l.address) })
 		now := time.Now()
-		due := len(meetings) > 0 && (!equalMeetings(meetings, said) || service.Period(now.Unix()) != period || now.Sub(at) > publishEvery)
-		if due && l.publish(now, meetings) == nil {
-			said, period, at = meetings, service.Period(now.Unix()), now
-			l.once.Do(func() { close(l.published) })
+		due := len(meetings) > 0 && (!equalMeetings(meetings, said) || service.Period(now.Unix()) != period || now.Sub(at) > publishEvery ||
+			missed > 0 && now.Sub(at) > publishAgain)
+		if due {
+			var err error
+			if missed, err = l.publish(now, meetings); err == nil {
+				said, period, at = meetings, service.Period(now.Unix()), now
+			}
 		}
 		select {
 		case <-l.ctx.Done():
@@ -153,29 +157,42 @@ func equalMeetings(a, b []service.Meeting) bool {
 	return true
 }
 
-// publish lays the descriptor down under this period's index and the next's.
-func (l *Listener) publish(now time.Time, meetings []service.Meeting) error {
+// publish lays the descriptor down under this period's index and the next's, at
+// every keeper at once, so that one that is down holds nobody up. It reports
+// how many did not take it; an error means that callers cannot find the service
+// now.
+func (l *Listener) publish(now time.Time, meetings []service.Meeting) (missed int, err error) {
 	d := &service.Descriptor{Sequence: uint64(now.Unix()), Expires: now.Add(descriptorLife).Unix(), Meetings: meetings}
-	kept := 0
-	var failed error
-	for _, period := range []uint64{service.Period(now.Unix()), service.Period(now.Unix()) + 1} {
+	type result struct {
+		period uint64
+		err    error
+	}
+	results := make(chan result, 2*descriptorKeepers)
+	asked, current := 0, service.Period(now.Unix())
+	for _, period := range []uint64{current, current + 1} {
 		sealed, err := service.Seal(l.key, d, period, l.draw.Uint64())
 		if err != nil {
-			return err
+			return 0, err
 		}
-		ix := l.address.Index(period)
-		for _, node := range l.client.keepers(ix) {
-			if err := l.client.putDescriptor(l.ctx, "service "+l.address.String(), node, ix, l.writer, sealed); err != nil {
-				failed = err
-				continue
+		for _, node := range l.client.keepers(l.address.Index(period)) {
+			asked++
+			go func() { results <- result{period, l.put(l.ctx, node, period, sealed)} }()
+		}
+	}
+	err = fmt.Errorf("no node keeps the descriptor: %w", client.ErrNoMeeting)
+	found := false
+	for range asked {
+		switch r := <-results; {
+		case r.err != nil:
+			if missed++; !found {
+				err = fmt.Errorf("no node keeps the descriptor: %w", r.err)
 			}
-			kept++
+		case r.period == current:
+			found, err = true, nil
+			l.once.Do(func() { close(l.published) })
 		}
 	}
-	if kept == 0 {
-		return fmt.Errorf("no node keeps the descriptor: %w", failed)
-	}
-	return nil
+	return missed, err
 }
 
 func (c *Client) keepers(ix service.Index) (ids []wire.NodeID) {
@@ -183,93 +200,57 @@ func (c *Client) keepers(ix service.Index) (ids []wire.NodeID) {
 	return ids
 }
 
-// keeperConn opens a stream to a node's store, in a session of its own for each
-// isolation key, so that a node cannot tell that two keys' look-ups, or the
-// descriptors of two services, come from one client.
-func (c *Client) keeperConn(ctx context.Context, isolation string, node wire.NodeID) (*tunnel.Conn, error) {
-	return c.open(ctx, func(now machine.Time) (session.Ref, error) {
-		return c.core.OpenAt(now, isolation, node, wire.Target{Network: wire.TCP, Host: keeperHost, Port: 1})
-	})
-}
+// lookupStagger is how long a keeper may think before the next is asked too.
+const lookupStagger = 2 * time.Second
 
-func (c *Client) putDescriptor(ctx context.Context, isolation string, node wire.NodeID, ix service.Index, writer [16]byte, sealed []byte) error {
-	ctx, cancel := context.WithTimeout(ctx, keeperTimeout)
-	defer cancel()
-	conn, err := c.keeperConn(ctx, isolation, node)
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(keeperTimeout))
-	msg := append([]byte{keeperPut}, ix[:]...)
-	msg = append(msg, writer[:]...)
-	msg = append(binary.BigEndian.AppendUint16(msg, uint16(len(sealed))), sealed...)
-	if _, err := conn.Write(msg); err != nil {
-		return err
-	}
-	var status [1]byte
-	if _, err := io.ReadFull(conn, status[:]); err != nil {
-		return err
-	}
-	if wire.Status(status[0]) != wire.StatusOK {
-		return errors.New("the node's store of descriptors is full")
-	}
-	return nil
-}
-
-// lookup fetches a service's descriptor: the newest that is genuine.
+// lookup fetches a service's descriptor from the first keeper that has a
+// genuine one. Keepers are asked one by one, the next when one has nothing or
+// is slow: one that is down, or lies, costs a moment.
 func (c *Client) lookup(ctx context.Context, isolation string, a service.Address) (*service.Descriptor, error) {
 	now := time.Now().Unix()
 	period := service.Period(now)
 	ix := a.Index(period)
-	var best *service.Descriptor
+	nodes := c.keepers(ix)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	type result struct {
+		d   *service.Descriptor
+		err error
+	}
+	results := make(chan result, len(nodes))
+	ask := func(node wire.NodeID) {
+		sealed, err := c.getDescriptor(ctx, isolation, node, ix)
+		var d *service.Descriptor
+		if err == nil {
+			d, _ = service.Open(a, sealed, period, now)
+		}
+		results <- result{d, err}
+	}
 	var failed error
-	for _, node := range c.keepers(ix) {
-		sealed, err := c.getDescriptors(ctx, isolation, node, ix)
-		if err != nil {
-			failed = err
-			continue
-		}
-		for _, s := range sealed {
-			if d, err := service.Open(a, s, period, now); err == nil && (best == nil || d.Sequence > best.Sequence) {
-				best = d
+	next := time.NewTimer(0)
+	defer next.Stop()
+	for asked, answered := 0, 0; answered < len(nodes); {
+		select {
+		case <-next.C:
+			if asked < len(nodes) {
+				go ask(nodes[asked])
+				asked++
+				next.Reset(lookupStagger)
 			}
-		}
-		if best != nil {
-			return best, nil
+		case r := <-results:
+			if answered++; r.d != nil {
+				return r.d, nil
+			}
+			if r.err != nil {
+				failed = r.err
+			}
+			next.Reset(0)
 		}
 	}
 	if failed != nil {
 		return nil, fmt.Errorf("%w: %w", proxy.ErrNetworkDown, failed)
 	}
 	return nil, fmt.Errorf("%w: no service under this address", proxy.ErrHostUnreachable)
-}
-
-func (c *Client) getDescriptors(ctx context.Context, isolation string, node wire.NodeID, ix service.Index) ([][]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, keeperTimeout)
-	defer cancel()
-	conn, err := c.keeperConn(ctx, isolation, node)
-	if err != nil {
-		return nil, err
-	}
-	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(keeperTimeout))
-	if _, err := conn.Write(append([]byte{keeperGet}, ix[:]...)); err != nil {
-		return nil, err
-	}
-	var n [1]byte
-	if _, err := io.ReadFull(conn, n[:]); err != nil {
-		return nil, err
-	}
-	var out [][]byte
-	for range n[0] {
-		sealed, err := readSized(conn)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, sealed)
-	}
-	return out, nil
 }
 
 // dialService opens a stream to a service inside the network.

@@ -1,11 +1,12 @@
 // Package service holds what a service inside the network is: its keys, its
 // address, its descriptor and where that lies.
 //
-// An address is the hash of the service's public keys. The descriptor, which
-// names meeting points, is signed by the service and sealed under a key that
-// follows from the address, and lies under an index that follows from address
-// and period: who keeps it can neither read it, nor tell whose it is, nor link
-// two periods (docs/protocol.md, section 11).
+// An address is a point that commits to the service's public keys. The
+// descriptor, which names meeting points, is signed by the service and sealed
+// under a key that follows from the address, and lies under an index that
+// follows from address and period: who keeps it can neither read it, nor tell
+// whose it is, nor link two periods, and nobody but the service can lay
+// anything there (docs/protocol.md, section 11).
 package service
 
 import (
@@ -35,6 +36,11 @@ var (
 type Key struct {
 	Signer *seal.Signer
 	KEM    *seal.KEMPrivate
+
+	scalar  seal.Scalar // whose places are this service's
+	base    seal.Point
+	tweak   seal.Scalar
+	address Address
 }
 
 // NewKey derives a service's keys from a source that is its secret.
@@ -53,17 +59,32 @@ func NewKey(secret prng.Source) (*Key, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Key{Signer: signer, KEM: kem}, nil
+	out := &Key{Signer: signer, KEM: kem}
+	secret.Stream("service place").Read(out.scalar[:])
+	out.base = seal.BaseMult(&out.scalar)
+	out.tweak = tweakOf(out.base, signer.Public(), kem.Public().Bytes())
+	out.address, err = addressOf(out.base, signer.Public(), kem.Public().Bytes())
+	return out, err
 }
 
-// Address is the hash of a service's public keys.
-type Address [seal.HashSize]byte
+// Address is a service's base point multiplied by a hash of itself and of the
+// service's public keys. So it commits to the keys as a hash does, also against
+// who can take logarithms: other keys for one address need a hash that meets
+// its own input. And it is a public key, whose scalar the service alone knows.
+type Address seal.Point
 
-// AddressOf returns the address of public keys.
-func AddressOf(signer, kem []byte) Address { return seal.Hash("service address", signer, kem) }
+func tweakOf(base seal.Point, signer, kem []byte) seal.Scalar {
+	return seal.Scalar(seal.Hash("service address", base[:], signer, kem))
+}
+
+func addressOf(base seal.Point, signer, kem []byte) (Address, error) {
+	t := tweakOf(base, signer, kem)
+	a, err := seal.Mult(&t, &base)
+	return Address(a), err
+}
 
 // Address returns the key's address.
-func (k *Key) Address() Address { return AddressOf(k.Signer.Public(), k.KEM.Public().Bytes()) }
+func (k *Key) Address() Address { return k.address }
 
 var encoding = base32.StdEncoding.WithPadding(base32.NoPadding)
 
@@ -97,14 +118,6 @@ const PeriodSeconds = 6 * 3600
 // Period is the period of a second since 1970.
 func Period(unix int64) uint64 { return uint64(max(unix, 0)) / PeriodSeconds }
 
-// Index is where a descriptor lies in a period.
-type Index [seal.HashSize]byte
-
-// Index returns the index of the address in a period.
-func (a Address) Index(period uint64) Index {
-	return Index(seal.Hash("service index", a[:], binary.BigEndian.AppendUint64(nil, period)))
-}
-
 func (a Address) descriptorKey(period uint64) seal.Key {
 	return seal.Hash("service descriptor key", a[:], binary.BigEndian.AppendUint64(nil, period))
 }
@@ -137,9 +150,9 @@ type Descriptor struct {
 // A sealed descriptor:
 //
 //	[counter 8][sealed: body, signature 3373][tag 16]
-//	body: [signer key 1984][kem key 1216][sequence 8][expires 8][n 1] n × [node 32][meeting 32]
+//	body: [base point 32][signer key 1984][kem key 1216][sequence 8][expires 8][n 1] n × [node 32][meeting 32]
 const (
-	bodyFixed  = seal.SignPublicSize + seal.KEMPublicSize + 8 + 8 + 1
+	bodyFixed  = seal.PointSize + seal.SignPublicSize + seal.KEMPublicSize + 8 + 8 + 1
 	meetingLen = 32 + 32
 	sealedMin  = 8 + bodyFixed + seal.SignatureSize + seal.Overhead
 	// SealedMax is the size of the largest sealed descriptor.
@@ -153,7 +166,8 @@ func Seal(k *Key, d *Descriptor, period, counter uint64) ([]byte, error) {
 	if len(d.Meetings) > MeetingsMax {
 		return nil, fmt.Errorf("%w: %d meetings, at most %d", ErrDescriptor, len(d.Meetings), MeetingsMax)
 	}
-	body := append(make([]byte, 0, SealedMax), k.Signer.Public()...)
+	body := append(make([]byte, 0, SealedMax), k.base[:]...)
+	body = append(body, k.Signer.Public()...)
 	body = append(body, k.KEM.Public().Bytes()...)
 	body = binary.BigEndian.AppendUint64(body, d.Sequence)
 	body = binary.BigEndian.AppendUint64(body, uint64(d.Expires))
@@ -187,12 +201,13 @@ func Open(a Address, sealed []byte, period uint64, unix int64) (*Descriptor, err
 		return nil, ErrDescriptor
 	}
 	body, signature := plain[:len(plain)-seal.SignatureSize], plain[len(plain)-seal.SignatureSize:]
-	signer, rest := body[:seal.SignPublicSize], body[seal.SignPublicSize:]
-	if AddressOf(signer, rest[:seal.KEMPublicSize]) != a || seal.Verify(signer, signContext, body, signature) != nil {
+	base, rest := seal.Point(body[:seal.PointSize]), body[seal.PointSize:]
+	signer, rest := rest[:seal.SignPublicSize], rest[seal.SignPublicSize:]
+	committed, err := addressOf(base, signer, rest[:seal.KEMPublicSize])
+	if err != nil || committed != a || seal.Verify(signer, signContext, body, signature) != nil {
 		return nil, ErrDescriptor
 	}
 	d := &Descriptor{Address: a}
-	var err error
 	if d.KEM, err = seal.ParseKEMPublic(rest[:seal.KEMPublicSize]); err != nil {
 		return nil, ErrDescriptor
 	}

@@ -1,12 +1,16 @@
 package service
 
 import (
+	"bytes"
+	"encoding/binary"
 	"errors"
+	"math"
 	"slices"
 	"testing"
 
 	"github.com/nyxnet/nyx/internal/machine"
 	"github.com/nyxnet/nyx/internal/prng"
+	"github.com/nyxnet/nyx/internal/seal"
 	"github.com/nyxnet/nyx/internal/wire"
 )
 
@@ -116,21 +120,111 @@ func TestStore(t *testing.T) {
 	var s Store
 	sealed, _ := Seal(newKey(t, 1), &Descriptor{Expires: 1000}, 5, 1)
 	ix := Index{1}
-	for w := range versionsMax {
-		if !s.Put(0, ix, [16]byte{byte(w)}, sealed) {
-			t.Fatalf("writer %d found no room", w)
-		}
+	if s.Price(0, ix) != WorkLeast || !s.Put(0, ix, sealed) || s.Price(1, ix) != 0 {
+		t.Error("an empty store does not sell a place at the least price, once")
 	}
-	if s.Put(0, ix, [16]byte{99}, sealed) {
-		t.Error("no bound on writers")
+	newer, _ := Seal(newKey(t, 1), &Descriptor{Sequence: 2, Expires: 1000}, 5, 1)
+	if !s.Put(1, ix, newer) || !bytes.Equal(s.Get(1, ix), newer) || s.Len() != 1 {
+		t.Error("the owner could not replace what lies in its place")
 	}
-	if !s.Put(1, ix, [16]byte{0}, sealed) || len(s.Get(1, ix)) != versionsMax {
-		t.Error("a writer could not replace its own")
-	}
-	if s.Put(0, Index{2}, [16]byte{}, []byte("short")) || s.Get(0, Index{2}) != nil {
+	if s.Put(0, Index{2}, []byte("short")) || s.Get(0, Index{2}) != nil {
 		t.Error("what is no descriptor was kept")
 	}
 	if s.Expire(machine.Time(life)); s.Len() != 0 {
-		t.Error("nothing expires")
+		t.Error("a place outlives what was paid for it")
+	}
+}
+
+// Who fills a store pays more for each place and pushes nobody out.
+func TestAStoreFillsAtAPrice(t *testing.T) {
+	const most = 1024
+	s := Store{PlacesMax: most}
+	sealed, _ := Seal(newKey(t, 1), &Descriptor{Expires: 1000}, 5, 1)
+	genuine := Index{0xff}
+	s.Put(0, genuine, sealed)
+	last, paid := 0, 0.0
+	for i := 1; i < most; i++ {
+		ix := Index(binary.BigEndian.AppendUint64(make([]byte, 24), uint64(i)))
+		price := s.Price(0, ix)
+		if price < last || price < WorkLeast || price > WorkMost {
+			t.Fatalf("place %d costs %d bits after %d", i, price, last)
+		}
+		last, paid = price, paid+float64(uint64(1)<<price)
+		if !s.Put(0, ix, sealed[:sealedMin]) {
+			t.Fatalf("no room for place %d", i)
+		}
+	}
+	t.Logf("a whole store costs 2^%.1f hashes", math.Log2(paid*placesMax/most))
+	if s.Price(0, Index{9}) != WorkFull || s.Put(0, Index{9}, sealed) {
+		t.Error("a full store has room")
+	}
+	if !bytes.Equal(s.Get(0, genuine), sealed) || s.Price(0, genuine) != 0 || !s.Put(0, genuine, sealed) {
+		t.Error("the one who came first lost its place")
+	}
+	if paid*placesMax/most < 1<<33 {
+		t.Error("a store is filled for little")
+	}
+}
+
+// A place is the service's alone: who knows the address, who copies an
+// answer, and a keeper who passes a challenge on cannot lay anything there.
+func TestAPlaceBelongsToItsService(t *testing.T) {
+	k, thief := newKey(t, 1), newKey(t, 2)
+	keeper := wire.NodeID{7}
+	c := NewChallenge(seal.Scalar{1, 2, 3})
+	publish := func(by *Key) *Publication {
+		p := &Publication{Index: k.Address().Index(5), Nonce: 9, Sealed: []byte("sealed")}
+		if err := by.Prove(p, 5, keeper, c.Point); err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	good := publish(k)
+	if !c.Holds(good, keeper) {
+		t.Fatal("the service's own publication was refused")
+	}
+	imitation := *thief // knows all that the address's readers know
+	imitation.address, imitation.tweak, imitation.base = k.address, k.tweak, k.base
+	if c.Holds(publish(&imitation), keeper) {
+		t.Error("who knows the address laid something down")
+	}
+	if NewChallenge(seal.Scalar{4}).Holds(good, keeper) {
+		t.Error("an answer was taken for another challenge")
+	}
+	if c.Holds(good, wire.NodeID{8}) {
+		t.Error("an answer was taken by another keeper")
+	}
+	for name, change := range map[string]func(p *Publication){
+		"index":   func(p *Publication) { p.Index = k.Address().Index(6) },
+		"nonce":   func(p *Publication) { p.Nonce++ },
+		"proof":   func(p *Publication) { p.Proof[3] ^= 1 },
+		"content": func(p *Publication) { p.Sealed = []byte("forged") },
+		"low":     func(p *Publication) { p.Index = Index{} },
+	} {
+		p := *good
+		if change(&p); c.Holds(&p, keeper) {
+			t.Errorf("another %s was taken", name)
+		}
+	}
+	if (Address{}).Index(5) != (Index{}) || k.Prove(good, 5, keeper, seal.Point{}) == nil {
+		t.Error("a point of low order is a place")
+	}
+}
+
+func TestWork(t *testing.T) {
+	c, ix := seal.Point{1}, Index{2}
+	n, ok := FindWork(c, ix, 10, 0, 1<<16)
+	if !ok || Work(c, ix, n) < 10 {
+		t.Fatalf("nonce %d, %v", n, ok)
+	}
+	if _, ok := FindWork(c, ix, 60, 0, 100); ok {
+		t.Error("60 bits were found in 100 tries")
+	}
+}
+
+func BenchmarkWork(b *testing.B) {
+	b.ReportAllocs()
+	for i := range b.N {
+		Work(seal.Point{1}, Index{2}, uint64(i))
 	}
 }
