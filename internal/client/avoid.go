@@ -47,7 +47,8 @@ func (a *avoidance) nodes(now machine.Time) (out []wire.NodeID) {
 
 const (
 	// faultsMax is how many changed cells a route is given: one may be a hop's
-	// failing memory, and each costs the cell alone.
+	// failing memory, and each costs the cell alone. A route that does not
+	// stand yet is given none: its first cell is the answer to its set-up.
 	faultsMax = 3
 	// suspicion is how long the two hops of a fault are kept out of draws.
 	suspicion = 10 * time.Minute
@@ -64,7 +65,7 @@ func (c *Client) faulted(now machine.Time, r *route, back mix.Back) {
 	if back.Kind != mix.BackFault || back.Drop == trace.DropCellReplay || r.gone {
 		return // what comes too late is nobody's fault
 	}
-	if r.faults++; r.faults < faultsMax {
+	if r.faults++; r.ready && r.faults < faultsMax {
 		return
 	}
 	nodes := r.path.Nodes()

@@ -1,5 +1,10 @@
 package client
 
+import (
+	"github.com/nyxnet/nyx/internal/machine"
+	"github.com/nyxnet/nyx/internal/wire"
+)
+
 // Answering is how many routes of the services that the client offers answer
 // calls, and Known how many sessions their acceptors' callers have.
 func (c *Client) Answering() (routes, sessions int) {
@@ -43,4 +48,25 @@ func (c *Client) LastMixes(isolation string) (ids [][32]byte) {
 		}
 	}
 	return ids
+}
+
+// Suspects are the nodes beside faults of late.
+func (c *Client) Suspects(now machine.Time) map[wire.NodeID]bool {
+	out := map[wire.NodeID]bool{}
+	for _, n := range c.suspected(now) {
+		out[n] = true
+	}
+	return out
+}
+
+// Through is how many routes lead through a node.
+func (c *Client) Through(id wire.NodeID) (n int) {
+	for _, r := range c.routes {
+		for _, hop := range r.path.Nodes() {
+			if hop.ID == id {
+				n++
+			}
+		}
+	}
+	return n
 }
