@@ -1,7 +1,6 @@
 package service
 
 import (
-	"crypto/subtle"
 	"encoding/binary"
 	"math/bits"
 
@@ -82,7 +81,7 @@ func (c *Challenge) Holds(p *Publication, keeper wire.NodeID) bool {
 		return false
 	}
 	want := p.proof(&shared, keeper)
-	return subtle.ConstantTimeCompare(want[:], p.Proof[:]) == 1
+	return seal.Equal(want[:], p.Proof[:])
 }
 
 // Work is how many zero bits the work of a publication begins with. It is done
