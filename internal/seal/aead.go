@@ -72,6 +72,10 @@ func NewAEAD(s Suite, key *Key) *AEAD {
 func (a *AEAD) Init(s Suite, key *Key) {
 	switch s {
 	case AES256GCM:
+		if w := newWide(key); w != nil {
+			a.cipher = w
+			return
+		}
 		block, err := aes.NewCipher(key[:])
 		if err != nil {
 			panic("seal: AES key of 32 bytes refused: " + err.Error())
@@ -92,8 +96,13 @@ func (a *AEAD) Init(s Suite, key *Key) {
 // Ready reports whether a has a key.
 func (a *AEAD) Ready() bool { return a.cipher != nil }
 
-// Forget drops the key schedule.
-func (a *AEAD) Forget() { a.cipher = nil }
+// Forget drops the key schedule, overwritten where it is this package's own.
+func (a *AEAD) Forget() {
+	if w, ok := a.cipher.(*wide); ok {
+		w.forget()
+	}
+	a.cipher = nil
+}
 
 // Seal appends the sealed form of plaintext to dst, which grows by
 // len(plaintext)+16. plaintext and dst's spare capacity overlap exactly or not
