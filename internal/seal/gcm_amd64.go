@@ -23,7 +23,7 @@ var hasWide = cpu.X86.HasAVX512F && cpu.X86.HasAVX512BW && cpu.X86.HasAVX512DQ &
 type wide struct {
 	key     wideKey
 	counter [16]byte // the first counter block: nonce, 1
-	tag     [Overhead]byte
+	tag     [16]byte // what Open finds
 }
 
 // wideKey is an expanded key: round keys, powers 17 to 1 of the hash key, and
@@ -61,11 +61,10 @@ func (w *wide) Seal(dst, nonce, plaintext, additional []byte) []byte {
 	if n > wideMax {
 		panic("seal: message too long")
 	}
-	copy(w.counter[:12], nonce)
+	*(*[12]byte)(w.counter[:]) = [12]byte(nonce)
 	out := slices.Grow(dst, n+Overhead)[:len(dst)+n+Overhead]
 	sealed := out[len(dst):]
-	gcmSeal(&w.key, sealed[:n], plaintext, additional, &w.counter, &w.tag)
-	copy(sealed[n:], w.tag[:])
+	gcmSeal(&w.key, sealed[:n], plaintext, additional, &w.counter, (*[16]byte)(sealed[n:]))
 	return out
 }
 
@@ -75,7 +74,7 @@ func (w *wide) Open(dst, nonce, sealed, additional []byte) ([]byte, error) {
 	if n < 0 || n > wideMax {
 		return nil, errOpen
 	}
-	copy(w.counter[:12], nonce)
+	*(*[12]byte)(w.counter[:]) = [12]byte(nonce)
 	out := slices.Grow(dst, n)[:len(dst)+n]
 	plain := out[len(dst):]
 	gcmOpen(&w.key, plain, sealed[:n], additional, &w.counter, &w.tag)
@@ -94,7 +93,7 @@ var _ cipher.AEAD = (*wide)(nil)
 func gcmInit(w *wideKey, key *Key)
 
 // gcmSeal encrypts src into dst, which is as long and is src or does not
-// overlap it, and sets tag.
+// overlap it, and then sets tag, which may lie behind dst.
 //
 //go:noescape
 func gcmSeal(w *wideKey, dst, src, additional []byte, counter, tag *[16]byte)
