@@ -4,13 +4,15 @@ package sim
 // Machines under test may send less.
 const packetMax = 1280
 
-// packet is one datagram under way.
+// packet is one datagram under way. What the network looks at lies apart from
+// the bytes, which only machines read: thousands of packets are under way, and
+// their heads stay in the cache where their bodies do not.
 type packet struct {
 	from, to uint32 // address ids at sending
 	origin   uint32 // node that sent it, or injected
-	size     uint16
 	index    uint32
-	b        [packetMax]byte
+	size     uint16
+	b        *[packetMax]byte
 }
 
 // injected is the origin of a datagram that no node sent.
@@ -30,10 +32,10 @@ func (p *packetPool) at(i uint32) *packet { return &p.blocks[i/packetSlab][i%pac
 
 func (p *packetPool) get() *packet {
 	if len(p.free) == 0 {
-		block := new([packetSlab]packet)
+		block, bodies := new([packetSlab]packet), new([packetSlab][packetMax]byte)
 		first := uint32(len(p.blocks) * packetSlab)
 		for i := range block {
-			block[i].index = first + uint32(i)
+			block[i].index, block[i].b = first+uint32(i), &bodies[i]
 			p.free = append(p.free, block[i].index)
 		}
 		p.blocks = append(p.blocks, block)
