@@ -131,7 +131,7 @@ func TestRequestsAreAnsweredOnShapedRoutes(t *testing.T) {
 	}
 	body := bytes.Repeat([]byte("nyx"), 30_000)
 	var got []byte
-	w.Users[0].Ask("a", body, func(_ machine.Time, answer []byte, err error) { got = answer })
+	w.Users[0].Ask("a", body, func(_ machine.Time, answer []byte, err error) { got = bytes.Clone(answer) })
 	w.Sim.RunFor(30 * time.Second)
 	if !bytes.Equal(got, body) {
 		t.Errorf("%d bytes of %d came back", len(got), len(body))

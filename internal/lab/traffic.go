@@ -31,8 +31,9 @@ type Service struct {
 	// Message takes a datagram of a stream's flow; nil drops it.
 	Message func(now machine.Time, b []byte)
 
-	open map[session.Ref]*exchange
-	buf  [16 << 10]byte
+	open  map[session.Ref]*exchange
+	spare buffers
+	buf   [16 << 10]byte // of a flow's datagrams
 }
 
 // Echo answers with the request's body.
@@ -42,10 +43,49 @@ func Echo(_ machine.Time, body []byte) []byte { return append([]byte(nil), body.
 type exchange struct {
 	in     []byte
 	out    []byte
+	sent   int  // bytes of out that were written
 	target bool // the target was read (service)
 	ended  bool // the whole answer is in out (service), or the request (client)
 	closed bool // CloseWrite was called
 	done   func(now machine.Time, answer []byte, err error)
+}
+
+// readSize is what one read of a stream asks for.
+const readSize = 16 << 10
+
+// take reads what a stream has, once, to the end of in.
+func (x *exchange) take(now machine.Time, core session.Streams, ref session.Ref) (n int, err error) {
+	have := len(x.in)
+	x.in = slices.Grow(x.in, readSize)
+	n, err = core.Read(now, ref, x.in[have:have+readSize])
+	x.in = x.in[:have+n]
+	return n, err
+}
+
+// buffers are what exchanges leave to later ones: bulk would otherwise have the
+// collector run for its 64 KiB a request.
+type buffers [][]byte
+
+// buffersMax bounds what is kept for exchanges to come.
+const buffersMax = 64
+
+func (b *buffers) get() []byte {
+	last := len(*b) - 1
+	if last < 0 {
+		return nil
+	}
+	buf := (*b)[last]
+	*b = (*b)[:last]
+	return buf
+}
+
+func (b *buffers) put(x *exchange) {
+	for _, buf := range [...][]byte{x.in, x.out} {
+		if cap(buf) > 0 && len(*b) < buffersMax {
+			*b = append(*b, buf[:0])
+		}
+	}
+	x.in, x.out = nil, nil
 }
 
 func (s *Service) reset() { s.open = map[session.Ref]*exchange{} }
@@ -59,7 +99,7 @@ func (s *Service) step(now machine.Time, core *gateway.Gateway) {
 		}
 		switch ev.Kind {
 		case session.Opened:
-			x := &exchange{}
+			x := &exchange{in: s.spare.get(), out: s.spare.get()}
 			s.open[ev.Ref] = x
 			s.serve(now, core, ev.Ref, x)
 		case session.Readable:
@@ -92,8 +132,7 @@ func (s *Service) serve(now machine.Time, core *gateway.Gateway, ref session.Ref
 
 func (s *Service) read(now machine.Time, core *gateway.Gateway, ref session.Ref, x *exchange) {
 	for !x.ended {
-		n, err := core.Read(now, ref, s.buf[:])
-		x.in = append(x.in, s.buf[:n]...)
+		n, err := x.take(now, core, ref)
 		if !x.target {
 			_, used, ok := wire.ParseTarget(x.in)
 			if !ok {
@@ -102,7 +141,7 @@ func (s *Service) read(now machine.Time, core *gateway.Gateway, ref session.Ref,
 				return
 			}
 			if used > 0 {
-				x.target, x.in = true, x.in[used:]
+				x.target, x.in = true, x.in[:copy(x.in, x.in[used:])]
 				x.out = append(x.out, byte(wire.StatusOK))
 				n = len(x.in)
 			}
@@ -123,15 +162,16 @@ func (s *Service) read(now machine.Time, core *gateway.Gateway, ref session.Ref,
 func (s *Service) flush(now machine.Time, core session.Streams, ref session.Ref, x *exchange) {
 	flush(now, core, ref, x)
 	if x.closed {
+		s.spare.put(x)
 		delete(s.open, ref)
 	}
 }
 
 // flush writes what waits, and ends the direction after the last byte.
 func flush(now machine.Time, core session.Streams, ref session.Ref, x *exchange) {
-	for len(x.out) > 0 {
-		n, err := core.Write(now, ref, x.out)
-		x.out = x.out[n:]
+	for x.sent < len(x.out) {
+		n, err := core.Write(now, ref, x.out[x.sent:])
+		x.sent += n
 		if err != nil || n == 0 {
 			return
 		}
@@ -160,9 +200,9 @@ type User struct {
 	// Host is the target of its requests; empty: "service.lab".
 	Host string
 
-	net  *Network
-	open map[session.Ref]*exchange
-	buf  [16 << 10]byte
+	net   *Network
+	open  map[session.Ref]*exchange
+	spare buffers
 }
 
 // Core returns the running machine, or nil after a crash.
@@ -182,7 +222,7 @@ var (
 )
 
 // Ask sends a request in the session of an isolation key, and calls done once,
-// with the answer or with why there is none. It may be called at any virtual
+// with the answer, which is borrowed, or with why there is none. It may be called at any virtual
 // time outside of a machine's step.
 func (u *User) Ask(isolation string, body []byte, done func(now machine.Time, answer []byte, err error)) {
 	u.net.Sim.Do(u.Node, func(now machine.Time) {
@@ -191,7 +231,7 @@ func (u *User) Ask(isolation string, body []byte, done func(now machine.Time, an
 			done(now, nil, err)
 			return
 		}
-		x := &exchange{out: append([]byte(nil), body...), ended: true, done: done}
+		x := &exchange{in: u.spare.get(), out: append(u.spare.get(), body...), ended: true, done: done}
 		u.open[ref] = x
 		flush(now, u.Core(), ref, x)
 	})
@@ -244,8 +284,7 @@ func (u *User) step(now machine.Time) {
 
 func (u *User) read(now machine.Time, core *client.Client, ref session.Ref, x *exchange) {
 	for {
-		n, err := core.Read(now, ref, u.buf[:])
-		x.in = append(x.in, u.buf[:n]...)
+		_, err := x.take(now, core, ref)
 		switch {
 		case x.target && len(x.in) > 0: // a flow: the status is all
 			u.finish(now, ref, x, nil, nil)
@@ -268,6 +307,7 @@ func (u *User) read(now machine.Time, core *client.Client, ref session.Ref, x *e
 func (u *User) finish(now machine.Time, ref session.Ref, x *exchange, answer []byte, err error) {
 	delete(u.open, ref)
 	x.done(now, answer, err)
+	u.spare.put(x)
 }
 
 // endSession fails what was open in a session, in the order of its streams.
