@@ -47,6 +47,7 @@ func (e *Endpoint) HandleDatagram(now machine.Time, from netip.AddrPort, b []byt
 		e.handleBack(now, k.owner, counter, b)
 		return 0, nil, false
 	}
+	cold := k.hot == nil
 	frame, newest, ok := e.open(k, counter, b)
 	if !ok {
 		return 0, nil, false
@@ -58,6 +59,9 @@ func (e *Endpoint) HandleDatagram(now machine.Time, from netip.AddrPort, b []byt
 	switch wire.FrameType(frame[0]) {
 	case wire.FrameForward, wire.FrameBack, wire.FrameSetup, wire.FrameAdmission, wire.FrameDirectory:
 		l.lastUse = now
+		if cold {
+			e.reschedule(l) // to cool again
+		}
 		return l.id, frame, true
 	case wire.FramePad:
 	case wire.FramePathChallenge, wire.FramePathResponse:
@@ -133,10 +137,13 @@ func (e *Endpoint) PollTransmit(now machine.Time, b []byte) (to netip.AddrPort, 
 func (e *Endpoint) sealFrame(now machine.Time, l *link, b []byte) int {
 	f := l.queue.Pop()
 	e.queued--
-	l.cur.warm()
+	l.lastSent, l.lastUse = now, now
+	if l.cur.hot == nil {
+		l.cur.warm()
+		e.reschedule(l) // to cool again
+	}
 	n := l.cur.sealTo(b, f.B[:])
 	e.pool.Put(f)
-	l.lastSent, l.lastUse = now, now
 	return n
 }
 

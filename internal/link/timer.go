@@ -13,7 +13,7 @@ const (
 	doubtRetry = 3 * time.Second  // between such probes: five fit in silence
 	silence    = 35 * time.Second // nothing received: down
 	idleClose  = 5 * time.Minute  // nothing but pads: closed
-	coolAfter  = 60 * time.Second // unused: cipher state dropped
+	coolAfter  = 2 * time.Second  // unused: cipher state dropped, which heartbeats 20 s apart do not keep
 	rekeyAfter = 10 * time.Minute // fresh keys at this age
 	prevGrace  = 10 * time.Second // replaced keys open what is still under way
 	// rekeyCount is the other bound on keys, in datagrams: far below what AEAD

@@ -97,7 +97,7 @@ func against(b *testing.B, name string, block int, work, floor func(i int)) {
 func BenchmarkHopForward(b *testing.B) {
 	h := newBenchHop(b)
 	var f wire.Frame
-	a := &h.route.heat().forward
+	a := &h.node.heat(0, h.route).forward
 	against(b, "x-aead", benchCells, func(i int) {
 		if i%benchCells == 0 {
 			h.rewind(&h.route.out)
@@ -115,7 +115,7 @@ func BenchmarkHopForward(b *testing.B) {
 func BenchmarkHopBack(b *testing.B) {
 	h := newBenchHop(b)
 	var f wire.Frame
-	a := &h.route.heat().back
+	a := &h.node.heat(0, h.route).back
 	against(b, "x-aead", benchCells, func(i int) {
 		if i%benchCells == 0 {
 			h.rewind(&h.route.home)

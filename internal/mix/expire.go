@@ -52,8 +52,10 @@ const (
 	// the slot being worked on is never added to.
 	wheelSlots = 64
 	wheelTick  = time.Second
-	// idleAfter is how long a route keeps its cipher state without a cell.
-	idleAfter = 60 * time.Second
+	// idleAfter is how long a route keeps its cipher state and windows without
+	// a cell: longer than mixes spread cells, and far shorter than the distance
+	// of a session's heartbeats, which would else keep 3 KB of every route.
+	idleAfter = 2 * time.Second
 	// lingerMeans is how many mean delays a closed route stays open for cells
 	// that were sent before the closing one and overtaken by it.
 	lingerMeans = 50

@@ -123,7 +123,7 @@ func TestIdleRouteIsSmall(t *testing.T) {
 		empty := (heap() - before) / routes
 		for _, r := range table.forward {
 			if r.prevID%10 == 0 { // some carried traffic, and are idle again
-				r.heat()
+				table.heat(0, r)
 				r.out.mark(0, 1)
 				r.home.mark(0, 1)
 			}

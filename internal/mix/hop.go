@@ -55,10 +55,14 @@ type hotRoute struct {
 	delays        *prng.Stream // nil: no delay on the way back
 }
 
-func (r *route) heat() *hotRoute {
+// heat makes what a route needs to work, and has it looked at when it may be
+// idle again.
+func (t *Table) heat(now machine.Time, r *route) *hotRoute {
 	if r.hot != nil {
 		return r.hot
 	}
+	t.wheel.remove(r)
+	t.wheel.add(r, min(r.expires, now.Add(idleAfter)))
 	h := &hotRoute{}
 	h.forward.Init(r.suite, &r.keys.forward)
 	h.back.Init(r.suite, &r.keys.back)
@@ -99,7 +103,7 @@ func (t *Table) handleForward(now machine.Time, from link.ID, frame []byte) {
 		return
 	}
 	f := t.pool.Get()
-	plain, ok := r.heat().forward.Open(f.B[1:1], wire.CellLayer(frame, position), nil, uint64(counter))
+	plain, ok := t.heat(now, r).forward.Open(f.B[1:1], wire.CellLayer(frame, position), nil, uint64(counter))
 	if !ok {
 		t.counts[trace.DropCellAuth]++
 		t.pool.Put(f)
@@ -196,7 +200,7 @@ func (t *Table) handleBack(now machine.Time, from link.ID, frame []byte) {
 	}
 	f := t.pool.Get()
 	wire.PutCellHeader(f.B[:], wire.FrameBack, r.prevID, own)
-	r.heat().back.Seal(f.B[wire.CellOffset:wire.CellOffset], inner, nil, uint64(own))
+	t.heat(now, r).back.Seal(f.B[wire.CellOffset:wire.CellOffset], inner, nil, uint64(own))
 	clear(f.B[wire.CellOffset+wire.LayerSize(int(r.position)):])
 	r.used = now
 	t.counts[trace.CellForwarded]++
@@ -241,7 +245,7 @@ func (t *Table) sendBack(now machine.Time, r *route, f *wire.Frame) bool {
 	}
 	wire.PutCellHeader(f.B[:], wire.FrameBack, r.prevID, counter)
 	plain := f.B[wire.CellOffset : wire.CellOffset+wire.LayerSize(int(r.position))-wire.TagSize]
-	r.heat().back.Seal(plain[:0], plain, nil, uint64(counter))
+	t.heat(now, r).back.Seal(plain[:0], plain, nil, uint64(counter))
 	r.used = now
 	t.hold(now, r.backDelay(), r.prev, f)
 	return true
@@ -260,10 +264,11 @@ func (t *Table) dropTold(now machine.Time, r *route, reason wire.NackReason, cou
 	}
 }
 
-// backDelay draws the delay of the next back cell, never truncated.
+// backDelay draws the delay of the next back cell, which is sealed, never
+// truncated.
 func (r *route) backDelay() time.Duration {
 	if r.backMicros == 0 {
 		return 0
 	}
-	return r.heat().delays.Exp(time.Duration(r.backMicros) * time.Microsecond)
+	return r.hot.delays.Exp(time.Duration(r.backMicros) * time.Microsecond)
 }
