@@ -22,6 +22,7 @@ type Acceptor struct {
 	draw     *prng.Stream
 	now, old generation
 	live     map[uint32]*Session
+	configs  map[wire.Level]*Config // that sessions share
 	started  bool
 }
 
@@ -43,12 +44,13 @@ const (
 
 // NewAcceptor returns an acceptor without sessions.
 func NewAcceptor(rng prng.Source) *Acceptor {
-	return &Acceptor{draw: rng.Stream("session accept"), live: map[uint32]*Session{}}
+	return &Acceptor{draw: rng.Stream("session accept"), live: map[uint32]*Session{}, configs: map[wire.Level]*Config{}}
 }
 
 // Accept takes a whole HELLO for a static key. The same HELLO again gives the
 // same session, whose REPLY is then repeated, or ErrReplayed after its end.
-// The caller adds the path by which the HELLO came.
+// The caller adds the path by which the HELLO came. Sessions of one level share
+// the cfg of the first.
 func (a *Acceptor) Accept(now machine.Time, cfg Config, static *seal.KEMPrivate, hello []byte, counts *trace.Counts) (*Session, error) {
 	digest := seal.Hash("session hello", hello)
 	key := helloHash(digest[:16])
@@ -61,11 +63,11 @@ func (a *Acceptor) Accept(now machine.Time, cfg Config, static *seal.KEMPrivate,
 		s.repeatReply(now)
 		return s, nil
 	}
-	cfg, err := cfg.withDefaults()
+	shared, err := a.config(cfg)
 	if err != nil {
 		return nil, err
 	}
-	s, err := a.respond(now, &cfg, static, hello, counts)
+	s, err := a.respond(now, shared, static, hello, counts)
 	if err != nil {
 		return nil, err
 	}
@@ -73,6 +75,19 @@ func (a *Acceptor) Accept(now machine.Time, cfg Config, static *seal.KEMPrivate,
 	a.now.seen[key] = s
 	a.live[s.localID] = s
 	return s, nil
+}
+
+// config returns what all sessions of a level share.
+func (a *Acceptor) config(cfg Config) (*Config, error) {
+	if shared := a.configs[cfg.Level]; shared != nil {
+		return shared, nil
+	}
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	a.configs[cfg.Level] = &cfg
+	return &cfg, nil
 }
 
 // Forget lets go of a session that has ended; its HELLO stays known.

@@ -69,16 +69,33 @@ func (s *Session) sealPacket(b []byte) {
 
 // opening is the receiving direction.
 type opening struct {
-	key, old      seal.Key
-	aead, oldAEAD seal.AEAD
-	first         uint64       // the least packet known to be of this phase
-	oldUntil      machine.Time // the old key is refused from then on; 0: none
-	phase         byte
+	key      seal.Key
+	aead     seal.AEAD
+	old      *replaced    // nil: none
+	first    uint64       // the least packet known to be of this phase
+	oldUntil machine.Time // the old key is refused from then on; 0: none
+	phase    byte
+}
+
+// replaced is the key of the phase before, for a while after a change.
+type replaced struct {
+	key  seal.Key
+	aead seal.AEAD
+}
+
+// wipeOld overwrites the old key, if there is one.
+func (k *opening) wipeOld() {
+	if k.old != nil {
+		k.old.key.Clear()
+		k.old.aead.Forget()
+		k.old = nil
+	}
 }
 
 func (k *opening) start(key seal.Key) {
 	k.key, k.phase, k.first, k.oldUntil = key, 0, 0, 0
 	k.aead.Forget()
+	k.wipeOld()
 }
 
 // openPacket opens a DATA packet in place. Exactly one key is tried: the
@@ -101,10 +118,10 @@ func (s *Session) openPacket(now machine.Time, pn uint64, b []byte) ([]byte, boo
 		}
 		return k.aead.Open(body[:0], body, head, pn)
 	case k.oldUntil != 0 && now < k.oldUntil && pn < k.first:
-		if !k.oldAEAD.Ready() {
-			k.oldAEAD.Init(s.suite, &k.old)
+		if !k.old.aead.Ready() {
+			k.old.aead.Init(s.suite, &k.old.key)
 		}
-		return k.oldAEAD.Open(body[:0], body, head, pn)
+		return k.old.aead.Open(body[:0], body, head, pn)
 	case pn < k.first:
 		return nil, false
 	}
@@ -113,7 +130,8 @@ func (s *Session) openPacket(now machine.Time, pn uint64, b []byte) ([]byte, boo
 	aead.Init(s.suite, &next)
 	out, ok := aead.Open(body[:0], body, head, pn)
 	if ok {
-		k.old, k.oldAEAD = k.key, k.aead
+		k.wipeOld()
+		k.old = &replaced{k.key, k.aead}
 		k.key, k.aead = next, aead
 		k.phase ^= 1
 		k.first, k.oldUntil = pn, now.Add(3*s.pto())
@@ -126,8 +144,7 @@ func (s *Session) openPacket(now machine.Time, pn uint64, b []byte) ([]byte, boo
 // dropOldKey overwrites the replaced key once its time is over.
 func (k *opening) dropOldKey(now machine.Time) {
 	if k.oldUntil != 0 && now >= k.oldUntil {
-		k.old.Clear()
-		k.oldAEAD.Forget()
+		k.wipeOld()
 		k.oldUntil = 0
 	}
 }
@@ -136,10 +153,9 @@ func (k *opening) dropOldKey(now machine.Time) {
 func (s *Session) clearKeys() {
 	s.out.key.Clear()
 	s.in.key.Clear()
-	s.in.old.Clear()
+	s.in.wipeOld()
 	s.out.aead.Forget()
 	s.in.aead.Forget()
-	s.in.oldAEAD.Forget()
 }
 
 // rtt estimates the round trip as RFC 9002, section 5, and the delay after

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/nyxnet/nyx/internal/machine"
+	"github.com/nyxnet/nyx/internal/seal"
 	"github.com/nyxnet/nyx/internal/stream/congestion"
 	"github.com/nyxnet/nyx/internal/trace"
 	"github.com/nyxnet/nyx/internal/wire"
@@ -226,11 +227,12 @@ func TestRekeyUnderTraffic(t *testing.T) {
 			if n := w.scounts[trace.DropSessionAuth]; n != 0 {
 				t.Errorf("%d packets refused in the course", n)
 			}
-			if old.key == w.client.out.key || old.key == w.server.in.key || old.key == w.server.in.old {
+			if old.key == w.client.out.key || old.key == w.server.in.key || w.server.in.old != nil && old.key == w.server.in.old.key {
 				t.Error("the old key is still there")
 			}
+			replaced := w.server.in.old
 			w.run(3 * time.Second)
-			if w.server.in.oldUntil != 0 || w.server.in.old != (opening{}).old {
+			if w.server.in.oldUntil != 0 || w.server.in.old != nil || replaced != nil && replaced.key != (seal.Key{}) {
 				t.Error("the replaced key was not overwritten")
 			}
 			forged := forge(w.client, &old, w.server.arrived.largest+1)

@@ -50,7 +50,7 @@ type sentLog struct {
 
 // Sizes of the rings. recordsMax packets are twice the greatest session window.
 const (
-	recordsMin = 64
+	recordsMin = 16 // an idle session's heartbeats need one
 	recordsMax = 1 << 16
 	chunksMin  = 64
 )
@@ -90,7 +90,7 @@ func (l *sentLog) setOpen(r *record) {
 func (l *sentLog) growRecords() {
 	old := *l
 	size := max(recordsMin, 2*len(l.rec))
-	l.rec, l.open = make([]record, size), make([]uint64, size/64)
+	l.rec, l.open = make([]record, size), make([]uint64, (size+63)/64)
 	for pn := old.tail; pn < old.next; pn++ {
 		*l.at(pn) = *old.at(pn)
 		if old.isOpen(pn) {
@@ -128,7 +128,7 @@ func (l *sentLog) nextOpen(pn, end uint64) (uint64, bool) {
 			pn += uint64(bits.TrailingZeros64(word))
 			return pn, pn < end
 		}
-		pn += 64 - i%64
+		pn += min(64, uint64(len(l.rec))) - i%64
 	}
 	return 0, false
 }

@@ -11,6 +11,10 @@ import (
 // only a busy one needs.
 const sweepAfter = 5 * time.Second
 
+// beatSweep is the same after a heartbeat on a session that was quiet before:
+// what it made is of no use to the next one, 20 s later.
+const beatSweep = time.Second
+
 // NextTimer is when HandleTimer has work, or machine.Never.
 func (s *Session) NextTimer() machine.Time {
 	switch s.state {
@@ -70,7 +74,11 @@ func (s *Session) sweepAt() machine.Time {
 	if s.idleSweep == machine.Never {
 		return machine.Never
 	}
-	return max(s.idleSweep, max(s.lastSent, s.arrived.largestAt).Add(sweepAfter))
+	quiet, after := max(s.lastSent, s.arrived.largestAt), sweepAfter
+	if quiet.Sub(s.lastUse) > sweepAfter {
+		after = beatSweep
+	}
+	return max(s.idleSweep, quiet.Add(after))
 }
 
 // HandleTimer runs what is due at now.
