@@ -75,8 +75,10 @@ func (g *Gateway) handleOpened(now machine.Time, d mix.Delivery) {
 	if g.cfg.Class != 0 && policy.Floor != 0 {
 		policy = policy.Pinned(g.cfg.Class)
 	}
-	rng := g.rng.Child("end/" + strconv.FormatUint(g.serial, 10))
-	e := &end{id: d.Route, level: d.Level, shaper: obfs.NewShaper(policy, rng, now)}
+	e := &end{id: d.Route, level: d.Level, shaper: g.unshaped}
+	if policy.Floor != 0 {
+		e.shaper = obfs.NewShaper(policy, g.rng.Child("end/"+strconv.FormatUint(g.serial, 10)), now)
+	}
 	e.slot.Value = e
 	g.ends[d.Route] = e
 	g.slots.Set(&e.slot, e.shaper.NextSlot())

@@ -36,6 +36,9 @@ type Config struct {
 
 const defaultSessionsMax = 1_000_000
 
+// nodeLinks is the room for links to nodes beside one for each session's client.
+const nodeLinks = 16_384
+
 // Gateway is a machine (see machine.Machine).
 type Gateway struct {
 	*hop.Hop
@@ -43,6 +46,7 @@ type Gateway struct {
 
 	cfg       Config
 	rng       prng.Source
+	unshaped  *obfs.Shaper // of all routes without slots
 	admission *control.Admission
 	acceptor  *stream.Acceptor
 	clients   map[link.ID][16]byte // admitted client links
@@ -66,11 +70,15 @@ func New(cfg Config, rng prng.Source) *Gateway {
 	if cfg.SessionsMax == 0 {
 		cfg.SessionsMax = defaultSessionsMax
 	}
+	if cfg.Hop.LinksMax == 0 {
+		cfg.Hop.LinksMax = cfg.SessionsMax + nodeLinks
+	}
 	return &Gateway{
 		Hop:       hop.New(cfg.Hop, rng.Child("hop")),
 		Set:       session.NewSet[*ending](),
 		cfg:       cfg,
 		rng:       rng,
+		unshaped:  obfs.NewShaper(obfs.Policy{}, rng, 0),
 		admission: control.NewAdmission(cfg.Policy, cfg.Fleet, rng.Child("admission")),
 		acceptor:  stream.NewAcceptor(rng.Child("sessions")),
 		clients:   map[link.ID][16]byte{},

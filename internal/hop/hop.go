@@ -29,6 +29,8 @@ type Config struct {
 	Clients bool
 	// EndOfRoute says that routes may end here.
 	EndOfRoute bool
+	// LinksMax bounds the links; 0 is the default of package link.
+	LinksMax int
 	// QueueMax bounds the frames that wait on one link; 0 is the default.
 	QueueMax int
 	Sink     trace.Sink
@@ -60,6 +62,7 @@ func New(cfg Config, rng prng.Source) *Hop {
 		Static:          cfg.Static,
 		Peer:            h.peerKey,
 		AcceptAnonymous: cfg.Clients,
+		MaxLinks:        cfg.LinksMax,
 		QueueMax:        cfg.QueueMax,
 	}, rng.Child("link"), &h.Pool, &h.Counts)
 	h.Table = mix.NewTable(mix.Config{
