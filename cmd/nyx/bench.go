@@ -61,6 +61,7 @@ func benchCommand() *cobra.Command {
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	cmd.Flags().IntVar(&o.Seconds, "seconds", 0, "time for each throughput figure (default 3)")
+	cmd.Flags().IntVar(&o.Sessions, "sessions", 0, "sessions that bench idle holds (default 20000)")
 	cmd.Flags().StringVar(&profile, "cpuprofile", "", "write a CPU profile to this file")
 	return cmd
 }

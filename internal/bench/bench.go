@@ -40,6 +40,9 @@ func (f Figure) against(floor float64) Figure {
 type Options struct {
 	// Seconds is the time spent on each throughput figure; 0 means 3.
 	Seconds int
+	// Sessions is how many the measurement of idle sessions holds; 0 means
+	// 20,000.
+	Sessions int
 	// Progress takes a line now and then; nil takes none.
 	Progress func(string)
 }
@@ -70,6 +73,7 @@ func All() []Bench {
 		{"stream", "bytes per second through the local network, level fast", runStream},
 		{"requests", "small requests through the local network, level fast", runRequests},
 		{"session", "time to a session, first bytes, and what idle costs", runSession},
+		{"idle", "memory and CPU of idle sessions at one Stream node", runIdle},
 		{"sim", "datagram-hops per second of the simulator", runSim},
 	}
 }
@@ -81,7 +85,7 @@ func Find(name string) (Bench, error) {
 			return b, nil
 		}
 	}
-	return Bench{}, fmt.Errorf("there is no bench %q; use hop, setup, stream, requests, session or sim", name)
+	return Bench{}, fmt.Errorf("there is no bench %q; use hop, setup, stream, requests, session, idle or sim", name)
 }
 
 // Print writes figures as a table for people.
