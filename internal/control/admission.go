@@ -21,8 +21,8 @@ type Policy struct {
 	PerMinute int
 	// Lifetime is how long a session_token is good; 1 h.
 	Lifetime time.Duration
-	// RecordsMax bounds the records kept; 1,000,000, the seed's target of
-	// concurrent sessions.
+	// RecordsMax bounds the records kept, those included whose session ended
+	// within the minute; 1,000,000, the seed's target of concurrent sessions.
 	RecordsMax int
 }
 
@@ -51,8 +51,11 @@ func Proof(key *seal.Key, clientID, nonce [16]byte) [seal.MACSize]byte {
 }
 
 // record is what an admission leaves: version, expiry and class, under the
-// client's pseudonym, and nothing about peers or traffic.
+// client's pseudonym, and nothing about peers or traffic. One whose session has
+// ended is kept, without its token, until the minute is over in which it counts:
+// otherwise a client would have its rate anew by ending its session.
 type record struct {
+	ended   bool
 	nonce   [16]byte
 	token   wire.Token
 	version uint32
@@ -71,6 +74,7 @@ type Admission struct {
 	counter *prng.Stream
 	records map[[16]byte]*record
 	expiry  machine.Timers[[16]byte]
+	ended   int // of the records
 	drain   bool
 }
 
@@ -89,7 +93,7 @@ func NewAdmission(p Policy, fleet *seal.Key, rng prng.Source) *Admission {
 func (a *Admission) Init(now machine.Time, m *wire.SessionInit) (wire.SessionReady, wire.Refusal) {
 	a.Expire(now)
 	r := a.records[m.ClientID]
-	if r != nil && r.nonce == m.Nonce {
+	if r != nil && !r.ended && r.nonce == m.Nonce {
 		return a.ready(now, r), 0
 	}
 	if refused := a.check(now, m, r); refused != 0 {
@@ -102,6 +106,10 @@ func (a *Admission) Init(now machine.Time, m *wire.SessionInit) (wire.SessionRea
 	}
 	if now.Sub(r.minute) >= time.Minute {
 		r.minute, r.opened = now, 0
+	}
+	if r.ended {
+		r.ended = false
+		a.ended--
 	}
 	r.opened++
 	r.version++
@@ -160,30 +168,35 @@ func (a *Admission) issue(client [16]byte, r *record) (t wire.Token) {
 // Calling it again is harmless.
 func (a *Admission) Terminate(client [16]byte, token *wire.Token) bool {
 	r := a.records[client]
-	if r == nil || !seal.Equal(r.token[:], token[:]) {
+	if r == nil || r.ended || !seal.Equal(r.token[:], token[:]) {
 		return false
 	}
-	a.release(r)
+	a.end(r)
 	return true
 }
 
 // Release ends the session of a client that vanished.
 func (a *Admission) Release(client [16]byte) bool {
 	r := a.records[client]
-	if r != nil {
-		a.release(r)
+	if r == nil || r.ended {
+		return false
 	}
-	return r != nil
+	a.end(r)
+	return true
 }
 
-func (a *Admission) release(r *record) {
-	a.expiry.Stop(&r.expires)
-	delete(a.records, r.expires.Value)
-	*r = record{}
+// end takes a record's session from it, and leaves what counts.
+func (a *Admission) end(r *record) {
+	r.ended, r.token, r.nonce = true, wire.Token{}, [16]byte{}
+	a.ended++
+	a.expiry.Set(&r.expires, r.minute.Add(time.Minute))
 }
 
 // Has reports whether a client has a live record.
-func (a *Admission) Has(client [16]byte) bool { return a.records[client] != nil }
+func (a *Admission) Has(client [16]byte) bool {
+	r := a.records[client]
+	return r != nil && !r.ended
+}
 
 // Drain refuses every new session from now on; old ones stay.
 func (a *Admission) Drain() { a.drain = true }
@@ -195,6 +208,14 @@ func (a *Admission) Expire(now machine.Time) {
 		if !due {
 			return
 		}
+		r := a.records[t.Value]
+		if !r.ended && r.minute.Add(time.Minute) > now {
+			a.end(r)
+			continue
+		}
+		if r.ended {
+			a.ended--
+		}
 		delete(a.records, t.Value)
 	}
 }
@@ -203,4 +224,4 @@ func (a *Admission) Expire(now machine.Time) {
 func (a *Admission) NextExpiry() machine.Time { return a.expiry.Next() }
 
 // Len is the number of live records.
-func (a *Admission) Len() int { return len(a.records) }
+func (a *Admission) Len() int { return len(a.records) - a.ended }

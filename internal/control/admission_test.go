@@ -92,9 +92,60 @@ func TestRecordsEnd(t *testing.T) {
 	if a.NextExpiry() != machine.Time(time.Minute) {
 		t.Errorf("next expiry at %d", a.NextExpiry())
 	}
+	if a.Has([16]byte{1}) || a.Has([16]byte{2}) || !a.Has([16]byte{3}) {
+		t.Error("a session that has ended is not live, and one that has not is")
+	}
 	a.Expire(machine.Time(time.Minute))
-	if a.Len() != 0 || a.NextExpiry() != machine.Never {
+	if a.Len() != 0 || len(a.records) != 0 || a.NextExpiry() != machine.Never {
 		t.Errorf("%d records after their time", a.Len())
+	}
+}
+
+// A client has its rate and no more, however often it ends its session or
+// comes by another link; the records that hold it to that end with the minute.
+func TestRateOutlivesTheSession(t *testing.T) {
+	a := newAdmission(Policy{PerMinute: 3, RecordsMax: 2})
+	end := map[string]func(wire.Token) bool{
+		"terminate": func(token wire.Token) bool { return a.Terminate([16]byte{1}, &token) },
+		"vanish":    func(wire.Token) bool { return a.Release([16]byte{1}) },
+	}
+	now := machine.Time(0)
+	for name, end := range end {
+		t.Run(name, func(t *testing.T) {
+			for i := range 3 {
+				ready, refused := a.Init(now, request(1, byte(i)))
+				if refused != 0 || !end(ready.Token) || end(ready.Token) {
+					t.Fatalf("session %d: refused %v, or not ended once", i, refused)
+				}
+			}
+			for nonce := range byte(9) {
+				if _, refused := a.Init(now.Add(time.Minute-1), request(1, nonce)); refused != wire.RefusedRate {
+					t.Errorf("a fourth session within the minute, nonce %d: %v", nonce, refused)
+				}
+			}
+			if a.Len() != 0 || len(a.records) != 1 {
+				t.Errorf("%d live of %d records", a.Len(), len(a.records))
+			}
+			now = now.Add(time.Minute)
+			if _, refused := a.Init(now, request(1, 200)); refused != 0 || a.Len() != 1 {
+				t.Errorf("a minute later: %v, %d live", refused, a.Len())
+			}
+			a.Release([16]byte{1})
+			if now = now.Add(time.Minute); a.NextExpiry() != now {
+				t.Errorf("the record ends at %v, want %v", a.NextExpiry(), now)
+			}
+			if a.Expire(now); len(a.records) != 0 || a.ended != 0 {
+				t.Errorf("%d records, %d of them ended, after their time", len(a.records), a.ended)
+			}
+		})
+	}
+	// They count towards the bound on memory.
+	for client := range byte(3) {
+		_, refused := a.Init(now, request(client, 1))
+		if want := client == 2; (refused == wire.RefusedFull) != want {
+			t.Errorf("client %d: %v", client, refused)
+		}
+		a.Release([16]byte{client})
 	}
 }
 

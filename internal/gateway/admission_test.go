@@ -57,6 +57,9 @@ func TestSetUpsNeedALiveRecord(t *testing.T) {
 	if set(); refused() != 2*wire.TrainFrames {
 		t.Errorf("%d frames were refused after SESSION_TERMINATE", refused())
 	}
+	if a.do(func(machine.Time) { a.Init(a.link, 2, 1) }); a.last().Refused.Reason != wire.RefusedPolicy {
+		t.Errorf("another name on the link after SESSION_TERMINATE: %+v", a.last())
+	}
 	a.do(func(machine.Time) {
 		a.Push(a.link, func(f *wire.Frame) { f.B = [wire.LinkPayloadSize]byte{byte(wire.FrameAdmission), 9} })
 	})

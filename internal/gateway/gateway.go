@@ -49,7 +49,7 @@ type Gateway struct {
 	unshaped  *obfs.Shaper // of all routes without slots
 	admission *control.Admission
 	acceptor  *stream.Acceptor
-	clients   map[link.ID][16]byte // admitted client links
+	clients   map[link.ID][16]byte // whose the links are that were admitted once
 	holders   map[[16]byte]link.ID // the link by which each client came last
 	ends      map[mix.End]*end
 	meetings  map[wire.MeetingID]*end
@@ -107,16 +107,18 @@ func (g *Gateway) handleAdmission(now machine.Time, from link.ID, frame []byte) 
 		}
 		g.Links.Push(from, f)
 	case wire.AdmissionTerminate:
+		// The link stays this client's: under another name it would have its
+		// rate anew.
 		if client, ok := g.clients[from]; ok && g.admission.Terminate(client, &m.Token) {
-			delete(g.clients, from)
 			delete(g.holders, client)
 			g.cfg.Sink.Emit(now, trace.SessionClosed, 0, 0)
 		}
 	}
 }
 
-// admit decides a SESSION_INIT for the client of a link. A link is one client's: otherwise one
-// address could fill the records with names that it makes up.
+// admit decides a SESSION_INIT for the client of a link. A link is one
+// client's: otherwise one address could fill the records with names that it
+// makes up.
 func (g *Gateway) admit(now machine.Time, from link.ID, m *wire.SessionInit) (wire.SessionReady, wire.Refusal) {
 	if client, ok := g.clients[from]; ok && client != m.ClientID {
 		return wire.SessionReady{}, wire.RefusedPolicy
