@@ -1,6 +1,7 @@
 package client
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -38,6 +39,25 @@ type circuitKey struct {
 	isolation string
 	node      wire.NodeID
 	service   service.Address
+}
+
+// KeysMax bounds the circuits that carry users' streams: each holds a session
+// and at least two routes, which the entries must admit and the network must
+// carry, cover included. A browser that isolates each site has tens.
+const KeysMax = 256
+
+// ErrTooManyKeys means that KeysMax isolation keys are in use. A key's place is
+// free again when its session has been idle until its end.
+var ErrTooManyKeys = errors.New("client: too many isolation keys are in use")
+
+// roomFor reports whether streams of another key may be carried. Those of who
+// sets no key always are.
+func (c *Client) roomFor(key circuitKey) bool {
+	n := len(c.circuits)
+	if c.circuits[circuitKey{}] != nil {
+		n--
+	}
+	return key == circuitKey{} || n < KeysMax
 }
 
 // purpose is what a circuit's last hop is to its session.
@@ -115,6 +135,9 @@ func (c *Client) circuitFor(now machine.Time, isolation string) (*circuit, error
 	if c.view == nil {
 		return nil, ErrNoDirectory
 	}
+	if !c.roomFor(key) {
+		return nil, ErrTooManyKeys
+	}
 	k := c.take(now)
 	if k == nil {
 		k = &circuit{}
@@ -127,6 +150,9 @@ func (c *Client) circuitTo(now machine.Time, isolation string, exit *directory.N
 	key := circuitKey{isolation: isolation, node: exit.ID}
 	if k := c.circuits[key]; k != nil {
 		return k, nil
+	}
+	if !c.roomFor(key) {
+		return nil, ErrTooManyKeys
 	}
 	k := &circuit{exit: exit}
 	return k, c.start(now, k, key)

@@ -3,6 +3,7 @@ package client_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"net/netip"
 	"testing"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"github.com/nyxnet/nyx/internal/machine"
 	"github.com/nyxnet/nyx/internal/prng"
 	"github.com/nyxnet/nyx/internal/seal"
+	"github.com/nyxnet/nyx/internal/session"
 	"github.com/nyxnet/nyx/internal/sim"
 	"github.com/nyxnet/nyx/internal/wire"
 )
@@ -304,5 +306,44 @@ func TestARouteEndsInItsSlot(t *testing.T) {
 	}
 	if n := told(wire.Fast); n == 0 {
 		t.Error("control: nothing leaves at FAST either")
+	}
+}
+
+// Isolation keys are bounded, since each costs a session and its routes: one
+// more is refused, those in use and the absence of one go on, and a place is
+// free again when a session has been idle until its end.
+func TestIsolationKeysAreBounded(t *testing.T) {
+	w, u := withUser(t, lab.Plan{})
+	target := wire.Target{Network: wire.TCP, Host: "service.lab", Port: 80}
+	open := func(key string) (err error) {
+		w.Sim.Do(u.Node, func(now machine.Time) {
+			var ref session.Ref
+			if ref, err = u.Core().Open(now, key, target); err == nil {
+				u.Core().Abort(now, ref, 0)
+			}
+		})
+		return err
+	}
+	for i := range client.KeysMax {
+		if err := open(fmt.Sprint("key ", i)); err != nil {
+			t.Fatalf("key %d of %d: %v", i+1, client.KeysMax, err)
+		}
+	}
+	if err := open("one more"); !errors.Is(err, client.ErrTooManyKeys) {
+		t.Errorf("a key beyond the bound: %v", err)
+	}
+	w.Sim.Do(u.Node, func(now machine.Time) {
+		if _, err := u.Core().OpenAt(now, "one more", w.Gateways[0].ID, target); !errors.Is(err, client.ErrTooManyKeys) {
+			t.Errorf("a key beyond the bound, to a node: %v", err)
+		}
+	})
+	for _, key := range []string{"key 7", ""} {
+		if err := open(key); err != nil {
+			t.Errorf("%q: %v", key, err)
+		}
+	}
+	w.Sim.RunFor(10 * time.Minute)
+	if err := open("one more"); err != nil {
+		t.Errorf("after the sessions were idle: %v", err)
 	}
 }

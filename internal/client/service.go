@@ -167,6 +167,9 @@ func (c *Client) Call(now machine.Time, isolation string, d *service.Descriptor,
 	if c.view == nil {
 		return session.Ref{}, ErrNoDirectory
 	}
+	if !c.roomFor(key) {
+		return session.Ref{}, ErrTooManyKeys
+	}
 	var at []service.Meeting
 	for _, m := range d.Meetings {
 		if _, ok := c.view.Node(m.Node); ok {

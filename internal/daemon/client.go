@@ -171,6 +171,9 @@ func (c *Client) openAt(isolation string, node wire.NodeID) func(machine.Time) (
 // answers.
 func (c *Client) open(ctx context.Context, open func(machine.Time) (session.Ref, error)) (*tunnel.Conn, error) {
 	conn, err := c.side.Open(open)
+	if errors.Is(err, client.ErrTooManyKeys) {
+		return nil, fmt.Errorf("%w: at most %d", proxy.ErrTooManyKeys, client.KeysMax)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", proxy.ErrNetworkDown, err)
 	}

@@ -10,6 +10,8 @@ import (
 var (
 	// ErrNotAllowed: the exit's policy, or the client's, forbids the target.
 	ErrNotAllowed = errors.New("target not allowed by policy")
+	// ErrTooManyKeys: the client has as many isolation keys in use as it may.
+	ErrTooManyKeys = errors.New("too many isolation keys are in use")
 	// ErrNetworkDown: Nyx cannot carry traffic now. Nothing was sent anywhere.
 	ErrNetworkDown = errors.New("nyx network is down")
 	// ErrHostUnreachable: the name does not resolve, or no path leads there.
@@ -49,6 +51,7 @@ var answers = []struct {
 	answer
 }{
 	{ErrNotAllowed, answer{2, "403 Forbidden", "The exit does not allow this target. Ask for another port or host."}},
+	{ErrTooManyKeys, answer{2, "429 Too Many Requests", "Too many isolation keys (user names and passwords) are in use. Use one of them, or try again when some have been idle for a while."}},
 	{ErrNetworkDown, answer{3, "503 Service Unavailable", "The Nyx network cannot carry traffic now; nothing was sent. Look at nyx status."}},
 	{ErrHostUnreachable, answer{4, "502 Bad Gateway", "The target's name does not resolve, or the host cannot be reached."}},
 	{ErrRefused, answer{5, "502 Bad Gateway", "The target refused the connection. Check the port."}},

@@ -94,6 +94,7 @@ func TestErrorsMapped(t *testing.T) {
 	}{
 		{ErrNotAllowed, 2, "403"},
 		{ErrNetworkDown, 3, "503"},
+		{ErrTooManyKeys, 2, "429"},
 		{ErrHostUnreachable, 4, "502"},
 		{ErrRefused, 5, "502"},
 		{ErrTTL, 6, "504"},
