@@ -28,6 +28,15 @@ func (c *Client) Unspoken() (n int) {
 // Held is the number of routes whose set-up was sent.
 func (c *Client) Held() int { return len(c.routes) }
 
+// Keys is the number of isolation keys in use, that of who sets none aside.
+func (c *Client) Keys() int {
+	n := len(c.circuits)
+	if c.circuits[circuitKey{}] != nil {
+		n--
+	}
+	return n
+}
+
 // ExitOf is the last hop of an isolation key's session.
 func (c *Client) ExitOf(isolation string) (id [32]byte) {
 	if k := c.circuits[circuitKey{isolation: isolation}]; k != nil {
