@@ -1,7 +1,6 @@
 package exit
 
 import (
-	"context"
 	"net"
 	"net/netip"
 	"sync"
@@ -15,8 +14,6 @@ const (
 	// udpIdle ends a flow of datagrams that is silent (RFC 4787 asks for at
 	// least 2 minutes).
 	udpIdle = 5 * time.Minute
-	// namesMax bounds the names that a flow has resolved.
-	namesMax = 64
 	// peersMax bounds the addresses whose answers a flow takes.
 	peersMax = 1024
 )
@@ -72,7 +69,12 @@ func (p *peers) has(a netip.Addr) bool {
 
 // sendDatagrams moves messages from the stream to their targets.
 func (x *Exit) sendDatagrams(flow *tunnel.Datagrams, socket *net.UDPConn, sentTo *peers) {
-	names := map[string][]netip.Addr{}
+	names := newNames(x, func(a netip.AddrPort, data []byte) bool {
+		sentTo.add(a.Addr())
+		_, err := socket.WriteToUDPAddrPort(data, a)
+		return err == nil
+	})
+	defer names.close()
 	for {
 		flow.Conn.SetReadDeadline(time.Now().Add(udpIdle))
 		host, port, data, err := flow.Receive()
@@ -83,28 +85,7 @@ func (x *Exit) sendDatagrams(flow *tunnel.Datagrams, socket *net.UDPConn, sentTo
 			x.Counts.Refused.Add(1)
 			continue
 		}
-		addrs, known := names[host]
-		if !known {
-			var status wire.Status
-			ctx, cancel := context.WithTimeout(x.ctx, x.cfg.DialTimeout)
-			addrs, status = x.resolve(ctx, host)
-			cancel()
-			if status != wire.StatusOK {
-				x.Counts.Refused.Add(1)
-				continue
-			}
-			if len(names) >= namesMax {
-				clear(names)
-			}
-			names[host] = addrs
-		}
-		for i, a := range addrs {
-			sentTo.add(a)
-			if _, err := socket.WriteToUDPAddrPort(data, netip.AddrPortFrom(a, port)); err == nil {
-				names[host] = addrs[i:] // those before are of a family that has no way out
-				break
-			}
-		}
+		names.send(host, port, data)
 	}
 }
 

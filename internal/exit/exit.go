@@ -57,7 +57,7 @@ type Counts struct {
 	Opened  atomic.Uint64 // targets connected
 	Failed  atomic.Uint64 // targets that could not be connected
 	Refused atomic.Uint64 // targets refused by policy
-	Busy    atomic.Uint64 // streams refused for want of room
+	Busy    atomic.Uint64 // streams and messages refused for want of room
 	Active  atomic.Int64  // streams being served
 }
 
@@ -69,6 +69,7 @@ type Exit struct {
 	starts  sync.Mutex // held while a stream begins and while the exit ends
 	running sync.WaitGroup
 	buffers sync.Pool
+	lookups atomic.Int64 // for messages
 	Counts  Counts
 }
 
