@@ -98,17 +98,15 @@ func (d *Document) verifySignatures(trust *Trust) (floor int64, err error) {
 	return times[len(times)-need], nil
 }
 
-// Vouched reports whether at least one trusted authority has signed the
-// document, which is too few to believe it and enough to look at it.
-func (d *Document) Vouched(trust *Trust) bool {
-	for i := range d.signatures {
-		s := &d.signatures[i]
+// KeepValid removes the signatures that are not valid ones of trusted
+// authorities, and returns how many are left. A document short of its threshold
+// is not to be believed; what is left says who has looked at it.
+func (d *Document) KeepValid(trust *Trust) int {
+	d.signatures = slices.DeleteFunc(d.signatures, func(s Signature) bool {
 		key := trust.key(s.Authority)
-		if key != nil && seal.Verify(key, documentContext, signed(s.Time, d.header), s.Bytes) == nil {
-			return true
-		}
-	}
-	return false
+		return key == nil || seal.Verify(key, documentContext, signed(s.Time, d.header), s.Bytes) != nil
+	})
+	return len(d.signatures)
 }
 
 // key returns the trusted key of an id. Each signature of a document has
@@ -151,11 +149,25 @@ type Keeper struct {
 	current *Document
 }
 
-// Mark is how far a Keeper has come.
+// Mark is the number and the name of a document: how far a Keeper has come, or
+// an authority with signing.
 type Mark struct {
 	Epoch    uint64
 	Revision uint32
 	Hash     [seal.HashSize]byte
+}
+
+// Mark returns the document's mark.
+func (d *Document) Mark() Mark { return Mark{Epoch: d.Epoch, Revision: d.Revision, Hash: d.Hash()} }
+
+// Before reports whether m has a lower number than o.
+func (m Mark) Before(o Mark) bool {
+	return m.Epoch < o.Epoch || m.Epoch == o.Epoch && m.Revision < o.Revision
+}
+
+// Conflicts reports whether m and o are two documents with one number.
+func (m Mark) Conflicts(o Mark) bool {
+	return m.Epoch == o.Epoch && m.Revision == o.Revision && m.Hash != o.Hash
 }
 
 // NewKeeper returns a keeper that goes on from a mark; the zero Mark is the
@@ -176,14 +188,13 @@ func (k *Keeper) Accept(b []byte, wall int64) (*Document, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := Mark{Epoch: d.Epoch, Revision: d.Revision, Hash: d.Hash()}
+	m := d.Mark()
 	if k.newest != (Mark{}) {
-		older := m.Epoch < k.newest.Epoch || m.Epoch == k.newest.Epoch && m.Revision < k.newest.Revision
-		if older {
+		if m.Before(k.newest) {
 			return nil, fmt.Errorf("%w: got epoch %d revision %d after epoch %d revision %d",
 				ErrRollback, m.Epoch, m.Revision, k.newest.Epoch, k.newest.Revision)
 		}
-		if m.Epoch == k.newest.Epoch && m.Revision == k.newest.Revision && m.Hash != k.newest.Hash {
+		if m.Conflicts(k.newest) {
 			return nil, fmt.Errorf("%w: epoch %d revision %d; keep both and tell the operators", ErrConflict, m.Epoch, m.Revision)
 		}
 	}
