@@ -31,6 +31,8 @@ type ClientConfig struct {
 	Trust       directory.Trust
 	Directories []string
 	Poll        time.Duration // of the directory; 0 is the default
+	// StateDir is where the mark of the newest document is kept; "" for none.
+	StateDir string
 	// Listen is the UDP address to send from; zero is any.
 	Listen netip.AddrPort
 	Clock  *drive.Clock
@@ -65,8 +67,9 @@ func StartClient(cfg ClientConfig, rng prng.Source) (*Client, error) {
 	}
 	c.core = client.New(cfg.Client, rng)
 	c.side = tunnel.NewSide(c.core, c.incoming)
-	feed, err := newFeed(cfg.Trust, cfg.Directories, cfg.Poll, func(v *directory.View) {
-		c.host.Do(func(now machine.Time) { c.core.SetView(now, v) })
+	feed, err := newFeed(feedConfig{
+		trust: cfg.Trust, urls: cfg.Directories, poll: cfg.Poll, dir: cfg.StateDir, mark: "client.newest",
+		deliver: func(v *directory.View) { c.host.Do(func(now machine.Time) { c.core.SetView(now, v) }) },
 	})
 	if err != nil {
 		return nil, fmt.Errorf("client: %w", err)

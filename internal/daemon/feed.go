@@ -25,8 +25,8 @@ const (
 
 const (
 	// feedPoll is how often a node or client asks for a newer document, and
-	// feedFirst how soon it asks again
-	// after a change; in between, the interval doubles.
+	// feedFirst how soon it asks again after a change; in between, the interval
+	// doubles.
 	feedPoll  = 30 * time.Second
 	feedFirst = 50 * time.Millisecond
 	// feedTimeout bounds one request.
@@ -36,29 +36,49 @@ const (
 	documentMax = directory.MaxNodes * 8 << 10
 )
 
-// feed fetches directory documents, verifies them and passes them on.
-type feed struct {
-	urls    []string
-	keeper  *directory.Keeper
-	client  *http.Client
-	tag     string
-	deliver func(*directory.View)
-	// poll overrides feedPoll; 0 means feedPoll.
-	poll time.Duration
+// feedConfig is where a feed looks, and what becomes of what it finds.
+type feedConfig struct {
+	trust directory.Trust
+	urls  []string
+	poll  time.Duration // 0 means feedPoll
+	// dir and mark say where the mark of the newest document is kept, so that a
+	// restart does not believe an older one; "" keeps none.
+	dir, mark string
+	client    *http.Client // nil asks directly
+	deliver   func(*directory.View)
+	// restarted is told, if not nil, of a server that has forgotten what it was
+	// given.
+	restarted func(url string)
 }
 
-func newFeed(trust directory.Trust, urls []string, poll time.Duration, deliver func(*directory.View)) (*feed, error) {
-	if len(urls) == 0 {
+// feed fetches directory documents, verifies them and passes them on.
+type feed struct {
+	feedConfig
+	keeper *directory.Keeper
+	tag    string
+	kept   directory.Mark
+	runs   map[string]string // of each server, as it named it last
+}
+
+func newFeed(cfg feedConfig) (*feed, error) {
+	if len(cfg.urls) == 0 {
 		return nil, errors.New("no directory address is configured; set directory.urls")
 	}
-	keeper, err := directory.NewKeeper(trust, directory.Mark{})
+	newest, err := loadMark(cfg.dir, cfg.mark)
 	if err != nil {
 		return nil, err
 	}
-	if poll == 0 {
-		poll = feedPoll
+	keeper, err := directory.NewKeeper(cfg.trust, newest)
+	if err != nil {
+		return nil, err
 	}
-	return &feed{urls: urls, keeper: keeper, client: newHTTP(), deliver: deliver, poll: poll}, nil
+	if cfg.poll == 0 {
+		cfg.poll = feedPoll
+	}
+	if cfg.client == nil {
+		cfg.client = newHTTP()
+	}
+	return &feed{feedConfig: cfg, keeper: keeper, kept: newest, runs: map[string]string{}}, nil
 }
 
 // newHTTP returns a client that asks directories directly: a proxy named in the
@@ -104,9 +124,10 @@ func (f *feed) fetch(ctx context.Context, url string) error {
 		return fmt.Errorf("directory %s: %w", url, err)
 	}
 	defer resp.Body.Close()
+	f.noteRun(url, resp.Header.Get(runHeader))
 	switch resp.StatusCode {
 	case http.StatusNotModified:
-		return nil
+		return f.keepMark()
 	case http.StatusOK:
 	case http.StatusServiceUnavailable:
 		return fmt.Errorf("directory %s has no document yet; it waits for its nodes", url)
@@ -127,24 +148,45 @@ func (f *feed) fetch(ctx context.Context, url string) error {
 	}
 	f.tag = resp.Header.Get("ETag")
 	f.deliver(v)
+	return f.keepMark()
+}
+
+// keepMark keeps the newest mark, again until it is kept. A full disk costs the
+// protection over a restart, which is said, and not the document.
+func (f *feed) keepMark() error {
+	m := f.keeper.Newest()
+	if m == f.kept {
+		return nil
+	}
+	if err := saveMark(f.dir, f.mark, m); err != nil {
+		return err
+	}
+	f.kept = m
 	return nil
 }
 
-// publish posts a signed descriptor to every authority, until each has it.
-func publish(ctx context.Context, urls []string, descriptor []byte) error {
-	client := newHTTP()
-	defer client.CloseIdleConnections()
+// noteRun looks whether a server has restarted since it was last asked.
+func (f *feed) noteRun(url, run string) {
+	last, known := f.runs[url]
+	if f.runs[url] = run; known && last != run && f.restarted != nil {
+		f.restarted(url)
+	}
+}
+
+// publish posts a signed descriptor to directory servers, and returns those
+// that have not taken it, and why.
+func publish(ctx context.Context, client *http.Client, urls []string, descriptor []byte) (lacking []string, err error) {
 	var errs []error
 	for _, url := range urls {
-		if err := post(ctx, client, strings.TrimRight(url, "/")+descriptorPath, descriptor); err != nil {
-			errs = append(errs, err)
+		if err := post(ctx, client, url, descriptor); err != nil {
+			lacking, errs = append(lacking, url), append(errs, err)
 		}
 	}
-	return errors.Join(errs...)
+	return lacking, errors.Join(errs...)
 }
 
 func post(ctx context.Context, client *http.Client, url string, body []byte) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, strings.TrimRight(url, "/")+descriptorPath, bytes.NewReader(body))
 	if err != nil {
 		return fmt.Errorf("directory %s: %w", url, err)
 	}
@@ -158,4 +200,12 @@ func post(ctx context.Context, client *http.Client, url string, body []byte) err
 		return fmt.Errorf("directory %s refused the descriptor: %s", url, strings.TrimSpace(string(said)))
 	}
 	return nil
+}
+
+// newServer returns a server on which no peer can hold a connection for long.
+func newServer(h http.Handler) *http.Server {
+	return &http.Server{
+		Handler: h, ReadHeaderTimeout: feedTimeout, ReadTimeout: feedTimeout,
+		WriteTimeout: 2 * feedTimeout, IdleTimeout: 2 * feedPoll, MaxHeaderBytes: 16 << 10,
+	}
 }

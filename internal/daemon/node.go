@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -45,8 +46,9 @@ type NodeConfig struct {
 	Onions   OnionKeys
 	Params   directory.Params
 	Fleet    *seal.Key // Stream nodes
-	// StateDir is where the record of accepted set-ups is kept; "" for none,
-	// which is sound only if the onion keys end with the process.
+	// StateDir is where the record of accepted set-ups and the mark of the newest
+	// document are kept; "" for none, which is sound only if the onion keys end
+	// with the process.
 	StateDir string
 
 	Trust       directory.Trust
@@ -61,6 +63,8 @@ type NodeConfig struct {
 	// Workers are shared by the nodes of one process; nil: the node's own.
 	Workers *drive.Workers
 	Sink    trace.Sink
+
+	client *http.Client // for tests; nil asks directories directly
 }
 
 // Node is a running node.
@@ -79,6 +83,8 @@ type Node struct {
 	running  sync.WaitGroup
 	err      atomic.Pointer[error]
 	listed   chan struct{} // closed when the directory lists this node
+	changed  chan struct{} // the descriptor must be made anew
+	forgot   chan string   // a directory server that has restarted
 	id       wire.NodeID
 	keeper   *keeper // of a Stream node
 }
@@ -89,7 +95,7 @@ var errNotListed = errors.New("the directory does not list this node yet")
 // StartNode runs a node: its machine on a socket, its descriptor with the
 // directory, and its view of the network kept up to date.
 func StartNode(cfg NodeConfig, rng prng.Source) (*Node, error) {
-	n := &Node{cfg: cfg, listed: make(chan struct{}), id: directory.NodeID(cfg.Identity.Public())}
+	n := &Node{cfg: cfg, listed: make(chan struct{}), changed: make(chan struct{}, 1), forgot: make(chan string), id: directory.NodeID(cfg.Identity.Public())}
 	var onion *seal.KEMPrivate
 	var err error
 	if n.onions, onion, err = newOnions(cfg.Onions, cfg.Params, time.Now().Unix()); err != nil {
@@ -163,46 +169,73 @@ func (n *Node) neighbour(id wire.NodeID) (*seal.KEMPublic, netip.AddrPort, bool)
 
 // join publishes the node's descriptor and follows the directory.
 func (n *Node) join() error {
-	feed, err := newFeed(n.cfg.Trust, n.cfg.Directories, n.cfg.Poll, n.takeView)
+	ctx, cancel := context.WithCancel(context.Background())
+	n.cancel = cancel
+	feed, err := newFeed(feedConfig{
+		trust: n.cfg.Trust, urls: n.cfg.Directories, poll: n.cfg.Poll, dir: n.cfg.StateDir, mark: "node.newest",
+		client: n.cfg.client, deliver: n.takeView,
+		restarted: func(url string) {
+			select {
+			case n.forgot <- url:
+			case <-ctx.Done():
+			}
+		},
+	})
 	if err != nil {
+		cancel()
 		n.host.Close()
 		return fmt.Errorf("node %s: %w", n.cfg.Name, err)
 	}
 	n.setErr(errNotListed)
-	ctx, cancel := context.WithCancel(context.Background())
-	n.cancel = cancel
-	changed := make(chan struct{}, 1)
-	n.running.Add(3)
-	go func() { defer n.running.Done(); feed.run(ctx, n.setErr) }()
-	go func() { defer n.running.Done(); n.rotate(ctx, changed) }()
-	go func() { defer n.running.Done(); n.keepPublished(ctx, changed) }()
+	n.running.Go(func() { feed.run(ctx, n.setErr) })
+	n.running.Go(func() { n.rotate(ctx) })
+	n.running.Go(func() { n.keepPublished(ctx) })
 	return nil
 }
 
-// republish is how often a descriptor is posted again: the authorities forget
-// descriptors that are a day old.
+// republish is how often a new descriptor is made: the authorities forget those
+// that are two days old.
 const republish = time.Hour
 
-// keepPublished publishes the descriptor, again when it has changed, and again
-// soon when an authority could not be reached.
-func (n *Node) keepPublished(ctx context.Context, changed <-chan struct{}) {
+// keepPublished has every directory server hold the node's descriptor: a new
+// one in time and when it has changed, the same again for a server that could
+// not be reached or has restarted. Every new one makes a new document.
+func (n *Node) keepPublished(ctx context.Context) {
+	client := n.cfg.client
+	if client == nil {
+		client = newHTTP()
+	}
+	defer client.CloseIdleConnections()
+	var descriptor []byte
+	var lacking []string // servers
+	var made time.Time
 	for failures := 0; ; {
-		wait := republish
-		descriptor, err := n.descriptor()
-		if err == nil {
-			err = publish(ctx, n.cfg.Directories, descriptor)
+		var err error
+		if descriptor == nil {
+			made, lacking = time.Now(), n.cfg.Directories
+			descriptor, err = n.descriptor()
 		}
+		if err == nil {
+			lacking, err = publish(ctx, client, lacking, descriptor)
+		}
+		wait := republish - time.Since(made)
 		if failures++; err == nil {
 			failures = 0
-		} else {
+		} else if ctx.Err() == nil {
 			n.setErr(err)
-			wait = min(feedFirst<<min(failures, 8), feedPoll)
+			wait = min(wait, feedFirst<<min(failures, 8), feedPoll)
 		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-changed:
+		case <-n.changed:
+			descriptor = nil
+		case url := <-n.forgot:
+			lacking = append(lacking, url)
 		case <-time.After(wait):
+			if time.Since(made) >= republish {
+				descriptor = nil
+			}
 		}
 	}
 }

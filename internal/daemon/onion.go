@@ -88,7 +88,7 @@ func (o *onions) turn(wall int64) (rotated *seal.KEMPrivate, changed bool, err e
 
 // rotate follows the periods until ctx ends. The previous key is accepted for
 // one epoch more, in which clients still have the old document.
-func (n *Node) rotate(ctx context.Context, changed chan<- struct{}) {
+func (n *Node) rotate(ctx context.Context) {
 	look := time.NewTicker(onionLook)
 	defer look.Stop()
 	var dropAt int64
@@ -114,7 +114,7 @@ func (n *Node) rotate(ctx context.Context, changed chan<- struct{}) {
 		}
 		if republish {
 			select {
-			case changed <- struct{}{}:
+			case n.changed <- struct{}{}:
 			default:
 			}
 		}

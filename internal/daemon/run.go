@@ -1,12 +1,14 @@
 package daemon
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/nyxnet/nyx/internal/client"
@@ -110,11 +112,15 @@ func startConfigured(cfg *setup.Config) (*Authority, error) {
 	if err != nil {
 		return nil, err
 	}
+	turn := slices.IndexFunc(cfg.Network.Trust.Authorities, func(key []byte) bool { return bytes.Equal(key, signer.Public()) })
+	if turn < 0 {
+		return nil, fmt.Errorf("the network file does not name the authority whose key is in %s", cfg.Keys)
+	}
 	return StartAuthority(AuthorityConfig{
 		Network: cfg.Network.Trust.Network, Listen: cfg.Serve.Listen.String(), Signers: []*seal.Signer{signer},
 		Threshold: cfg.Network.Trust.Threshold, Total: len(cfg.Network.Trust.Authorities),
 		Peers: cfg.Serve.Peers, Leads: cfg.Serve.Leads, Params: cfg.Network.Params, Trust: cfg.Network.Trust,
-		Members: cfg.Serve.Member,
+		Turn: turn, Members: cfg.Serve.Member, StateDir: cfg.Keys,
 	})
 }
 
@@ -163,6 +169,7 @@ type ProxyConfig struct {
 	Network     *setup.Network
 	Directories []string // empty: the network's
 	Poll        time.Duration
+	StateDir    string // where the mark of the newest document is kept; "" for none
 	Client      client.Config
 	Socks       string // address of the front door
 }
@@ -189,7 +196,7 @@ func StartProxy(cfg ProxyConfig) (*Proxy, error) {
 	cfg.Client.NetworkKey = cfg.Network.PSK
 	p := &Proxy{listener: ln, served: make(chan error, 1)}
 	p.Client, err = StartClient(ClientConfig{
-		Client: cfg.Client, Trust: cfg.Network.Trust, Directories: cfg.Directories, Poll: cfg.Poll,
+		Client: cfg.Client, Trust: cfg.Network.Trust, Directories: cfg.Directories, Poll: cfg.Poll, StateDir: cfg.StateDir,
 	}, systemEntropy())
 	if err != nil {
 		ln.Close()

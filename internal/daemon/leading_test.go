@@ -1,0 +1,324 @@
+package daemon
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/nyxnet/nyx/internal/directory"
+	"github.com/nyxnet/nyx/internal/seal"
+)
+
+// Authorities that are processes of their own come to one document: in every
+// epoch, and again when descriptors change.
+func TestAuthoritiesMakeOneDocument(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCouncil(t, 3, 2)
+		defer c.close()
+		for i := range 3 {
+			if status, _ := c.ask(i, http.MethodGet, documentPath, nil); status != http.StatusServiceUnavailable {
+				t.Errorf("%s answers %d before there is a document", host(i), status)
+			}
+		}
+		c.post(0, 1, 2, 3)
+		advance(3 * time.Second)
+		c.want(present(), 0, 4)
+		c.post(4)
+		advance(3 * time.Second)
+		c.want(present(), 1, 5)
+		advance(time.Hour)
+		c.want(present(), 0, 5)
+		advance(time.Minute)
+		c.want(present(), 0, 5) // without a change there is no other revision
+	})
+}
+
+// builder makes documents as an authority would, of its own choice.
+func builder(t *testing.T, c *council, signer *seal.Signer, network string, nodes ...int) *directory.Authority {
+	t.Helper()
+	a, err := directory.NewAuthority(directory.AuthorityConfig{Network: network, Signer: signer, Threshold: c.trust.Threshold, Authorities: len(c.signers)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, i := range nodes {
+		if _, err := a.Collect(descriptor(t, i), time.Now().Unix()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return a
+}
+
+// A follower signs what a trusted authority has signed, what it would build
+// itself, what is of the present, and one document of a number.
+func TestFollowersSignNothingElse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCouncil(t, 3, 2)
+		defer c.close()
+		c.stop(0) // its place is taken by documents of our making
+		c.post(0, 1, 2, 3)
+		stranger, err := seal.NewSigner(&[seal.SignSeedSize]byte{9})
+		if err != nil {
+			t.Fatal(err)
+		}
+		e := present()
+		sign := func(signer *seal.Signer, epoch uint64, revision uint32, nodes ...int) []byte {
+			a := builder(t, c, signer, localName, nodes...)
+			d, err := a.Build(epoch, revision)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if signer != nil {
+				if err := a.Sign(d, time.Now().Unix()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			return d.Encode()
+		}
+		unsigned, err := builder(t, c, stranger, localName, 0, 1, 2, 3).Build(e, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		forged := sign(c.signers[0], e, 0, 0, 1, 2, 3)
+		forged[len(forged)-1] ^= 1 // the last byte of the signature
+		leader := c.signers[0]
+		for _, s := range []struct {
+			what     string
+			document []byte
+			status   int
+		}{
+			{"nonsense", []byte("no document"), 400},
+			{"no signature", unsigned.Encode(), 403},
+			{"a stranger's signature", sign(stranger, e, 0, 0, 1, 2, 3), 403},
+			{"a forged signature", forged, 403},
+			{"a node missing", sign(leader, e, 0, 0, 1, 2), 409},
+			{"a node too many", sign(leader, e, 0, 0, 1, 2, 3, 4), 409},
+			{"an epoch to come", sign(leader, e+3, 0, 0, 1, 2, 3), 409},
+			{"an epoch long past", sign(leader, e-3, 0, 0, 1, 2, 3), 409},
+			{"the leader's", sign(leader, e, 1, 0, 1, 2, 3), 200},
+			{"the leader's, again", sign(leader, e, 1, 0, 1, 2, 3), 200},
+			{"a lower revision", sign(leader, e, 0, 0, 1, 2, 3), 409},
+		} {
+			status, answer := c.ask(1, http.MethodPost, signPath, s.document)
+			if status != s.status {
+				t.Errorf("%s: %d %.80q, want %d", s.what, status, answer, s.status)
+			}
+			if status != 200 {
+				continue
+			}
+			if _, err := directory.Verify(answer, &c.trust, time.Now().Unix()); err != nil {
+				t.Errorf("%s: with its signature: %v", s.what, err)
+			}
+		}
+		// Another document of the number that was signed: refused, by who has
+		// restarted too; and signed by who has forgotten (the control).
+		c.post(4)
+		other := sign(leader, e, 1, 0, 1, 2, 3, 4)
+		refused := func() bool {
+			status, answer := c.ask(1, http.MethodPost, signPath, other)
+			return status == 409 && strings.Contains(string(answer), "was signed")
+		}
+		if !refused() {
+			t.Error("two documents of one number were signed")
+		}
+		c.stop(1)
+		c.start(1)
+		c.post(0, 1, 2, 3, 4)
+		if !refused() {
+			t.Error("two documents of one number were signed, before and after a restart")
+		}
+		c.stop(1)
+		c.dirs[1] = t.TempDir()
+		c.start(1)
+		c.post(0, 1, 2, 3, 4)
+		if status, answer := c.ask(1, http.MethodPost, signPath, other); status != 200 {
+			t.Errorf("control: who does not know what it signed answers %d %.80q", status, answer)
+		}
+	})
+}
+
+// One of three may be down or silent; without two there is no document, its
+// lack is said, and one is made when they are back.
+func TestThreshold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCouncil(t, 3, 2)
+		defer c.close()
+		c.stop(1)
+		c.post(0, 1, 2, 3)
+		advance(3 * time.Second)
+		c.want(present(), 0, 4)
+		c.setMute(host(1), true) // connections to it succeed, and nothing follows
+		c.post(4)
+		advance(3 * time.Second)
+		status, _ := c.ask(2, http.MethodGet, documentPath, nil)
+		if c.all[0].published.Revision != 1 || status != 200 {
+			t.Error("a silent follower held up a document")
+		}
+		c.stop(2)
+		c.post(5)
+		advance(time.Minute)
+		if err := c.all[0].Err(); !contains(err, "1 signatures of 2 needed") {
+			t.Errorf("alone: %v", err)
+		}
+		c.want0(1, 5)
+		c.setMute(host(1), false)
+		c.start(1)
+		c.start(2)
+		c.post(0, 1, 2, 3, 4, 5)
+		advance(time.Minute)
+		d, err := directory.Verify(c.served(0), &c.trust, time.Now().Unix())
+		if err != nil || d.Count != 6 || d.Revision < 2 {
+			t.Errorf("after they are back: %+v, %v", d, err)
+		}
+		c.want(present(), d.Revision, 6)
+	})
+}
+
+func (c *council) served(i int) []byte {
+	c.Helper()
+	status, b := c.ask(i, http.MethodGet, documentPath, nil)
+	if status != http.StatusOK {
+		c.Fatalf("%s answers %d", host(i), status)
+	}
+	return b
+}
+
+// want0 checks what the leader serves, whatever ails it.
+func (c *council) want0(revision uint32, nodes int) {
+	c.Helper()
+	d, err := directory.Verify(c.served(0), &c.trust, time.Now().Unix())
+	if err != nil || d.Revision != revision || d.Count != nodes {
+		c.Errorf("the leader serves %+v, %v; want revision %d with %d nodes", d, err, revision, nodes)
+	}
+}
+
+// While the leader is down, the next in order makes the document of each epoch;
+// clients go on without a gap, and the leader takes its place again when it is
+// back.
+func TestLeaderDown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCouncil(t, 3, 2)
+		defer c.close()
+		c.post(0, 1, 2, 3)
+		advance(3 * time.Second)
+		client, err := directory.NewKeeper(c.trust, directory.Mark{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		accept := func(b []byte) {
+			t.Helper()
+			if _, err := client.Accept(b, time.Now().Unix()); err != nil {
+				t.Errorf("a client: %v", err)
+			}
+		}
+		accept(c.want(present(), 0, 4))
+		c.stop(0)
+		c.post(4)
+		advance(30 * time.Minute)
+		accept(c.want(present(), 0, 4)) // within the epoch nobody takes its place
+		advance(30*time.Minute - 3*time.Second)
+		for range 5 { // no hour is without its document
+			epoch := present()
+			if client.Newest().Epoch+1 != epoch {
+				t.Fatalf("epoch %d after %d", epoch, client.Newest().Epoch)
+			}
+			if advance(10 * time.Second); c.all[1].published.Epoch == epoch {
+				t.Error("a follower did not wait for its turn")
+			}
+			advance(2 * time.Minute)
+			accept(c.want(epoch, 0, 5))
+			advance(time.Hour - 130*time.Second)
+		}
+		advance(2 * time.Minute)
+		accept(c.want(present(), 0, 5))
+		c.start(0)
+		advance(3 * time.Second)
+		accept(c.want(present(), 0, 5)) // it serves what was made without it
+		c.post(0, 1, 2, 3, 4, 5)
+		advance(3 * time.Second)
+		if c.all[0].published.Revision == 0 {
+			t.Error("the leader that is back made no document")
+		}
+		accept(c.want(present(), c.all[0].published.Revision, 6))
+	})
+}
+
+// The control: where half or fewer sign, two could lead at once, therefore
+// nobody takes the leader's place. Clients keep the last document for as long
+// as it is valid, and no longer.
+func TestLeaderDownWithoutSuccessor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCouncil(t, 4, 2)
+		defer c.close()
+		c.post(0, 1, 2, 3)
+		advance(3 * time.Second)
+		c.want(present(), 0, 4)
+		client, err := directory.NewKeeper(c.trust, directory.Mark{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := client.Accept(c.served(1), time.Now().Unix()); err != nil {
+			t.Fatal(err)
+		}
+		c.stop(0)
+		last := client.Newest()
+		for range 3 {
+			if _, err := client.Accept(c.served(1), time.Now().Unix()); err != nil || client.Newest() != last || client.Current(time.Now().Unix()) == nil {
+				t.Errorf("the last document: %v", err)
+			}
+			advance(time.Hour)
+		}
+		if err := c.all[1].Err(); !contains(err, "no document of epoch") {
+			t.Errorf("a follower without its leader: %v", err)
+		}
+		advance(directory.ClockGrace)
+		if _, err := client.Accept(c.served(1), time.Now().Unix()); !errors.Is(err, directory.ErrExpired) || client.Current(time.Now().Unix()) != nil {
+			t.Errorf("beyond its validity: %v", err)
+		}
+	})
+}
+
+// A directory that restarts goes on with the numbers of its documents, and asks
+// its nodes for their descriptors before it makes one. Without its marks it
+// would say two things under one number (the control).
+func TestNumbersOutliveTheProcess(t *testing.T) {
+	for name, forgets := range map[string]bool{"kept": false, "forgotten": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := newCouncil(t, 1, 1)
+				defer c.close()
+				client, err := directory.NewKeeper(c.trust, directory.Mark{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				c.post(0, 1, 2, 3)
+				advance(3 * time.Second)
+				client.Accept(c.want(present(), 0, 4), time.Now().Unix())
+				c.stop(0)
+				if forgets {
+					c.dirs[0] = t.TempDir()
+				}
+				c.start(0)
+				c.post(0)
+				advance(20 * time.Second)
+				status, _ := c.ask(0, http.MethodGet, documentPath, nil)
+				if early := status == 200; early != forgets {
+					t.Errorf("a document of one node out of four: %v", early)
+				}
+				if forgets {
+					if _, err := client.Accept(c.served(0), time.Now().Unix()); !errors.Is(err, directory.ErrConflict) {
+						t.Errorf("control: %v", err)
+					}
+					return
+				}
+				c.post(1, 2, 3)
+				advance(regather)
+				if _, err := client.Accept(c.want(present(), 1, 4), time.Now().Unix()); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}
