@@ -175,16 +175,12 @@ func localNode(cfg LocalConfig, i int, keys prng.Source, params directory.Params
 		return c, err
 	}
 	c.Params = params
-	c.Onions = freshOnions
+	c.Onions = freshOnions{}
 	fleet := seal.Key{}
 	keys.Stream("fleet").Read(fleet[:])
 	c.Fleet = &fleet
 	return c, nil
 }
-
-// freshOnions makes onion keys of fresh entropy each, which end with the
-// process: nobody who seizes the machine later can open an old set-up.
-func freshOnions(uint64) (*seal.KEMPrivate, error) { return newKEM(systemEntropy(), "onion") }
 
 // loopback is an address of this machine. On Linux all of 127.0.0.0/8 is, and
 // each node gets a network (/16) of its own.

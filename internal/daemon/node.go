@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/netip"
 	"sync"
@@ -63,6 +64,7 @@ type NodeConfig struct {
 	// Workers are shared by the nodes of one process; nil: the node's own.
 	Workers *drive.Workers
 	Sink    trace.Sink
+	Log     *slog.Logger // nil: none
 
 	client *http.Client // for tests; nil asks directories directly
 }
@@ -75,7 +77,8 @@ type Node struct {
 	table    *mix.Table
 	sessions func() []stream.Stats // Stream nodes
 	onions   *onions
-	replay   *replayFile
+	replay   *replayLog
+	log      *slog.Logger
 	drain    func()
 	exit     *exit.Exit
 	view     *directory.View // under the host's lock
@@ -95,10 +98,9 @@ var errNotListed = errors.New("the directory does not list this node yet")
 // StartNode runs a node: its machine on a socket, its descriptor with the
 // directory, and its view of the network kept up to date.
 func StartNode(cfg NodeConfig, rng prng.Source) (*Node, error) {
-	n := &Node{cfg: cfg, listed: make(chan struct{}), changed: make(chan struct{}, 1), forgot: make(chan string), id: directory.NodeID(cfg.Identity.Public())}
-	var onion *seal.KEMPrivate
+	n := &Node{cfg: cfg, listed: make(chan struct{}), changed: make(chan struct{}, 1), forgot: make(chan string), log: logOrNone(cfg.Log), id: directory.NodeID(cfg.Identity.Public())}
 	var err error
-	if n.onions, onion, err = newOnions(cfg.Onions, cfg.Params, time.Now().Unix()); err != nil {
+	if n.onions, err = newOnions(cfg.Onions, cfg.Params, time.Now().Unix()); err != nil {
 		return nil, fmt.Errorf("node %s: %w", cfg.Name, err)
 	}
 	conn, err := udp.Listen(cfg.Listen, udp.Options{})
@@ -111,7 +113,8 @@ func StartNode(cfg NodeConfig, rng prng.Source) (*Node, error) {
 	if cfg.Stream.UnixStart == 0 {
 		cfg.Stream.UnixStart = cfg.Clock.At(0).Unix()
 	}
-	hopConfig := hop.Config{Self: n.id, Static: cfg.Link, Onion: onion, Neighbours: n.neighbour, Sink: cfg.Sink}
+	accepted := n.onions.accepted()
+	hopConfig := hop.Config{Self: n.id, Static: cfg.Link, Onion: accepted[len(accepted)-1], Neighbours: n.neighbour, Sink: cfg.Sink}
 	var m machine.Machine
 	var side *tunnel.Side
 	if cfg.Roles.Has(directory.RoleMix) {
@@ -127,22 +130,19 @@ func StartNode(cfg NodeConfig, rng prng.Source) (*Node, error) {
 		side = tunnel.NewSide(g, n.exit.Serve)
 		m, n.stats, n.drain, n.table = g, g.Stats, g.Drain, g.Table
 	}
+	if len(accepted) > 1 {
+		n.table.RotateOnion(0, accepted[0])
+	}
+	var carrier drive.Carrier = conn
 	if cfg.StateDir != "" {
-		if n.replay, err = openReplay(cfg.StateDir, n.table); err != nil {
+		if n.replay, err = openReplay(cfg.StateDir, accepted, n.table); err != nil {
 			conn.Close()
 			return nil, fmt.Errorf("node %s: %w", cfg.Name, err)
 		}
-	}
-	after := func(now machine.Time) {
-		if err := n.replay.drain(n.table); err != nil {
-			n.setErr(fmt.Errorf("cannot record set-ups, so that a restart may accept them again: %w", err))
-		}
-		if side != nil {
-			side.AfterRound(now)
-		}
+		carrier = recorded{conn, n.replay, n.setErr}
 	}
 	n.host, err = drive.Start(drive.Config{
-		Name: cfg.Name, Machine: m, Carrier: conn, Clock: cfg.Clock, Workers: cfg.Workers, AfterRound: after,
+		Name: cfg.Name, Machine: m, Carrier: carrier, Clock: cfg.Clock, Workers: cfg.Workers, AfterRound: n.after(side),
 	})
 	if err != nil {
 		conn.Close()
@@ -152,6 +152,34 @@ func StartNode(cfg NodeConfig, rng prng.Source) (*Node, error) {
 		side.Attach(n.host)
 	}
 	return n, n.join()
+}
+
+// heldMax bounds the rounds in a row for which the application is kept waiting
+// for the record of set-ups.
+const heldMax = 8
+
+// after is the hook of the node's host: it takes new set-ups to the record, and
+// lets the application hear of what came with them when they are on it, which is
+// in the next round.
+func (n *Node) after(side *tunnel.Side) func(machine.Time) {
+	held := 0
+	return func(now machine.Time) {
+		waits := n.replay.take(n.table)
+		if side == nil {
+			return
+		}
+		if waits && held < heldMax {
+			held++
+			return
+		}
+		if waits {
+			if err := n.replay.write(); err != nil {
+				n.setErr(err)
+			}
+		}
+		held = 0
+		side.AfterRound(now)
+	}
 }
 
 // neighbour looks a node up in the newest document. The host's lock is held.
@@ -273,7 +301,12 @@ func (n *Node) takeView(v *directory.View) {
 	}
 }
 
-func (n *Node) setErr(err error) { n.err.Store(&err) }
+func (n *Node) setErr(err error) {
+	last := n.err.Swap(&err)
+	if err != nil && (last == nil || *last == nil || (*last).Error() != err.Error()) {
+		n.log.Warn("the node does not work fully", "why", err)
+	}
+}
 
 // Err is why the node cannot work fully, or nil.
 func (n *Node) Err() error {
@@ -314,8 +347,7 @@ func (n *Node) Close() error {
 	}
 	err := n.host.Close()
 	n.running.Wait()
-	n.replay.close()
-	return err
+	return errors.Join(err, n.replay.close())
 }
 
 // Sessions returns the figures of the sessions that end here, oldest first.

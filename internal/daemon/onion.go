@@ -1,61 +1,130 @@
 package daemon
 
 import (
-	"bufio"
 	"context"
-	"encoding/binary"
-	"errors"
 	"fmt"
-	"io"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
 	"github.com/nyxnet/nyx/internal/directory"
 	"github.com/nyxnet/nyx/internal/machine"
-	"github.com/nyxnet/nyx/internal/mix"
 	"github.com/nyxnet/nyx/internal/seal"
+	"github.com/nyxnet/nyx/internal/setup"
 )
 
-// OnionKeys makes or loads the onion key of the period that begins at an
-// epoch. A node asks for the present one when it starts, and for the next one
-// an epoch ahead of its time, to publish it.
-type OnionKeys func(epoch uint64) (*seal.KEMPrivate, error)
+// OnionKeys are where a node's onion keys come from. A key belongs to the
+// period that begins at an epoch.
+type OnionKeys interface {
+	// Make returns the key of a period, the same each time. A node asks for the
+	// present one when it starts, and for the next one an epoch ahead of its
+	// time, to publish it.
+	Make(epoch uint64) (*seal.KEMPrivate, error)
+	// Load returns the key of a period if there is one, else nil.
+	Load(epoch uint64) (*seal.KEMPrivate, error)
+	// Retire destroys the keys of the periods before one.
+	Retire(before uint64) error
+}
+
+// freshOnions makes onion keys of fresh entropy each, which end with the
+// process: nobody who seizes the machine later can open an old set-up.
+type freshOnions struct{}
+
+func (freshOnions) Make(uint64) (*seal.KEMPrivate, error) { return newKEM(systemEntropy(), "onion") }
+func (freshOnions) Load(uint64) (*seal.KEMPrivate, error) { return nil, nil }
+func (freshOnions) Retire(uint64) error                   { return nil }
+
+// storedOnions keeps onion keys in a key directory.
+type storedOnions string
+
+func (dir storedOnions) Make(epoch uint64) (*seal.KEMPrivate, error) {
+	if err := setup.RotateOnion(string(dir), epoch, 0, nil); err != nil {
+		return nil, err
+	}
+	key, err := dir.Load(epoch)
+	if key == nil && err == nil {
+		err = fmt.Errorf("it is not in %s", string(dir))
+	}
+	return key, err
+}
+
+func (dir storedOnions) Load(epoch uint64) (*seal.KEMPrivate, error) {
+	keys, err := setup.LoadNodeKeys(string(dir))
+	if err != nil {
+		return nil, err
+	}
+	for _, k := range keys.Onion {
+		if k.Epoch == epoch {
+			return k.Key, nil
+		}
+	}
+	return nil, nil
+}
+
+func (dir storedOnions) Retire(before uint64) error {
+	return setup.RotateOnion(string(dir), before, before, nil)
+}
 
 // onionLook is how often a node looks whether a period has ended.
 const onionLook = 10 * time.Second
 
-// onions are the onion keys of a node: the present period's and, when it is
-// near, the next one's.
+// onions are the onion keys of a node: the present period's, the previous one's
+// for an epoch more, in which clients still have the old document, and, when it
+// is near, the next one's.
 type onions struct {
-	mu      sync.Mutex
-	keys    OnionKeys
-	params  directory.Params
-	present uint64
-	known   []directory.OnionKey // as published, by epoch
-	private map[uint64]*seal.KEMPrivate
+	mu       sync.Mutex
+	keys     OnionKeys
+	params   directory.Params
+	present  uint64 // epoch at which the present period began
+	private  map[uint64]*seal.KEMPrivate
+	previous *seal.KEMPrivate     // nil: none, or retired
+	known    []directory.OnionKey // as published, by epoch
+	retired  bool                 // what came before the present period
 }
 
-func newOnions(keys OnionKeys, params directory.Params, wall int64) (*onions, *seal.KEMPrivate, error) {
+func newOnions(keys OnionKeys, params directory.Params, wall int64) (*onions, error) {
 	o := &onions{keys: keys, params: params, private: map[uint64]*seal.KEMPrivate{}}
 	o.present = params.OnionFrom(params.EpochAt(wall))
-	key, err := o.add(o.present)
-	return o, key, err
+	if err := o.add(o.present); err != nil {
+		return nil, err
+	}
+	if wall < o.overlapEnd() && o.present > 0 {
+		var err error
+		if o.previous, err = keys.Load(params.OnionFrom(o.present - 1)); err != nil {
+			return nil, fmt.Errorf("previous onion key: %w", err)
+		}
+		return o, nil
+	}
+	o.retired = true
+	return o, keys.Retire(o.present)
 }
 
-func (o *onions) add(epoch uint64) (*seal.KEMPrivate, error) {
-	key, err := o.keys(epoch)
+// overlapEnd is the second from which set-ups under the previous key are
+// refused.
+func (o *onions) overlapEnd() int64 { return o.params.Begin(o.present + 1) }
+
+// add makes the key of a period one of ours.
+func (o *onions) add(epoch uint64) error {
+	key, err := o.keys.Make(epoch)
 	if err != nil {
-		return nil, fmt.Errorf("onion key of epoch %d: %w", epoch, err)
+		return fmt.Errorf("onion key of epoch %d: %w", epoch, err)
 	}
 	o.private[epoch] = key
 	o.known = append(o.known, directory.OnionKey{Epoch: epoch, Key: key.Public().Bytes()})
 	if len(o.known) > 2 {
 		o.known = o.known[len(o.known)-2:]
 	}
-	return key, nil
+	return nil
+}
+
+// accepted returns the keys under which set-ups are accepted, the present first.
+func (o *onions) accepted() []*seal.KEMPrivate {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	keys := []*seal.KEMPrivate{o.private[o.present]}
+	if o.previous != nil {
+		keys = append(keys, o.previous)
+	}
+	return keys
 }
 
 // published returns what the descriptor says.
@@ -65,139 +134,83 @@ func (o *onions) published() []directory.OnionKey {
 	return append([]directory.OnionKey(nil), o.known...)
 }
 
-// turn advances to a wall time. rotated is the key of a period that has begun;
-// changed says that the descriptor must be published again.
-func (o *onions) turn(wall int64) (rotated *seal.KEMPrivate, changed bool, err error) {
+// turned is what has changed at a wall time.
+type turned struct {
+	rotated   *seal.KEMPrivate // the key of a period that has begun, or nil
+	dropped   bool             // the previous key is accepted no more
+	published bool             // the descriptor must be published again
+}
+
+// turn advances to a wall time. What had been done before an error is done;
+// call it again.
+func (o *onions) turn(wall int64) (t turned, err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	epoch := o.params.EpochAt(wall)
 	for _, at := range []uint64{o.params.OnionFrom(epoch), o.params.OnionFrom(epoch + 1)} {
 		if o.private[at] == nil {
-			if _, err := o.add(at); err != nil {
-				return nil, false, err
+			if err := o.add(at); err != nil {
+				return t, err
 			}
-			changed = true
+			t.published = true
 		}
 	}
 	if now := o.params.OnionFrom(epoch); now != o.present {
+		o.previous, t.rotated = o.private[o.present], o.private[now]
+		err = o.keys.Retire(o.present)
 		delete(o.private, o.present)
-		o.present, rotated = now, o.private[now]
+		o.present, o.retired = now, false
 	}
-	return rotated, changed, nil
+	if !o.retired && wall >= o.overlapEnd() {
+		t.dropped, o.previous = true, nil
+		if err = o.keys.Retire(o.present); err == nil {
+			o.retired = true
+		}
+	}
+	return t, err
 }
 
-// rotate follows the periods until ctx ends. The previous key is accepted for
-// one epoch more, in which clients still have the old document.
+// rotate follows the periods until ctx ends.
 func (n *Node) rotate(ctx context.Context) {
 	look := time.NewTicker(onionLook)
 	defer look.Stop()
-	var dropAt int64
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-look.C:
-		}
-		wall := time.Now().Unix()
-		rotated, republish, err := n.onions.turn(wall)
-		if err != nil {
-			n.setErr(err)
-			continue
-		}
-		if rotated != nil {
-			n.host.Do(func(now machine.Time) { n.table.RotateOnion(now, rotated) })
-			dropAt = wall + int64(n.onions.params.EpochLength/time.Second)
-		}
-		if dropAt != 0 && wall >= dropAt {
-			n.host.Do(func(machine.Time) { n.table.DropPrevious() })
-			dropAt = 0
-		}
-		if republish {
-			select {
-			case n.changed <- struct{}{}:
-			default:
+			if err := n.turnOnions(time.Now().Unix()); err != nil {
+				n.setErr(err)
 			}
 		}
 	}
 }
 
-// replayFile is a node's record of set-ups that it has accepted, so that a
-// restart does not accept them again. It is an append-only list of tags; a
-// crash leaves at most a partial last one, which is ignored.
-type replayFile struct {
-	file *os.File
-	out  *bufio.Writer
-	err  error
-}
-
-const replayRecordSize = 4 + len(mix.ReplayTag{}.Tag)
-
-// openReplay loads the record into a table and returns it for appending. Tags
-// of keys that are gone are ignored by the table.
-func openReplay(dir string, t *mix.Table) (*replayFile, error) {
-	path := filepath.Join(dir, "setups.seen")
-	b, err := os.ReadFile(path)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("cannot read the record of set-ups: %w", err)
-	}
-	whole := len(b) - len(b)%replayRecordSize
-	for rest := b[:whole]; len(rest) > 0; rest = rest[replayRecordSize:] {
-		tag := mix.ReplayTag{Onion: binary.BigEndian.Uint32(rest)}
-		copy(tag.Tag[:], rest[4:])
-		t.LoadReplay(tag)
-	}
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o600)
-	if err == nil {
-		err = f.Truncate(int64(whole))
-	}
-	if err == nil {
-		_, err = f.Seek(int64(whole), io.SeekStart)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("cannot write the record of set-ups: %w", err)
-	}
-	return &replayFile{file: f, out: bufio.NewWriter(f)}, nil
-}
-
-func (r *replayFile) append(tag mix.ReplayTag) {
-	var b [replayRecordSize]byte
-	binary.BigEndian.PutUint32(b[:], tag.Onion)
-	copy(b[4:], tag.Tag[:])
-	if _, err := r.out.Write(b[:]); err != nil && r.err == nil {
-		r.err = err
-	}
-}
-
-func (r *replayFile) flush() error {
-	if err := r.out.Flush(); err != nil && r.err == nil {
-		r.err = err
-	}
-	return r.err
-}
-
-// drain takes new tags out of a table into the record. Without a record they
-// are forgotten with the process, and so must be the onion keys.
-func (r *replayFile) drain(t *mix.Table) error {
-	some := false
-	for {
-		tag, ok := t.PollReplay()
-		if !ok {
-			break
+// turnOnions brings table, record and descriptor to a wall time. The record of a
+// key is there before the first set-up under it, and goes after the last.
+func (n *Node) turnOnions(wall int64) error {
+	t, err := n.onions.turn(wall)
+	if t.rotated != nil {
+		if err := n.replay.open(t.rotated); err != nil {
+			n.setErr(err)
 		}
-		if r != nil {
-			r.append(tag)
-			some = true
+		n.host.Do(func(now machine.Time) { n.table.RotateOnion(now, t.rotated) })
+		n.log.Info("onion key rotated")
+	}
+	if t.dropped {
+		n.host.Do(func(machine.Time) { n.table.DropPrevious() })
+		n.log.Info("previous onion key retired")
+	}
+	if t.rotated != nil || t.dropped {
+		if err := n.replay.prune(n.onions.accepted()); err != nil {
+			n.setErr(err)
 		}
 	}
-	if some {
-		return r.flush()
+	if t.published {
+		select {
+		case n.changed <- struct{}{}:
+		default:
+		}
 	}
-	return nil
-}
-
-func (r *replayFile) close() {
-	if r != nil {
-		r.flush()
-		r.file.Close()
-	}
+	return err
 }

@@ -5,9 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
-	"path/filepath"
 	"slices"
 	"time"
 
@@ -136,32 +134,11 @@ func startConfiguredNode(cfg *setup.Config) (*Node, error) {
 		Name: cfg.Name, Network: cfg.Network.Trust.Network, Roles: cfg.Roles,
 		Listen: cfg.Relay.Listen, Advertise: cfg.Relay.Advertise, Operator: cfg.Relay.Operator, Region: cfg.Relay.Region,
 		Label: cfg.Relay.Label, Capacity: cfg.Relay.Capacity,
-		Identity: keys.Identity, Link: keys.Link, Onions: storedOnions(cfg.Keys, cfg.Network.Params), Params: cfg.Network.Params,
+		Identity: keys.Identity, Link: keys.Link, Onions: storedOnions(cfg.Keys), Params: cfg.Network.Params,
 		Fleet: keys.Fleet, StateDir: cfg.Keys,
 		Trust: cfg.Network.Trust, Directories: cfg.Directories, Poll: cfg.Poll,
 		Policy: control.Policy{NetworkKey: cfg.Network.PSK}, Exit: cfg.Exit,
 	}, systemEntropy())
-}
-
-// storedOnions loads the onion key of a period from the key directory, and
-// makes it there the first time. Keys of periods long past are destroyed.
-func storedOnions(dir string, params directory.Params) OnionKeys {
-	return func(epoch uint64) (*seal.KEMPrivate, error) {
-		now := params.EpochAt(time.Now().Unix())
-		if err := setup.RotateOnion(dir, epoch, now-min(now, 1), nil); err != nil && !errors.Is(err, fs.ErrExist) {
-			return nil, err
-		}
-		keys, err := setup.LoadNodeKeys(dir)
-		if err != nil {
-			return nil, err
-		}
-		for _, k := range keys.Onion {
-			if k.Epoch == epoch {
-				return k.Key, nil
-			}
-		}
-		return nil, fmt.Errorf("no onion key of epoch %d in %s", epoch, filepath.Clean(dir))
-	}
 }
 
 // ProxyConfig is a client of an existing network, with its front door.

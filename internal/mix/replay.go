@@ -12,8 +12,7 @@ const replayTagSize = 16
 // ReplayTag is the record of one set-up that was accepted. It links nothing: it
 // is a hash of a ciphertext that the next hop does not see.
 type ReplayTag struct {
-	// Onion names the onion key: the first four bytes of a hash of its public
-	// half, so that a record means the same after a restart.
+	// Onion names the onion key (OnionName).
 	Onion uint32
 	Tag   [replayTagSize]byte
 }
@@ -29,8 +28,14 @@ func newOnionKey(private *seal.KEMPrivate) *onionKey {
 	if private == nil {
 		return nil
 	}
-	h := seal.Hash("onion key name", private.Public().Bytes())
-	return &onionKey{private, binary.BigEndian.Uint32(h[:]), make(map[[replayTagSize]byte]struct{})}
+	return &onionKey{private, OnionName(private), make(map[[replayTagSize]byte]struct{})}
+}
+
+// OnionName is the name of an onion key in records: the first four bytes of a
+// hash of its public half, so that a record means the same after a restart.
+func OnionName(key *seal.KEMPrivate) uint32 {
+	h := seal.Hash("onion key name", key.Public().Bytes())
+	return binary.BigEndian.Uint32(h[:])
 }
 
 func replayTag(alpha []byte) (tag [replayTagSize]byte) {

@@ -1,0 +1,601 @@
+package daemon
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/nyxnet/nyx/internal/directory"
+	"github.com/nyxnet/nyx/internal/drive"
+	"github.com/nyxnet/nyx/internal/link"
+	"github.com/nyxnet/nyx/internal/machine"
+	"github.com/nyxnet/nyx/internal/mix"
+	"github.com/nyxnet/nyx/internal/prng"
+	"github.com/nyxnet/nyx/internal/seal"
+	"github.com/nyxnet/nyx/internal/session"
+	"github.com/nyxnet/nyx/internal/setup"
+	"github.com/nyxnet/nyx/internal/trace"
+	"github.com/nyxnet/nyx/internal/tunnel"
+	"github.com/nyxnet/nyx/internal/wire"
+)
+
+func onionKey(t testing.TB, seed uint64) *seal.KEMPrivate {
+	t.Helper()
+	k, err := newKEM(prng.FromUint64(seed), "onion")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+// shelf is onion keys in memory.
+type shelf struct {
+	t    *testing.T
+	keys map[uint64]*seal.KEMPrivate
+	fail error
+}
+
+func (s *shelf) Make(epoch uint64) (*seal.KEMPrivate, error) {
+	if s.keys[epoch] == nil && s.fail == nil {
+		s.keys[epoch] = onionKey(s.t, epoch)
+	}
+	return s.keys[epoch], s.fail
+}
+func (s *shelf) Load(epoch uint64) (*seal.KEMPrivate, error) { return s.keys[epoch], s.fail }
+func (s *shelf) Retire(before uint64) error {
+	for epoch := range s.keys {
+		if epoch < before {
+			delete(s.keys, epoch)
+		}
+	}
+	return s.fail
+}
+
+func (s *shelf) held() (epochs []uint64) {
+	for epoch := range s.keys {
+		epochs = append(epochs, epoch)
+	}
+	slices.Sort(epochs)
+	return epochs
+}
+
+// Onion keys are made an epoch ahead, used from the period's first second,
+// accepted for an epoch more, and then destroyed; a restart at any moment finds
+// the same keys accepted.
+func TestOnionKeysFollowTheirPeriods(t *testing.T) {
+	for _, p := range []directory.Params{{}, {OnionEpochs: 2}, {OnionEpochs: 1}} {
+		s := &shelf{t: t, keys: map[uint64]*seal.KEMPrivate{}}
+		length := uint64(24)
+		if p.OnionEpochs != 0 {
+			length = uint64(p.OnionEpochs)
+		}
+		first := 1000 * length
+		o, err := newOnions(s, p, p.Begin(first))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for epoch := first; epoch < first+4*length; epoch++ {
+			for _, wall := range []int64{p.Begin(epoch), p.Begin(epoch+1) - 1} {
+				turned, err := o.turn(wall)
+				if err != nil {
+					t.Fatal(err)
+				}
+				period := epoch - epoch%length
+				begins := period == epoch && wall == p.Begin(epoch) && epoch != first
+				if (turned.rotated != nil) != begins || begins && turned.rotated != s.keys[period] {
+					t.Errorf("epoch %d of period %d: rotated %v", epoch, period, turned.rotated != nil)
+				}
+				want := []uint64{period}
+				if epoch == period && period != first {
+					want = []uint64{period - length, period}
+				}
+				if next := epoch + 1; next%length == 0 {
+					want = append(want, next)
+				}
+				if !slices.Equal(s.held(), want) {
+					t.Errorf("epoch %d, onion epochs %d: keys of %v are held, want %v", epoch, length, s.held(), want)
+				}
+				accepted := o.accepted()
+				if accepted[0] != s.keys[period] || (len(accepted) == 2) != (epoch == period && period != first) {
+					t.Errorf("epoch %d: %d keys are accepted, or not the present one first", epoch, len(accepted))
+				}
+				again, err := newOnions(s, p, wall)
+				if err != nil || !slices.Equal(again.accepted(), accepted) {
+					t.Errorf("epoch %d: after a restart %d keys are accepted, before it %d, %v", epoch, len(again.accepted()), len(accepted), err)
+				}
+			}
+		}
+		s.fail = errors.New("disk gone")
+		if _, err := newOnions(s, p, p.Begin(first)); !errors.Is(err, s.fail) {
+			t.Errorf("keys that cannot be had: %v", err)
+		}
+		if _, err := o.turn(p.Begin(first + 9*length)); !errors.Is(err, s.fail) {
+			t.Errorf("keys that cannot be had: %v", err)
+		}
+	}
+}
+
+// A node that was off over a rotation, or for long, has the right keys at once.
+func TestOnionKeysAfterAbsence(t *testing.T) {
+	p := directory.Params{}
+	s := &shelf{t: t, keys: map[uint64]*seal.KEMPrivate{}}
+	o, err := newOnions(s, p, p.Begin(2400))
+	if err != nil {
+		t.Fatal(err)
+	}
+	turned, err := o.turn(p.Begin(2400 + 24*5 + 3))
+	if err != nil || turned.rotated == nil || !turned.dropped || !turned.published || !slices.Equal(s.held(), []uint64{2400 + 24*5}) {
+		t.Errorf("%+v, %v; keys of %v are held", turned, err, s.held())
+	}
+}
+
+// feeder builds set-ups under an onion key and gives them to a table.
+type feeder struct {
+	key    *seal.KEMPrivate
+	serial uint64
+}
+
+// build returns the frames of a set-up whose first hop has the key.
+func (f *feeder) build(t testing.TB) (frames []wire.Frame) {
+	t.Helper()
+	f.serial++
+	hops := make([]mix.HopSpec, wire.MinHops)
+	for i := range hops {
+		hops[i] = mix.HopSpec{ID: wire.NodeID{byte(i)}, Onion: f.key.Public()}
+	}
+	_, train, err := mix.Build(hops, wire.Fast, time.Minute, nil, prng.FromUint64(f.serial).Child("set-up"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	frames = make([]wire.Frame, wire.TrainFrames)
+	for i := range frames {
+		train.Frame(i, &frames[i])
+	}
+	return frames
+}
+
+// setUp gives a set-up to a table, and works on it.
+func setUp(now machine.Time, table *mix.Table, from link.ID, frames []wire.Frame) {
+	for i := range frames {
+		b := frames[i].B
+		table.HandleFrame(now, from, b[:])
+	}
+	for {
+		j, ok := table.PollJob()
+		if !ok {
+			return
+		}
+		j.Run()
+		table.HandleJob(now, j)
+	}
+}
+
+// startLone starts a Mix node whose directory does not answer: it knows no
+// other, so that a set-up that it accepts is counted as one without a next hop.
+func startLone(t *testing.T, p directory.Params, onions OnionKeys, dir string) *Node {
+	t.Helper()
+	cfg, err := localNode(LocalConfig{Streams: 0}, 0, prng.FromUint64(3), p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, err := newSigner(prng.FromUint64(4), "authority")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Onions, cfg.StateDir = onions, dir
+	cfg.Trust = directory.Trust{Network: localName, Threshold: 1, Authorities: [][]byte{signer.Public()}}
+	cfg.Directories, cfg.Listen = []string{"http://127.0.0.1:1"}, loopback(0)
+	n, err := StartNode(cfg, prng.FromUint64(5))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// became is what became of a set-up at a node: one counter, by one.
+func became(t *testing.T, n *Node, frames []wire.Frame) (out trace.Counter) {
+	t.Helper()
+	n.host.Do(func(now machine.Time) {
+		before := n.stats()
+		from := link.ID(1000 + before[trace.SetupIn])
+		setUp(now, n.table, from, frames)
+		after := n.stats()
+		for _, c := range []trace.Counter{trace.DropSetupPeer, trace.DropSetupReplay, trace.DropSetupAuth} {
+			if after[c] == before[c]+1 {
+				out = c
+			}
+		}
+	})
+	return out
+}
+
+const accepted = trace.DropSetupPeer // see startLone
+
+// A node that restarts within the overlap accepts set-ups under both keys, and
+// under neither a second time. The controls: without its record it takes them
+// again, and without the previous key it takes none of those.
+func TestRestartWithinTheOverlap(t *testing.T) {
+	p := directory.Params{EpochLength: 31 * 24 * time.Hour, OnionEpochs: 1} // any time is within the overlap
+	present := p.EpochAt(time.Now().Unix())
+	dir := t.TempDir()
+	if _, err := setup.MakeNodeKeys(dir, present-1, nil); err != nil {
+		t.Fatal(err)
+	}
+	keys := storedOnions(dir)
+	start := func() *Node { return startLone(t, p, keys, dir) }
+	n := start()
+	var trains [][]wire.Frame
+	for i, epoch := range []uint64{present - 1, present} {
+		key, err := keys.Load(epoch)
+		if err != nil || key == nil {
+			t.Fatalf("no key of epoch %d, %v", epoch, err)
+		}
+		f := feeder{key: key, serial: uint64(10 * i)}
+		for range 3 {
+			trains = append(trains, f.build(t))
+		}
+	}
+	expect := func(what string, want trace.Counter, trains ...[]wire.Frame) {
+		t.Helper()
+		for i, train := range trains {
+			if got := became(t, n, train); got != want {
+				t.Errorf("%s: set-up %d: %v, want %v", what, i, got, want)
+			}
+		}
+	}
+	restart := func() {
+		t.Helper()
+		if err := n.Close(); err != nil {
+			t.Fatal(err)
+		}
+		n = start()
+	}
+	expect("new", accepted, trains...)
+	expect("again", trace.DropSetupReplay, trains...)
+	restart()
+	expect("after a restart", trace.DropSetupReplay, trains...)
+	restart()
+	expect("after another", trace.DropSetupReplay, trains...)
+	for _, path := range records(t, dir) {
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	restart()
+	expect("control: without the record", accepted, trains...)
+	if err := keys.Retire(present); err != nil {
+		t.Fatal(err)
+	}
+	restart()
+	expect("control: without the previous key", trace.DropSetupAuth, trains[:3]...)
+	expect("under the present key", trace.DropSetupReplay, trains[3:]...)
+	if got := records(t, dir); len(got) != 1 {
+		t.Errorf("records of %d keys are left: %v", len(got), got)
+	}
+	if err := n.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+func records(t *testing.T, dir string) []string {
+	t.Helper()
+	paths, err := filepath.Glob(filepath.Join(dir, recordGlob))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return paths
+}
+
+// bench is a table with a record on disk, without a node around them.
+type bench struct {
+	t     *testing.T
+	dir   string
+	keys  []*seal.KEMPrivate // the present first
+	table *mix.Table
+	pool  wire.Pool
+	count trace.Counts
+	log   *replayLog
+	links link.ID
+}
+
+func newBench(t *testing.T, dir string, keys ...*seal.KEMPrivate) *bench {
+	t.Helper()
+	b := &bench{t: t, dir: dir, keys: keys}
+	b.table = mix.NewTable(mix.Config{Onion: keys[len(keys)-1]}, prng.FromUint64(1), &b.pool, &b.count)
+	if len(keys) > 1 {
+		b.table.RotateOnion(0, keys[0])
+	}
+	var err error
+	if b.log, err = openReplay(dir, keys, b.table); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { b.log.close() })
+	return b
+}
+
+// takes reports whether a set-up is accepted.
+func (b *bench) takes(frames []wire.Frame) bool {
+	b.links++
+	before := b.count[accepted]
+	setUp(0, b.table, b.links, frames)
+	return b.count[accepted] > before
+}
+
+// lastWord is a carrier that looks at the record when datagrams leave.
+type lastWord struct {
+	drive.Carrier
+	look func()
+}
+
+func (c lastWord) Flush() error { c.look(); return nil }
+
+// When datagrams leave, the set-ups of their round are on record, so that a
+// crash at any moment after lets none be accepted again; what the crash left of
+// the record's last tag makes no difference.
+func TestNothingLeavesBeforeTheRecord(t *testing.T) {
+	dir, key := t.TempDir(), onionKey(t, 1)
+	b, f := newBench(t, dir, key), feeder{key: key}
+	var trains [][]wire.Frame
+	var images [][]byte // of the record, at each departure
+	path := filepath.Join(dir, recordName(mix.OnionName(key)))
+	c := recorded{lastWord{look: func() {
+		image, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		images = append(images, image)
+	}}, b.log, func(err error) { t.Error(err) }}
+	for range 3 {
+		train := f.build(t)
+		if !b.takes(train) {
+			t.Fatal("a set-up was refused")
+		}
+		trains = append(trains, train)
+		if !b.log.take(b.table) {
+			t.Error("no tag waits to be written")
+		}
+		c.Flush()
+		if b.log.take(b.table) {
+			t.Error("what was written still waits")
+		}
+	}
+	for i, image := range images {
+		for _, torn := range []int{0, 1, replayTagSize - 1} {
+			after := t.TempDir()
+			if err := os.WriteFile(filepath.Join(after, filepath.Base(path)), append(bytes.Clone(image), make([]byte, torn)...), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			again := newBench(t, after, key)
+			for j, train := range trains {
+				if again.takes(train) != (j > i) {
+					t.Errorf("crash after departure %d, %d bytes torn: set-up %d is accepted: %v", i, torn, j, j <= i)
+				}
+			}
+			again.log.take(again.table)
+			if err := again.log.close(); err != nil {
+				t.Fatal(err)
+			}
+			if last := newBench(t, after, key); last.takes(trains[0]) || last.takes(trains[2]) {
+				t.Errorf("crash after departure %d, %d bytes torn, and a restart: a set-up is accepted again", i, torn)
+			}
+		}
+	}
+}
+
+// The record of a key goes with the key, and what it held with it; the record
+// of the other stays.
+func TestRecordsGoWithTheirKeys(t *testing.T) {
+	dir := t.TempDir()
+	first, second, third := onionKey(t, 1), onionKey(t, 2), onionKey(t, 3)
+	b := newBench(t, dir, first)
+	one, two := feeder{key: first}, feeder{key: second}
+	for range 10 {
+		b.takes(one.build(t))
+	}
+	b.log.take(b.table)
+	if err := b.log.write(); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.log.open(second); err != nil {
+		t.Fatal(err)
+	}
+	b.table.RotateOnion(0, second)
+	train := two.build(t)
+	b.takes(train)
+	b.takes(one.build(t)) // in the overlap
+	b.log.take(b.table)
+	if err := errors.Join(b.log.write(), b.log.prune([]*seal.KEMPrivate{second, first})); err != nil {
+		t.Fatal(err)
+	}
+	size := func(key *seal.KEMPrivate) int64 {
+		info, err := os.Stat(filepath.Join(dir, recordName(mix.OnionName(key))))
+		if err != nil {
+			return -1
+		}
+		return info.Size() / int64(replayTagSize)
+	}
+	if size(first) != 11 || size(second) != 1 {
+		t.Errorf("%d and %d tags on record, want 11 and 1", size(first), size(second))
+	}
+	b.takes(one.build(t)) // and then its key is retired before the record is written
+	b.log.take(b.table)
+	b.table.DropPrevious()
+	if err := errors.Join(b.log.prune([]*seal.KEMPrivate{second}), b.log.write()); err != nil {
+		t.Fatal(err)
+	}
+	if size(first) != -1 || size(second) != 1 {
+		t.Errorf("%d and %d tags on record after the first key was retired, want none and 1", size(first), size(second))
+	}
+	if again := newBench(t, dir, third, second); again.takes(train) || size(third) != 0 {
+		t.Error("a set-up is accepted again after its key was joined by another")
+	}
+}
+
+// A record in the form of earlier versions is taken over.
+func TestFormerRecordIsTakenOver(t *testing.T) {
+	dir, key := t.TempDir(), onionKey(t, 1)
+	train := (&feeder{key: key}).build(t)
+	var former []byte
+	t.Run("earlier", func(t *testing.T) {
+		b := newBench(t, t.TempDir(), key)
+		b.takes(train)
+		b.log.take(b.table)
+		name := mix.OnionName(key)
+		former = append([]byte{byte(name >> 24), byte(name >> 16), byte(name >> 8), byte(name)}, b.log.pending[0].Tag[:]...)
+	})
+	gone := append([]byte{1, 2, 3, 4}, make([]byte, replayTagSize)...)
+	if err := os.WriteFile(filepath.Join(dir, formerRecord), slices.Concat(gone, former, []byte{9, 9}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		b := newBench(t, dir, key)
+		if b.takes(train) {
+			t.Error("a set-up of the former record is accepted")
+		}
+		if _, err := os.Stat(filepath.Join(dir, formerRecord)); err == nil {
+			t.Error("the former record is still there")
+		}
+		if err := b.log.close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// A record that cannot be written is told, keeps what it has, and goes on when
+// it can.
+func TestRecordOnAFullDisk(t *testing.T) {
+	dir, key := t.TempDir(), onionKey(t, 1)
+	b, f := newBench(t, dir, key), feeder{key: key}
+	file := b.log.files[mix.OnionName(key)]
+	good := file.File
+	full, err := os.Open(filepath.Join(dir, recordName(mix.OnionName(key)))) // cannot be written
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer full.Close()
+	file.File = full
+	train, later := f.build(t), f.build(t)
+	b.takes(train)
+	b.log.take(b.table)
+	told := 0
+	c := recorded{lastWord{look: func() {}}, b.log, func(error) { told++ }}
+	c.Flush()
+	b.takes(later)
+	if b.log.take(b.table); len(b.log.pending) != 0 {
+		t.Error("tags are taken from the table while none can be written")
+	}
+	c.Flush()
+	if told != 2 {
+		t.Errorf("told %d times of 2", told)
+	}
+	file.File = good
+	c.Flush()
+	if b.log.take(b.table); len(b.log.pending) != 1 {
+		t.Error("what waited in the table was not taken")
+	}
+	c.Flush()
+	if told != 2 {
+		t.Error("told of a write that succeeded")
+	}
+	if again := newBench(t, dir, key); again.takes(train) || again.takes(later) {
+		t.Error("a set-up is accepted again")
+	}
+	if _, err := openReplay(filepath.Join(dir, "none"), []*seal.KEMPrivate{key}, b.table); err == nil {
+		t.Error("a record was opened in a directory that does not exist")
+	}
+}
+
+// Sessions outlive the rotation and the retirement of every node's onion key;
+// new routes stand through the overlap, and set-ups under a retired key do not.
+func TestSessionsOutliveOnionKeys(t *testing.T) {
+	l := startNetwork(t, wire.Fast)
+	port := echoServer(t)
+	c := dial(t, l, "before", port)
+	defer c.Close()
+	exchange := func(what string) {
+		t.Helper()
+		c.SetDeadline(time.Now().Add(20 * time.Second))
+		got := make([]byte, 5000)
+		go c.Write(bytes.Repeat([]byte("round"), 1000))
+		if _, err := io.ReadFull(c, got); err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	exchange("before")
+	p := l.Authority.Params()
+	period := p.OnionFrom(p.EpochAt(time.Now().Unix())) + uint64(p.OnionEpochs)
+	old := l.Nodes[0].onions.accepted()[0]
+	f := feeder{key: old}
+	for _, n := range l.Nodes {
+		if err := n.turnOnions(p.Begin(period)); err != nil {
+			t.Fatal(err)
+		}
+		if keys := n.onions.accepted(); len(keys) != 2 {
+			t.Fatalf("%d keys are accepted in the overlap", len(keys))
+		}
+	}
+	exchange("in the overlap")
+	for _, key := range []string{"a", "b", "c"} { // more than is built ahead
+		dial(t, l, key, port).Close()
+	}
+	first := l.Nodes[0]
+	fresh := feeder{key: first.onions.accepted()[0], serial: 100}
+	if a, b := became(t, first, f.build(t)), became(t, first, fresh.build(t)); a != accepted || b != accepted {
+		t.Errorf("in the overlap: %v under the old key, %v under the new", a, b)
+	}
+	for _, n := range l.Nodes {
+		if err := n.turnOnions(p.Begin(period + 1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if a, b := became(t, first, f.build(t)), became(t, first, fresh.build(t)); a != trace.DropSetupAuth || b != accepted {
+		t.Errorf("after the overlap: %v under the old key, %v under the new", a, b)
+	}
+	exchange("after the overlap")
+}
+
+// eventMachine counts how often its events are asked for.
+type eventMachine struct {
+	tunnel.Machine
+	polled int
+}
+
+func (m *eventMachine) PollEvent() (session.Event, bool) { m.polled++; return session.Event{}, false }
+
+// The application hears of what came with a set-up when that is on record, and
+// is kept waiting for it no longer than some rounds.
+func TestApplicationHearsAfterTheRecord(t *testing.T) {
+	dir, key := t.TempDir(), onionKey(t, 1)
+	b, f := newBench(t, dir, key), feeder{key: key}
+	m := &eventMachine{}
+	n := &Node{table: b.table, replay: b.log}
+	round := n.after(tunnel.NewSide(m, nil))
+	if round(0); m.polled != 1 {
+		t.Error("nothing waits, and the application does not hear")
+	}
+	b.takes(f.build(t))
+	if round(0); m.polled != 1 {
+		t.Error("the application hears before the record")
+	}
+	if err := b.log.write(); err != nil {
+		t.Fatal(err)
+	}
+	if round(0); m.polled != 2 {
+		t.Error("the application does not hear after the record")
+	}
+	for i := range heldMax + 1 { // set-ups in every round, and no write between
+		b.takes(f.build(t))
+		round(0)
+		if heard := m.polled == 3; heard != (i == heldMax) {
+			t.Fatalf("round %d: heard %v", i, heard)
+		}
+	}
+	if len(b.log.pending) != 0 {
+		t.Error("the application hears before the record, after some rounds")
+	}
+}

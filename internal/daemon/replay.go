@@ -1,0 +1,244 @@
+package daemon
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/nyxnet/nyx/internal/drive"
+	"github.com/nyxnet/nyx/internal/mix"
+	"github.com/nyxnet/nyx/internal/seal"
+)
+
+// replayLog is a node's record of the set-ups that it has accepted, so that a
+// restart does not accept them again: a file of tags for each onion key, which
+// is removed with the key. A crash leaves at most a partial last tag, which is
+// ignored and overwritten.
+//
+// What a set-up brings about leaves the node after it is on record: its
+// datagrams because the carrier's batch is sent after the write (recorded), its
+// first flight because the application hears of it a round later (Node.after).
+// The write is made by the host's loop between two rounds, without its lock. It
+// ends in the operating system, not on the disk: the record outlives the
+// process, and of a machine that loses power the last seconds may be missing.
+//
+// A nil replayLog records nothing.
+type replayLog struct {
+	dir     string
+	pending []mix.ReplayTag // the host's loop alone, like stuck
+	stuck   bool            // the last write failed
+
+	mu    sync.Mutex // held for the file operations, never with the host's lock on the way
+	files map[uint32]*tagFile
+}
+
+// tagFile is the record of one onion key.
+type tagFile struct {
+	*os.File
+	size int64 // of whole tags
+	out  []byte
+}
+
+const (
+	replayTagSize = len(mix.ReplayTag{}.Tag)
+	// formerRecord held the tags of all keys, with the key's name before each.
+	formerRecord = "setups.seen"
+	recordGlob   = "setups-*.seen"
+)
+
+func recordName(onion uint32) string { return fmt.Sprintf("setups-%08x.seen", onion) }
+
+// openReplay opens the records of keys, fills a table with them, and removes
+// those of other keys.
+func openReplay(dir string, keys []*seal.KEMPrivate, t *mix.Table) (*replayLog, error) {
+	r := &replayLog{dir: dir, files: map[uint32]*tagFile{}}
+	for _, key := range keys {
+		if err := r.open(key); err != nil {
+			r.close()
+			return nil, err
+		}
+		if err := r.load(mix.OnionName(key), t); err != nil {
+			r.close()
+			return nil, err
+		}
+	}
+	if err := errors.Join(r.adoptFormer(t), r.prune(keys)); err != nil {
+		r.close()
+		return nil, err
+	}
+	return r, nil
+}
+
+// open opens the record of a key, and makes it if there is none.
+func (r *replayLog) open(key *seal.KEMPrivate) error {
+	if r == nil {
+		return nil
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	name := mix.OnionName(key)
+	if r.files[name] != nil {
+		return nil
+	}
+	f, err := os.OpenFile(filepath.Join(r.dir, recordName(name)), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return fmt.Errorf("cannot open the record of set-ups: %w", err)
+	}
+	info, err := f.Stat()
+	if err != nil {
+		f.Close()
+		return fmt.Errorf("cannot open the record of set-ups: %w", err)
+	}
+	r.files[name] = &tagFile{File: f, size: info.Size() - info.Size()%int64(replayTagSize)}
+	return nil
+}
+
+// load fills a table with the record of a key.
+func (r *replayLog) load(name uint32, t *mix.Table) error {
+	f := r.files[name]
+	b := make([]byte, f.size)
+	if _, err := f.ReadAt(b, 0); err != nil && len(b) > 0 {
+		return fmt.Errorf("cannot read the record of set-ups: %w", err)
+	}
+	tag := mix.ReplayTag{Onion: name}
+	for ; len(b) > 0; b = b[replayTagSize:] {
+		copy(tag.Tag[:], b)
+		t.LoadReplay(tag)
+	}
+	return nil
+}
+
+// adoptFormer takes over a record in the form of earlier versions.
+func (r *replayLog) adoptFormer(t *mix.Table) error {
+	path := filepath.Join(r.dir, formerRecord)
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("cannot read the record of set-ups: %w", err)
+	}
+	for size := 4 + replayTagSize; len(b) >= size; b = b[size:] {
+		tag := mix.ReplayTag{Onion: binary.BigEndian.Uint32(b)}
+		copy(tag.Tag[:], b[4:])
+		t.LoadReplay(tag)
+		r.pending = append(r.pending, tag)
+	}
+	if err := r.write(); err != nil {
+		return err
+	}
+	for _, f := range r.files {
+		if err := f.Sync(); err != nil {
+			return fmt.Errorf("cannot write the record of set-ups: %w", err)
+		}
+	}
+	return os.Remove(path)
+}
+
+// prune removes the records of all keys but these.
+func (r *replayLog) prune(keys []*seal.KEMPrivate) error {
+	if r == nil {
+		return nil
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	keep := map[string]bool{}
+	for _, key := range keys {
+		keep[recordName(mix.OnionName(key))] = true
+	}
+	for name, f := range r.files {
+		if !keep[recordName(name)] {
+			f.Close()
+			delete(r.files, name)
+		}
+	}
+	paths, err := filepath.Glob(filepath.Join(r.dir, recordGlob))
+	for _, path := range paths {
+		if !keep[filepath.Base(path)] {
+			err = errors.Join(err, os.Remove(path))
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("cannot remove a record of set-ups: %w", err)
+	}
+	return nil
+}
+
+// take takes new tags out of a table, and reports whether any wait to be
+// written. Without a record they are forgotten with the process, and so must be
+// the onion keys. While writing fails they stay in the table, which refuses
+// set-ups when it is full of them.
+func (r *replayLog) take(t *mix.Table) bool {
+	for r == nil || !r.stuck {
+		tag, ok := t.PollReplay()
+		if !ok {
+			return r != nil && len(r.pending) > 0
+		}
+		if r != nil {
+			r.pending = append(r.pending, tag)
+		}
+	}
+	return false
+}
+
+// write writes what was taken. What could not be written waits for the next
+// call.
+func (r *replayLog) write() error {
+	if r == nil || len(r.pending) == 0 && !r.stuck {
+		return nil
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, tag := range r.pending {
+		if f := r.files[tag.Onion]; f != nil { // else the key is gone
+			f.out = append(f.out, tag.Tag[:]...)
+		}
+	}
+	r.pending = r.pending[:0]
+	var failed error
+	for _, f := range r.files {
+		if len(f.out) == 0 {
+			continue
+		}
+		if _, err := f.WriteAt(f.out, f.size); err != nil {
+			failed = fmt.Errorf("cannot record set-ups, so that a restart may accept them again: %w", err)
+			continue
+		}
+		f.size += int64(len(f.out))
+		f.out = f.out[:0]
+	}
+	r.stuck = failed != nil
+	return failed
+}
+
+func (r *replayLog) close() error {
+	if r == nil {
+		return nil
+	}
+	err := r.write()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, f := range r.files {
+		err = errors.Join(err, f.Close())
+	}
+	return err
+}
+
+// recorded is a carrier whose batch is sent after the set-ups of its round are
+// on record.
+type recorded struct {
+	drive.Carrier
+	log    *replayLog
+	failed func(error)
+}
+
+func (c recorded) Flush() error {
+	if err := c.log.write(); err != nil {
+		c.failed(err)
+	}
+	return c.Carrier.Flush()
+}
