@@ -3,6 +3,8 @@ package cli
 
 import (
 	"fmt"
+	"io"
+	"log/slog"
 	"os"
 	"strings"
 
@@ -23,6 +25,15 @@ const ClassMax = 10000
 // OneLine makes an error of several lines one.
 func OneLine(err error) string {
 	return strings.Join(strings.FieldsFunc(err.Error(), func(r rune) bool { return r == '\n' }), "; ")
+}
+
+// logger writes lines of a level and above; quiet leaves errors only.
+func logger(to io.Writer, level string, quiet bool) *slog.Logger {
+	var least slog.Level
+	if quiet || least.UnmarshalText([]byte(level)) != nil {
+		least = slog.LevelError
+	}
+	return slog.New(slog.NewTextHandler(to, &slog.HandlerOptions{Level: least}))
 }
 
 // Node is the command that runs the roles of a configuration. Roles beyond
@@ -47,11 +58,7 @@ func Node(allowed directory.Roles) *cobra.Command {
 				fmt.Fprintf(cmd.OutOrStdout(), "%s is valid\n", path)
 				return nil
 			}
-			return daemon.Run(cmd.Context(), cfg, func(line string) {
-				if !quiet {
-					fmt.Fprintln(cmd.OutOrStdout(), line)
-				}
-			})
+			return daemon.Run(cmd.Context(), cfg, logger(cmd.ErrOrStderr(), cfg.LogLevel, quiet))
 		},
 	}
 	cmd.Flags().StringVar(&path, "config", "", "configuration file (TOML)")

@@ -292,6 +292,7 @@ func (n *Node) descriptor() ([]byte, error) {
 
 func (n *Node) takeView(v *directory.View) {
 	n.host.Do(func(machine.Time) { n.view = v })
+	n.log.Debug("directory document", "epoch", v.Document().Epoch, "revision", v.Document().Revision, "nodes", v.Len())
 	if _, ok := v.Node(n.id); ok {
 		select {
 		case <-n.listed:

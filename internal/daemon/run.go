@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"slices"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"github.com/nyxnet/nyx/internal/proxy"
 	"github.com/nyxnet/nyx/internal/seal"
 	"github.com/nyxnet/nyx/internal/setup"
+	"github.com/nyxnet/nyx/internal/trace"
 )
 
 // part of a process that may stop by itself.
@@ -25,42 +27,63 @@ type running struct {
 	stop func() error
 }
 
-// Run runs the roles of a configuration until ctx ends. say takes lines for
-// people.
-func Run(ctx context.Context, cfg *setup.Config, say func(string)) error {
+// Run runs the roles of a configuration until ctx ends. Its log names parts and
+// their state, never who uses them for what.
+func Run(ctx context.Context, cfg *setup.Config, log *slog.Logger) error {
 	var parts []running
 	defer func() {
 		for i := len(parts) - 1; i >= 0; i-- {
-			parts[i].stop()
+			if err := parts[i].stop(); err != nil {
+				log.Warn("stopped with an error", "part", parts[i].name, "why", err)
+			}
 		}
 	}()
+	var counted []func() part
+	var fromProxy *proxy.Counts
 	if cfg.Authority {
-		a, err := startConfigured(cfg)
+		a, err := startConfigured(cfg, log.With("part", "authority"))
 		if err != nil {
 			return err
 		}
 		parts = append(parts, running{name: "authority", stop: func() error { a.Close(); return nil }})
-		say(fmt.Sprintf("directory authority at %s", a.URL()))
+		counted = append(counted, func() part { return newPart("authority", trace.Counts{}, a.Err()) })
+		log.Info("directory authority", "url", a.URL())
 	}
 	if cfg.Roles != 0 {
-		n, err := startConfiguredNode(cfg)
+		n, err := startConfiguredNode(cfg, log.With("part", "node"))
 		if err != nil {
 			return err
 		}
 		parts = append(parts, running{"node", n.Done(), n.Failure, n.Close})
-		say(fmt.Sprintf("node %s (%v) on %v", cfg.Name, cfg.Roles, n.Addr()))
-		go announce(ctx, n, say)
+		counted = append(counted, func() part { return newPart(cfg.Name, n.Stats(), n.Err()) })
+		log.Info("node", "name", cfg.Name, "roles", cfg.Roles.String(), "address", n.Addr().String())
+		go announce(ctx, n, log)
 	}
 	if cfg.Client {
 		p, err := StartProxy(ProxyConfig{
-			Network: cfg.Network, Directories: cfg.Directories, Poll: cfg.Poll,
+			Network: cfg.Network, Directories: cfg.Directories, Poll: cfg.Poll, StateDir: cfg.Keys,
 			Client: client.Config{Level: cfg.Proxy.Level}, Socks: cfg.Proxy.Socks.String(),
 		})
 		if err != nil {
 			return err
 		}
-		parts = append(parts, running{"proxy", p.Client.Done(), func() error { return nil }, p.Close})
-		say(fmt.Sprintf("proxy %s (SOCKS5 and HTTP), level %v", p.Addr(), cfg.Proxy.Level))
+		parts = append(parts, running{"proxy", p.Client.Done(), p.Client.host.Err, p.Close})
+		counted = append(counted, func() part { return newPart("client", p.Client.Stats(), nil) })
+		fromProxy = &p.Counts
+		log.Info("proxy (SOCKS5 and HTTP)", "address", p.Addr(), "level", cfg.Proxy.Level.String())
+	}
+	if cfg.Metrics.IsValid() {
+		s, err := serveMetrics(cfg.Metrics.String(), source{proxy: fromProxy, parts: func() (out []part) {
+			for _, p := range counted {
+				out = append(out, p())
+			}
+			return out
+		}})
+		if err != nil {
+			return err
+		}
+		parts = append(parts, running{name: "metrics", stop: func() error { s.Close(); return nil }})
+		log.Info("metrics", "url", s.URL()+"metrics")
 	}
 	return wait(ctx, parts)
 }
@@ -88,24 +111,17 @@ func wait(ctx context.Context, parts []running) error {
 	}
 }
 
-// announce says when the directory lists a node, and meanwhile why not.
-func announce(ctx context.Context, n *Node, say func(string)) {
-	for patience := time.Duration(0); ; patience = 30 * time.Second {
-		select {
-		case <-ctx.Done():
-			return
-		case <-n.Listed():
-			say("the directory lists this node; traffic can flow")
-			return
-		case <-time.After(patience + 5*time.Second):
-			if err := n.Err(); err != nil {
-				say("not listed yet: " + err.Error())
-			}
-		}
+// announce says when the directory lists a node. Why it does not meanwhile the
+// node says itself.
+func announce(ctx context.Context, n *Node, log *slog.Logger) {
+	select {
+	case <-ctx.Done():
+	case <-n.Listed():
+		log.Info("the directory lists this node; traffic can flow")
 	}
 }
 
-func startConfigured(cfg *setup.Config) (*Authority, error) {
+func startConfigured(cfg *setup.Config, log *slog.Logger) (*Authority, error) {
 	signer, err := setup.LoadAuthorityKey(cfg.Keys)
 	if err != nil {
 		return nil, err
@@ -118,11 +134,11 @@ func startConfigured(cfg *setup.Config) (*Authority, error) {
 		Network: cfg.Network.Trust.Network, Listen: cfg.Serve.Listen.String(), Signers: []*seal.Signer{signer},
 		Threshold: cfg.Network.Trust.Threshold, Total: len(cfg.Network.Trust.Authorities),
 		Peers: cfg.Serve.Peers, Leads: cfg.Serve.Leads, Params: cfg.Network.Params, Trust: cfg.Network.Trust,
-		Turn: turn, Members: cfg.Serve.Member, StateDir: cfg.Keys,
+		Turn: turn, Members: cfg.Serve.Member, StateDir: cfg.Keys, Log: log,
 	})
 }
 
-func startConfiguredNode(cfg *setup.Config) (*Node, error) {
+func startConfiguredNode(cfg *setup.Config, log *slog.Logger) (*Node, error) {
 	keys, err := setup.LoadNodeKeys(cfg.Keys)
 	if err != nil {
 		return nil, err
@@ -137,7 +153,7 @@ func startConfiguredNode(cfg *setup.Config) (*Node, error) {
 		Identity: keys.Identity, Link: keys.Link, Onions: storedOnions(cfg.Keys), Params: cfg.Network.Params,
 		Fleet: keys.Fleet, StateDir: cfg.Keys,
 		Trust: cfg.Network.Trust, Directories: cfg.Directories, Poll: cfg.Poll,
-		Policy: control.Policy{NetworkKey: cfg.Network.PSK}, Exit: cfg.Exit,
+		Policy: control.Policy{NetworkKey: cfg.Network.PSK}, Exit: cfg.Exit, Log: log,
 	}, systemEntropy())
 }
 

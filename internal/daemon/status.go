@@ -8,12 +8,13 @@ import (
 	"net/http"
 	"sync"
 
+	"github.com/nyxnet/nyx/internal/proxy"
 	"github.com/nyxnet/nyx/internal/trace"
 )
 
-// Status serves the counters of a network on this machine: a page for people
-// at /, JSON at /status, and the Prometheus text format at /metrics. It names
-// nodes and counts; it knows no destination and no client.
+// Status serves counters over HTTP: in the Prometheus text format at /metrics
+// and, for a network on this machine, a page for people at / and JSON at
+// /status. It names nodes and counts; it knows no destination and no client.
 type Status struct {
 	server   *http.Server
 	listener net.Listener
@@ -28,14 +29,18 @@ type part struct {
 	ordered trace.Counts
 }
 
-// ServeStatus starts the server on a loopback address.
+// source is where a Status has its counters from.
+type source struct {
+	parts func() []part
+	proxy *proxy.Counts // nil: no proxy here
+}
+
+func (l *Local) source() source { return source{l.parts, &l.Proxy} }
+
+// ServeStatus starts the server of a network on this machine, on a loopback
+// address.
 func ServeStatus(addr string, l *Local) (*Status, error) {
-	ln, err := net.Listen("tcp", addr)
-	if err != nil {
-		return nil, fmt.Errorf("cannot listen on %s for the status page: %w", addr, err)
-	}
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) { writeMetrics(w, l.parts(), l) })
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		json.NewEncoder(w).Encode(l.parts())
@@ -45,9 +50,26 @@ func ServeStatus(addr string, l *Local) (*Status, error) {
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
 		statusPage.Execute(w, l.parts())
 	})
-	s := &Status{listener: ln, server: &http.Server{Handler: onlyLoopbackHost(mux), ReadHeaderTimeout: feedTimeout}}
-	s.running.Add(1)
-	go func() { defer s.running.Done(); s.server.Serve(ln) }()
+	return serveStatus(addr, mux, l.source())
+}
+
+// serveMetrics starts the server of what nyx node runs.
+func serveMetrics(addr string, s source) (*Status, error) {
+	return serveStatus(addr, http.NewServeMux(), s)
+}
+
+func serveStatus(addr string, mux *http.ServeMux, src source) (*Status, error) {
+	ln, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("cannot listen on %s for status and metrics: %w; stop what uses it or choose another address", addr, err)
+	}
+	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) { writeMetrics(w, src) })
+	handler := http.Handler(mux)
+	if ln.Addr().(*net.TCPAddr).IP.IsLoopback() {
+		handler = onlyLoopbackHost(mux)
+	}
+	s := &Status{listener: ln, server: newServer(handler)}
+	s.running.Go(func() { s.server.Serve(ln) })
 	return s, nil
 }
 
@@ -57,7 +79,7 @@ func onlyLoopbackHost(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		host, _, err := net.SplitHostPort(r.Host)
 		if ip := net.ParseIP(host); err != nil || ip == nil || !ip.IsLoopback() {
-			http.Error(w, "use the address that nyx up printed", http.StatusForbidden)
+			http.Error(w, "use the loopback address itself, not a name for it", http.StatusForbidden)
 			return
 		}
 		next.ServeHTTP(w, r)
@@ -74,19 +96,17 @@ func (s *Status) Close() {
 }
 
 func (l *Local) parts() []part {
-	out := []part{newPart("client", l.Client.Stats(), l.Client.why)}
+	out := []part{newPart("client", l.Client.Stats(), nil)}
 	for _, n := range l.Nodes {
-		out = append(out, newPart(n.cfg.Name, n.Stats(), n.Err))
+		out = append(out, newPart(n.cfg.Name, n.Stats(), n.Err()))
 	}
 	return out
 }
 
-func newPart(name string, c trace.Counts, err func() error) part {
+func newPart(name string, c trace.Counts, err error) part {
 	p := part{Name: name, State: "working", Counts: map[string]uint64{}, ordered: c}
-	if name != "client" {
-		if e := err(); e != nil {
-			p.State = e.Error()
-		}
+	if err != nil {
+		p.State = err.Error()
 	}
 	for i := trace.Counter(0); i < trace.NumCounters; i++ {
 		if c[i] != 0 {
@@ -96,17 +116,29 @@ func newPart(name string, c trace.Counts, err func() error) part {
 	return p
 }
 
-func writeMetrics(w http.ResponseWriter, parts []part, l *Local) {
+func writeMetrics(w http.ResponseWriter, s source) {
 	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+	parts := s.parts()
+	fmt.Fprint(w, "# HELP nyx_up Whether a part works fully.\n# TYPE nyx_up gauge\n")
+	for _, p := range parts {
+		up := 0
+		if p.State == "working" {
+			up = 1
+		}
+		fmt.Fprintf(w, "nyx_up{part=%q} %d\n", p.Name, up)
+	}
 	for c := trace.Counter(0); c < trace.NumCounters; c++ {
 		fmt.Fprintf(w, "# TYPE nyx_%s_total counter\n", c)
 		for _, p := range parts {
 			fmt.Fprintf(w, "nyx_%s_total{part=%q} %d\n", c, p.Name, p.ordered[c])
 		}
 	}
-	fmt.Fprintf(w, "# TYPE nyx_proxy_active gauge\nnyx_proxy_active %d\n", l.Proxy.Active.Load())
-	fmt.Fprintf(w, "# TYPE nyx_proxy_streams_total counter\nnyx_proxy_streams_total %d\n", l.Proxy.Streams.Load())
-	fmt.Fprintf(w, "# TYPE nyx_proxy_failed_total counter\nnyx_proxy_failed_total %d\n", l.Proxy.Failed.Load())
+	if s.proxy == nil {
+		return
+	}
+	fmt.Fprintf(w, "# TYPE nyx_proxy_active gauge\nnyx_proxy_active %d\n", s.proxy.Active.Load())
+	fmt.Fprintf(w, "# TYPE nyx_proxy_streams_total counter\nnyx_proxy_streams_total %d\n", s.proxy.Streams.Load())
+	fmt.Fprintf(w, "# TYPE nyx_proxy_failed_total counter\nnyx_proxy_failed_total %d\n", s.proxy.Failed.Load())
 }
 
 var statusPage = template.Must(template.New("status").Parse(`<!DOCTYPE html>

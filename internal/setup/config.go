@@ -25,7 +25,8 @@ type Config struct {
 	Authority, Client bool
 	// Network is the network that the node belongs to.
 	Network *Network
-	// Keys is the directory of the key files.
+	// Keys is the directory of the key files, and of what must outlive the
+	// process; "" for none.
 	Keys string
 	// Directories are the URLs to fetch documents from and publish to.
 	Directories []string
@@ -205,7 +206,9 @@ func (d *document) common(c *Config, f *configFile) {
 			c.Directories = c.Network.Directories
 		}
 	}
-	if c.Keys = beside(dir, f.Keys); f.Keys == "" && (c.Roles != 0 || c.Authority) {
+	if f.Keys != "" {
+		c.Keys = beside(dir, f.Keys)
+	} else if c.Roles != 0 || c.Authority {
 		d.bad("keys", "missing. Write the directory of the key files, as in keys = \"keys\"")
 	}
 	if d.has("directory.urls") {
