@@ -101,7 +101,8 @@ func processNetwork(f upFlags) (dir string, files []string, network string, err 
 	if err := os.MkdirAll(base, 0o700); err != nil {
 		return "", nil, "", fmt.Errorf("cannot make the data directory: %w", err)
 	}
-	port, err := freePort()
+	const authorities = 3
+	port, err := freePorts(authorities + f.streams + f.mixes)
 	if err != nil {
 		return "", nil, "", err
 	}
@@ -110,7 +111,7 @@ func processNetwork(f upFlags) (dir string, files []string, network string, err 
 		return "", nil, "", fmt.Errorf("cannot make a directory for the processes: %w", err)
 	}
 	made, err := setup.Init(filepath.Join(dir, "network"), setup.InitConfig{
-		Network: "local", Streams: f.streams, Mixes: f.mixes, Authorities: 3, Regions: max(f.regions, 1),
+		Network: "local", Streams: f.streams, Mixes: f.mixes, Authorities: authorities, Regions: max(f.regions, 1),
 		Port: port, AllowPrivate: true, Wall: time.Now().Unix(),
 	})
 	if err != nil {
@@ -121,13 +122,33 @@ func processNetwork(f upFlags) (dir string, files []string, network string, err 
 	return dir, files, made.NetworkFile, nil
 }
 
-// freePort finds a port with free ones behind it, as far as one can tell.
-func freePort() (uint16, error) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, fmt.Errorf("no free port: %w", err)
+// freePorts finds n free ports in a row, as far as one can tell. They lie below
+// those that systems give to outgoing connections, so that none of these takes
+// one before it is used.
+func freePorts(n int) (uint16, error) {
+	const first, last, tries = 10000, 30000, 100
+	for i := range tries {
+		port := first + (os.Getpid()*53+i*499)%(last-first)
+		if portsFree(port, n) {
+			return uint16(port), nil
+		}
 	}
-	defer ln.Close()
-	port := ln.Addr().(*net.TCPAddr).Port
-	return uint16(min(port, 65535-400)), nil
+	return 0, fmt.Errorf("no %d free ports in a row between %d and %d", n, first, last)
+}
+
+func portsFree(port, n int) bool {
+	for i := range n {
+		at := fmt.Sprintf("127.0.0.1:%d", port+i)
+		ln, err := net.Listen("tcp", at)
+		if err != nil {
+			return false
+		}
+		ln.Close()
+		conn, err := net.ListenPacket("udp", at)
+		if err != nil {
+			return false
+		}
+		conn.Close()
+	}
+	return true
 }

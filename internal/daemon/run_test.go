@@ -80,12 +80,19 @@ func attribute(line, key string) string {
 // initNetwork makes the files of a network whose addresses are free ports.
 func initNetwork(t *testing.T) (files []string, network string) {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	// Below the ports that systems give to outgoing connections.
+	port := 0
+	for i := 0; port == 0; i++ {
+		port = 30000 + (os.Getpid()*53+i*499)%2000
+		for j := range 8 {
+			ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port+j))
+			if err != nil {
+				port = 0
+				break
+			}
+			ln.Close()
+		}
 	}
-	port := min(ln.Addr().(*net.TCPAddr).Port, 65000)
-	ln.Close()
 	made, err := setup.Init(filepath.Join(t.TempDir(), "network"), setup.InitConfig{
 		Network: "test", Streams: 2, Mixes: 3, Authorities: 3, Threshold: 2, Regions: 1, Port: uint16(port), AllowPrivate: true, Wall: time.Now().Unix(),
 	})
