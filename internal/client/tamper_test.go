@@ -47,7 +47,7 @@ func TestTamperingHopIsLeft(t *testing.T) {
 		t.Errorf("%d suspects, the mix among them: %v", len(suspects), suspects[bad])
 	}
 	w.Sim.RunFor(30 * time.Second) // routes that stood unused are replaced in their turn
-	for range 40 { // every route is renewed many times
+	for range 40 {                 // every route is renewed many times
 		w.Sim.RunFor(10 * time.Second)
 		ask(t, w, u, "a", 100, 5*time.Second)
 		if n := u.Core().Through(bad); n != 0 {

@@ -14,7 +14,7 @@ type Trust struct {
 	// Network is the name that the document must carry.
 	Network string
 	// Authorities are the public signing keys (seal.SignPublicSize bytes
-	// each). Their order means nothing.
+	// each). Their order means nothing to who verifies.
 	Authorities [][]byte
 	// Threshold is how many of them must have signed; at least 1.
 	Threshold int
