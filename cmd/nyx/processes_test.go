@@ -119,6 +119,9 @@ func (p *program) awaitEnd(t *testing.T) (stderr string) {
 	case <-time.After(within):
 		t.Errorf("%d of %d processes are left after %v", p.alive(), len(p.children), within)
 		p.Process.Kill()
+		for _, pid := range p.children {
+			syscall.Kill(pid, syscall.SIGKILL)
+		}
 		stderr = <-p.ended
 	}
 	return stderr

@@ -348,6 +348,7 @@ func (n *Node) Close() error {
 	}
 	err := n.host.Close()
 	n.running.Wait()
+	n.replay.take(n.table) // of the last round; nobody else has the table now
 	return errors.Join(err, n.replay.close())
 }
 

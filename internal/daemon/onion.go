@@ -147,6 +147,9 @@ func (o *onions) turn(wall int64) (t turned, err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	epoch := o.params.EpochAt(wall)
+	if o.params.OnionFrom(epoch) < o.present {
+		return t, nil // the clock was set back: what is past stays past
+	}
 	for _, at := range []uint64{o.params.OnionFrom(epoch), o.params.OnionFrom(epoch + 1)} {
 		if o.private[at] == nil {
 			if err := o.add(at); err != nil {

@@ -125,9 +125,15 @@ func TestOnionKeysAfterAbsence(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	turned, err := o.turn(p.Begin(2400 + 24*5 + 3))
-	if err != nil || turned.rotated == nil || !turned.dropped || !turned.published || !slices.Equal(s.held(), []uint64{2400 + 24*5}) {
-		t.Errorf("%+v, %v; keys of %v are held", turned, err, s.held())
+	after, err := o.turn(p.Begin(2400 + 24*5 + 3))
+	if err != nil || after.rotated == nil || !after.dropped || !after.published || !slices.Equal(s.held(), []uint64{2400 + 24*5}) {
+		t.Errorf("%+v, %v; keys of %v are held", after, err, s.held())
+	}
+	// A clock that is set back brings no key back.
+	present := o.accepted()[0]
+	back, err := o.turn(p.Begin(2400))
+	if err != nil || back != (turned{}) || o.accepted()[0] != present || !slices.Equal(s.held(), []uint64{2400 + 24*5}) {
+		t.Errorf("%+v, %v; keys of %v are held", back, err, s.held())
 	}
 }
 

@@ -167,7 +167,7 @@ func TestConfiguredNetwork(t *testing.T) {
 	}
 	http.DefaultClient.CloseIdleConnections()
 	// What must outlive the processes lies beside the keys.
-	for i, names := range map[int][]string{0: {signedFile, "authority.newest"}, 3: {"node.newest"}, len(files) - 1: {"node.newest", "client.newest"}} {
+	for i, names := range map[int][]string{0: {signedFile}, 3: {"node.newest"}, len(files) - 1: {"node.newest", "client.newest"}} {
 		for _, name := range names {
 			m, err := loadMark(filepath.Join(filepath.Dir(files[i]), "keys"), name)
 			if err != nil || m.Epoch == 0 {
