@@ -20,11 +20,8 @@ var hasWide = cpu.X86.HasAVX512F && cpu.X86.HasAVX512BW && cpu.X86.HasAVX512DQ &
 // wide is AES-256-GCM on vectors of four blocks. Its results are those of the
 // standard library, which works on single blocks: a packet through five hops
 // takes 22 passes of it, and they are most of what the packet costs.
-type wide struct {
-	key     wideKey
-	counter [16]byte // the first counter block: nonce, 1
-	tag     [16]byte // what Open finds
-}
+// It holds nothing but the key: several goroutines may use it at once.
+type wide struct{ key wideKey }
 
 // wideKey is an expanded key: round keys, powers 17 to 1 of the hash key, and
 // zeros for the lanes behind the last.
@@ -36,13 +33,19 @@ func newWide(key *Key) *wide {
 		return nil
 	}
 	w := &wide{}
-	w.counter[15] = 1
 	gcmInit(&w.key, key)
 	return w
 }
 
 // forget overwrites the expanded key.
 func (w *wide) forget() { *w = wide{} }
+
+// first is the first counter block of a message: nonce, 1.
+func first(nonce []byte) (b [16]byte) {
+	*(*[12]byte)(b[:]) = [12]byte(nonce)
+	b[15] = 1
+	return b
+}
 
 // wideMax bounds a message, far below where its 32-bit block counter ends.
 const wideMax = 1 << 30
@@ -61,10 +64,10 @@ func (w *wide) Seal(dst, nonce, plaintext, additional []byte) []byte {
 	if n > wideMax {
 		panic("seal: message too long")
 	}
-	*(*[12]byte)(w.counter[:]) = [12]byte(nonce)
+	counter := first(nonce)
 	out := slices.Grow(dst, n+Overhead)[:len(dst)+n+Overhead]
 	sealed := out[len(dst):]
-	gcmSeal(&w.key, sealed[:n], plaintext, additional, &w.counter, (*[16]byte)(sealed[n:]))
+	gcmSeal(&w.key, sealed[:n], plaintext, additional, &counter, (*[16]byte)(sealed[n:]))
 	return out
 }
 
@@ -74,11 +77,12 @@ func (w *wide) Open(dst, nonce, sealed, additional []byte) ([]byte, error) {
 	if n < 0 || n > wideMax {
 		return nil, errOpen
 	}
-	*(*[12]byte)(w.counter[:]) = [12]byte(nonce)
+	counter := first(nonce)
+	var tag [16]byte
 	out := slices.Grow(dst, n)[:len(dst)+n]
 	plain := out[len(dst):]
-	gcmOpen(&w.key, plain, sealed[:n], additional, &w.counter, &w.tag)
-	if subtle.ConstantTimeCompare(w.tag[:], sealed[n:]) != 1 {
+	gcmOpen(&w.key, plain, sealed[:n], additional, &counter, &tag)
+	if subtle.ConstantTimeCompare(tag[:], sealed[n:]) != 1 {
 		clear(plain)
 		return nil, errOpen
 	}
