@@ -30,6 +30,8 @@ type running struct {
 // Run runs the roles of a configuration until ctx ends. Its log names parts and
 // their state, never who uses them for what.
 func Run(ctx context.Context, cfg *setup.Config, log *slog.Logger) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	var parts []running
 	defer func() {
 		for i := len(parts) - 1; i >= 0; i-- {
@@ -57,7 +59,7 @@ func Run(ctx context.Context, cfg *setup.Config, log *slog.Logger) error {
 		parts = append(parts, running{"node", n.Done(), n.Failure, n.Close})
 		counted = append(counted, func() part { return newPart(cfg.Name, n.Stats(), n.Err()) })
 		log.Info("node", "name", cfg.Name, "roles", cfg.Roles.String(), "address", n.Addr().String())
-		go announce(ctx, n, log)
+		go announce(ctx, n.Listed(), log, "the directory lists this node; traffic can flow")
 	}
 	if cfg.Client {
 		p, err := StartProxy(ProxyConfig{
@@ -71,6 +73,7 @@ func Run(ctx context.Context, cfg *setup.Config, log *slog.Logger) error {
 		counted = append(counted, func() part { return newPart("client", p.Client.Stats(), nil) })
 		fromProxy = &p.Counts
 		log.Info("proxy (SOCKS5 and HTTP)", "address", p.Addr(), "level", cfg.Proxy.Level.String())
+		go announce(ctx, p.Client.Ready(), log, "routes stand; the proxy is ready")
 	}
 	if cfg.Metrics.IsValid() {
 		s, err := serveMetrics(cfg.Metrics.String(), source{proxy: fromProxy, parts: func() (out []part) {
@@ -111,13 +114,13 @@ func wait(ctx context.Context, parts []running) error {
 	}
 }
 
-// announce says when the directory lists a node. Why it does not meanwhile the
-// node says itself.
-func announce(ctx context.Context, n *Node, log *slog.Logger) {
+// announce says when something has come about. Why it has not meanwhile the parts
+// say themselves.
+func announce(ctx context.Context, come <-chan struct{}, log *slog.Logger, what string) {
 	select {
 	case <-ctx.Done():
-	case <-n.Listed():
-		log.Info("the directory lists this node; traffic can flow")
+	case <-come:
+		log.Info(what)
 	}
 }
 

@@ -129,7 +129,8 @@ func TestConfiguredNetwork(t *testing.T) {
 	proxied := journals[len(journals)-1]
 	socksAt := attribute(proxied.await(t, "proxy (SOCKS5 and HTTP)"), "address")
 	metrics := attribute(proxied.await(t, "msg=metrics"), "url")
-	for _, j := range journals[3:] {
+	proxied.await(t, "the proxy is ready")
+	for _, j := range journals[3 : len(journals)-1] { // the last was read past its line
 		j.await(t, "the directory lists this node")
 	}
 	conn, err := net.Dial("tcp", socksAt)
