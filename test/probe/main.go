@@ -11,14 +11,12 @@ package main
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/binary"
 	"encoding/hex"
 	"flag"
 	"fmt"
 	"hash"
 	"io"
 	"log"
-	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"os"
@@ -26,6 +24,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/nyxnet/nyx/internal/prng"
 )
 
 func main() {
@@ -64,6 +64,9 @@ func main() {
 	}
 }
 
+// source is another one in every run.
+func source() prng.Source { return prng.FromUint64(uint64(os.Getpid())) }
+
 // short makes n requests. With a rate they start at random times, so that the
 // load does not beat with the network's sending slots, and one that is late
 // does not hold up the next.
@@ -74,10 +77,11 @@ func short(c *http.Client, target string, n, inflight int, rate float64) error {
 		fails = map[string]int{}
 		wg    sync.WaitGroup
 		turns = make(chan struct{}, inflight)
+		gaps  = source().Stream("gaps")
 	)
 	for range n {
 		if rate > 0 {
-			time.Sleep(time.Duration(rand.ExpFloat64() / rate * float64(time.Second)))
+			time.Sleep(gaps.Exp(time.Duration(float64(time.Second) / rate)))
 		} else {
 			turns <- struct{}{}
 		}
@@ -175,9 +179,7 @@ func fetch(c *http.Client, target string) error {
 
 // put uploads random bytes. The hash that comes back must be theirs.
 func put(c *http.Client, target string, size int64) error {
-	var seed [32]byte
-	binary.LittleEndian.PutUint64(seed[:], uint64(os.Getpid()))
-	f := newFlow(io.LimitReader(rand.NewChaCha8(seed), size))
+	f := newFlow(io.LimitReader(source().Stream("bytes"), size))
 	req, err := http.NewRequestWithContext(context.Background(), http.MethodPut, target, io.NopCloser(f))
 	if err != nil {
 		return err
