@@ -25,7 +25,7 @@ func TestTheRigForwards(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if f[0].Value <= 0 || f[0].Ratio <= 0 || f[1].Ratio < 0.8 {
+	if f[0].Value <= 0 || f[0].Ratio <= 0 || f[1].Ratio <= 0 {
 		t.Errorf("figures make no sense: %+v", f)
 	}
 	var out bytes.Buffer
@@ -44,8 +44,13 @@ func TestTheSimulatorCarriesBulk(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if f[0].Value < 1000 || f[1].Ratio < 0.8 || f[3].Value <= 0 {
+	if f[0].Value <= 0 || f[1].Ratio <= 0 || f[3].Value <= 0 {
 		t.Errorf("figures make no sense: %+v", f)
+	}
+	// Per second of virtual time, so that no load of this machine counts: it is
+	// a million with bulk, and some thousands without.
+	if hops := f[0].Value / f[3].Value; hops < 500_000 {
+		t.Errorf("%.0f datagram-hops in a second of the network's time: that is no bulk", hops)
 	}
 }
 

@@ -4,5 +4,5 @@ package bench
 
 import "time"
 
-// cpuTime is not known here; figures of CPU time are 0.
-func cpuTime() time.Duration { return 0 }
+// cpuTime is not known here: the time of the clock stands in for it.
+func cpuTime() time.Duration { return time.Duration(time.Now().UnixNano()) }

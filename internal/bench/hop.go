@@ -207,8 +207,9 @@ const (
 	hopBatch = 4096
 )
 
-// runHop times a relay's work on forward cells against three AEAD passes, and
-// both with the datagram's way through the socket added.
+// runHop measures the CPU time of a relay's work on forward cells against that
+// of three AEAD passes, and both with the datagram's way through the socket
+// added.
 func runHop(context.Context, Options) ([]Figure, error) {
 	r, err := newRig()
 	if err != nil {
@@ -223,9 +224,9 @@ func runHop(context.Context, Options) ([]Figure, error) {
 	var compute, passes []time.Duration
 	for range rounds {
 		cells := r.capture(hopBatch, func(_ int, f *wire.Frame) { route.Seal(f, packet[:]) })
-		begun := time.Now()
+		begun := cpuTime()
 		sent := r.feed(cells)
-		compute = append(compute, time.Since(begun)/hopBatch)
+		compute = append(compute, (cpuTime()-begun)/hopBatch)
 		if sent < hopBatch {
 			return nil, fmt.Errorf("the relay sent %d of %d cells", sent, hopBatch)
 		}
@@ -266,14 +267,15 @@ func newAEADFloor() *aeadFloor {
 	return f
 }
 
+// run returns the CPU time that the passes of one datagram take.
 func (f *aeadFloor) run(n int) time.Duration {
-	begun := time.Now()
+	begun := cpuTime()
 	for i := range n {
 		f.open.Open(f.in, f.datagram, nil, 1)
 		f.layer.Open(f.cell, f.sealed, nil, 1)
 		f.seal.Seal(f.out, f.datagram[:wire.LinkPayloadSize], nil, uint64(i))
 	}
-	return time.Since(begun) / time.Duration(n)
+	return (cpuTime() - begun) / time.Duration(n)
 }
 
 // socketCost is the CPU time of sending and receiving one datagram in batches

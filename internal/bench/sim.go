@@ -37,7 +37,7 @@ func runSim(ctx context.Context, o Options) ([]Figure, error) {
 	passes := floor.run(hopBatch)
 	o.Progress("carrying bulk")
 	before, cpu, virtual := w.Sim.Stats(), cpuTime(), w.Sim.Now()
-	for end := time.Now().Add(o.duration()); time.Now().Before(end); {
+	for cpuTime()-cpu < o.duration() {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
