@@ -201,11 +201,17 @@ func (a *Authority) takeDescriptor(w http.ResponseWriter, r *http.Request) {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	news := false
 	for _, one := range a.authorities {
-		if _, err := one.Collect(b, time.Now().Unix()); err != nil {
+		changed, err := one.Collect(b, time.Now().Unix())
+		if err != nil {
 			http.Error(w, err.Error(), http.StatusForbidden)
 			return
 		}
+		news = news || changed
+	}
+	if !news {
+		return
 	}
 	a.dirty = true
 	select {

@@ -160,13 +160,19 @@ func advance(d time.Duration) {
 // descriptor is what node i signs now.
 func descriptor(t *testing.T, i int) []byte {
 	t.Helper()
+	return descriptorAt(t, i, uint64(time.Now().Unix()))
+}
+
+// descriptorAt is one of a version of its own.
+func descriptorAt(t *testing.T, i int, version uint64) []byte {
+	t.Helper()
 	cfg, err := localNode(LocalConfig{Streams: 2}, i, prng.FromUint64(99), directory.Params{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	var p directory.Params
 	d := &directory.Node{
-		Version: uint64(time.Now().Unix()), Roles: cfg.Roles, Operator: cfg.Operator, Region: cfg.Region, Label: "label-" + cfg.Name,
+		Version: version, Roles: cfg.Roles, Operator: cfg.Operator, Region: cfg.Region, Label: "label-" + cfg.Name,
 		Addrs: loopbacks(1 + i), Link: cfg.Link.Public().Bytes(), Capacity: cfg.Capacity,
 		Onion: []directory.OnionKey{{Epoch: p.OnionFrom(p.EpochAt(time.Now().Unix())), Key: cfg.Link.Public().Bytes()}},
 	}

@@ -33,6 +33,9 @@ const (
 	// settle is how long after the last change a document is made, so that
 	// nodes that start together stand in one document.
 	settle = 150 * time.Millisecond
+	// settleMax bounds the wait for that, so that nobody who keeps posting keeps
+	// a document from being made.
+	settleMax = time.Second
 	// signPoll is how often a new epoch is looked for.
 	signPoll = time.Second
 	// turnMax is how long each process in the order waits for those before it
@@ -65,10 +68,11 @@ func (a *Authority) lead(ctx context.Context) {
 	}
 }
 
-// awaitQuiet waits until nothing has changed for a moment.
+// awaitQuiet waits until nothing has changed for a moment, or for too long.
 func (a *Authority) awaitQuiet(ctx context.Context) {
-	quiet := time.NewTimer(settle)
+	quiet, enough := time.NewTimer(settle), time.NewTimer(settleMax)
 	defer quiet.Stop()
+	defer enough.Stop()
 	for {
 		select {
 		case <-ctx.Done():
@@ -76,6 +80,8 @@ func (a *Authority) awaitQuiet(ctx context.Context) {
 		case <-a.changed:
 			quiet.Reset(settle)
 		case <-quiet.C:
+			return
+		case <-enough.C:
 			return
 		}
 	}

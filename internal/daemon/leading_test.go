@@ -36,6 +36,45 @@ func TestAuthoritiesMakeOneDocument(t *testing.T) {
 	})
 }
 
+// A node that never stops posting keeps no document from being made: not with
+// one descriptor, which again is no change, and not with new ones.
+func TestPostsDoNotHoldUpDocuments(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCouncil(t, 3, 2)
+		defer c.close()
+		c.post(0, 1, 2, 3)
+		advance(3 * time.Second)
+		c.want(present(), 0, 4)
+		post := func(d []byte) {
+			for i := range c.all {
+				if status, answer := c.ask(i, http.MethodPost, descriptorPath, d); status != http.StatusOK {
+					t.Fatalf("%d %s", status, answer)
+				}
+			}
+			advance(settle / 2)
+		}
+		serves := func(what string, revision uint32) {
+			d, err := directory.ParseDocument(c.served(0))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if d.Revision < revision {
+				t.Errorf("while %s: revision %d, want %d or more", what, d.Revision, revision)
+			}
+		}
+		same := descriptor(t, 4)
+		for range 2 * settleMax / settle {
+			post(same)
+		}
+		serves("one descriptor came again and again", 1)
+		version := uint64(time.Now().Unix())
+		for i := range uint64(4 * settleMax / settle) {
+			post(descriptorAt(t, 4, version+i))
+		}
+		serves("new descriptors came", 2)
+	})
+}
+
 // builder makes documents as an authority would, of its own choice.
 func builder(t *testing.T, c *council, signer *seal.Signer, network string, nodes ...int) *directory.Authority {
 	t.Helper()

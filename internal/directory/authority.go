@@ -62,28 +62,32 @@ func (a *Authority) Params() Params { return a.cfg.Params }
 
 // Collect takes a signed descriptor, in place of an older one of the same
 // node. wall is the time in seconds since 1970. Cheap checks come first;
-// the signature is checked last. The same descriptor again is no error.
-func (a *Authority) Collect(b []byte, wall int64) (wire.NodeID, error) {
+// the signature is checked last. It reports whether anything changed: the same
+// descriptor again is no error.
+func (a *Authority) Collect(b []byte, wall int64) (changed bool, err error) {
 	d, w, err := parseUnverified(b)
 	if err != nil {
-		return wire.NodeID{}, err
+		return false, err
 	}
 	if d.Network != a.cfg.Network {
-		return d.ID, fmt.Errorf("%w: the descriptor is for %q, this network is %q", ErrNetwork, d.Network, a.cfg.Network)
+		return false, fmt.Errorf("%w: the descriptor is for %q, this network is %q", ErrNetwork, d.Network, a.cfg.Network)
 	}
 	if err := a.checkFresh(d, wall); err != nil {
-		return d.ID, err
+		return false, err
 	}
 	if a.cfg.Admit != nil {
 		if err := a.cfg.Admit(d); err != nil {
-			return d.ID, fmt.Errorf("%w: node %x: %v", ErrRefused, d.ID[:4], err)
+			return false, fmt.Errorf("%w: node %x: %v", ErrRefused, d.ID[:4], err)
 		}
 	}
+	if held := a.nodes[d.ID]; held != nil && held.Digest == d.Digest {
+		return false, nil
+	}
 	if err := verifyDescriptor(d, w); err != nil {
-		return d.ID, err
+		return false, err
 	}
 	a.nodes[d.ID] = d
-	return d.ID, nil
+	return true, nil
 }
 
 func (a *Authority) checkFresh(d *Descriptor, wall int64) error {

@@ -98,6 +98,15 @@ func TestCollectRefuses(t *testing.T) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
+	a, err := NewAuthority(AuthorityConfig{Network: testNetwork, Signer: testSigner(t, 1000), Threshold: 1, Authorities: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, d := range [][]byte{good, good, at(version + 1), at(version + 1)} {
+		if changed, err := a.Collect(d, testWall); changed != (i%2 == 0) || err != nil {
+			t.Errorf("descriptor %d: changed %v, %v", i, changed, err)
+		}
+	}
 }
 
 func TestNewAuthorityRefuses(t *testing.T) {
