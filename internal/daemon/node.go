@@ -135,7 +135,11 @@ func StartNode(cfg NodeConfig, rng prng.Source) (*Node, error) {
 	}
 	var carrier drive.Carrier = conn
 	if cfg.StateDir != "" {
-		if n.replay, err = openReplay(cfg.StateDir, accepted, n.table); err != nil {
+		held, err := cfg.Onions.Held()
+		if err == nil {
+			n.replay, err = openReplay(cfg.StateDir, accepted, held, n.table)
+		}
+		if err != nil {
 			conn.Close()
 			return nil, fmt.Errorf("node %s: %w", cfg.Name, err)
 		}

@@ -21,6 +21,8 @@ type OnionKeys interface {
 	Make(epoch uint64) (*seal.KEMPrivate, error)
 	// Load returns the key of a period if there is one, else nil.
 	Load(epoch uint64) (*seal.KEMPrivate, error)
+	// Held returns the keys of all periods that Load would return.
+	Held() ([]*seal.KEMPrivate, error)
 	// Retire destroys the keys of the periods before one.
 	Retire(before uint64) error
 }
@@ -31,6 +33,7 @@ type freshOnions struct{}
 
 func (freshOnions) Make(uint64) (*seal.KEMPrivate, error) { return newKEM(systemEntropy(), "onion") }
 func (freshOnions) Load(uint64) (*seal.KEMPrivate, error) { return nil, nil }
+func (freshOnions) Held() ([]*seal.KEMPrivate, error)     { return nil, nil }
 func (freshOnions) Retire(uint64) error                   { return nil }
 
 // storedOnions keeps onion keys in a key directory.
@@ -58,6 +61,17 @@ func (dir storedOnions) Load(epoch uint64) (*seal.KEMPrivate, error) {
 		}
 	}
 	return nil, nil
+}
+
+func (dir storedOnions) Held() (held []*seal.KEMPrivate, err error) {
+	keys, err := setup.LoadNodeKeys(string(dir))
+	if err != nil {
+		return nil, err
+	}
+	for _, k := range keys.Onion {
+		held = append(held, k.Key)
+	}
+	return held, nil
 }
 
 func (dir storedOnions) Retire(before uint64) error {
@@ -194,10 +208,16 @@ func (n *Node) rotate(ctx context.Context) {
 func (n *Node) turnOnions(wall int64) error {
 	t, err := n.onions.turn(wall)
 	if t.rotated != nil {
-		if err := n.replay.open(t.rotated); err != nil {
+		tags, err := n.replay.open(t.rotated)
+		if err != nil {
 			n.setErr(err)
 		}
-		n.host.Do(func(now machine.Time) { n.table.RotateOnion(now, t.rotated) })
+		n.host.Do(func(now machine.Time) {
+			n.table.RotateOnion(now, t.rotated)
+			for _, tag := range tags {
+				n.table.LoadReplay(tag)
+			}
+		})
 		n.log.Info("onion key rotated")
 	}
 	if t.dropped {
@@ -205,7 +225,11 @@ func (n *Node) turnOnions(wall int64) error {
 		n.log.Info("previous onion key retired")
 	}
 	if t.rotated != nil || t.dropped {
-		if err := n.replay.prune(n.onions.accepted()); err != nil {
+		held, err := n.cfg.Onions.Held()
+		if err == nil {
+			err = n.replay.prune(n.onions.accepted(), held)
+		}
+		if err != nil {
 			n.setErr(err)
 		}
 	}

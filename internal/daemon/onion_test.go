@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -44,6 +45,9 @@ func (s *shelf) Make(epoch uint64) (*seal.KEMPrivate, error) {
 	return s.keys[epoch], s.fail
 }
 func (s *shelf) Load(epoch uint64) (*seal.KEMPrivate, error) { return s.keys[epoch], s.fail }
+func (s *shelf) Held() (held []*seal.KEMPrivate, err error) {
+	return slices.Collect(maps.Values(s.keys)), s.fail
+}
 func (s *shelf) Retire(before uint64) error {
 	for epoch := range s.keys {
 		if epoch < before {
@@ -279,6 +283,47 @@ func TestRestartWithinTheOverlap(t *testing.T) {
 	expect("under the present key", trace.DropSetupReplay, trains[3:]...)
 	if got := records(t, dir); len(got) != 1 {
 		t.Errorf("records of %d keys are left: %v", len(got), got)
+	}
+	if err := n.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// A node that restarts while its clock is set back, as one without a battery
+// does until it asks for the time, accepts nothing again when the clock is right.
+func TestRestartWithTheClockSetBack(t *testing.T) {
+	p := directory.Params{EpochLength: 31 * 24 * time.Hour, OnionEpochs: 1}
+	present := p.EpochAt(time.Now().Unix()) // where the clock is set back to
+	dir := t.TempDir()
+	if _, err := setup.MakeNodeKeys(dir, present, nil); err != nil {
+		t.Fatal(err)
+	}
+	keys := storedOnions(dir)
+	n := startLone(t, p, keys, dir)
+	right := p.Begin(present + 1)
+	if err := n.turnOnions(right); err != nil {
+		t.Fatal(err)
+	}
+	key, err := keys.Load(present + 1)
+	if err != nil || key == nil {
+		t.Fatal("no key of the right time", err)
+	}
+	train := (&feeder{key: key}).build(t)
+	if got := became(t, n, train); got != accepted {
+		t.Fatalf("a new set-up: %v", got)
+	}
+	if err := n.Close(); err != nil {
+		t.Fatal(err)
+	}
+	n = startLone(t, p, keys, dir)
+	if got := became(t, n, train); got != trace.DropSetupAuth {
+		t.Errorf("with the clock set back: %v", got)
+	}
+	if err := n.turnOnions(right); err != nil {
+		t.Fatal(err)
+	}
+	if got := became(t, n, train); got != trace.DropSetupReplay {
+		t.Errorf("with the clock right again: %v", got)
 	}
 	if err := n.Close(); err != nil {
 		t.Error(err)

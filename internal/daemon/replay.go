@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 
 	"github.com/nyxnet/nyx/internal/drive"
@@ -38,9 +39,33 @@ type replayLog struct {
 
 // tagFile is the record of one onion key.
 type tagFile struct {
-	*os.File
-	size int64 // of whole tags
-	out  []byte
+	*os.File // nil: it could not be opened yet
+	path     string
+	size     int64 // of whole tags
+	out      []byte
+}
+
+// ready opens the file, and makes it if there is none.
+func (f *tagFile) ready() (err error) {
+	if f.File != nil {
+		return nil
+	}
+	if f.File, err = os.OpenFile(f.path, os.O_RDWR|os.O_CREATE, 0o600); err != nil {
+		return err
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return errors.Join(err, f.close())
+	}
+	f.size = info.Size() - info.Size()%int64(replayTagSize)
+	return nil
+}
+
+func (f *tagFile) close() (err error) {
+	if f.File != nil {
+		err, f.File = f.File.Close(), nil
+	}
+	return err
 }
 
 const (
@@ -52,64 +77,54 @@ const (
 
 func recordName(onion uint32) string { return fmt.Sprintf("setups-%08x.seen", onion) }
 
-// openReplay opens the records of keys, fills a table with them, and removes
-// those of other keys.
-func openReplay(dir string, keys []*seal.KEMPrivate, t *mix.Table) (*replayLog, error) {
+// openReplay opens the records of the keys under which set-ups are accepted,
+// fills a table with them, and removes those of keys that are not held any more.
+func openReplay(dir string, accepted, held []*seal.KEMPrivate, t *mix.Table) (*replayLog, error) {
 	r := &replayLog{dir: dir, files: map[uint32]*tagFile{}}
-	for _, key := range keys {
-		if err := r.open(key); err != nil {
+	for _, key := range accepted {
+		tags, err := r.open(key)
+		if err != nil {
 			r.close()
 			return nil, err
 		}
-		if err := r.load(mix.OnionName(key), t); err != nil {
-			r.close()
-			return nil, err
+		for _, tag := range tags {
+			t.LoadReplay(tag)
 		}
 	}
-	if err := errors.Join(r.adoptFormer(t), r.prune(keys)); err != nil {
+	if err := errors.Join(r.adoptFormer(t), r.prune(accepted, held)); err != nil {
 		r.close()
 		return nil, err
 	}
 	return r, nil
 }
 
-// open opens the record of a key, and makes it if there is none.
-func (r *replayLog) open(key *seal.KEMPrivate) error {
+// open opens the record of a key, and returns what is on it: nothing, but for a
+// key that was in use before the clock was set back. If that fails, nothing is
+// written until it can be opened.
+func (r *replayLog) open(key *seal.KEMPrivate) (tags []mix.ReplayTag, err error) {
 	if r == nil {
-		return nil
+		return nil, nil
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	name := mix.OnionName(key)
 	if r.files[name] != nil {
-		return nil
+		return nil, nil
 	}
-	f, err := os.OpenFile(filepath.Join(r.dir, recordName(name)), os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return fmt.Errorf("cannot open the record of set-ups: %w", err)
+	f := &tagFile{path: filepath.Join(r.dir, recordName(name))}
+	r.files[name] = f
+	if err := f.ready(); err != nil {
+		return nil, fmt.Errorf("cannot open the record of set-ups: %w", err)
 	}
-	info, err := f.Stat()
-	if err != nil {
-		f.Close()
-		return fmt.Errorf("cannot open the record of set-ups: %w", err)
-	}
-	r.files[name] = &tagFile{File: f, size: info.Size() - info.Size()%int64(replayTagSize)}
-	return nil
-}
-
-// load fills a table with the record of a key.
-func (r *replayLog) load(name uint32, t *mix.Table) error {
-	f := r.files[name]
 	b := make([]byte, f.size)
 	if _, err := f.ReadAt(b, 0); err != nil && len(b) > 0 {
-		return fmt.Errorf("cannot read the record of set-ups: %w", err)
+		return nil, fmt.Errorf("cannot read the record of set-ups: %w", err)
 	}
-	tag := mix.ReplayTag{Onion: name}
-	for ; len(b) > 0; b = b[replayTagSize:] {
+	for tag := (mix.ReplayTag{Onion: name}); len(b) > 0; b = b[replayTagSize:] {
 		copy(tag.Tag[:], b)
-		t.LoadReplay(tag)
+		tags = append(tags, tag)
 	}
-	return nil
+	return tags, nil
 }
 
 // adoptFormer takes over a record in the form of earlier versions.
@@ -139,20 +154,21 @@ func (r *replayLog) adoptFormer(t *mix.Table) error {
 	return os.Remove(path)
 }
 
-// prune removes the records of all keys but these.
-func (r *replayLog) prune(keys []*seal.KEMPrivate) error {
+// prune removes the records of all keys but these: those that are accepted, and
+// those that are held for later, or again because the clock was set back.
+func (r *replayLog) prune(accepted, held []*seal.KEMPrivate) error {
 	if r == nil {
 		return nil
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	keep := map[string]bool{}
-	for _, key := range keys {
+	for _, key := range slices.Concat(accepted, held) {
 		keep[recordName(mix.OnionName(key))] = true
 	}
 	for name, f := range r.files {
 		if !keep[recordName(name)] {
-			f.Close()
+			f.close()
 			delete(r.files, name)
 		}
 	}
@@ -204,7 +220,11 @@ func (r *replayLog) write() error {
 		if len(f.out) == 0 {
 			continue
 		}
-		if _, err := f.WriteAt(f.out, f.size); err != nil {
+		err := f.ready()
+		if err == nil {
+			_, err = f.WriteAt(f.out, f.size)
+		}
+		if err != nil {
 			failed = fmt.Errorf("cannot record set-ups, so that a restart may accept them again: %w", err)
 			continue
 		}
@@ -223,7 +243,7 @@ func (r *replayLog) close() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, f := range r.files {
-		err = errors.Join(err, f.Close())
+		err = errors.Join(err, f.close())
 	}
 	return err
 }

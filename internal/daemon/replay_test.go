@@ -39,7 +39,7 @@ func newBench(t *testing.T, dir string, keys ...*seal.KEMPrivate) *bench {
 		b.table.RotateOnion(0, keys[0])
 	}
 	var err error
-	if b.log, err = openReplay(dir, keys, b.table); err != nil {
+	if b.log, err = openReplay(dir, keys, nil, b.table); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { b.log.close() })
@@ -129,15 +129,15 @@ func TestRecordsGoWithTheirKeys(t *testing.T) {
 	if err := b.log.write(); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.log.open(second); err != nil {
-		t.Fatal(err)
+	if tags, err := b.log.open(second); err != nil || tags != nil {
+		t.Fatal(tags, err)
 	}
 	b.table.RotateOnion(0, second)
 	train := two.build(t)
 	b.takes(train)
 	b.takes(one.build(t)) // in the overlap
 	b.log.take(b.table)
-	if err := errors.Join(b.log.write(), b.log.prune([]*seal.KEMPrivate{second, first})); err != nil {
+	if err := errors.Join(b.log.write(), b.log.prune([]*seal.KEMPrivate{second, first}, nil)); err != nil {
 		t.Fatal(err)
 	}
 	size := func(key *seal.KEMPrivate) int64 {
@@ -153,7 +153,7 @@ func TestRecordsGoWithTheirKeys(t *testing.T) {
 	b.takes(one.build(t)) // and then its key is retired before the record is written
 	b.log.take(b.table)
 	b.table.DropPrevious()
-	if err := errors.Join(b.log.prune([]*seal.KEMPrivate{second}), b.log.write()); err != nil {
+	if err := errors.Join(b.log.prune([]*seal.KEMPrivate{second}, nil), b.log.write()); err != nil {
 		t.Fatal(err)
 	}
 	if size(first) != -1 || size(second) != 1 {
@@ -233,8 +233,38 @@ func TestRecordOnAFullDisk(t *testing.T) {
 	if again := newBench(t, dir, key); again.takes(train) || again.takes(later) {
 		t.Error("a set-up is accepted again")
 	}
-	if _, err := openReplay(filepath.Join(dir, "none"), []*seal.KEMPrivate{key}, b.table); err == nil {
+	if _, err := openReplay(filepath.Join(dir, "none"), []*seal.KEMPrivate{key}, nil, b.table); err == nil {
 		t.Error("a record was opened in a directory that does not exist")
+	}
+}
+
+// While the record of a new key cannot be made, nothing of it is forgotten: it
+// is told, and written when the record can be.
+func TestRecordOfANewKeyThatCannotBeMade(t *testing.T) {
+	dir, first, second := t.TempDir(), onionKey(t, 1), onionKey(t, 2)
+	b, f := newBench(t, dir, first), feeder{key: second}
+	path := filepath.Join(dir, recordName(mix.OnionName(second)))
+	if err := os.Mkdir(path, 0o700); err != nil { // in its place
+		t.Fatal(err)
+	}
+	if _, err := b.log.open(second); err == nil {
+		t.Fatal("a directory was opened as a record")
+	}
+	b.table.RotateOnion(0, second)
+	train := f.build(t)
+	b.takes(train)
+	b.log.take(b.table)
+	if err := b.log.write(); err == nil {
+		t.Error("it is not told that a set-up is not on record")
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(b.log.write(), b.log.close()); err != nil {
+		t.Fatal(err)
+	}
+	if newBench(t, dir, second).takes(train) {
+		t.Error("a set-up is accepted again")
 	}
 }
 
