@@ -38,7 +38,7 @@ func socks(t *testing.T, l *Local, command byte, port uint16) (net.Conn, netip.A
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	c.SetDeadline(time.Now().Add(20 * time.Second))
+	c.SetDeadline(time.Now().Add(patience))
 	c.Write([]byte{5, 1, 0})
 	var greeting [2]byte
 	if _, err := io.ReadFull(c, greeting[:]); err != nil || greeting != [2]byte{5, 0} {
@@ -87,7 +87,7 @@ func TestUDPAssociate(t *testing.T) {
 		if _, err := c.Write(want); err != nil {
 			t.Fatal(err)
 		}
-		c.SetReadDeadline(time.Now().Add(20 * time.Second))
+		c.SetReadDeadline(time.Now().Add(patience))
 		if n, err := c.Read(b); err != nil || !bytes.Equal(b[:n], want) {
 			t.Errorf("message of %d bytes: %d came back, %v", size, n, err)
 		}
@@ -139,7 +139,7 @@ func TestCloseWithOpenStreams(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	if err := l.Client.WaitReady(ctx); err != nil {
 		t.Fatal(err)
@@ -282,7 +282,7 @@ func TestBadDirectories(t *testing.T) {
 			}
 			defer cl.Close()
 			if c.want == "" {
-				ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+				ctx, cancel := context.WithTimeout(t.Context(), patience)
 				defer cancel()
 				if err := cl.WaitReady(ctx); err != nil {
 					t.Error(err)

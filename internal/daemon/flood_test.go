@@ -71,7 +71,7 @@ func TestFloodBuysNothing(t *testing.T) {
 	got := make([]byte, len(chunk))
 	exchange := func() {
 		t.Helper()
-		c.SetDeadline(time.Now().Add(20 * time.Second))
+		c.SetDeadline(time.Now().Add(patience))
 		go c.Write(chunk)
 		if _, err := io.ReadFull(c, got); err != nil || !bytes.Equal(got, chunk) {
 			t.Fatalf("the exchange broke: %v", err)

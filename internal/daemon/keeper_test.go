@@ -123,7 +123,7 @@ func TestServiceNeedsNotEveryKeeper(t *testing.T) {
 		c, err := l.Client.DialStream(ctx, "caller", key.Address().String(), 80)
 		if err == nil {
 			defer c.Close()
-			c.SetReadDeadline(time.Now().Add(20 * time.Second))
+			c.SetReadDeadline(time.Now().Add(patience))
 			if got, err := io.ReadAll(c); err != nil || string(got) != "hello" {
 				t.Errorf("%q, %v", got, err)
 			}

@@ -348,7 +348,7 @@ func TestSessionsOutliveOnionKeys(t *testing.T) {
 	defer c.Close()
 	exchange := func(what string) {
 		t.Helper()
-		c.SetDeadline(time.Now().Add(20 * time.Second))
+		c.SetDeadline(time.Now().Add(patience))
 		got := make([]byte, 5000)
 		go c.Write(bytes.Repeat([]byte("round"), 1000))
 		if _, err := io.ReadFull(c, got); err != nil {

@@ -52,7 +52,7 @@ func (j *journal) String() string {
 // await waits for a line that holds a text, and returns it.
 func (j *journal) await(t *testing.T, text string) string {
 	t.Helper()
-	limit := time.After(30 * time.Second)
+	limit := time.After(patience)
 	for {
 		select {
 		case line := <-j.lines:
@@ -139,7 +139,7 @@ func TestConfiguredNetwork(t *testing.T) {
 	}
 	defer conn.Close()
 	port := echoServer(t)
-	conn.SetDeadline(time.Now().Add(30 * time.Second))
+	conn.SetDeadline(time.Now().Add(patience))
 	fmt.Fprintf(conn, "CONNECT 127.0.0.1:%d HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", port)
 	head := make([]byte, len("HTTP/1.1 200"))
 	if _, err := io.ReadFull(conn, head); err != nil || string(head) != "HTTP/1.1 200" {
@@ -313,7 +313,7 @@ func TestLocalNetworkIsShownAndJoined(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer added.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	for _, c := range []*Client{joined, added} {
 		if err := c.WaitReady(ctx); err != nil {
