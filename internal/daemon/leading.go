@@ -109,6 +109,10 @@ func (a *Authority) make(ctx context.Context, wall int64) {
 		return
 	}
 	a.failures = 0
+	if !a.published.Before(d.Mark()) {
+		a.dirty = true // others came further while it was signed: look again
+		return
+	}
 	a.publish(d)
 	a.log.Info("document published", "epoch", d.Epoch, "revision", d.Revision, "nodes", d.Count, "leads", a.cfg.Leads)
 }

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"errors"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -212,6 +213,56 @@ func TestThreshold(t *testing.T) {
 			t.Errorf("after they are back: %+v, %v", d, err)
 		}
 		c.want(present(), d.Revision, 6)
+	})
+}
+
+// A document that others publish while an older one is being signed is not
+// replaced by that.
+func TestNoOlderDocumentIsPublished(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCouncil(t, 3, 2)
+		defer c.close()
+		c.stop(1)
+		c.stop(2)
+		leader := c.all[0]
+		follower := builder(t, c, c.signers[1], localName, 0, 1, 2, 3)
+		slow := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path != signPath {
+				http.NotFound(w, r)
+				return
+			}
+			b, err := io.ReadAll(r.Body)
+			if err != nil {
+				t.Error(err)
+			}
+			d, err := directory.ParseDocument(b)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			newer, err := follower.Build(d.Epoch, d.Revision+1)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			leader.mu.Lock()
+			leader.publish(newer)
+			leader.mu.Unlock()
+			if err := follower.Sign(d, time.Now().Unix()); err != nil {
+				t.Error(err)
+			}
+			w.Write(d.Encode())
+		})}
+		done := make(chan error)
+		ln := c.listen(host(1))
+		go func() { done <- slow.Serve(ln) }()
+		c.post(0, 1, 2, 3)
+		advance(settleMax)
+		if d, err := directory.ParseDocument(c.served(0)); err != nil || d.Revision != 1 {
+			t.Errorf("revision %d is served after revision 1, %v", d.Revision, err)
+		}
+		slow.Close()
+		<-done
 	})
 }
 
