@@ -71,7 +71,7 @@ func New(cfg Config, rng prng.Source) *Gateway {
 		cfg.SessionsMax = defaultSessionsMax
 	}
 	if cfg.Hop.LinksMax == 0 {
-		cfg.Hop.LinksMax = cfg.SessionsMax + nodeLinks
+		cfg.Hop.LinksMax, cfg.Hop.NodeRoom = cfg.SessionsMax+nodeLinks, nodeLinks
 	}
 	return &Gateway{
 		Hop:       hop.New(cfg.Hop, rng.Child("hop")),

@@ -31,6 +31,8 @@ type Config struct {
 	EndOfRoute bool
 	// LinksMax bounds the links; 0 is the default of package link.
 	LinksMax int
+	// NodeRoom is how many of these are for nodes alone.
+	NodeRoom int
 	// QueueMax bounds the frames that wait on one link; 0 is the default.
 	QueueMax int
 	Sink     trace.Sink
@@ -63,6 +65,7 @@ func New(cfg Config, rng prng.Source) *Hop {
 		Peer:            h.peerKey,
 		AcceptAnonymous: cfg.Clients,
 		MaxLinks:        cfg.LinksMax,
+		NodeRoom:        cfg.NodeRoom,
 		QueueMax:        cfg.QueueMax,
 	}, rng.Child("link"), &h.Pool, &h.Counts)
 	h.Table = mix.NewTable(mix.Config{

@@ -309,6 +309,28 @@ func TestWhoIsRefused(t *testing.T) {
 	}
 }
 
+// Clients fill their part of the table and no more: a node finds room. The
+// control: without room for nodes it does not.
+func TestClientsLeaveRoomForNodes(t *testing.T) {
+	for _, room := range []int{1, 0} {
+		w := newWorld(t)
+		n := w.node(2)
+		n.Endpoint.cfg.MaxLinks, n.Endpoint.cfg.NodeRoom = 3, room
+		for i := range 4 {
+			w.client(10 + i).dial(n)
+		}
+		w.run(time.Second)
+		if clients := len(n.links); clients != 3-room {
+			t.Errorf("room for %d nodes: %d clients are linked", room, clients)
+		}
+		w.node(1).dial(n)
+		w.run(time.Second)
+		if nodes := len(n.byPeer); nodes != room {
+			t.Errorf("room for %d nodes: %d nodes are linked", room, nodes)
+		}
+	}
+}
+
 // An unknown suite or required capability is refused with code 0x07, and the
 // refusal is authentic; an unknown optional capability is ignored.
 func TestCapabilities(t *testing.T) {

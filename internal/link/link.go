@@ -38,6 +38,9 @@ type Config struct {
 	AcceptAnonymous bool
 	// MaxLinks bounds all links together. 0: 65536.
 	MaxLinks int
+	// NodeRoom is how many of these are not for anonymous links: a flood of
+	// clients must not keep nodes from each other.
+	NodeRoom int
 	// QueueMax bounds the frames that wait on one link. 0: 4096.
 	QueueMax int
 }
@@ -164,9 +167,12 @@ func (l *link) peer() (wire.NodeID, bool) {
 	return l.remote.node, true
 }
 
-// newLink returns a registered link, or nil when the table is full.
+// newLink returns a registered link, or nil when the table is full for its kind.
 func (e *Endpoint) newLink(now machine.Time, addr netip.AddrPort, r *remote) *link {
 	if len(e.links) >= e.cfg.MaxLinks {
+		return nil
+	}
+	if anonymous := len(e.links) - len(e.byPeer); r == nil && anonymous >= e.cfg.MaxLinks-e.cfg.NodeRoom {
 		return nil
 	}
 	e.lastID++
