@@ -100,7 +100,12 @@ func names(t *testing.T, known map[string][]string) (r *net.Resolver, asked func
 	t.Cleanup(func() { conn.Close(); running.Wait() })
 	r = &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		var d net.Dialer
-		return d.DialContext(ctx, "udp", conn.LocalAddr().String())
+		c, err := d.DialContext(ctx, "udp", conn.LocalAddr().String())
+		if err == nil {
+			// Package net reads on for 5 s after a look-up was given up.
+			context.AfterFunc(ctx, func() { c.Close() })
+		}
+		return c, err
 	}}
 	return r, func() int { mu.Lock(); defer mu.Unlock(); return queries }
 }
