@@ -14,13 +14,15 @@ const lagMax = time.Second
 
 // Shaper is the sending schedule of one direction of one route.
 //
-// The owner asks NextSlot, and for each slot that Take yields emits exactly
-// one cell, real or dummy, and says which by Emitted. Whether the cells were
+// The owner asks NextSlot, and for each slot that Take yields makes exactly one
+// cell, real or dummy, and says which by Emitted. A client sends it when Spread
+// says, the end of a route at once. Whether the cells were
 // real reaches nothing but the next review's choice of class.
 type Shaper struct {
 	policy  Policy
 	class   Class
 	phases  *prng.Stream
+	spread  *prng.Stream
 	pool    *prng.Stream // nil where nothing stays
 	reviews *prng.Stream
 
@@ -40,6 +42,7 @@ func NewShaper(p Policy, rng prng.Source, now machine.Time) *Shaper {
 		return s
 	}
 	s.phases, s.reviews = rng.Stream("phases"), rng.Stream("reviews")
+	s.spread = rng.Stream("spread")
 	s.next = now.Add(s.phase())
 	if p.Floor < poolBelow {
 		s.pool = rng.Stream("pool")
@@ -101,6 +104,21 @@ func (s *Shaper) Take(now machine.Time) (due, changed bool) {
 	}
 	s.next = s.next.Add(gap)
 	return true, changed
+}
+
+// spreadMax bounds what Spread draws: it is paid by every cell, and some tens of
+// times what the lateness of a process varies by.
+const spreadMax = 10 * time.Millisecond
+
+// Spread draws how long the cell of the slot just taken waits before it is
+// sent, and how long a mix is to hold it then: together a period, or spreadMax
+// if that is shorter. The slots so stay a clock for all that comes after the
+// mix. On the wire before it they are moments without order, among which it
+// does not show that a busy process is late more often than an idle one.
+func (s *Shaper) Spread() (wait, hold time.Duration) {
+	whole := min(s.class.Period(), spreadMax)
+	wait = time.Duration(s.spread.Uint64N(uint64(whole)))
+	return wait, whole - wait
 }
 
 // Emitted says what went into the slot just taken.

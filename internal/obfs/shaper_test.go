@@ -3,6 +3,7 @@ package obfs
 import (
 	"math"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -70,6 +71,143 @@ func TestSlotsAreRegular(t *testing.T) {
 			}
 		}
 	}
+}
+
+// poissonTimes are the slots of a Poisson process, which a class does not have.
+func poissonTimes(c Class, n int, rng *prng.Stream) []machine.Time {
+	out := make([]machine.Time, n)
+	for i := range out {
+		out[i] = out[max(i, 1)-1].Add(rng.Exp(c.Period()))
+	}
+	return out
+}
+
+// spreadTimes are when a client sends the cells of n slots, and when the mix
+// lets them go, but for the way to it and its own delay.
+func spreadTimes(p Policy, rng prng.Source, n int) (sent, free []machine.Time) {
+	s := NewShaper(p, rng, 0)
+	for range n {
+		slot := s.NextSlot()
+		s.Take(slot)
+		wait, hold := s.Spread()
+		sent = append(sent, slot.Add(wait))
+		free = append(free, slot.Add(wait+hold))
+	}
+	return sent, free
+}
+
+// One cell is sent in each period, anywhere in it, and what comes of it behind
+// the mix is a clock again.
+func TestSpreadSendsOncePerPeriod(t *testing.T) {
+	const eighths, n = 8, 6000
+	// judge reports whether times has one in each period of a clock, and
+	// whether all of what may be used of the period is used alike.
+	judge := func(times []machine.Time, clock machine.Time, c Class) (once, even bool) {
+		period, width := machine.Time(c.Period()), machine.Time(min(c.Period(), spreadMax))
+		var seen [eighths]int
+		once, even = true, true
+		for i, at := range times {
+			in := at - clock - machine.Time(i)*period
+			if in < 0 || in >= width {
+				once = false
+				in = (in%width + width) % width
+			}
+			seen[in*eighths/width]++
+		}
+		for _, got := range seen {
+			want := float64(len(times)) / eighths
+			even = even && math.Abs(float64(got)-want) < 5*math.Sqrt(want)
+		}
+		return once, even
+	}
+	for _, c := range Classes {
+		p := PolicyOf(wire.Standard).Pinned(c)
+		sent, free := spreadTimes(p, prng.FromUint64(9), n)
+		slots, _ := emissions(p, 9, n*c.Period(), idle)
+		if once, even := judge(sent, slots[0], c); !once || !even {
+			t.Errorf("class %d: one in each period %v, anywhere in it %v", c, once, even)
+		}
+		for i, at := range free {
+			if late := at.Sub(slots[i]); late != min(c.Period(), spreadMax) {
+				t.Fatalf("class %d: cell %d goes on %v after its slot", c, i, late)
+			}
+		}
+		if once, _ := judge(poissonTimes(c, n, prng.FromUint64(9).Stream("poisson")), 0, c); once {
+			t.Error("control: a Poisson process passes")
+		}
+		if _, even := judge(slots, slots[0], c); even {
+			t.Error("control: regular slots pass")
+		}
+	}
+}
+
+// What is seen of a process that is late more often while its user transfers:
+// the distance between the gaps of an idle link and of a busy one, for four
+// routes of class 200 over 20 s, against what two idle samples may have.
+func TestSpreadHidesLateness(t *testing.T) {
+	const class, routes, length, runs = Class(200), 4, 20 * time.Second, 5
+	sample := func(seed uint64, from machine.Time, late time.Duration, slots func(rng prng.Source) []machine.Time) []time.Duration {
+		lateness := prng.FromUint64(seed).Stream("lateness")
+		var all []machine.Time
+		for i := range routes {
+			for _, at := range slots(prng.FromUint64(seed).Child(strconv.Itoa(i))) {
+				if at >= from && at < from.Add(length) {
+					all = append(all, at.Add(lateness.Exp(late)))
+				}
+			}
+		}
+		slices.Sort(all)
+		gaps := make([]time.Duration, len(all)-1)
+		for i := range gaps {
+			gaps[i] = all[i+1].Sub(all[i])
+		}
+		return gaps
+	}
+	n := int(class) * routes * int(length/time.Second)
+	median := func(slots func(prng.Source) []machine.Time) float64 {
+		var d []float64
+		for run := range uint64(runs) {
+			idle := sample(run, 0, 50*time.Microsecond, slots)
+			busy := sample(run, machine.Time(length), 150*time.Microsecond, slots)
+			d = append(d, distance(idle, busy))
+		}
+		slices.Sort(d)
+		return d[runs/2]
+	}
+	critical := math.Sqrt(-math.Log(0.001/2)/2) * math.Sqrt(2/float64(n))
+	p := PolicyOf(wire.Standard).Pinned(class)
+	spread := median(func(rng prng.Source) []machine.Time {
+		sent, _ := spreadTimes(p, rng, 2*n/routes)
+		return sent
+	})
+	ticks := median(func(rng prng.Source) []machine.Time {
+		_, free := spreadTimes(p, rng, 2*n/routes)
+		return free
+	})
+	poisson := median(func(rng prng.Source) []machine.Time {
+		return poissonTimes(class, 5*n/2/routes, rng.Stream("poisson"))
+	})
+	t.Logf("KS distance %.4f, regular %.4f, Poisson %.4f; critical %.4f", spread, ticks, poisson, critical)
+	if spread > critical || spread > 1.5*poisson {
+		t.Errorf("lateness shows as a distance of %.4f, of %.4f in Poisson slots", spread, poisson)
+	}
+	if ticks < critical {
+		t.Errorf("control: in regular slots lateness shows as %.4f only", ticks)
+	}
+}
+
+// distance is Kolmogorov and Smirnov's, of two samples.
+func distance(a, b []time.Duration) (d float64) {
+	a, b = slices.Sorted(slices.Values(a)), slices.Sorted(slices.Values(b))
+	for i, j := 0, 0; i < len(a) && j < len(b); {
+		if a[i] <= b[j] {
+			i++
+		} else {
+			j++
+		}
+		d = max(d, math.Abs(float64(i)/float64(len(a))-float64(j)/float64(len(b))))
+	}
+	return d
 }
 
 // Where in the period the slots lie is uniform, and another for every direction
@@ -232,7 +370,7 @@ func TestPoliciesStayWithinTheirBounds(t *testing.T) {
 
 func TestTakeDoesNotAllocate(t *testing.T) {
 	s := NewShaper(PolicyOf(wire.Standard), prng.FromUint64(1), 0)
-	if n := testing.AllocsPerRun(1000, func() { s.Take(s.NextSlot()); s.Emitted(true) }); n != 0 {
+	if n := testing.AllocsPerRun(1000, func() { s.Take(s.NextSlot()); s.Emitted(true); s.Spread() }); n != 0 {
 		t.Errorf("%.1f allocations per slot", n)
 	}
 }
