@@ -223,7 +223,7 @@ func runHop(context.Context, Options) ([]Figure, error) {
 	floor := newAEADFloor()
 	var compute, passes []time.Duration
 	for range rounds {
-		cells := r.capture(hopBatch, func(_ int, f *wire.Frame) { route.Seal(f, packet[:]) })
+		cells := r.capture(hopBatch, func(_ int, f *wire.Frame) { route.Seal(f, packet[:], 0) })
 		begun := cpuTime()
 		sent := r.feed(cells)
 		compute = append(compute, (cpuTime()-begun)/hopBatch)

@@ -306,7 +306,7 @@ func (w *idleWorld) work(c *idleClient) {
 	}
 	var packet [wire.SessionPacketSize]byte
 	for c.route != nil && c.core.PollPacket(w.now, 0, packet[:]) {
-		w.push(c, func(f *wire.Frame) { c.route.Seal(f, packet[:]) })
+		w.push(c, func(f *wire.Frame) { c.route.Seal(f, packet[:], 0) })
 	}
 	for _, ok := c.links.PollEvent(); ok; _, ok = c.links.PollEvent() {
 	}

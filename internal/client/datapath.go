@@ -5,10 +5,11 @@ package client
 //	out  1. Write (session.Set): the application's bytes enter a stream.
 //	     2. work, sendSession: on routes without shaping the session's packets
 //	        leave as its congestion control permits (stream.Session.PollPacket).
-//	     3. work, fillSlots: on shaped routes each sending slot takes one
+//	     3. HandleTimer, fillSlot: on shaped routes each sending slot takes one
 //	        packet, or a dummy (obfs.Shaper.Take).
-//	     4. emit: the route seals the packet, one layer per hop
-//	        (mix.Route.Seal), and the cell goes to the entry's link.
+//	     4. cell: the route seals the packet, one layer per hop
+//	        (mix.Route.Seal), and the cell goes to the entry's link: at once
+//	        (emit), or when the shaper says (obfs.Shaper.Spread, send).
 //	     5. PollTransmit: the link seals the frame (link.Endpoint.PollTransmit).
 //	in   6. HandleDatagram: the link opens the datagram.
 //	     7. handleBack: the route opens the layers, entry first
@@ -17,6 +18,7 @@ package client
 
 import (
 	"net/netip"
+	"time"
 
 	"github.com/nyxnet/nyx/internal/link"
 	"github.com/nyxnet/nyx/internal/machine"
@@ -163,8 +165,9 @@ func (c *Client) pass(now machine.Time, m *session.Member[*circuit]) bool {
 	}
 }
 
-// fillSlots emits one cell for every sending slot that has come; that of a
-// route which is gone is its last, and closes it.
+// fillSlots makes one cell for every sending slot that has come, and sends it
+// when its shaper says; the slot of a route which is gone is its last, and
+// closes it.
 func (c *Client) fillSlots(now machine.Time) {
 	for {
 		t, due := c.slots.Pop(now)
@@ -172,21 +175,45 @@ func (c *Client) fillSlots(now machine.Time) {
 			return
 		}
 		r := t.Value
-		if r.gone {
+		switch {
+		case r.made != nil:
+			c.send(r)
+			c.slots.Set(&r.emit, r.shaper.NextSlot())
+		case r.gone:
 			c.leave(r)
-			continue
+		default:
+			c.fillSlot(now, r)
 		}
-		before := r.shaper.Class()
-		if took, changed := r.shaper.Take(now); took {
-			real := c.nextPacket(now, r)
-			r.shaper.Emitted(real)
-			c.emit(now, r, real)
-			if changed {
-				c.cfg.Sink.Emit(now, trace.ClassChanged, uint64(before), uint64(r.shaper.Class()))
-			}
-		}
+	}
+}
+
+// fillSlot takes the slot of a route that has come. What goes into it is
+// decided here, by the clock: a packet that came while a cell waits to be sent
+// goes into the next, else what a slot carries would tell when it was sent.
+func (c *Client) fillSlot(now machine.Time, r *route) {
+	slot, before := r.shaper.NextSlot(), r.shaper.Class()
+	took, changed := r.shaper.Take(now)
+	if !took {
+		c.slots.Set(&r.emit, slot)
+		return
+	}
+	real := c.nextPacket(now, r)
+	r.shaper.Emitted(real)
+	wait, hold := r.shaper.Spread()
+	if changed {
+		c.cfg.Sink.Emit(now, trace.ClassChanged, uint64(before), uint64(r.shaper.Class()))
+	}
+	if r.made = c.cell(now, r, real, hold); r.made != nil {
+		c.slots.Set(&r.emit, slot.Add(wait))
+	} else {
 		c.slots.Set(&r.emit, r.shaper.NextSlot())
 	}
+}
+
+// send hands the cell of a route's last slot to its link.
+func (c *Client) send(r *route) {
+	c.links.Push(r.entry.link, r.made)
+	r.made = nil
 }
 
 // nextPacket writes what waits for a slot of this route into c.packet, or a
@@ -205,20 +232,28 @@ func (c *Client) nextPacket(now machine.Time, r *route) bool {
 	return false
 }
 
-// emit seals c.packet into a cell. Real and dummy take this one path.
+// emit sends c.packet outside of slots.
 func (c *Client) emit(now machine.Time, r *route, real bool) {
+	if f := c.cell(now, r, real, 0); f != nil {
+		c.links.Push(r.entry.link, f)
+	}
+}
+
+// cell seals c.packet. Real and dummy take this one path. Without a cell the
+// route has come to its end.
+func (c *Client) cell(now machine.Time, r *route, real bool, hold time.Duration) *wire.Frame {
 	if real {
 		c.Counts[trace.RealOut]++
 	} else {
 		c.Counts[trace.DummyOut]++
 	}
 	f := c.Pool.Get()
-	if !r.core.Seal(f, c.packet[:]) {
+	if !r.core.Seal(f, c.packet[:], hold) {
 		c.Pool.Put(f)
 		c.fail(now, r, errExpired)
-		return
+		return nil
 	}
-	c.links.Push(r.entry.link, f)
+	return f
 }
 
 // HandleTimer runs what is due.

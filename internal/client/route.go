@@ -39,6 +39,7 @@ type route struct {
 	gone     bool
 	replaces *route // the route at the end of its life that this one replaces
 	shaper   *obfs.Shaper
+	made     *wire.Frame // the cell of the last slot, until it is sent
 	emit     machine.Timer[*route]
 	hello    stream.Assembly // a caller's HELLO that comes in parts
 	hellos   int             // whole HELLOs that came
@@ -330,6 +331,9 @@ func (c *Client) drop(now machine.Time, r *route) {
 // leave sends the last cell of a route that is gone, if it ever stood.
 func (c *Client) leave(r *route) {
 	c.slots.Stop(&r.emit)
+	if r.made != nil {
+		c.send(r)
+	}
 	if r.ready {
 		f := c.Pool.Get()
 		if r.core.SealClose(f) {

@@ -139,7 +139,7 @@ func BenchmarkClientSeal(b *testing.B) {
 	b.ReportAllocs()
 	b.ResetTimer()
 	for range b.N {
-		r.Seal(&f, p)
+		r.Seal(&f, p, 0)
 	}
 }
 

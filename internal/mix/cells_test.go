@@ -111,7 +111,7 @@ func TestCloseEndsTheRouteEverywhere(t *testing.T) {
 		n.send(r, packetOf(2))
 		n.wantCount(0, trace.DropCellRoute, 1)
 		r.Close()
-		if r.Seal(&f, packetOf(1)) || r.hops[0].keys != (hopKeys{}) {
+		if r.Seal(&f, packetOf(1), 0) || r.hops[0].keys != (hopKeys{}) {
 			t.Error("a closed route seals, or keeps its keys")
 		}
 		n.settled()
@@ -190,7 +190,7 @@ func TestQueueIsBounded(t *testing.T) {
 	r := n.open(wire.Extreme, nil, 68)
 	for i := range uint64(3000) {
 		var f wire.Frame
-		r.Seal(&f, packetOf(i))
+		r.Seal(&f, packetOf(i), 0)
 		n.carry(0, true, f.B[:]) // no step: nobody polls
 	}
 	if q := n.nodes[0].Queued(); q != 20+nackReserve+1 {
@@ -264,7 +264,7 @@ func TestWhatTheClientMaySealAndTheHopRefuse(t *testing.T) {
 	for i, c := range bad {
 		var f wire.Frame
 		before := n.drops(c.position)
-		r.seal(&f, c.position, c.command, 0, c.content)
+		r.seal(&f, c.position, c.command, 0, c.content, 0)
 		n.carry(0, true, f.B[:])
 		n.run()
 		want := before + 1
@@ -340,7 +340,7 @@ func TestSpentCountersSealNoMore(t *testing.T) {
 	r.hops[2].counter = ^uint32(0) - 10
 	var f wire.Frame
 	sealed := 0
-	for sealed < 20 && r.Seal(&f, packetOf(1)) {
+	for sealed < 20 && r.Seal(&f, packetOf(1), 0) {
 		sealed++
 	}
 	if sealed == 0 || sealed > 10 || r.hops[2].counter < ^uint32(0)-10 || !r.SealDrop(&f, 1) {

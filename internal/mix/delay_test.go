@@ -56,7 +56,7 @@ func TestDelaysAreExponentialBothWays(t *testing.T) {
 	ways := map[string][]time.Duration{
 		"out": n.hopDelays(1, delaySamples, func() {
 			var f wire.Frame
-			r.Seal(&f, packetOf(0))
+			r.Seal(&f, packetOf(0), 0)
 			n.nodes[0].HandleFrame(n.now, toward(0), f.B[:])
 			_, p, ok := n.nodes[0].PollSend(n.now)
 			if !ok {
@@ -104,6 +104,42 @@ func TestDelaysAreExponentialBothWays(t *testing.T) {
 	}
 	if c := correlation(ways["out"], ways["back"]); math.Abs(c) > 0.04 {
 		t.Errorf("the two directions depend on each other: %.3f", c)
+	}
+}
+
+// What a client spreads on its link, the first mix takes out: its delay is the
+// one drawn and the hold, that of the next mix the one drawn alone.
+func TestTheFirstMixHolds(t *testing.T) {
+	out := func(hop int, hold time.Duration) []time.Duration {
+		n := newNet(t, 5, Limits{})
+		r := n.open(wire.High, nil, 51)
+		return n.hopDelays(hop, 50, func() {
+			var f wire.Frame
+			r.Seal(&f, packetOf(0), hold)
+			for i := range hop {
+				n.nodes[i].HandleFrame(n.now, toward(i), f.B[:])
+				_, p, ok := n.nodes[i].PollSend(n.now)
+				for ; !ok; _, p, ok = n.nodes[i].PollSend(n.now) {
+					n.now = n.nodes[i].delayed.next()
+				}
+				f = *p
+				n.nodes[i].pool.Put(p)
+			}
+			n.nodes[hop].HandleFrame(n.now, toward(hop), f.B[:])
+		})
+	}
+	const hold = 7 * time.Millisecond
+	drawn, held := out(1, 0), out(1, hold)
+	for i := range drawn {
+		if held[i] != drawn[i]+hold {
+			t.Fatalf("cell %d: the first mix delays it %v, drawn are %v", i, held[i], drawn[i])
+		}
+	}
+	if !slices.Equal(out(2, 0), out(2, hold)) {
+		t.Error("the second mix holds too")
+	}
+	if d := out(1, time.Hour); slices.Max(d) != wire.LayerDelayMax {
+		t.Errorf("a hold that no layer can name becomes %v", slices.Max(d))
 	}
 }
 

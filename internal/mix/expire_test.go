@@ -174,7 +174,7 @@ func TestNoAllocationAtTheEnds(t *testing.T) {
 	end, packet := n.lastEnd(), packetOf(1)
 	var f wire.Frame
 	cell := func(at machine.Time) {
-		r.Seal(&f, packet)
+		r.Seal(&f, packet, 0)
 		frame := &f
 		for i := range n.nodes {
 			n.nodes[i].HandleFrame(at, toward(i), frame.B[:])

@@ -226,7 +226,7 @@ func (n *testNet) advance(d time.Duration) {
 
 func (n *testNet) send(r *Route, packet []byte) {
 	var f wire.Frame
-	if !r.Seal(&f, packet) {
+	if !r.Seal(&f, packet, 0) {
 		n.t.Fatal("the route does not seal")
 	}
 	n.carry(0, true, f.B[:])

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/nyxnet/nyx/internal/machine"
@@ -35,6 +36,7 @@ type Route struct {
 	level  wire.Level
 	ttl    time.Duration
 	hops   []clientHop
+	mix    int // position of the first hop that delays; -1 if none does
 	closed bool
 }
 
@@ -92,6 +94,7 @@ func Build(hops []HopSpec, level wire.Level, ttl time.Duration, first []byte, rn
 			steps[i].routing.NextRoute = ids.Uint32()
 		}
 	}
+	r.mix = slices.IndexFunc(r.hops, func(h clientHop) bool { return h.mean > 0 })
 	t := &Train{id: r.id}
 	pad := make([]byte, wire.SetupHeaderSize)
 	rng.Stream("mix/pad").Read(pad)
@@ -192,31 +195,32 @@ func (r *Route) Close() {
 }
 
 // Seal fills f with a cell that carries a session packet of
-// wire.SessionPacketSize bytes to the end of the route. Like the other Seal
-// methods it reports false, with f untouched, if the route is closed or one of
+// wire.SessionPacketSize bytes to the end of the route. The first mix keeps it
+// for hold beyond the delay that is drawn for it; a route without mixes does
+// not hold. Like the other Seal methods it reports false, with f untouched, if the route is closed or one of
 // its counters is spent, which takes 2^30 cells or more: build another.
-func (r *Route) Seal(f *wire.Frame, packet []byte) bool {
+func (r *Route) Seal(f *wire.Frame, packet []byte, hold time.Duration) bool {
 	if len(packet) != wire.SessionPacketSize {
 		panic("mix: Seal of a packet that is not of the one size")
 	}
-	return r.seal(f, len(r.hops)-1, wire.CommandDeliver, 0, packet)
+	return r.seal(f, len(r.hops)-1, wire.CommandDeliver, 0, packet, hold)
 }
 
 // SealDrop fills f with cover that ends at the hop of a position.
 func (r *Route) SealDrop(f *wire.Frame, position int) bool {
-	return r.seal(f, position, wire.CommandDrop, 0, nil)
+	return r.seal(f, position, wire.CommandDrop, 0, nil, 0)
 }
 
 // SealLoop fills f with a cell that the hop of a position answers with echo.
 func (r *Route) SealLoop(f *wire.Frame, position int, echo uint64) bool {
 	var content [wire.EchoSize]byte
 	binary.BigEndian.PutUint64(content[:], echo)
-	return r.seal(f, position, wire.CommandLoop, 0, content[:])
+	return r.seal(f, position, wire.CommandLoop, 0, content[:], 0)
 }
 
 // SealClose fills f with a cell that ends the route at every hop.
 func (r *Route) SealClose(f *wire.Frame) bool {
-	return r.seal(f, len(r.hops)-1, wire.CommandDrop, wire.CommandClose, nil)
+	return r.seal(f, len(r.hops)-1, wire.CommandDrop, wire.CommandClose, nil, 0)
 }
 
 // layerAt is where the sealed layer of a position begins while all layers
@@ -227,7 +231,7 @@ func layerAt(position int) int {
 
 // seal builds a cell in place, from the layer of the hop where it ends
 // outwards.
-func (r *Route) seal(f *wire.Frame, position int, command, flag wire.Command, content []byte) bool {
+func (r *Route) seal(f *wire.Frame, position int, command, flag wire.Command, content []byte, hold time.Duration) bool {
 	if position < 0 || position >= len(r.hops) {
 		panic("mix: cell for a position that the route does not have")
 	}
@@ -253,7 +257,11 @@ func (r *Route) seal(f *wire.Frame, position int, command, flag wire.Command, co
 			return true
 		}
 		outer := f.B[layerAt(i-1):]
-		wire.PutLayerHeader(outer, byte(wire.CommandRelay|flag), r.hops[i-1].delay())
+		delay := r.hops[i-1].delay()
+		if i-1 == r.mix {
+			delay = min(delay+hold, wire.LayerDelayMax)
+		}
+		wire.PutLayerHeader(outer, byte(wire.CommandRelay|flag), delay)
 		binary.BigEndian.PutUint32(outer[wire.LayerHeaderSize:], counter)
 	}
 }

@@ -105,7 +105,7 @@ func (c *Client) RouteOver(now machine.Time, level wire.Level, ids []wire.NodeID
 
 // Send sends a session packet, which need not be one.
 func (c *Client) Send(r *Route, packet []byte) {
-	c.Push(r.entry, func(f *wire.Frame) { r.Core.Seal(f, packet) })
+	c.Push(r.entry, func(f *wire.Frame) { r.Core.Seal(f, packet, 0) })
 }
 
 // Meet sends a meeting packet.
