@@ -46,6 +46,11 @@ func (p Path) longest() time.Duration { return p.Links + time.Duration(p.Mixes+1
 // may have come: the exit's period where it takes them in by its own clock.
 func (p Path) Matched(sent []machine.Time, got []Burst, window time.Duration) float64 {
 	const unlikely = 1e-3 // a packet may have been sent again, or held up
+	const grain = 100 * time.Microsecond
+	arrived := make([]float64, (window+p.longest())/grain+2)
+	for k := range arrived {
+		arrived[k] = p.arrived(time.Duration(k) * grain)
+	}
 	var sum float64
 	for _, b := range got {
 		from, _ := slices.BinarySearch(sent, b.At.Add(-window-p.longest()))
@@ -55,11 +60,27 @@ func (p Path) Matched(sent []machine.Time, got []Burst, window time.Duration) fl
 				break
 			}
 			d := b.At.Sub(at)
-			expected += (p.arrived(d) - p.arrived(d-window)) * float64(time.Millisecond) / float64(window)
+			expected += (arrived[d/grain] - arrived[max(0, d-window)/grain]) * float64(time.Millisecond) / float64(window)
 		}
 		sum += b.Packets * math.Log(expected)
 	}
 	return sum
+}
+
+// Ticks is the clock of a client that sends once in each period of it, as its
+// slots tell: the earliest that none of them comes after.
+func Ticks(sent []machine.Time, period time.Duration) []machine.Time {
+	out := make([]machine.Time, len(sent))
+	var first machine.Time
+	for k, at := range sent {
+		if begins := at.Add(-time.Duration(k) * period); k == 0 || begins > first {
+			first = begins
+		}
+	}
+	for k := range out {
+		out[k] = first.Add(time.Duration(k) * period)
+	}
+	return out
 }
 
 // Clumps scores every client against every exit by phase. Where two regular
@@ -117,4 +138,118 @@ func clumped(got []Burst, period time.Duration) float64 {
 		return 0
 	}
 	return same / (same + next)
+}
+
+// Learnt scores every client against every exit by a filter whose kernel the
+// attacker learns: how many of a client's slots lie how long before each packet
+// that leaves an exit, in steps up to reach. Fisher's linear discriminant of
+// true pairs against false weighs the steps; for each score, here, the true
+// pairs of all other flows have taught it.
+func Learnt(sent [][]machine.Time, got [][]Burst, step, reach time.Duration) [][]float64 {
+	n, size := len(sent), int(reach/step)
+	x := make([][][]float64, n)
+	mean, spread := make([]float64, size), make([][]float64, size)
+	for i := range x {
+		x[i] = make([][]float64, n)
+		for j := range x[i] {
+			x[i][j] = lags(sent[i], got[j], step, size)
+			for k, v := range x[i][j] {
+				mean[k] += v / float64(n*n)
+			}
+		}
+	}
+	for k := range spread {
+		spread[k] = make([]float64, size)
+		for l := range spread[k] {
+			for i := range x {
+				for j := range x[i] {
+					spread[k][l] += (x[i][j][k] - mean[k]) * (x[i][j][l] - mean[l]) / float64(n*n)
+				}
+			}
+		}
+	}
+	for k := range spread {
+		spread[k][k] *= 1 + ridge
+	}
+	// What each true pair teaches, and all of them together.
+	taught, all := make([][]float64, n), make([]float64, size)
+	for i := range taught {
+		d := make([]float64, size)
+		for k := range d {
+			d[k] = x[i][i][k] - mean[k]
+		}
+		taught[i] = solve(spread, d)
+		for k, v := range taught[i] {
+			all[k] += v
+		}
+	}
+	scores := make([][]float64, n)
+	for i := range scores {
+		scores[i] = make([]float64, n)
+		for j := range scores[i] {
+			for k, v := range x[i][j] {
+				w := all[k] - taught[i][k]
+				if i != j {
+					w -= taught[j][k]
+				}
+				scores[i][j] += w * (v - mean[k])
+			}
+		}
+	}
+	return scores
+}
+
+// ridge is what is added to the spread of each step, as its share: few flows
+// teach little about many steps.
+const ridge = 0.1
+
+// lags is how many slots lie k steps before a packet, on average.
+func lags(sent []machine.Time, got []Burst, step time.Duration, size int) []float64 {
+	out := make([]float64, size)
+	var packets float64
+	for _, b := range got {
+		packets += b.Packets
+		after, _ := slices.BinarySearch(sent, b.At+1)
+		for _, at := range slices.Backward(sent[:after]) {
+			k := int(b.At.Sub(at) / step)
+			if k >= size {
+				break
+			}
+			out[k] += b.Packets
+		}
+	}
+	for k := range out {
+		out[k] /= max(packets, 1)
+	}
+	return out
+}
+
+// solve returns x with a·x = b for a symmetric, positive a (Cholesky).
+func solve(a [][]float64, b []float64) []float64 {
+	n := len(b)
+	l := make([][]float64, n)
+	x := slices.Clone(b)
+	for i := range n {
+		l[i] = slices.Clone(a[i][:i+1])
+		for j := range i + 1 {
+			for k := range j {
+				l[i][j] -= l[i][k] * l[j][k]
+			}
+			if j < i {
+				l[i][j] /= l[j][j]
+			}
+		}
+		l[i][i] = math.Sqrt(max(l[i][i], 1e-12))
+		for k := range i {
+			x[i] -= l[i][k] * x[k]
+		}
+		x[i] /= l[i][i]
+	}
+	for i := n - 1; i >= 0; i-- {
+		for k := i + 1; k < n; k++ {
+			x[i] -= l[k][i] * x[k]
+		}
+		x[i] /= l[i][i]
+	}
+	return x
 }
