@@ -361,6 +361,52 @@ func TestEachProtectionIsNeeded(t *testing.T) {
 	}
 }
 
+// In the network itself: when a cell comes to the exit does not depend on the
+// moment, drawn, at which its client sent it. In the lowest class periods are
+// long enough for each cell to be followed.
+func TestTheDrawnMomentEndsAtTheFirstMix(t *testing.T) {
+	const class obfs.Class = 5
+	w, err := bareRun(1).NewNetwork(Plan{Streams: 4, Mixes: 6, Level: wire.Standard, Hop: sim.Link{Latency: 10 * time.Millisecond},
+		Gateway: func(c *gateway.Config) { c.Class = class },
+		Client:  func(c *client.Config) { c.RoutesPerSession, c.Ahead, c.Class = 1, -1, class }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.AddUsers(1)
+	w.Sim.RunFor(5 * time.Second)
+	sent := w.Sim.Tap(w.Users[0].Node.Addr(), netip.AddrPort{}, sim.Departure)
+	came := map[netip.AddrPort]*sim.View{}
+	for _, g := range w.Gateways {
+		came[g.Node.Addr()] = w.Sim.Tap(netip.AddrPort{}, g.Node.Addr(), sim.Arrival)
+	}
+	w.Sim.RunFor(400 * time.Second)
+	delete(came, sent.At(0).To) // the entry
+	var slots, arrivals []machine.Time
+	for i := range sent.Len() {
+		slots = append(slots, sent.At(i).At)
+	}
+	for _, v := range came {
+		for i := range v.Len() {
+			arrivals = append(arrivals, v.At(i).At)
+		}
+	}
+	slices.Sort(arrivals)
+	var n, x, y, xx, xy float64
+	for i, tick := range Ticks(slots, class.Period()) {
+		next, _ := slices.BinarySearch(arrivals, slots[i].Add(45*time.Millisecond))
+		if next == len(arrivals) || arrivals[next] > slots[i].Add(195*time.Millisecond) {
+			continue
+		}
+		drawn, took := slots[i].Sub(tick).Seconds(), arrivals[next].Sub(tick).Seconds()
+		n, x, y, xx, xy = n+1, x+drawn, y+took, xx+drawn*drawn, xy+drawn*took
+	}
+	slope := (xy - x*y/n) / (xx - x*x/n)
+	t.Logf("%.0f of %d cells: a cell comes later by %.2f of what it is sent later", n, len(slots), slope)
+	if n < 1900 || math.Abs(slope) > 0.4 {
+		t.Errorf("of %.0f cells, each comes later by %.2f of what it is sent later", n, slope)
+	}
+}
+
 func TestJudgeKnowsTheExtremes(t *testing.T) {
 	n := 20
 	perfect, blind := make([][]float64, n), make([][]float64, n)
