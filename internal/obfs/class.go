@@ -7,7 +7,9 @@
 // mark the user: real cells carry the times of their slots through the network
 // to the exit, blurred by the mixes. Of a clock, whose phase is drawn, next to
 // nothing is left there, and nothing at all once the exit takes cells in by its
-// own clock. What a user's load can move is the class, and that only
+// own clock. A client sends at drawn moments all the same, since a clock on its
+// link shows how late a busy process is; the first mix restores the clock
+// (Shaper.Spread). What a user's load can move is the class, and that only
 // at reviews on a schedule of their own, with a minimum stay
 // (docs/protocol.md, section 8).
 package obfs
