@@ -44,6 +44,7 @@ func newBenchHop(tb testing.TB) *benchHop {
 		n.end().SendBack(n.now, n.lastEnd(), packetOf(i))
 	}
 	n.run()
+	h.node.heat(0, h.route)
 	return h
 }
 
@@ -97,10 +98,10 @@ func against(b *testing.B, name string, block int, work, floor func(i int)) {
 func BenchmarkHopForward(b *testing.B) {
 	h := newBenchHop(b)
 	var f wire.Frame
-	a := &h.node.heat(0, h.route).forward
+	a := h.node.heat(0, h.route).forward.begin(h.route.suite, &h.route.keys.forward)
 	against(b, "x-aead", benchCells, func(i int) {
 		if i%benchCells == 0 {
-			h.rewind(&h.route.out)
+			h.rewind(&h.route.hot.out)
 		}
 		h.node.HandleFrame(0, toward(2), h.forward[i%benchCells])
 		h.drain(b)
@@ -115,10 +116,10 @@ func BenchmarkHopForward(b *testing.B) {
 func BenchmarkHopBack(b *testing.B) {
 	h := newBenchHop(b)
 	var f wire.Frame
-	a := &h.node.heat(0, h.route).back
+	a := h.node.heat(0, h.route).back.begin(h.route.suite, &h.route.keys.back)
 	against(b, "x-aead", benchCells, func(i int) {
 		if i%benchCells == 0 {
-			h.rewind(&h.route.home)
+			h.rewind(&h.route.hot.home)
 			h.route.backCounter = 1
 		}
 		// The hop wrote its layer header over the route id.

@@ -67,7 +67,7 @@ func TestDelaysAreExponentialBothWays(t *testing.T) {
 		}),
 		"back": n.hopDelays(2, delaySamples, func() {
 			f := append([]byte(nil), back...)
-			n.nodes[2].back[keyOf(toward(3), wire.FrameRouteID(f))].home = window{}
+			forgetBack(n.nodes[2].back[keyOf(toward(3), wire.FrameRouteID(f))])
 			n.nodes[2].HandleFrame(n.now, toward(3), f)
 		}),
 	}
@@ -166,7 +166,7 @@ func TestAnIdleRouteGoesOnWithFreshDelays(t *testing.T) {
 		back := n.caught(3, false, func() { n.end().SendBack(n.now, end, packetOf(1)) })
 		return n.hopDelays(2, 20, func() {
 			f := append([]byte(nil), back...)
-			n.nodes[2].back[keyOf(toward(3), wire.FrameRouteID(f))].home = window{}
+			forgetBack(n.nodes[2].back[keyOf(toward(3), wire.FrameRouteID(f))])
 			n.nodes[2].HandleFrame(n.now, toward(3), f)
 		})
 	}
@@ -181,7 +181,7 @@ func TestAnIdleRouteGoesOnWithFreshDelays(t *testing.T) {
 	n.advance(2 * time.Minute)
 	for i, node := range n.nodes {
 		for _, r := range node.forward {
-			if r.hot != nil || r.out.ring != nil || r.home.ring != nil {
+			if r.hot != nil {
 				t.Errorf("hop %d keeps cipher state or windows after two minutes", i)
 			}
 		}

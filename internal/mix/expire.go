@@ -123,8 +123,8 @@ func (t *Table) look(now machine.Time, r *route) {
 		return
 	}
 	at := min(r.expires, quiet)
-	if r.hot != nil || r.out.ring != nil || r.home.ring != nil {
-		if idle := r.used.Add(idleAfter); now >= idle {
+	if r.hot != nil {
+		if idle := r.hot.used.Add(idleAfter); now >= idle {
 			r.cool()
 		} else {
 			at = min(at, idle)

@@ -124,8 +124,8 @@ func TestIdleRouteIsSmall(t *testing.T) {
 		for _, r := range table.forward {
 			if r.prevID%10 == 0 { // some carried traffic, and are idle again
 				table.heat(0, r)
-				r.out.mark(0, 1)
-				r.home.mark(0, 1)
+				r.hot.out.mark(0, 1)
+				r.hot.home.mark(0, 1)
 			}
 		}
 		hot := heap() - before - empty*routes
@@ -146,7 +146,7 @@ func TestNoAllocationPerCell(t *testing.T) {
 	i := 0
 	if n := testing.AllocsPerRun(2000, func() {
 		if i%benchCells == 0 {
-			h.rewind(&h.route.out)
+			h.rewind(&h.route.hot.out)
 		}
 		h.node.HandleFrame(0, toward(2), h.forward[i%benchCells])
 		h.drain(t)
@@ -156,7 +156,7 @@ func TestNoAllocationPerCell(t *testing.T) {
 	}
 	if n := testing.AllocsPerRun(2000, func() {
 		if i%benchCells == 0 {
-			h.rewind(&h.route.home)
+			h.rewind(&h.route.hot.home)
 		}
 		c := h.back[i%benchCells]
 		wire.PutFrameHeader(c, wire.FrameBack, h.route.nextID)

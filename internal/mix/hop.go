@@ -28,13 +28,14 @@ import (
 // route is one route at one hop. A route without traffic holds its raw keys
 // only; what it needs to work is made on first use and given back when idle.
 type route struct {
-	keys      hopKeys
-	hot       *hotRoute
-	links     [numLists]chain
-	expires   machine.Time
-	heard     machine.Time // last authentic cell from the client
-	used      machine.Time // last cell in either direction
-	out, home window       // replay windows: away from the client, to it
+	keys    hopKeys
+	hot     *hotRoute
+	links   [numLists]chain
+	expires machine.Time
+	heard   machine.Time // last authentic cell from the client
+	// Counters below are refused, away from the client and to it; 0: not
+	// known yet. The windows of hot begin there.
+	outFloor, homeFloor uint32
 
 	prev, next     link.ID
 	prevID, nextID uint32
@@ -51,8 +52,32 @@ type route struct {
 
 // hotRoute is what a route needs while it carries cells.
 type hotRoute struct {
-	forward, back seal.AEAD
+	used          machine.Time // last cell in either direction
+	forward, back direction
+	out, home     window       // replay windows: away from the client, to it
 	delays        *prng.Stream // nil: no delay on the way back
+}
+
+// direction is the cipher state of one direction. The first cell after a rest
+// leaves none behind: a heartbeat has no second, and a node with a million idle
+// sessions always has some of them in their heartbeat.
+type direction struct {
+	aead seal.AEAD
+	runs bool // a cell has gone before
+}
+
+func (d *direction) begin(s seal.Suite, key *seal.Key) *seal.AEAD {
+	if !d.aead.Ready() {
+		d.aead.Init(s, key)
+	}
+	return &d.aead
+}
+
+func (d *direction) end() {
+	if !d.runs {
+		d.runs = true
+		d.aead.Forget()
+	}
 }
 
 // heat makes what a route needs to work, and has it looked at when it may be
@@ -63,9 +88,7 @@ func (t *Table) heat(now machine.Time, r *route) *hotRoute {
 	}
 	t.wheel.remove(r)
 	t.wheel.add(r, min(r.expires, now.Add(idleAfter)))
-	h := &hotRoute{}
-	h.forward.Init(r.suite, &r.keys.forward)
-	h.back.Init(r.suite, &r.keys.back)
+	h := &hotRoute{used: now, out: windowFrom(r.outFloor), home: windowFrom(r.homeFloor)}
 	if r.backMicros > 0 {
 		// The label holds the counter, so that a route that was idle goes on
 		// with fresh delays.
@@ -75,15 +98,18 @@ func (t *Table) heat(now machine.Time, r *route) *hotRoute {
 	return h
 }
 
-// cool gives back what heat made.
+// cool gives back what heat made. Every counter up to the highest is old then.
 func (r *route) cool() {
-	if r.hot != nil {
-		r.hot.forward.Forget()
-		r.hot.back.Forget()
-		r.hot = nil
+	h := r.hot
+	if h == nil {
+		return
 	}
-	r.out.forget()
-	r.home.forget()
+	h.out.forget()
+	h.home.forget()
+	r.outFloor, r.homeFloor = h.out.floor, h.home.floor
+	h.forward.aead.Forget()
+	h.back.aead.Forget()
+	r.hot = nil
 }
 
 func (t *Table) handleForward(now machine.Time, from link.ID, frame []byte) {
@@ -98,19 +124,21 @@ func (t *Table) handleForward(now machine.Time, from link.ID, frame []byte) {
 		t.counts[trace.DropCellMalformed]++
 		return
 	}
-	if !r.out.fresh(counter) {
+	h := t.heat(now, r)
+	if !h.out.fresh(counter) {
 		t.counts[trace.DropCellReplay]++
 		return
 	}
 	f := t.pool.Get()
-	plain, ok := t.heat(now, r).forward.Open(f.B[1:1], wire.CellLayer(frame, position), nil, uint64(counter))
+	plain, ok := h.forward.begin(r.suite, &r.keys.forward).Open(f.B[1:1], wire.CellLayer(frame, position), nil, uint64(counter))
+	h.forward.end()
 	if !ok {
 		t.counts[trace.DropCellAuth]++
 		t.pool.Put(f)
 		return
 	}
-	r.out.mark(now, counter)
-	r.heard, r.used = now, now
+	h.out.mark(now, counter)
+	r.heard, h.used = now, now
 
 	command, delay := wire.ParseLayerHeader(plain)
 	closing := wire.Command(command)&wire.CommandClose != 0
@@ -181,11 +209,12 @@ func (t *Table) handleBack(now machine.Time, from link.ID, frame []byte) {
 		t.counts[trace.DropCellMalformed]++
 		return
 	}
-	if !r.home.fresh(counter) {
+	h := t.heat(now, r)
+	if !h.home.fresh(counter) {
 		t.counts[trace.DropCellReplay]++
 		return
 	}
-	r.home.mark(now, counter)
+	h.home.mark(now, counter)
 	if !t.room(1) || t.cfg.Room != nil && !t.cfg.Room(r.prev) {
 		t.counts[trace.DropCellQueue]++
 		return
@@ -200,9 +229,10 @@ func (t *Table) handleBack(now machine.Time, from link.ID, frame []byte) {
 	}
 	f := t.pool.Get()
 	wire.PutCellHeader(f.B[:], wire.FrameBack, r.prevID, own)
-	t.heat(now, r).back.Seal(f.B[wire.CellOffset:wire.CellOffset], inner, nil, uint64(own))
+	h.back.begin(r.suite, &r.keys.back).Seal(f.B[wire.CellOffset:wire.CellOffset], inner, nil, uint64(own))
+	h.back.end()
 	clear(f.B[wire.CellOffset+wire.LayerSize(int(r.position)):])
-	r.used = now
+	h.used = now
 	t.counts[trace.CellForwarded]++
 	t.hold(now, r.backDelay(), r.prev, f)
 }
@@ -245,8 +275,10 @@ func (t *Table) sendBack(now machine.Time, r *route, f *wire.Frame) bool {
 	}
 	wire.PutCellHeader(f.B[:], wire.FrameBack, r.prevID, counter)
 	plain := f.B[wire.CellOffset : wire.CellOffset+wire.LayerSize(int(r.position))-wire.TagSize]
-	t.heat(now, r).back.Seal(plain[:0], plain, nil, uint64(counter))
-	r.used = now
+	h := t.heat(now, r)
+	h.back.begin(r.suite, &r.keys.back).Seal(plain[:0], plain, nil, uint64(counter))
+	h.back.end()
+	h.used = now
 	t.hold(now, r.backDelay(), r.prev, f)
 	return true
 }

@@ -265,3 +265,11 @@ func packetOf(seed uint64) []byte {
 	prng.FromUint64(seed).Stream("packet").Read(p)
 	return p
 }
+
+// forgetBack makes a hop take counters of the way back for new that it has seen.
+func forgetBack(r *route) {
+	r.homeFloor = 0
+	if r.hot != nil {
+		r.hot.home = window{}
+	}
+}

@@ -148,7 +148,7 @@ func (t *Table) newTrain(now machine.Time, from link.ID, id uint32) *train {
 	n.setups.refill(now, t.cfg.Limits.SetupsPerLink)
 	tooMany := t.trains.unfinished >= trainsMax || !t.setups.has() || t.Routes() >= t.cfg.Limits.Routes
 	if t.cfg.Node == nil || !t.cfg.Node(from) {
-		tooMany = tooMany || n.trains >= trainsPerLinkMax || !n.setups.has() || n.routes >= t.cfg.Limits.RoutesPerLink
+		tooMany = tooMany || n.trains >= trainsPerLinkMax || !n.setups.has() || int(n.routes) >= t.cfg.Limits.RoutesPerLink
 	}
 	if tooMany {
 		t.counts[trace.DropSetupLimit]++
@@ -361,8 +361,7 @@ func (t *Table) addRoute(now machine.Time, j *setupJob, in *neighbour) *route {
 		keys:        j.keys,
 		expires:     now.Add(min(g.TTL, t.cfg.Limits.TTL)),
 		heard:       now,
-		used:        now,
-		out:         window{top: g.ForwardStart - 1, floor: g.ForwardStart},
+		outFloor:    g.ForwardStart,
 		prev:        j.from,
 		prevID:      j.id,
 		backCounter: 1 + uint32(t.steps.Uint64N(wire.CounterStartMax-1)),

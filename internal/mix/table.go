@@ -122,10 +122,10 @@ func keyOf(l link.ID, id uint32) routeKey { return routeKey(l)<<32 | routeKey(id
 // neighbour is a link that routes or trains have come over, or go to.
 type neighbour struct {
 	id      link.ID
-	gone    bool // down; kept while routes still point to it
+	trains  int32 // unfinished trains from it
+	routes  int32 // length of in
+	gone    bool  // down; kept while routes still point to it
 	setups  bucket
-	trains  int  // unfinished trains from it
-	routes  int  // length of in
 	in, out list // routes from it, routes to it
 }
 

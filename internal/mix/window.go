@@ -67,6 +67,10 @@ func (w *window) mark(now machine.Time, c uint32) {
 	w.ring[word] |= bit
 }
 
+// windowFrom returns a window without memory in which counters begin at floor;
+// 0: anywhere above 0.
+func windowFrom(floor uint32) window { return window{floor: floor, top: max(floor, 1) - 1} }
+
 // forget gives the memory back; every counter up to the top is old from now.
 func (w *window) forget() {
 	if w.ring != nil {
