@@ -81,7 +81,12 @@ func (e *Endpoint) linkFor(now machine.Time, a *answer) (l *link, fresh bool) {
 			e.drop(l, Replaced)
 		}
 	}
-	if l = e.newLink(now, a.from, a.remote); l == nil {
+	if a.remote == nil {
+		l = e.newStranger(now, a.from)
+	} else {
+		l = e.newLink(now, a.from, a.remote)
+	}
+	if l == nil {
 		e.counts[trace.DropHandshakeLimit]++
 	}
 	return l, true

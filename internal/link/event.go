@@ -33,9 +33,11 @@ const (
 	// Refused: the peer does not know a suite or capability that we require
 	// (code 0x07).
 	Refused
+	// Displaced: a client that was not admitted made room for others.
+	Displaced
 )
 
-var reasonNames = [...]string{"", "closed", "closed by the peer", "no answer", "silent", "idle", "replaced by the peer", "refused: unsupported capability"}
+var reasonNames = [...]string{"", "closed", "closed by the peer", "no answer", "silent", "idle", "replaced by the peer", "refused: unsupported capability", "displaced before admission"}
 
 // String returns the reason for people.
 func (r Reason) String() string {

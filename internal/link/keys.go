@@ -32,10 +32,35 @@ type keyset struct {
 	hot       *hot   // nil: made on first use, dropped when idle
 }
 
-// hot is the state that only a link in use needs.
+// hot is the state that only a link in use needs. The first datagrams of a
+// direction after a rest leave no cipher behind: those are heartbeats, often.
 type hot struct {
-	send, recv seal.AEAD
+	send, recv cipher
 	window     window
+}
+
+// cipher is one direction's cipher state.
+type cipher struct {
+	aead  seal.AEAD
+	count uint8 // datagrams since the rest, up to beatFrames
+}
+
+// beatFrames is how many datagrams the heartbeats of a session make in one
+// direction: one side's, and the answer to the other's.
+const beatFrames = 2
+
+func (c *cipher) begin(s seal.Suite, key *seal.Key) *seal.AEAD {
+	if !c.aead.Ready() {
+		c.aead.Init(s, key)
+	}
+	return &c.aead
+}
+
+func (c *cipher) end() {
+	if c.count < beatFrames {
+		c.count++
+		c.aead.Forget()
+	}
 }
 
 // counterMax bounds the counters that are accepted. Keys are replaced at
@@ -80,18 +105,16 @@ func (k *keyset) wipe() {
 // newer than all before it, so nothing that the window had seen comes back.
 func (k *keyset) cool() {
 	if k.hot != nil {
-		k.hot.send.Forget()
-		k.hot.recv.Forget()
+		k.hot.send.aead.Forget()
+		k.hot.recv.aead.Forget()
 		k.hot = nil
 	}
 }
 
-// warm returns the cipher state, made on first use.
+// warm returns the state of a link in use, made on first use.
 func (k *keyset) warm() *hot {
 	if k.hot == nil {
 		k.hot = &hot{}
-		k.hot.send.Init(k.suite, &k.sendKey)
-		k.hot.recv.Init(k.suite, &k.recvKey)
 		k.hot.window.floor = k.next
 	}
 	return k.hot
@@ -134,7 +157,8 @@ func (e *Endpoint) open(k *keyset, counter uint64, b []byte) (frame []byte, newe
 		e.counts[trace.DropLinkReplay]++
 		return nil, false, false
 	}
-	frame, ok = h.recv.Open(b[wire.LinkHeaderSize:wire.LinkHeaderSize], b[wire.LinkHeaderSize:wire.DatagramSize], b[:wire.LinkHeaderSize], counter)
+	frame, ok = h.recv.begin(k.suite, &k.recvKey).Open(b[wire.LinkHeaderSize:wire.LinkHeaderSize], b[wire.LinkHeaderSize:wire.DatagramSize], b[:wire.LinkHeaderSize], counter)
+	h.recv.end()
 	if !ok {
 		e.counts[trace.DropLinkAuth]++
 		return nil, false, false
@@ -150,9 +174,9 @@ func (e *Endpoint) openCold(k *keyset, counter uint64, b []byte, newest bool) ([
 		e.counts[trace.DropLinkReplay]++
 		return nil, false, false
 	}
-	var once seal.AEAD
-	once.Init(k.suite, &k.recvKey)
-	frame, ok := once.Open(b[wire.LinkHeaderSize:wire.LinkHeaderSize], b[wire.LinkHeaderSize:wire.DatagramSize], b[:wire.LinkHeaderSize], counter)
+	var once cipher
+	frame, ok := once.begin(k.suite, &k.recvKey).Open(b[wire.LinkHeaderSize:wire.LinkHeaderSize], b[wire.LinkHeaderSize:wire.DatagramSize], b[:wire.LinkHeaderSize], counter)
+	once.end()
 	if !ok {
 		e.counts[trace.DropLinkAuth]++
 		return nil, false, false
@@ -168,13 +192,14 @@ func (e *Endpoint) openCold(k *keyset, counter uint64, b []byte, newest bool) ([
 // sealTo writes the datagram that carries frame into b.
 func (k *keyset) sealTo(b, frame []byte) int {
 	wire.PutLinkHeader(b, k.remote, k.sent)
-	if h := k.hot; h != nil {
-		h.send.Seal(b[wire.LinkHeaderSize:wire.LinkHeaderSize], frame, b[:wire.LinkHeaderSize], k.sent)
+	var c *cipher
+	if k.hot != nil {
+		c = &k.hot.send
 	} else {
-		var once seal.AEAD
-		once.Init(k.suite, &k.sendKey)
-		once.Seal(b[wire.LinkHeaderSize:wire.LinkHeaderSize], frame, b[:wire.LinkHeaderSize], k.sent)
+		c = &cipher{}
 	}
+	c.begin(k.suite, &k.sendKey).Seal(b[wire.LinkHeaderSize:wire.LinkHeaderSize], frame, b[:wire.LinkHeaderSize], k.sent)
+	c.end()
 	k.sent++
 	return wire.DatagramSize
 }

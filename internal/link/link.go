@@ -41,6 +41,9 @@ type Config struct {
 	// NodeRoom is how many of these are not for anonymous links: a flood of
 	// clients must not keep nodes from each other.
 	NodeRoom int
+	// MaxStrangers bounds the links of clients that were not admitted (Admit).
+	// When as many clients have come after one, its link is closed. 0: 8192.
+	MaxStrangers int
 	// QueueMax bounds the frames that wait on one link. 0: 4096.
 	QueueMax int
 }
@@ -49,6 +52,9 @@ type Config struct {
 const (
 	defaultMaxLinks = 65536 // about 40 MB of idle links
 	defaultQueueMax = 4096  // 5 MB, 50 ms at 1 Gbit/s
+	// defaultMaxStrangers gives a client 4 s to be admitted when handshakes
+	// come at the greatest rate (kemInterval): a few round trips.
+	defaultMaxStrangers = 8192
 )
 
 // queuedMax bounds the frames that wait on all links together (170 MB): many
@@ -69,7 +75,10 @@ type Endpoint struct {
 	byIndex map[uint32]*keyset
 	byPeer  map[wire.NodeID]*link
 	lastID  ID
-	recent  *keyset // the last one found in byIndex; runs come from one peer
+	// strangers are the links of the last clients that came, oldest first. Who
+	// is in it may have been admitted or be gone.
+	strangers fifo[ID]
+	recent    *keyset // the last one found in byIndex; runs come from one peer
 
 	timers timerHeap
 	ready  readyList
@@ -102,6 +111,9 @@ func New(cfg Config, rng prng.Source, pool *wire.Pool, counts *trace.Counts) *En
 	if cfg.MaxLinks <= 0 {
 		cfg.MaxLinks = defaultMaxLinks
 	}
+	if cfg.MaxStrangers <= 0 {
+		cfg.MaxStrangers = defaultMaxStrangers
+	}
 	if cfg.QueueMax <= 0 {
 		cfg.QueueMax = defaultQueueMax
 	}
@@ -116,6 +128,8 @@ func New(cfg Config, rng prng.Source, pool *wire.Pool, counts *trace.Counts) *En
 		byPeer:  make(map[wire.NodeID]*link),
 		outbox:  fifo[parcel]{max: outboxMax},
 		events:  fifo[Event]{max: eventsUnbounded},
+
+		strangers: fifo[ID]{max: cfg.MaxStrangers},
 	}
 	if cfg.Static != nil {
 		key := shapeKey(cfg.Self)
@@ -129,10 +143,14 @@ func New(cfg Config, rng prng.Source, pool *wire.Pool, counts *trace.Counts) *En
 // link is one association. Fields that few links need at a time hang off
 // pointers: a million idle links fit in memory.
 type link struct {
-	id     ID
-	flags  flags
-	ready  bool // in the ready list
-	down   bool // ended; may still stand in the ready list
+	id       ID
+	slot     int32 // in the timer heap; -1: none
+	flags    flags
+	ready    bool  // in the ready list
+	down     bool  // ended; may still stand in the ready list
+	admitted bool  // by the owner
+	failures uint8 // rekeys that failed in a row
+
 	addr   netip.AddrPort
 	remote *remote // nil: anonymous
 	cur    *keyset // nil while the first handshake runs
@@ -147,11 +165,9 @@ type link struct {
 	prevUntil machine.Time
 	rekeyAt   machine.Time
 	probeAt   machine.Time // next probe of a link that is in doubt
-	failures  int          // rekeys that failed in a row
 
 	queue wire.Queue
 	next  *link // in the ready list
-	slot  int32 // in the timer heap; -1: none
 }
 
 // remote is who a link leads to.
@@ -183,6 +199,34 @@ func (e *Endpoint) newLink(now machine.Time, addr netip.AddrPort, r *remote) *li
 		e.byPeer[r.node] = l
 	}
 	return l
+}
+
+// newStranger registers the link of a client that has just proven its keys. The
+// oldest of those that came last and were not admitted makes room for it: a
+// flood of handshakes holds a bounded number of links, and does not keep out
+// whoever goes on to be admitted.
+func (e *Endpoint) newStranger(now machine.Time, addr netip.AddrPort) *link {
+	l := e.newLink(now, addr, nil)
+	if l == nil {
+		return nil
+	}
+	if e.strangers.n == e.strangers.max {
+		id, _ := e.strangers.pop()
+		if old := e.links[id]; old != nil && !old.admitted {
+			e.counts[trace.DropHandshakeLimit]++
+			e.close(old, Displaced)
+		}
+	}
+	e.strangers.push(l.id)
+	return l
+}
+
+// Admit says that the client of a link is welcome: its link no longer counts
+// as a stranger's.
+func (e *Endpoint) Admit(id ID) {
+	if l := e.links[id]; l != nil {
+		l.admitted = true
+	}
 }
 
 // drop ends a link: its keys are overwritten, its frames go back to the pool.

@@ -38,7 +38,7 @@ func (l *link) due() machine.Time {
 		return at
 	}
 	at = min(at, l.lastRecv.Add(silence), l.lastSent.Add(keepAlive), l.lastUse.Add(idleClose))
-	if l.cur.hot != nil {
+	if l.cur.hot != nil || l.prev != nil && l.prev.hot != nil {
 		at = min(at, l.lastUse.Add(coolAfter))
 	}
 	if l.prev != nil {
@@ -131,8 +131,11 @@ func (e *Endpoint) runTimer(now machine.Time, l *link) {
 		l.probeAt = now.Add(doubtRetry)
 		e.flag(l, flagProbe)
 	}
-	if l.cur.hot != nil && now >= l.lastUse.Add(coolAfter) {
+	if now >= l.lastUse.Add(coolAfter) {
 		l.cur.cool()
+		if l.prev != nil {
+			l.prev.cool()
+		}
 	}
 	if l.path != nil && l.path.candidate.IsValid() && now >= l.path.nextAt {
 		e.retryChallenge(now, l)

@@ -58,13 +58,17 @@ type hotRoute struct {
 	delays        *prng.Stream // nil: no delay on the way back
 }
 
-// direction is the cipher state of one direction. The first cell after a rest
-// leaves none behind: a heartbeat has no second, and a node with a million idle
-// sessions always has some of them in their heartbeat.
+// direction is the cipher state of one direction. The first cells after a rest
+// leave none behind: of a million idle sessions many are always in the seconds
+// after their heartbeat.
 type direction struct {
-	aead seal.AEAD
-	runs bool // a cell has gone before
+	aead  seal.AEAD
+	cells uint8 // since the rest, up to beatCells
 }
+
+// beatCells is how many cells a session's heartbeats make in one direction:
+// this side's, and the answer to the other's.
+const beatCells = 2
 
 func (d *direction) begin(s seal.Suite, key *seal.Key) *seal.AEAD {
 	if !d.aead.Ready() {
@@ -74,8 +78,8 @@ func (d *direction) begin(s seal.Suite, key *seal.Key) *seal.AEAD {
 }
 
 func (d *direction) end() {
-	if !d.runs {
-		d.runs = true
+	if d.cells < beatCells {
+		d.cells++
 		d.aead.Forget()
 	}
 }
