@@ -52,7 +52,7 @@ func (c *Client) Host(now machine.Time, k *service.Key) error {
 		return ErrNoMeeting
 	}
 	c.paths.Shuffle(len(nodes), func(i, j int) { nodes[i], nodes[j] = nodes[j], nodes[i] })
-	h := &hosted{kem: k.KEM, address: k.Address(), acceptor: stream.NewAcceptor(c.child("service")),
+	h := &hosted{kem: k.KEM, address: k.Address(), acceptor: stream.NewAcceptor(c.cfg.Stream, c.child("service")),
 		sessions: map[uint32]*session.Member[*circuit]{}}
 	for _, n := range nodes[:min(len(nodes), meetingsPerService)] {
 		w := &circuit{purpose: waiting, service: h, exit: n}
@@ -302,7 +302,7 @@ func (c *Client) handleHello(now machine.Time, r *route, packet []byte) {
 		c.Counts[trace.DropSessionUnknown]++
 		return
 	}
-	core, err := k.service.acceptor.Accept(now, c.cfg.Stream, k.service.kem, hello, &c.Counts)
+	core, err := k.service.acceptor.Accept(now, c.cfg.Stream.Level, k.service.kem, hello, &c.Counts)
 	if err != nil {
 		c.Counts[trace.DropSessionMalformed]++
 		return

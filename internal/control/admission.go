@@ -55,16 +55,21 @@ func Proof(key *seal.Key, clientID, nonce [16]byte) [seal.MACSize]byte {
 // ended is kept, without its token, until the minute is over in which it counts:
 // otherwise a client would have its rate anew by ending its session.
 type record struct {
-	ended   bool
-	nonce   [16]byte
-	token   wire.Token
-	version uint32
-	level   wire.Level
 	expires machine.Timer[[16]byte]
+	nonce   [16]byte
+	token   uint64 // counter of the session's token, from which it is sealed anew
+	version uint32
+	holder  Holder
+	level   wire.Level
+	ended   bool
 
-	minute machine.Time // start of the window in which opened counts
-	opened int          // admissions in this window
+	opened uint32       // admissions in the window
+	minute machine.Time // its start
 }
+
+// Holder names, to the owner, by what a client came last: the session ends with
+// it. 0 is none.
+type Holder uint32
 
 // Admission decides SESSION_INIT and keeps session records. It is part of one
 // machine and belongs to its owner.
@@ -88,12 +93,13 @@ func NewAdmission(p Policy, fleet *seal.Key, rng prng.Source) *Admission {
 	return a
 }
 
-// Init decides a SESSION_INIT. The same client id and nonce get the same
+// Init decides a SESSION_INIT that came by a holder. The same client id and nonce get the same
 // answer for as long as the record lives, and count once.
-func (a *Admission) Init(now machine.Time, m *wire.SessionInit) (wire.SessionReady, wire.Refusal) {
+func (a *Admission) Init(now machine.Time, m *wire.SessionInit, by Holder) (wire.SessionReady, wire.Refusal) {
 	a.Expire(now)
 	r := a.records[m.ClientID]
 	if r != nil && !r.ended && r.nonce == m.Nonce {
+		r.holder = by
 		return a.ready(now, r), 0
 	}
 	if refused := a.check(now, m, r); refused != 0 {
@@ -113,8 +119,8 @@ func (a *Admission) Init(now machine.Time, m *wire.SessionInit) (wire.SessionRea
 	}
 	r.opened++
 	r.version++
-	r.nonce, r.level = m.Nonce, m.Level
-	r.token = a.issue(m.ClientID, r)
+	r.nonce, r.level, r.holder = m.Nonce, m.Level, by
+	r.token = a.counter.Uint64()
 	a.expiry.Set(&r.expires, now.Add(a.policy.Lifetime))
 	return a.ready(now, r), 0
 }
@@ -127,7 +133,7 @@ func (a *Admission) check(now machine.Time, m *wire.SessionInit, r *record) wire
 		return wire.RefusedVersion
 	case !a.proven(m):
 		return wire.RefusedPolicy
-	case r != nil && now.Sub(r.minute) < time.Minute && r.opened >= a.policy.PerMinute:
+	case r != nil && now.Sub(r.minute) < time.Minute && int(r.opened) >= a.policy.PerMinute:
 		return wire.RefusedRate
 	case r == nil && len(a.records) >= a.policy.RecordsMax:
 		return wire.RefusedFull
@@ -145,22 +151,21 @@ func (a *Admission) proven(m *wire.SessionInit) bool {
 
 func (a *Admission) ready(now machine.Time, r *record) wire.SessionReady {
 	left := r.expires.At().Sub(now) / time.Second
-	return wire.SessionReady{Nonce: r.nonce, Version: r.version, Lifetime: uint32(max(left, 0)), Token: r.token}
+	return wire.SessionReady{Nonce: r.nonce, Version: r.version, Lifetime: uint32(max(left, 0)), Token: a.seal(r)}
 }
 
-// issue seals a token: [counter 8][sealed: hash of the client id 31, version 4,
-// level 1, zero 4][tag 16].
-func (a *Admission) issue(client [16]byte, r *record) (t wire.Token) {
-	counter := a.counter.Uint64()
-	name := seal.Hash("session record", client[:])
+// seal makes the token of a record, the same each time: [counter 8][sealed: hash
+// of the client id 31, version 4, level 1, zero 4][tag 16].
+func (a *Admission) seal(r *record) (t wire.Token) {
+	name := seal.Hash("session record", r.expires.Value[:])
 	var plain [wire.TokenSize - 8 - wire.TagSize]byte
 	copy(plain[:31], name[:])
 	plain[31], plain[32], plain[33], plain[34] = byte(r.version>>24), byte(r.version>>16), byte(r.version>>8), byte(r.version)
 	plain[35] = byte(r.level)
 	for i := range 8 {
-		t[i] = byte(counter >> (56 - 8*i))
+		t[i] = byte(r.token >> (56 - 8*i))
 	}
-	a.fleet.Seal(t[8:8], plain[:], nil, counter)
+	a.fleet.Seal(t[8:8], plain[:], nil, r.token)
 	return t
 }
 
@@ -168,17 +173,21 @@ func (a *Admission) issue(client [16]byte, r *record) (t wire.Token) {
 // Calling it again is harmless.
 func (a *Admission) Terminate(client [16]byte, token *wire.Token) bool {
 	r := a.records[client]
-	if r == nil || r.ended || !seal.Equal(r.token[:], token[:]) {
+	if r == nil || r.ended {
+		return false
+	}
+	if own := a.seal(r); !seal.Equal(own[:], token[:]) {
 		return false
 	}
 	a.end(r)
 	return true
 }
 
-// Release ends the session of a client that vanished.
-func (a *Admission) Release(client [16]byte) bool {
+// Release ends the session of a client that vanished with a holder, unless it
+// has come by another since.
+func (a *Admission) Release(client [16]byte, by Holder) bool {
 	r := a.records[client]
-	if r == nil || r.ended {
+	if r == nil || r.ended || r.holder != by {
 		return false
 	}
 	a.end(r)
@@ -187,7 +196,7 @@ func (a *Admission) Release(client [16]byte) bool {
 
 // end takes a record's session from it, and leaves what counts.
 func (a *Admission) end(r *record) {
-	r.ended, r.token, r.nonce = true, wire.Token{}, [16]byte{}
+	r.ended, r.token, r.nonce = true, 0, [16]byte{}
 	a.ended++
 	a.expiry.Set(&r.expires, r.minute.Add(time.Minute))
 }

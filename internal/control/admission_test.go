@@ -22,24 +22,24 @@ func request(client, nonce byte) *wire.SessionInit {
 // the same token and does not count against the rate.
 func TestInitIsIdempotent(t *testing.T) {
 	a := newAdmission(Policy{PerMinute: 2})
-	first, refused := a.Init(0, request(1, 1))
+	first, refused := a.Init(0, request(1, 1), 1)
 	if refused != 0 {
 		t.Fatalf("refused: %v", refused)
 	}
 	for i := range 100 {
-		again, refused := a.Init(machine.Time(i), request(1, 1))
+		again, refused := a.Init(machine.Time(i), request(1, 1), 1)
 		if refused != 0 || again.Token != first.Token || again.Version != 1 {
 			t.Fatalf("repetition %d: version %d, refused %v", i, again.Version, refused)
 		}
 	}
-	second, _ := a.Init(0, request(1, 2))
+	second, _ := a.Init(0, request(1, 2), 1)
 	if second.Token == first.Token || second.Version != 2 {
 		t.Error("a new nonce did not make a new record version")
 	}
-	if _, refused := a.Init(0, request(1, 3)); refused != wire.RefusedRate {
+	if _, refused := a.Init(0, request(1, 3), 1); refused != wire.RefusedRate {
 		t.Errorf("third session in a minute: %v", refused)
 	}
-	if _, refused := a.Init(machine.Time(time.Minute), request(1, 4)); refused != 0 {
+	if _, refused := a.Init(machine.Time(time.Minute), request(1, 4), 1); refused != 0 {
 		t.Errorf("a minute later: %v", refused)
 	}
 }
@@ -48,45 +48,45 @@ func TestPolicyRefuses(t *testing.T) {
 	key := &seal.Key{7}
 	a := newAdmission(Policy{NetworkKey: key, RecordsMax: 1})
 	m := request(1, 1)
-	if _, refused := a.Init(0, m); refused != wire.RefusedPolicy {
+	if _, refused := a.Init(0, m, 1); refused != wire.RefusedPolicy {
 		t.Errorf("without proof: %v", refused)
 	}
 	m.Proof = Proof(key, m.ClientID, m.Nonce)
-	if _, refused := a.Init(0, m); refused != 0 {
+	if _, refused := a.Init(0, m, 1); refused != 0 {
 		t.Errorf("with proof: %v", refused)
 	}
 	other := request(2, 1)
 	other.Proof = m.Proof
-	if _, refused := a.Init(0, other); refused != wire.RefusedPolicy {
+	if _, refused := a.Init(0, other, 1); refused != wire.RefusedPolicy {
 		t.Errorf("another client's proof: %v", refused)
 	}
 	other.Proof = Proof(key, other.ClientID, other.Nonce)
-	if _, refused := a.Init(0, other); refused != wire.RefusedFull {
+	if _, refused := a.Init(0, other, 1); refused != wire.RefusedFull {
 		t.Errorf("beyond the bound on records: %v", refused)
 	}
 	old := request(1, 9)
 	old.Version = 9
-	if _, refused := a.Init(0, old); refused != wire.RefusedVersion {
+	if _, refused := a.Init(0, old, 1); refused != wire.RefusedVersion {
 		t.Errorf("unknown version: %v", refused)
 	}
 	a.Drain()
-	if _, refused := a.Init(0, request(1, 5)); refused != wire.RefusedDrain {
+	if _, refused := a.Init(0, request(1, 5), 1); refused != wire.RefusedDrain {
 		t.Errorf("while draining: %v", refused)
 	}
 }
 
 func TestRecordsEnd(t *testing.T) {
 	a := newAdmission(Policy{Lifetime: time.Minute})
-	one, _ := a.Init(0, request(1, 1))
-	a.Init(0, request(2, 1))
-	a.Init(0, request(3, 1))
+	one, _ := a.Init(0, request(1, 1), 1)
+	a.Init(0, request(2, 1), 1)
+	a.Init(0, request(3, 1), 1)
 	if a.Terminate([16]byte{1}, &wire.Token{}) {
 		t.Error("a wrong token ended a session")
 	}
 	if !a.Terminate([16]byte{1}, &one.Token) || a.Terminate([16]byte{1}, &one.Token) {
 		t.Error("SESSION_TERMINATE must end a session once")
 	}
-	if !a.Release([16]byte{2}) || a.Release([16]byte{2}) || a.Len() != 1 {
+	if !a.Release([16]byte{2}, 1) || a.Release([16]byte{2}, 1) || a.Len() != 1 {
 		t.Errorf("%d records after two ended of three", a.Len())
 	}
 	if a.NextExpiry() != machine.Time(time.Minute) {
@@ -107,19 +107,19 @@ func TestRateOutlivesTheSession(t *testing.T) {
 	a := newAdmission(Policy{PerMinute: 3, RecordsMax: 2})
 	end := map[string]func(wire.Token) bool{
 		"terminate": func(token wire.Token) bool { return a.Terminate([16]byte{1}, &token) },
-		"vanish":    func(wire.Token) bool { return a.Release([16]byte{1}) },
+		"vanish":    func(wire.Token) bool { return a.Release([16]byte{1}, 1) },
 	}
 	now := machine.Time(0)
 	for name, end := range end {
 		t.Run(name, func(t *testing.T) {
 			for i := range 3 {
-				ready, refused := a.Init(now, request(1, byte(i)))
+				ready, refused := a.Init(now, request(1, byte(i)), 1)
 				if refused != 0 || !end(ready.Token) || end(ready.Token) {
 					t.Fatalf("session %d: refused %v, or not ended once", i, refused)
 				}
 			}
 			for nonce := range byte(9) {
-				if _, refused := a.Init(now.Add(time.Minute-1), request(1, nonce)); refused != wire.RefusedRate {
+				if _, refused := a.Init(now.Add(time.Minute-1), request(1, nonce), 1); refused != wire.RefusedRate {
 					t.Errorf("a fourth session within the minute, nonce %d: %v", nonce, refused)
 				}
 			}
@@ -127,10 +127,10 @@ func TestRateOutlivesTheSession(t *testing.T) {
 				t.Errorf("%d live of %d records", a.Len(), len(a.records))
 			}
 			now = now.Add(time.Minute)
-			if _, refused := a.Init(now, request(1, 200)); refused != 0 || a.Len() != 1 {
+			if _, refused := a.Init(now, request(1, 200), 1); refused != 0 || a.Len() != 1 {
 				t.Errorf("a minute later: %v, %d live", refused, a.Len())
 			}
-			a.Release([16]byte{1})
+			a.Release([16]byte{1}, 1)
 			if now = now.Add(time.Minute); a.NextExpiry() != now {
 				t.Errorf("the record ends at %v, want %v", a.NextExpiry(), now)
 			}
@@ -141,11 +141,11 @@ func TestRateOutlivesTheSession(t *testing.T) {
 	}
 	// They count towards the bound on memory.
 	for client := range byte(3) {
-		_, refused := a.Init(now, request(client, 1))
+		_, refused := a.Init(now, request(client, 1), 1)
 		if want := client == 2; (refused == wire.RefusedFull) != want {
 			t.Errorf("client %d: %v", client, refused)
 		}
-		a.Release([16]byte{client})
+		a.Release([16]byte{client}, 1)
 	}
 }
 
@@ -153,8 +153,8 @@ func TestRateOutlivesTheSession(t *testing.T) {
 // tokens of one client share nothing.
 func TestTokensShareNothing(t *testing.T) {
 	a := newAdmission(Policy{})
-	one, _ := a.Init(0, request(1, 1))
-	two, _ := a.Init(0, request(1, 2))
+	one, _ := a.Init(0, request(1, 1), 1)
+	two, _ := a.Init(0, request(1, 2), 1)
 	same := 0
 	for i := range one.Token {
 		if one.Token[i] == two.Token[i] {

@@ -13,8 +13,8 @@ import (
 
 // A packet that waits for a slot costs no allocation.
 func TestIntakeDoesNotAllocate(t *testing.T) {
-	g := &Gateway{Hop: &hop.Hop{}, Set: session.NewSet[*ending]()}
-	e := &end{shaper: obfs.NewShaper(obfs.PolicyOf(wire.Standard), prng.FromUint64(1), 0)}
+	g := &Gateway{Hop: &hop.Hop{}, Set: session.NewSet[ending]()}
+	e := &end{slots: &slots{shaper: obfs.NewShaper(obfs.PolicyOf(wire.Standard), prng.FromUint64(1), 0)}}
 	packet := make([]byte, wire.SessionPacketSize)
 	packet[0] = byte(wire.SessionData)
 	if n := testing.AllocsPerRun(100, func() {

@@ -104,10 +104,10 @@ func (g *Gateway) work(now machine.Time) {
 }
 
 // sendSession sends on the session's routes that are not shaped.
-func (g *Gateway) sendSession(now machine.Time, m *session.Member[*ending]) {
+func (g *Gateway) sendSession(now machine.Time, m *session.Member[ending]) {
 	left := burstMax
 	for path, e := range m.Owner.ends {
-		if e == nil || e.shaper.Shaped() {
+		if e == nil || e.slots != nil {
 			continue
 		}
 		for left > 0 && m.Core.PollPacket(now, uint8(path), g.packet[:]) {
@@ -122,7 +122,7 @@ func (g *Gateway) sendSession(now machine.Time, m *session.Member[*ending]) {
 
 // pass passes on what the session has to tell, and reports whether the session
 // goes on.
-func (g *Gateway) pass(now machine.Time, m *session.Member[*ending]) bool {
+func (g *Gateway) pass(now machine.Time, m *session.Member[ending]) bool {
 	for {
 		ev, ok := g.Pass(m)
 		if !ok {
@@ -137,7 +137,7 @@ func (g *Gateway) pass(now machine.Time, m *session.Member[*ending]) bool {
 
 // endSession releases a session: its routes stay until the client closes them
 // or they expire, and carry cover meanwhile.
-func (g *Gateway) endSession(now machine.Time, m *session.Member[*ending]) {
+func (g *Gateway) endSession(now machine.Time, m *session.Member[ending]) {
 	for _, e := range m.Owner.ends {
 		if e != nil {
 			e.member = nil
@@ -157,26 +157,27 @@ func (g *Gateway) fillSlots(now machine.Time) {
 			return
 		}
 		e := t.Value
-		if e.shaper.Intake() {
+		shaper := e.slots.shaper
+		if shaper.Intake() {
 			g.takeIn(now, e)
 		}
-		before := e.shaper.Class()
-		if took, changed := e.shaper.Take(now); took {
+		before := shaper.Class()
+		if took, changed := shaper.Take(now); took {
 			real := g.nextPacket(now, e)
-			e.shaper.Emitted(real)
+			shaper.Emitted(real)
 			g.sendBack(now, e, g.packet[:], real)
 			if changed {
-				g.cfg.Sink.Emit(now, trace.ClassChanged, uint64(before), uint64(e.shaper.Class()))
+				g.cfg.Sink.Emit(now, trace.ClassChanged, uint64(before), uint64(shaper.Class()))
 			}
 		}
-		g.slots.Set(&e.slot, e.shaper.NextSlot())
+		g.slots.Set(t, shaper.NextSlot())
 	}
 }
 
 // nextPacket writes what waits for a slot of this route into g.packet, or a
 // dummy, and reports whether it was real.
 func (g *Gateway) nextPacket(now machine.Time, e *end) bool {
-	if p, ok := e.queue.pop(); ok {
+	if p, ok := e.slots.queue.pop(); ok {
 		copy(g.packet[:], p)
 		return true
 	}
@@ -191,8 +192,8 @@ func (g *Gateway) nextPacket(now machine.Time, e *end) bool {
 // sendOrQueue sends a packet that is not a session's of ours: at once on a
 // route without shaping, else in the route's next slot.
 func (g *Gateway) sendOrQueue(now machine.Time, e *end, packet []byte) bool {
-	if e.shaper.Shaped() {
-		return e.queue.push(packet)
+	if e.slots != nil {
+		return e.slots.queue.push(packet)
 	}
 	g.sendBack(now, e, packet, true)
 	return true

@@ -13,24 +13,28 @@ import (
 	"github.com/nyxnet/nyx/internal/wire"
 )
 
-// end is the last hop's state of a route: its sending schedule, and what is
-// bound to it, a session or the end of another route.
+// end is the last hop's state of a route: what is bound to it, a session or the
+// end of another route. What only some routes need hangs off pointers: a million
+// idle ones fit in memory.
 type end struct {
 	id     mix.End
-	level  wire.Level
-	shaper *obfs.Shaper
-	slot   machine.Timer[*end]
-	intake wire.Queue      // packets for sessions, until the next slot
-	hello  stream.Assembly // a HELLO that comes in parts
-	hellos int             // whole HELLOs that came
-	member *session.Member[*ending]
-	path   uint8
-	queue  packetQueue // packets that wait for a slot: answers, joined traffic
+	slots  *slots           // nil: not shaped
+	part   *part            // nil: none in a meeting so far
+	hello  *stream.Assembly // a HELLO that comes in parts; nil: none
+	member *session.Member[ending]
+	peer   *end // set while joined
 
-	meeting wire.MeetingID // set while a service waits here
-	calls   []call         // callers that wait for the service's answer
-	calling wire.MeetingID // set while its own call waits at a meeting
-	peer    *end           // set while joined
+	level  wire.Level
+	path   uint8 // of member
+	hellos uint8 // whole HELLOs that came
+}
+
+// slots is what a shaped route has: its sending schedule, and what waits for it.
+type slots struct {
+	shaper *obfs.Shaper
+	timer  machine.Timer[*end]
+	intake wire.Queue  // packets for sessions
+	queue  packetQueue // packets to be sent: answers, joined traffic
 }
 
 // hellosMax bounds the key work that one route can cause: it serves one
@@ -75,13 +79,13 @@ func (g *Gateway) handleOpened(now machine.Time, d mix.Delivery) {
 	if g.cfg.Class != 0 && policy.Floor != 0 {
 		policy = policy.Pinned(g.cfg.Class)
 	}
-	e := &end{id: d.Route, level: d.Level, shaper: g.unshaped}
-	if policy.Floor != 0 {
-		e.shaper = obfs.NewShaper(policy, g.rng.Child("end/"+strconv.FormatUint(g.serial, 10)), now)
-	}
-	e.slot.Value = e
+	e := &end{id: d.Route, level: d.Level}
 	g.ends[d.Route] = e
-	g.slots.Set(&e.slot, e.shaper.NextSlot())
+	if policy.Floor != 0 {
+		e.slots = &slots{shaper: obfs.NewShaper(policy, g.rng.Child("end/"+strconv.FormatUint(g.serial, 10)), now)}
+		e.slots.timer.Value = e
+		g.slots.Set(&e.slots.timer, e.slots.shaper.NextSlot())
+	}
 	clear(g.packet[:])
 	g.packet[0] = byte(wire.SessionRouteReady)
 	g.sendOrQueue(now, e, g.packet[:])
@@ -109,12 +113,12 @@ func (g *Gateway) handlePacket(now machine.Time, e *end, packet []byte) {
 		if !g.sendOrQueue(now, e.peer, packet) {
 			g.Counts[trace.DropCellQueue]++
 		}
-	case !e.shaper.Shaped():
+	case e.slots == nil:
 		g.handleOwn(now, e, packet)
-	case e.intake.Len < intakeMax:
+	case e.slots.intake.Len < intakeMax:
 		f := g.Pool.Get()
 		copy(f.B[:], packet)
-		e.intake.Push(f)
+		e.slots.intake.Push(f)
 	default:
 		g.Counts[trace.DropCellQueue]++
 	}
@@ -125,10 +129,11 @@ func (g *Gateway) handlePacket(now machine.Time, e *end, packet []byte) {
 // clock, which tell nothing of the clock on the client's link: only whether the
 // application had something to send.
 func (g *Gateway) takeIn(now machine.Time, e *end) {
-	for range e.intake.Len {
-		f := e.intake.Pop()
-		if e.shaper.Stays() {
-			e.intake.Push(f)
+	s := e.slots
+	for range s.intake.Len {
+		f := s.intake.Pop()
+		if s.shaper.Stays() {
+			s.intake.Push(f)
 			continue
 		}
 		g.handleOwn(now, e, f.B[:wire.SessionPacketSize])
@@ -140,19 +145,24 @@ func (g *Gateway) takeIn(now machine.Time, e *end) {
 func (g *Gateway) handleOwn(now machine.Time, e *end, packet []byte) {
 	if wire.SessionPacketKind(packet) != wire.SessionHello {
 		g.handleSessionPacket(now, e, packet)
-	} else if hello, whole := e.hello.Add(packet); whole {
+		return
+	}
+	if e.hello == nil {
+		e.hello = &stream.Assembly{}
+	}
+	if hello, whole := e.hello.Add(packet); whole {
+		e.hello = nil
 		g.handleHello(now, e, hello)
 	}
 }
 
 func (g *Gateway) handleHello(now machine.Time, e *end, hello []byte) {
-	if e.hellos++; g.Len() >= g.cfg.SessionsMax || e.hellos > hellosMax {
+	if g.Len() >= g.cfg.SessionsMax || e.hellos >= hellosMax {
 		g.Counts[trace.DropSessionUnknown]++
 		return
 	}
-	cfg := g.cfg.Stream
-	cfg.Level = e.level
-	core, err := g.acceptor.Accept(now, cfg, g.cfg.Hop.Static, hello, &g.Counts)
+	e.hellos++
+	core, err := g.acceptor.Accept(now, e.level, g.cfg.Hop.Static, hello, &g.Counts)
 	if err != nil {
 		g.Counts[trace.DropSessionMalformed]++
 		return
@@ -160,7 +170,7 @@ func (g *Gateway) handleHello(now machine.Time, e *end, hello []byte) {
 	m := g.Get(core.LocalID())
 	fresh := m == nil
 	if fresh {
-		m = g.Add(core, &ending{seen: now})
+		m = g.Add(core, ending{seen: now})
 	}
 	if slot := g.slot(m, e); e.member != m && slot >= 0 {
 		core.AddPath(now, uint8(slot))
@@ -201,7 +211,7 @@ func (g *Gateway) handleSessionPacket(now machine.Time, e *end, packet []byte) {
 
 // slot is the place for a route among the paths of a session, or -1: a route
 // serves one session, and a session has a bounded number of paths.
-func (g *Gateway) slot(m *session.Member[*ending], e *end) int {
+func (g *Gateway) slot(m *session.Member[ending], e *end) int {
 	if e.member != nil || e.peer != nil {
 		return -1
 	}
@@ -209,7 +219,7 @@ func (g *Gateway) slot(m *session.Member[*ending], e *end) int {
 }
 
 // bind makes a route the path of a session whose packet it has brought.
-func bind(m *session.Member[*ending], e *end, slot int) {
+func bind(m *session.Member[ending], e *end, slot int) {
 	m.Owner.ends[slot], e.member, e.path = e, m, uint8(slot)
 }
 
@@ -217,11 +227,13 @@ func bind(m *session.Member[*ending], e *end, slot int) {
 // table for longer than its last packets wait here; one whose link broke loses
 // them, as it loses what was under way.
 func (g *Gateway) dropEnd(now machine.Time, e *end) {
-	for f := e.intake.Pop(); f != nil; f = e.intake.Pop() {
-		g.Counts[trace.DropCellRoute]++
-		g.Pool.Put(f)
+	if s := e.slots; s != nil {
+		for f := s.intake.Pop(); f != nil; f = s.intake.Pop() {
+			g.Counts[trace.DropCellRoute]++
+			g.Pool.Put(f)
+		}
+		g.slots.Stop(&s.timer)
 	}
-	g.slots.Stop(&e.slot)
 	delete(g.ends, e.id)
 	if m := e.member; m != nil {
 		m.Owner.ends[e.path] = nil

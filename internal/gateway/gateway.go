@@ -36,21 +36,20 @@ type Config struct {
 
 const defaultSessionsMax = 1_000_000
 
-// nodeLinks is the room for links to nodes beside one for each session's client.
+// nodeLinks is the room for links to nodes, and of clients that are not admitted
+// yet, beside one for each session's client.
 const nodeLinks = 16_384
 
 // Gateway is a machine (see machine.Machine).
 type Gateway struct {
 	*hop.Hop
-	*session.Set[*ending]
+	*session.Set[ending]
 
 	cfg       Config
 	rng       prng.Source
-	unshaped  *obfs.Shaper // of all routes without slots
 	admission *control.Admission
 	acceptor  *stream.Acceptor
 	clients   map[link.ID][16]byte // whose the links are that were admitted once
-	holders   map[[16]byte]link.ID // the link by which each client came last
 	ends      map[mix.End]*end
 	meetings  map[wire.MeetingID]*end
 	slots     machine.Timers[*end]
@@ -75,14 +74,12 @@ func New(cfg Config, rng prng.Source) *Gateway {
 	}
 	return &Gateway{
 		Hop:       hop.New(cfg.Hop, rng.Child("hop")),
-		Set:       session.NewSet[*ending](),
+		Set:       session.NewSet[ending](),
 		cfg:       cfg,
 		rng:       rng,
-		unshaped:  obfs.NewShaper(obfs.Policy{}, rng, 0),
 		admission: control.NewAdmission(cfg.Policy, cfg.Fleet, rng.Child("admission")),
-		acceptor:  stream.NewAcceptor(rng.Child("sessions")),
+		acceptor:  stream.NewAcceptor(cfg.Stream, rng.Child("sessions")),
 		clients:   map[link.ID][16]byte{},
-		holders:   map[[16]byte]link.ID{},
 		ends:      map[mix.End]*end{},
 		meetings:  map[wire.MeetingID]*end{},
 	}
@@ -110,7 +107,6 @@ func (g *Gateway) handleAdmission(now machine.Time, from link.ID, frame []byte) 
 		// The link stays this client's: under another name it would have its
 		// rate anew.
 		if client, ok := g.clients[from]; ok && g.admission.Terminate(client, &m.Token) {
-			delete(g.holders, client)
 			g.cfg.Sink.Emit(now, trace.SessionClosed, 0, 0)
 		}
 	}
@@ -123,9 +119,10 @@ func (g *Gateway) admit(now machine.Time, from link.ID, m *wire.SessionInit) (wi
 	if client, ok := g.clients[from]; ok && client != m.ClientID {
 		return wire.SessionReady{}, wire.RefusedPolicy
 	}
-	ready, refused := g.admission.Init(now, m)
+	ready, refused := g.admission.Init(now, m, control.Holder(from))
 	if refused == 0 {
-		g.clients[from], g.holders[m.ClientID] = m.ClientID, from
+		g.clients[from] = m.ClientID
+		g.Links.Admit(from)
 	}
 	return ready, refused
 }
@@ -135,14 +132,9 @@ func (g *Gateway) handleLinkEvent(now machine.Time, ev link.Event) {
 	if ev.Kind != link.Down {
 		return
 	}
-	client, ok := g.clients[ev.Link]
-	if !ok {
-		return
-	}
-	delete(g.clients, ev.Link)
-	if g.holders[client] == ev.Link { // else it is here again by another link
-		delete(g.holders, client)
-		g.admission.Release(client)
+	if client, ok := g.clients[ev.Link]; ok {
+		delete(g.clients, ev.Link)
+		g.admission.Release(client, control.Holder(ev.Link))
 	}
 }
 

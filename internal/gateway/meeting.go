@@ -19,6 +19,13 @@ type call struct {
 	caller *end
 }
 
+// part is a route's part in meetings.
+type part struct {
+	serves  wire.MeetingID // set while a service waits here
+	calls   []call         // callers that wait for the service's answer
+	calling wire.MeetingID // set while its own call waits at a meeting
+}
+
 // handleMeeting joins the routes of a service and its callers. The node sees
 // two routes and neither end.
 func (g *Gateway) handleMeeting(now machine.Time, e *end, packet []byte) {
@@ -49,27 +56,29 @@ func (g *Gateway) handleMeeting(now machine.Time, e *end, packet []byte) {
 // is the service, on the route that renews the one before.
 func (g *Gateway) listen(now machine.Time, e *end, m wire.MeetingPacket) {
 	id := service.MeetingOf(m.Secret)
-	if e.serves() && e.meeting != id || e.awaits() {
+	if e.serves() && e.part.serves != id || e.awaits() {
 		g.refuse(now, e)
 		return
 	}
-	if old := g.meetings[id]; old != nil && old != e {
-		old.meeting = wire.MeetingID{}
-		e.calls, old.calls = old.calls, nil
+	if e.part == nil {
+		e.part = &part{}
 	}
-	e.meeting = id
+	if old := g.meetings[id]; old != nil && old != e {
+		e.part.calls, old.part = old.part.calls, nil
+	}
+	e.part.serves = id
 	g.meetings[id] = e
 	g.answerMeeting(now, e, wire.MeetingPacket{Kind: wire.SessionMeetJoined})
 }
 
 func (g *Gateway) call(now machine.Time, e *end, m wire.MeetingPacket) {
 	host := g.meetings[m.Meeting]
-	if host == nil || e.serves() || e.awaits() || len(host.calls) >= callsMax {
+	if host == nil || e.serves() || e.awaits() || len(host.part.calls) >= callsMax {
 		g.refuse(now, e)
 		return
 	}
-	e.calling = m.Meeting
-	host.calls = append(host.calls, call{m.Call, e})
+	e.part = &part{calling: m.Meeting}
+	host.part.calls = append(host.part.calls, call{m.Call, e})
 	g.answerMeeting(now, host, m)
 }
 
@@ -79,14 +88,14 @@ func (g *Gateway) answer(now machine.Time, e *end, m wire.MeetingPacket) {
 		g.refuse(now, e)
 		return
 	}
-	i := slices.IndexFunc(host.calls, func(c call) bool { return c.id == m.Call })
+	i := slices.IndexFunc(host.part.calls, func(c call) bool { return c.id == m.Call })
 	if i < 0 {
 		g.refuse(now, e)
 		return
 	}
-	caller := host.calls[i].caller
-	host.calls = slices.Delete(host.calls, i, i+1)
-	caller.calling = wire.MeetingID{}
+	caller := host.part.calls[i].caller
+	host.part.calls = slices.Delete(host.part.calls, i, i+1)
+	caller.part = nil
 	if caller.member != nil { // it has become the path of a session meanwhile
 		g.refuse(now, e)
 		return
@@ -96,22 +105,26 @@ func (g *Gateway) answer(now machine.Time, e *end, m wire.MeetingPacket) {
 	g.answerMeeting(now, caller, wire.MeetingPacket{Kind: wire.SessionMeetJoined})
 }
 
-func (e *end) serves() bool { return e.meeting != wire.MeetingID{} }
-func (e *end) awaits() bool { return e.calling != wire.MeetingID{} }
+func (e *end) serves() bool { return e.part != nil && e.part.serves != wire.MeetingID{} }
+func (e *end) awaits() bool { return e.part != nil && e.part.calling != wire.MeetingID{} }
 
 // leaveMeeting takes a route that ended out of the meeting where it has a part.
 // Who called a service that is gone is told.
 func (g *Gateway) leaveMeeting(now machine.Time, e *end) {
-	if e.serves() && g.meetings[e.meeting] == e {
-		delete(g.meetings, e.meeting)
+	p := e.part
+	if p == nil {
+		return
 	}
-	for _, c := range e.calls {
-		c.caller.calling = wire.MeetingID{}
+	e.part = nil
+	if g.meetings[p.serves] == e {
+		delete(g.meetings, p.serves)
+	}
+	for _, c := range p.calls {
+		c.caller.part = nil
 		g.refuse(now, c.caller)
 	}
-	e.calls = nil
-	if host := g.meetings[e.calling]; e.awaits() && host != nil {
-		host.calls = slices.DeleteFunc(host.calls, func(c call) bool { return c.caller == e })
+	if host := g.meetings[p.calling]; host != nil {
+		host.part.calls = slices.DeleteFunc(host.part.calls, func(c call) bool { return c.caller == e })
 	}
 }
 

@@ -110,7 +110,7 @@ func pair(t *testing.T) (client, server *Set[string], c, v *Member[string]) {
 	t.Helper()
 	client, server = NewSet[string](), NewSet[string]()
 	c = client.Add(dial(t, 1), "client")
-	core, err := stream.NewAcceptor(prng.FromUint64(2)).Accept(0, stream.Config{}, serverKey, c.Core.FirstFlight(), new(trace.Counts))
+	core, err := stream.NewAcceptor(stream.Config{}, prng.FromUint64(2)).Accept(0, 0, serverKey, c.Core.FirstFlight(), new(trace.Counts))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,10 +19,11 @@ import (
 // generation began is refused, so that forgetting is safe, and so is a restart;
 // without them the guard is as long as its memory.
 type Acceptor struct {
+	cfg      Config
+	configs  map[wire.Level]*Config // cfg at each level, which sessions share
 	draw     *prng.Stream
 	now, old generation
-	live     map[uint32]*Session
-	configs  map[wire.Level]*Config // that sessions share
+	live     map[uint32]struct{} // ids of sessions that were not forgotten
 	started  bool
 }
 
@@ -42,16 +43,16 @@ const (
 	clockSkew = 10      // seconds by which clocks may differ for 0-RTT
 )
 
-// NewAcceptor returns an acceptor without sessions.
-func NewAcceptor(rng prng.Source) *Acceptor {
-	return &Acceptor{draw: rng.Stream("session accept"), live: map[uint32]*Session{}, configs: map[wire.Level]*Config{}}
+// NewAcceptor returns an acceptor without sessions. All that it accepts have
+// cfg, except for the level.
+func NewAcceptor(cfg Config, rng prng.Source) *Acceptor {
+	return &Acceptor{cfg: cfg, configs: map[wire.Level]*Config{}, draw: rng.Stream("session accept"), live: map[uint32]struct{}{}}
 }
 
-// Accept takes a whole HELLO for a static key. The same HELLO again gives the
-// same session, whose REPLY is then repeated, or ErrReplayed after its end.
-// The caller adds the path by which the HELLO came. Sessions of one level share
-// the cfg of the first.
-func (a *Acceptor) Accept(now machine.Time, cfg Config, static *seal.KEMPrivate, hello []byte, counts *trace.Counts) (*Session, error) {
+// Accept takes a whole HELLO for a static key, for a session at a level. The
+// same HELLO again gives the same session, whose REPLY is then repeated, or
+// ErrReplayed after its end. The caller adds the path by which the HELLO came.
+func (a *Acceptor) Accept(now machine.Time, level wire.Level, static *seal.KEMPrivate, hello []byte, counts *trace.Counts) (*Session, error) {
 	digest := seal.Hash("session hello", hello)
 	key := helloHash(digest[:16])
 	a.turn(now)
@@ -63,38 +64,38 @@ func (a *Acceptor) Accept(now machine.Time, cfg Config, static *seal.KEMPrivate,
 		s.repeatReply(now)
 		return s, nil
 	}
-	shared, err := a.config(cfg)
+	cfg, err := a.config(level)
 	if err != nil {
 		return nil, err
 	}
-	s, err := a.respond(now, shared, static, hello, counts)
+	s, err := a.respond(now, cfg, static, hello, counts)
 	if err != nil {
 		return nil, err
 	}
 	s.hello = key
 	a.now.seen[key] = s
-	a.live[s.localID] = s
+	a.live[s.localID] = struct{}{}
 	return s, nil
 }
 
 // config returns what all sessions of a level share.
-func (a *Acceptor) config(cfg Config) (*Config, error) {
-	if shared := a.configs[cfg.Level]; shared != nil {
+func (a *Acceptor) config(level wire.Level) (*Config, error) {
+	if shared := a.configs[level]; shared != nil {
 		return shared, nil
 	}
+	cfg := a.cfg
+	cfg.Level = level
 	cfg, err := cfg.withDefaults()
 	if err != nil {
 		return nil, err
 	}
-	a.configs[cfg.Level] = &cfg
+	a.configs[level] = &cfg
 	return &cfg, nil
 }
 
-// Forget lets go of a session that has ended; its HELLO stays known.
+// Forget lets go of a session that has ended, once; its HELLO stays known.
 func (a *Acceptor) Forget(s *Session) {
-	if a.live[s.localID] == s {
-		delete(a.live, s.localID)
-	}
+	delete(a.live, s.localID)
 	for _, g := range [...]*generation{&a.now, &a.old} {
 		if g.seen[s.hello] == s {
 			g.seen[s.hello] = nil
@@ -233,7 +234,7 @@ func (s *Session) takeEarly(now machine.Time, frames []byte) {
 // chooseID takes the id that the client proposed unless it is taken.
 func (a *Acceptor) chooseID(proposed uint32) uint32 {
 	for id := proposed; ; id = a.draw.Uint32() {
-		if id != 0 && a.live[id] == nil {
+		if _, taken := a.live[id]; id != 0 && !taken {
 			return id
 		}
 	}

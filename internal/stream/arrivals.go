@@ -24,6 +24,8 @@ type arrivals struct {
 	runs  []arrival
 	floor uint64 // packets below are taken for seen
 	stamp uint32 // acknowledgements sent
+	now   bool   // an acknowledgement leaves at once
+	paths uint8  // paths other than the active one that are owed one
 
 	largest   uint64
 	largestAt machine.Time
@@ -31,8 +33,6 @@ type arrivals struct {
 
 	pending int          // packets that ask for an acknowledgement
 	due     machine.Time // when it leaves at the latest
-	now     bool         // it leaves at once
-	paths   uint8        // paths other than the active one that are owed one
 }
 
 // Bounds of the record of arrivals. A packet older than runsMax gaps is

@@ -32,7 +32,7 @@ func newLoop(t testing.TB, ccfg, scfg Config) *loop {
 		t.Fatal(err)
 	}
 	hello := l.client.FirstFlight()
-	if l.server, err = NewAcceptor(prng.FromUint64(6)).Accept(0, scfg, static, hello, &l.counts); err != nil {
+	if l.server, err = NewAcceptor(scfg, prng.FromUint64(6)).Accept(0, scfg.Level, static, hello, &l.counts); err != nil {
 		t.Fatal(err)
 	}
 	l.server.AddPath(0, 0)
@@ -218,7 +218,7 @@ func idleBytes(t testing.TB, streams int) uint64 {
 		if err != nil {
 			t.Fatal(err)
 		}
-		server, err := NewAcceptor(prng.FromUint64(6)).Accept(0, quiet, static, client.FirstFlight(), counts)
+		server, err := NewAcceptor(quiet, prng.FromUint64(6)).Accept(0, quiet.Level, static, client.FirstFlight(), counts)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -116,13 +116,13 @@ func FuzzHello(f *testing.F) {
 	hello := client.FirstFlight()
 	f.Add(hello[:wire.HelloHeadSize], uint16(1), byte(1))
 	f.Fuzz(func(t *testing.T, b []byte, at uint16, mask byte) {
-		a := NewAcceptor(prng.FromUint64(2))
-		if s, err := a.Accept(0, Config{}, static, b, &counts); err == nil {
+		a := NewAcceptor(Config{}, prng.FromUint64(2))
+		if s, err := a.Accept(0, 0, static, b, &counts); err == nil {
 			t.Errorf("a HELLO of %d bytes made session %d", len(b), s.LocalID())
 		}
 		bad := bytes.Clone(hello)
 		bad[int(at)%len(bad)] ^= mask
-		if _, err := a.Accept(0, Config{}, static, bad, &counts); (err == nil) != (mask == 0) {
+		if _, err := a.Accept(0, 0, static, bad, &counts); (err == nil) != (mask == 0) {
 			t.Errorf("byte %d changed by %#x: %v", at, mask, err)
 		}
 	})

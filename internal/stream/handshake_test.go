@@ -95,7 +95,7 @@ func TestFirstFlightCarriesTheRequest(t *testing.T) {
 	if len(hello) > wire.MaxHelloSize || !bytes.Equal(hello, client.FirstFlight()) {
 		t.Fatalf("HELLO of %d bytes, or another each time", len(hello))
 	}
-	server, err := NewAcceptor(prng.FromUint64(2)).Accept(0, Config{}, static, hello, &counts)
+	server, err := NewAcceptor(Config{}, prng.FromUint64(2)).Accept(0, 0, static, hello, &counts)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -150,7 +150,7 @@ func TestEarlyDataIsTakenOnce(t *testing.T) {
 	}
 	w.acceptor.Forget(first)
 	hello := w.clientHello(record)
-	if s, err := w.acceptor.Accept(w.now, Config{}, w.static, hello, &w.scounts); !errors.Is(err, ErrReplayed) {
+	if s, err := w.acceptor.Accept(w.now, 0, w.static, hello, &w.scounts); !errors.Is(err, ErrReplayed) {
 		t.Errorf("a HELLO of a past session gave %v, %v", s, err)
 	}
 }
@@ -187,7 +187,7 @@ func TestEarlyDataOfAForgottenHelloIsRefused(t *testing.T) {
 	}
 	hello := dial(Config{UnixStart: unix})
 	early := func(a *Acceptor, now machine.Time, hello []byte) bool {
-		s, err := a.Accept(now, Config{UnixStart: unix}, static, hello, &counts)
+		s, err := a.Accept(now, 0, static, hello, &counts)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -197,7 +197,7 @@ func TestEarlyDataOfAForgottenHelloIsRefused(t *testing.T) {
 	}
 	other := dial(Config{})
 
-	a := NewAcceptor(prng.FromUint64(2))
+	a := NewAcceptor(Config{UnixStart: unix}, prng.FromUint64(2))
 	a.turn(start.Add(-time.Minute)) // has run for a minute
 	if !early(a, start.Add(time.Second), hello) {
 		t.Error("fresh early data refused")
@@ -210,7 +210,7 @@ func TestEarlyDataOfAForgottenHelloIsRefused(t *testing.T) {
 	if early(a, start.Add(2*helloKeep), hello) {
 		t.Error("early data of a forgotten HELLO taken twice")
 	}
-	if early(NewAcceptor(prng.FromUint64(3)), start.Add(2*time.Second), hello) {
+	if early(NewAcceptor(Config{UnixStart: unix}, prng.FromUint64(3)), start.Add(2*time.Second), hello) {
 		t.Error("early data from before the start of the acceptor taken")
 	}
 	if early(a, start.Add(2*helloKeep), other) {
@@ -315,25 +315,25 @@ func TestHelloFailsClosed(t *testing.T) {
 		t.Fatal(err)
 	}
 	hello := client.FirstFlight()
-	a := NewAcceptor(prng.FromUint64(2))
+	a := NewAcceptor(Config{}, prng.FromUint64(2))
 	for bit := 0; bit < len(hello)*8; bit += 97 {
 		bad := bytes.Clone(hello)
 		bad[bit/8] ^= 1 << (bit % 8)
-		if s, err := a.Accept(0, Config{}, static, bad, &counts); err == nil {
+		if s, err := a.Accept(0, 0, static, bad, &counts); err == nil {
 			t.Fatalf("HELLO with bit %d flipped made session %d", bit, s.LocalID())
 		}
 	}
 	for n := 0; n < len(hello); n += 61 {
-		if _, err := a.Accept(0, Config{}, static, hello[:n], &counts); !errors.Is(err, ErrHello) {
+		if _, err := a.Accept(0, 0, static, hello[:n], &counts); !errors.Is(err, ErrHello) {
 			t.Fatalf("HELLO of %d bytes: %v", n, err)
 		}
 	}
 	var seed [seal.KEMSeedSize]byte
 	other, _ := seal.NewKEMPrivate(&seed)
-	if _, err := a.Accept(0, Config{}, other, hello, &counts); !errors.Is(err, ErrHello) {
+	if _, err := a.Accept(0, 0, other, hello, &counts); !errors.Is(err, ErrHello) {
 		t.Errorf("HELLO for another key: %v", err)
 	}
-	if _, err := a.Accept(0, Config{}, static, hello, &counts); err != nil {
+	if _, err := a.Accept(0, 0, static, hello, &counts); err != nil {
 		t.Errorf("the right HELLO after the wrong ones: %v", err)
 	}
 }

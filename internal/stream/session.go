@@ -43,17 +43,18 @@ type Session struct {
 	confirmed bool // the peer has shown the session keys
 	joining   bool // the packet at hand may make a path (HandleNewPath)
 	suite     seal.Suite
+	active    uint8 // path for data, or noPath
+	pathEpoch uint8
+	pending   pending
 	localID   uint32
 	peerID    uint32
 	hello     helloHash // responder: of its HELLO
 	out       sealing
 	in        opening
 
-	paths     [MaxPaths]path
-	active    uint8 // path for data, or noPath
-	pathEpoch uint8
-	pathSeq   uint64 // of our PATH frames
-	peerSeq   uint64 // greatest PATH taken
+	paths   [MaxPaths]path
+	pathSeq uint64 // of our PATH frames
+	peerSeq uint64 // greatest PATH taken
 
 	rtt     rtt
 	arrived arrivals
@@ -62,7 +63,6 @@ type Session struct {
 	send     sendLimits
 	recv     recvLimits
 	sched    schedule
-	pending  pending
 	classOut uint64
 	nackOut  wire.NackFrame
 

@@ -32,8 +32,8 @@ type stream struct {
 	list       listID
 	prio       Priority
 	ctl        ctlFlags
-	ctlNext    *stream
 	dead       bool
+	ctlNext    *stream
 }
 
 // ctlFlags are control frames that a stream has to send.

@@ -9,7 +9,7 @@ type table struct {
 	last  *stream // the stream found last
 }
 
-const tableMin = 8
+const tableMin = 2
 
 func (t *table) slot(id uint64) int {
 	return int((id*0x9e3779b97f4a7c15)>>32) & (len(t.slots) - 1)

@@ -87,7 +87,7 @@ func testKey(t tb) *seal.KEMPrivate {
 
 func newWorld(t tb, seed uint64, ccfg, scfg Config) *world {
 	w := &world{t: t, rng: prng.FromUint64(seed).Stream("world"), static: testKey(t), ccfg: ccfg, scfg: scfg}
-	w.acceptor = NewAcceptor(prng.FromUint64(seed).Child("server"))
+	w.acceptor = NewAcceptor(scfg, prng.FromUint64(seed).Child("server"))
 	var err error
 	w.client, err = Dial(w.now, ccfg, w.static.Public(), prng.FromUint64(seed).Child("client"), &w.ccounts)
 	if err != nil {
@@ -195,7 +195,7 @@ func (w *world) deliver(l letter) {
 }
 
 func (w *world) accept(path uint8, hello []byte) {
-	s, err := w.acceptor.Accept(w.now, w.scfg, w.static, hello, &w.scounts)
+	s, err := w.acceptor.Accept(w.now, w.scfg.Level, w.static, hello, &w.scounts)
 	if err != nil {
 		return
 	}

@@ -46,7 +46,7 @@ func New(cfg stream.Config, served func(*tunnel.Conn)) (*Pair, error) {
 	if err != nil {
 		return nil, err
 	}
-	answer, err := stream.NewAcceptor(prng.FromUint64(2)).Accept(0, cfg, key, core.FirstFlight(), &p.Server.counts)
+	answer, err := stream.NewAcceptor(cfg, prng.FromUint64(2)).Accept(0, cfg.Level, key, core.FirstFlight(), &p.Server.counts)
 	if err != nil {
 		return nil, err
 	}
