@@ -53,7 +53,7 @@ func runIdle(ctx context.Context, o Options) ([]Figure, error) {
 			o.Progress(fmt.Sprintf("%d sessions", made))
 		}
 	}
-	setup := cpuTime() - begun
+	setup, setupGate := cpuTime()-begun, w.gateCPU
 	o.Progress("waiting in virtual time")
 	w.run(w.now.Add(idleSettle))
 	if w.gate.Len() != n {
@@ -65,8 +65,11 @@ func runIdle(ctx context.Context, o Options) ([]Figure, error) {
 	held := w.gate.Len()
 	heapAll, resident := settledMemory()
 	w.letGo()
-	heap, _ := settledMemory()
+	heap, left := settledMemory()
 	runtime.KeepAlive(w)
+	if links := w.gate.Links.Links(); links != n+1 {
+		return nil, fmt.Errorf("the Stream node has %d links, not those of %d clients and the Mix node", links, n)
+	}
 	if held != n {
 		return nil, fmt.Errorf("%d sessions of %d are left after %v of rest", held, n, idleWatch)
 	}
@@ -77,9 +80,14 @@ func runIdle(ctx context.Context, o Options) ([]Figure, error) {
 		{Name: "idle session, resident", Value: perSession * overhead, Unit: "B/session", Bound: 4096,
 			Note: fmt.Sprintf("%d sessions at one Stream node, entry and exit of each; the heap, with its part of the process's overhead", n)},
 		{Name: "idle session, heap", Value: perSession, Unit: "B/session", Bound: 4096, Note: "after a collection"},
+		{Name: "idle session, left when the clients are gone", Value: (left - residentBefore) / float64(n), Unit: "B/session",
+			Note: "resident memory (statm), with the holes that the clients leave between"},
 		{Name: "idle session, CPU of the node", Value: micros(cpu) / perSecond, Unit: "µs/s",
 			Note: fmt.Sprintf("of one session; %.1f %% of a core for all", 100*cpu.Seconds()/idleWatch.Seconds())},
 		{Name: "idle session, datagrams at the node", Value: float64(datagrams) / perSecond, Unit: "1/s", Note: "in and out"},
+		{Name: "one round of heartbeats over all sessions, CPU of the node", Value: cpu.Seconds() * idleSpread.Seconds() / idleWatch.Seconds(), Unit: "s",
+			Note: fmt.Sprintf("a heartbeat of each side and two keep-alives of each link in %v", idleSpread)},
+		{Name: "setting up a session, CPU of the node", Value: micros(setupGate) / float64(n), Unit: "µs/session", Note: "link, admission, two set-ups, session: key work of both jobs and handshakes"},
 		{Name: "setting up a session, CPU of everything", Value: micros(setup) / float64(n), Unit: "µs/session", Note: "client, Stream node twice on the route, Mix node"},
 	}, nil
 }

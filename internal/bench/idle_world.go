@@ -27,6 +27,9 @@ const (
 	idlePerSecond = 900
 	idleSpread    = 20 * time.Second
 	idleStep      = 10 * time.Millisecond
+	// idleStrangers is far below the number of sessions: a node that took
+	// admitted clients for strangers would lose most of them.
+	idleStrangers = 64
 )
 
 // idleWorld is one Stream node, one Mix node, and clients reduced to what keeps
@@ -90,7 +93,9 @@ func newIdleWorld() (*idleWorld, error) {
 	node := func(id wire.NodeID) hop.Config {
 		return hop.Config{Self: id, Static: w.keys[id], Onion: onions[id], Neighbours: w.neighbour}
 	}
-	w.gate = gateway.New(gateway.Config{Hop: node(idleGate), Policy: control.Policy{Lifetime: 24 * time.Hour}, Fleet: &seal.Key{}}, w.rng.Child("gate"))
+	gate := node(idleGate)
+	gate.StrangersMax = idleStrangers
+	w.gate = gateway.New(gateway.Config{Hop: gate, Policy: control.Policy{Lifetime: 24 * time.Hour}, Fleet: &seal.Key{}}, w.rng.Child("gate"))
 	w.mid = relay.New(node(idleMid), w.rng.Child("mid"))
 	for _, id := range []wire.NodeID{idleGate, idleMid, idleGate} {
 		w.hops = append(w.hops, mix.HopSpec{ID: id, Onion: onions[id].Public()})

@@ -33,6 +33,9 @@ type Config struct {
 	LinksMax int
 	// NodeRoom is how many of these are for nodes alone.
 	NodeRoom int
+	// StrangersMax bounds the links of clients that were not admitted; 0 is the
+	// default of package link.
+	StrangersMax int
 	// QueueMax bounds the frames that wait on one link; 0 is the default.
 	QueueMax int
 	Sink     trace.Sink
@@ -66,6 +69,7 @@ func New(cfg Config, rng prng.Source) *Hop {
 		AcceptAnonymous: cfg.Clients,
 		MaxLinks:        cfg.LinksMax,
 		NodeRoom:        cfg.NodeRoom,
+		MaxStrangers:    cfg.StrangersMax,
 		QueueMax:        cfg.QueueMax,
 	}, rng.Child("link"), &h.Pool, &h.Counts)
 	h.Table = mix.NewTable(mix.Config{
