@@ -8,6 +8,7 @@ import (
 	"github.com/nyxnet/nyx/internal/link"
 	"github.com/nyxnet/nyx/internal/machine"
 	"github.com/nyxnet/nyx/internal/prng"
+	"github.com/nyxnet/nyx/internal/seal"
 	"github.com/nyxnet/nyx/internal/wire"
 )
 
@@ -98,7 +99,7 @@ func against(b *testing.B, name string, block int, work, floor func(i int)) {
 func BenchmarkHopForward(b *testing.B) {
 	h := newBenchHop(b)
 	var f wire.Frame
-	a := h.node.heat(0, h.route).forward.begin(h.route.suite, &h.route.keys.forward)
+	a := seal.NewAEAD(h.route.suite, &h.route.keys.forward)
 	against(b, "x-aead", benchCells, func(i int) {
 		if i%benchCells == 0 {
 			h.rewind(&h.route.hot.out)
@@ -116,7 +117,7 @@ func BenchmarkHopForward(b *testing.B) {
 func BenchmarkHopBack(b *testing.B) {
 	h := newBenchHop(b)
 	var f wire.Frame
-	a := h.node.heat(0, h.route).back.begin(h.route.suite, &h.route.keys.back)
+	a := seal.NewAEAD(h.route.suite, &h.route.keys.back)
 	against(b, "x-aead", benchCells, func(i int) {
 		if i%benchCells == 0 {
 			h.rewind(&h.route.hot.home)
