@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -151,8 +152,21 @@ func (c *council) close() {
 	}
 }
 
+// newest is the mark of what an authority serves.
+func (c *council) newest(i int) directory.Mark {
+	a := c.all[i]
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.published
+}
+
+// turns orders what a test does before it lets time pass with what handlers do
+// then: virtual time itself orders nothing for the race detector.
+var turns atomic.Int64
+
 // advance lets virtual time pass.
 func advance(d time.Duration) {
+	turns.Add(1)
 	<-time.After(d)
 	synctest.Wait()
 }

@@ -31,6 +31,7 @@ type shopwindow struct {
 }
 
 func (s *shopwindow) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	turns.Load()
 	w.Header().Set(runHeader, s.run)
 	if r.Method == http.MethodPost {
 		b, _ := io.ReadAll(r.Body)

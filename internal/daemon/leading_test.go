@@ -193,7 +193,7 @@ func TestThreshold(t *testing.T) {
 		c.post(4)
 		advance(3 * time.Second)
 		status, _ := c.ask(2, http.MethodGet, documentPath, nil)
-		if c.all[0].published.Revision != 1 || status != 200 {
+		if c.newest(0).Revision != 1 || status != 200 {
 			t.Error("a silent follower held up a document")
 		}
 		c.stop(2)
@@ -314,7 +314,7 @@ func TestLeaderDown(t *testing.T) {
 			if client.Newest().Epoch+1 != epoch {
 				t.Fatalf("epoch %d after %d", epoch, client.Newest().Epoch)
 			}
-			if advance(10 * time.Second); c.all[1].published.Epoch == epoch {
+			if advance(10 * time.Second); c.newest(1).Epoch == epoch {
 				t.Error("a follower did not wait for its turn")
 			}
 			advance(2 * time.Minute)
@@ -328,10 +328,10 @@ func TestLeaderDown(t *testing.T) {
 		accept(c.want(present(), 0, 5)) // it serves what was made without it
 		c.post(0, 1, 2, 3, 4, 5)
 		advance(3 * time.Second)
-		if c.all[0].published.Revision == 0 {
+		if c.newest(0).Revision == 0 {
 			t.Error("the leader that is back made no document")
 		}
-		accept(c.want(present(), c.all[0].published.Revision, 6))
+		accept(c.want(present(), c.newest(0).Revision, 6))
 	})
 }
 
