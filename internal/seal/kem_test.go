@@ -181,22 +181,12 @@ func FuzzKEM(f *testing.F) {
 	})
 }
 
-// fastest returns the least time of each function over interleaved rounds.
-func fastest(rounds int, fs ...func()) []time.Duration {
-	best := slices.Repeat([]time.Duration{time.Hour}, len(fs))
-	for range rounds {
-		for i, f := range fs {
-			t0 := time.Now()
-			f()
-			best[i] = min(best[i], time.Since(t0))
-		}
-	}
-	return best
-}
-
 // Decapsulate costs one X25519 multiplication, one ML-KEM decapsulation and a
 // hash; Encapsulate two and one. One multiplication more, as from deriving a
 // public key that nobody uses, shows: the control adds one and must be found.
+// Each round compares times that lie within a millisecond, so that a machine
+// that changes its pace between rounds changes nothing; where even the control
+// is not found, the machine cannot tell, and the next try is asked.
 func TestKEMCost(t *testing.T) {
 	if testing.Short() {
 		t.Skip("measures time")
@@ -209,26 +199,43 @@ func TestKEMCost(t *testing.T) {
 	ephemeral, _ := ecdh.X25519().NewPublicKey(ciphertext[:32])
 	m, _ := mlkem.NewDecapsulationKey768(count(1, KEMSeedSize)[32:])
 	seed := (*[32]byte)(count(9, 32))
-	multiply := func() { k.x.ECDH(ephemeral) }
-	sumOf := func() { sha256.Sum256(ciphertext[:]) }
-	got := fastest(200,
-		multiply, func() { m.Decapsulate(ciphertext[32:]) }, func() { k.public.m.Encapsulate() }, sumOf,
-		func() { k.Decapsulate(ciphertext[:]) }, func() { Encapsulate(k.Public(), seed) },
-		func() { k.Decapsulate(ciphertext[:]); ecdh.X25519().NewPrivateKey(seed[:]) },
-		func() { Encapsulate(k.Public(), seed); ecdh.X25519().NewPrivateKey(seed[:]) })
-	mul, dec, enc, hash := got[0], got[1], got[2], got[3]
-	extra := func(spent, floor time.Duration) float64 { return float64(spent-floor) / float64(mul) }
-	dFloor, eFloor := mul+dec+hash, 2*mul+enc+hash
-	t.Logf("X25519 %v, ML-KEM decapsulate %v, encapsulate %v; ours %v and %v", mul, dec, enc, got[4], got[5])
-	if x := extra(got[4], dFloor); x > 0.6 {
-		t.Errorf("Decapsulate costs %.2f multiplications more than it needs", x)
+	took := func(f func()) float64 {
+		t0 := time.Now()
+		f()
+		return float64(time.Since(t0))
 	}
-	if x := extra(got[5], eFloor); x > 0.6 {
-		t.Errorf("Encapsulate costs %.2f multiplications more than it needs", x)
+	const rounds, tries, bound = 201, 10, 0.6
+	for range tries {
+		// What each of the four costs beyond its floor, in multiplications.
+		var over [4][]float64
+		for range rounds {
+			mul := took(func() { k.x.ECDH(ephemeral) })
+			hash := took(func() { sha256.Sum256(ciphertext[:]) })
+			opens := mul + hash + took(func() { m.Decapsulate(ciphertext[32:]) })
+			seals := 2*mul + hash + took(func() { k.public.m.Encapsulate() })
+			for i, spent := range [4]float64{
+				took(func() { k.Decapsulate(ciphertext[:]) }) - opens,
+				took(func() { Encapsulate(k.Public(), seed) }) - seals,
+				took(func() { k.Decapsulate(ciphertext[:]); k.x.ECDH(ephemeral) }) - opens,
+				took(func() { Encapsulate(k.Public(), seed); k.x.ECDH(ephemeral) }) - seals,
+			} {
+				over[i] = append(over[i], spent/mul)
+			}
+		}
+		var median [4]float64
+		for i, o := range over {
+			slices.Sort(o)
+			median[i] = o[rounds/2]
+		}
+		t.Logf("multiplications beyond the floor: Decapsulate %.2f, Encapsulate %.2f, controls %.2f and %.2f", median[0], median[1], median[2], median[3])
+		if median[2] < bound || median[3] < bound {
+			continue
+		}
+		if median[0] < bound && median[1] < bound {
+			return
+		}
 	}
-	if extra(got[6], dFloor) < 0.6 || extra(got[7], eFloor) < 0.6 {
-		t.Error("the control, with one multiplication more, was not found")
-	}
+	t.Errorf("in none of %d tries were both below %.1f and their controls above", tries, bound)
 }
 
 func BenchmarkKEM(b *testing.B) {
