@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -28,37 +27,41 @@ import (
 // journal takes log lines and tells of each.
 type journal struct {
 	mu    sync.Mutex
-	all   bytes.Buffer
-	lines chan string
+	lines []string
+	grown chan struct{} // closed, and made anew, by each line
 }
 
 func (j *journal) Write(b []byte) (int, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.all.Write(b)
-	select {
-	case j.lines <- string(b):
-	default:
-	}
+	j.lines = append(j.lines, string(b))
+	close(j.grown)
+	j.grown = make(chan struct{})
 	return len(b), nil
 }
 
 func (j *journal) String() string {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return j.all.String()
+	return strings.Join(j.lines, "")
 }
 
-// await waits for a line that holds a text, and returns it.
+// await waits until a line holds a text, whatever stands before and after it,
+// and returns the first that does.
 func (j *journal) await(t *testing.T, text string) string {
 	t.Helper()
 	limit := time.After(patience)
 	for {
-		select {
-		case line := <-j.lines:
+		j.mu.Lock()
+		lines, grown := j.lines, j.grown
+		j.mu.Unlock()
+		for _, line := range lines {
 			if strings.Contains(line, text) {
 				return line
 			}
+		}
+		select {
+		case <-grown:
 		case <-limit:
 			t.Fatalf("no line with %q in:\n%s", text, j)
 		}
@@ -66,7 +69,7 @@ func (j *journal) await(t *testing.T, text string) string {
 }
 
 func newJournal() (*journal, *slog.Logger) {
-	j := &journal{lines: make(chan string, 10_000)}
+	j := &journal{grown: make(chan struct{})}
 	return j, slog.New(slog.NewTextHandler(j, &slog.HandlerOptions{Level: slog.LevelDebug}))
 }
 
@@ -130,7 +133,7 @@ func TestConfiguredNetwork(t *testing.T) {
 	socksAt := attribute(proxied.await(t, "proxy (SOCKS5 and HTTP)"), "address")
 	metrics := attribute(proxied.await(t, "msg=metrics"), "url")
 	proxied.await(t, "the proxy is ready")
-	for _, j := range journals[3 : len(journals)-1] { // the last was read past its line
+	for _, j := range journals[3:] {
 		j.await(t, "the directory lists this node")
 	}
 	conn, err := net.Dial("tcp", socksAt)
