@@ -5,11 +5,11 @@
 //
 //	pcapcheck -marker TEXT -ports 4001,4002 FILE
 //
-// With -against it compares the timing of two captures instead: the gaps
-// between the datagrams of one port, each direction apart, by the two-sample
-// Kolmogorov-Smirnov test.
+// With -spans it compares the timing within spans of the capture instead, idle
+// against busy: the gaps between the datagrams of one port, each direction
+// apart. SPANS has lines "LABEL FROM TO", in seconds since 1970.
 //
-//	pcapcheck -ports 4001 -against BUSY IDLE
+//	pcapcheck -ports 4001 -spans SPANS FILE
 package main
 
 import (
@@ -48,7 +48,7 @@ func main() {
 	log.SetPrefix("pcapcheck: ")
 	marker := flag.String("marker", "", "`text` that must not be in a datagram")
 	list := flag.String("ports", "", "UDP `ports` of Nyx, with commas")
-	against := flag.String("against", "", "compare the timing with this capture")
+	spans := flag.String("spans", "", "compare the timing within the spans of this `file`")
 	flag.Parse()
 	var ports []int
 	for p := range strings.SplitSeq(*list, ",") {
@@ -58,8 +58,8 @@ func main() {
 		}
 		ports = append(ports, n)
 	}
-	if *against != "" {
-		if err := compareFiles(flag.Arg(0), *against, ports); err != nil {
+	if *spans != "" {
+		if err := compareSpans(flag.Arg(0), *spans, ports); err != nil {
 			log.Fatal(err)
 		}
 		return
