@@ -318,7 +318,8 @@ two_samples() {
 	}
 	for _ in {1..16}; do
 		span idle
-		via --output /dev/null "http://127.0.0.1:$http/gigabyte" 2>/dev/null &
+		# Not via: a signal must reach curl, and not a shell that waits for it.
+		curl --silent --output /dev/null --socks5-hostname "127.0.0.1:$socks" "http://127.0.0.1:$http/gigabyte" &
 		transfer=$!
 		children+=("$transfer")
 		span busy

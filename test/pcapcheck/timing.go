@@ -15,14 +15,15 @@ import (
 )
 
 // Spans of one capture, in which a user is idle and busy by turns, are compared
-// by a permutation test: the statistic is the two-sample Kolmogorov-Smirnov
-// distance of the gaps between datagrams in the idle spans and in the busy ones,
-// and its law under equality comes from dealing the two labels to the spans
-// anew. What the machine does to the timing for longer than a span, it does to
-// spans of both labels, and the law holds it; Smirnov's own limit, which takes
-// each gap for an independent one, would find idle different from idle.
-// (Good, Permutation, Parametric and Bootstrap Tests of Hypotheses, ch. 3;
-// Besag and Clifford, Biometrika 78, 1991, for ending when the answer is clear.)
+// by a permutation test: the statistics are the datagrams a second, and the
+// two-sample Kolmogorov-Smirnov distance of the gaps between them, in the idle
+// spans and in the busy ones; and their laws under equality come from changing
+// over, by chance, the labels of neighbours. What the machine does to the timing
+// for longer than a pair of spans, it does to both, and the laws hold it;
+// Smirnov's own limit, which takes each gap for an independent one, would find
+// idle different from idle. (Good, Permutation, Parametric and Bootstrap Tests of
+// Hypotheses, ch. 3; Besag and Clifford, Biometrika 78, 1991, for ending when the
+// answer is clear.)
 
 // span is a part of a capture in which the user did one thing.
 type span struct {
@@ -36,10 +37,10 @@ type timing struct {
 }
 
 const (
-	significance = 0.001 // the chance at which equal spans are taken for different, each direction
+	significance = 0.001 // the chance at which equal spans are taken for different, each statistic and direction
 	dealings     = 9999  // of the labels, at most
-	plenty       = 20    // dealings that reach the distance: its chance is no small one
-	spansMin     = 8     // of each label: 12,870 ways to deal
+	plenty       = 20    // dealings that reach what was seen: its chance is no small one
+	pairsMin     = 14    // 16,384 ways to deal
 	gapsMin      = 1000  // of each label
 )
 
@@ -106,8 +107,9 @@ func compareSpans(capture, list string, ports []int) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", d.name, err)
 		}
-		fmt.Printf("%s: %d and %d gaps, KS distance %.4f, greater in %.4f of the dealings\n", d.name, r.gaps[0], r.gaps[1], r.distance, r.chance)
-		if r.chance < significance {
+		fmt.Printf("%s: %.1f and %.1f a second (chance %.4f), KS distance of the gaps %.4f (chance %.4f)\n",
+			d.name, r.rate[0], r.rate[1], r.rateChance, r.distance, r.gapChance)
+		if !r.alike() {
 			differ = append(differ, d.name)
 		}
 	}
@@ -117,43 +119,66 @@ func compareSpans(capture, list string, ports []int) error {
 	return nil
 }
 
+// comparison is idle, then busy. A chance is that of a difference as great, if
+// the labels mean nothing.
 type comparison struct {
-	gaps     [2]int
-	distance float64
-	chance   float64 // of a distance as great, if the labels mean nothing
+	rate       [2]float64 // datagrams a second
+	distance   float64
+	rateChance float64
+	gapChance  float64
 }
 
-// compare judges one direction. The label of the first span is one side, every
-// other label the other.
-func compare(at []time.Duration, spans []span) (comparison, error) {
-	gaps := make([][]time.Duration, len(spans))
+func (c comparison) alike() bool { return min(c.rateChance, c.gapChance) >= significance }
+
+// compare judges one direction. Spans come in pairs, a label each.
+func compare(at []time.Duration, spans []span) (r comparison, err error) {
+	if len(spans)%2 != 0 || len(spans)/2 < pairsMin {
+		return r, fmt.Errorf("%d spans are not %d pairs at least", len(spans), pairsMin)
+	}
+	gaps, rates := make([][]time.Duration, len(spans)), make([]float64, len(spans))
 	busy := make([]bool, len(spans))
-	var many [2]int // spans of each label
 	for i, s := range spans {
 		gaps[i] = gapsIn(at, s)
+		rates[i] = float64(len(gaps[i])) / (s.to - s.from).Seconds()
 		busy[i] = s.label != spans[0].label
-		many[side(busy[i])]++
-	}
-	if min(many[0], many[1]) < spansMin {
-		return comparison{}, fmt.Errorf("%d and %d spans are too few to compare", many[0], many[1])
+		if i%2 == 1 && busy[i] == busy[i-1] {
+			return r, fmt.Errorf("spans %d and %d are both %s", i, i+1, s.label)
+		}
+		r.rate[side(busy[i])] += rates[i] / float64(len(spans)/2)
 	}
 	s := newSample(gaps)
-	r := comparison{}
-	r.distance, r.gaps = s.distance(busy)
-	if min(r.gaps[0], r.gaps[1]) < gapsMin {
-		return r, fmt.Errorf("%d and %d gaps are too few to compare", r.gaps[0], r.gaps[1])
+	var many [2]int
+	if r.distance, many = s.distance(busy); min(many[0], many[1]) < gapsMin {
+		return r, fmt.Errorf("%d and %d gaps are too few to compare", many[0], many[1])
 	}
 	rng := prng.FromUint64(1).Stream("dealings")
-	reached := 1 // the dealing that was played
-	dealt := 1
-	for ; dealt <= dealings && reached < plenty; dealt++ {
-		rng.Shuffle(len(busy), func(i, j int) { busy[i], busy[j] = busy[j], busy[i] })
-		if d, _ := s.distance(busy); d >= r.distance {
+	r.gapChance = chance(rng, busy, func(busy []bool) float64 { d, _ := s.distance(busy); return d })
+	r.rateChance = chance(rng, busy, func(busy []bool) (d float64) {
+		for i, rate := range rates {
+			d += rate * float64(1-2*side(busy[i]))
+		}
+		return math.Abs(d)
+	})
+	return r, nil
+}
+
+// chance is how often the statistic is as great as it was seen when the labels of
+// neighbours change over.
+func chance(rng *prng.Stream, busy []bool, statistic func(busy []bool) float64) float64 {
+	const rounding = 1e-9
+	seen, dealt := statistic(busy)-rounding, slices.Clone(busy)
+	all, reached := 1, 1 // what was seen is one dealing
+	for ; all <= dealings && reached < plenty; all++ {
+		for i := 0; i < len(dealt); i += 2 {
+			if rng.IntN(2) == 1 {
+				dealt[i], dealt[i+1] = dealt[i+1], dealt[i]
+			}
+		}
+		if statistic(dealt) >= seen {
 			reached++
 		}
 	}
-	r.chance = float64(reached) / float64(dealt)
-	return r, nil
+	return float64(reached) / float64(all)
 }
 
 func gapsIn(at []time.Duration, s span) (out []time.Duration) {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -9,56 +10,55 @@ import (
 	"github.com/nyxnet/nyx/internal/prng"
 )
 
-// play is the datagrams of 16 spans of a second, by turns idle and busy, at 400
-// a second, as a machine lets them go whose delay changes from span to span. In
-// the busy ones each period is longer by a part of it.
-func play(rng *prng.Stream, longer float64) (at []time.Duration, spans []span) {
+// play is the datagrams of 32 spans, by turns idle and busy, 400 a second, as a
+// machine lets them go whose delay changes from pair to pair. In the busy ones
+// each period is longer by a part of it, and each datagram is late by up to late.
+func play(rng *prng.Stream, longer float64, late time.Duration) (at []time.Duration, spans []span) {
 	const period = 2500 * time.Microsecond
-	var now time.Duration
-	for i := range 16 {
+	var now, strain time.Duration
+	for i := range 32 {
 		s := span{label: []string{"idle", "busy"}[i%2], from: now}
-		strain := rng.Exp(300 * time.Microsecond)
-		for range 400 {
+		if i%2 == 0 {
+			strain = 1 + rng.Exp(300*time.Microsecond)
+		}
+		for range 200 {
 			now += period
+			sent := now + rng.Exp(strain)
 			if i%2 == 1 {
 				now += time.Duration(longer * float64(period))
+				sent += time.Duration(rng.Uint64N(uint64(late) + 1))
 			}
-			at = append(at, now+rng.Exp(strain+1))
+			at = append(at, sent)
 		}
 		s.to = now
 		spans = append(spans, s)
 	}
-	for i := 1; i < len(at); i++ {
-		at[i] = max(at[i], at[i-1])
-	}
+	slices.Sort(at)
 	return at, spans
 }
 
-// Equal spans on an uneven machine are taken for equal, where Smirnov's limit
-// would not; a period longer by a twentieth is found.
+// Equal spans on an uneven machine are taken for equal; a rate lower by a
+// hundredth is found, and so are datagrams late by a fifth of their period.
 func TestSpansAreToldApart(t *testing.T) {
 	rng := prng.FromUint64(1).Stream("play")
-	wrong, smirnov := 0, 0
+	wrong := 0
 	for range 40 {
-		r, err := compare(play(rng, 0))
+		r, err := compare(play(rng, 0, 0))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if r.chance < significance {
+		if !r.alike() {
 			wrong++
 		}
-		if r.distance > 1.95*0.025 { // at 0.001, two samples of 3,200
-			smirnov++
-		}
 	}
-	if wrong > 0 {
+	if wrong > 1 {
 		t.Errorf("%d of 40 equal plays were taken for different", wrong)
 	}
-	if smirnov < 10 {
-		t.Errorf("the machine is too even to show anything: Smirnov's limit finds %d of 40", smirnov)
+	if r, err := compare(play(rng, 0.01, 0)); err != nil || r.rateChance >= significance {
+		t.Errorf("a rate lower by a hundredth: %+v, %v", r, err)
 	}
-	if r, err := compare(play(rng, 0.05)); err != nil || r.chance >= significance {
-		t.Errorf("a period longer by a twentieth: %+v, %v", r, err)
+	if r, err := compare(play(rng, 0, 500*time.Microsecond)); err != nil || r.gapChance >= significance {
+		t.Errorf("late by up to a fifth of the period: %+v, %v", r, err)
 	}
 }
 
