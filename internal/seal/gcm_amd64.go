@@ -11,11 +11,13 @@ import (
 	"golang.org/x/sys/cpu"
 )
 
-// hasWide says that this processor has the instructions of gcm_amd64.s: of
+// hasWide says that this processor has the instructions of gcm_amd64.s, and that
+// the system saves their registers, without which package cpu names no AVX: of
 // Intel those since Ice Lake, of AMD those since Zen 4. Elsewhere AES-GCM is
 // the standard library's.
-var hasWide = cpu.X86.HasAVX512F && cpu.X86.HasAVX512BW && cpu.X86.HasAVX512DQ && cpu.X86.HasAVX512VL &&
-	cpu.X86.HasAVX512VAES && cpu.X86.HasAVX512VPCLMULQDQ && cpu.X86.HasAES && cpu.X86.HasBMI2
+var hasWide = cpu.X86.HasAVX512F && cpu.X86.HasAVX512BW && cpu.X86.HasAVX512VL &&
+	cpu.X86.HasAVX512VAES && cpu.X86.HasAVX512VPCLMULQDQ &&
+	cpu.X86.HasAVX && cpu.X86.HasAES && cpu.X86.HasPCLMULQDQ && cpu.X86.HasBMI2
 
 // wide is AES-256-GCM on vectors of four blocks. Its results are those of the
 // standard library, which works on single blocks: a packet through five hops
@@ -58,7 +60,8 @@ func (w *wide) NonceSize() int { return 12 }
 // Overhead implements cipher.AEAD.
 func (w *wide) Overhead() int { return Overhead }
 
-// Seal implements cipher.AEAD.
+// Seal implements cipher.AEAD. That buffers overlap exactly or not at all is the
+// caller's to see to, as AEAD.Seal says: it is not checked.
 func (w *wide) Seal(dst, nonce, plaintext, additional []byte) []byte {
 	n := len(plaintext)
 	if n > wideMax {
@@ -71,7 +74,8 @@ func (w *wide) Seal(dst, nonce, plaintext, additional []byte) []byte {
 	return out
 }
 
-// Open implements cipher.AEAD.
+// Open implements cipher.AEAD, with the same rule. The text is decrypted before
+// its tag is compared, and overwritten if that fails.
 func (w *wide) Open(dst, nonce, sealed, additional []byte) ([]byte, error) {
 	n := len(sealed) - Overhead
 	if n < 0 || n > wideMax {

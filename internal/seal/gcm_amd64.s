@@ -21,6 +21,9 @@
 //	Z28 counters of the next four blocks, byte-reversed   Z29 four in each lane
 //	Z30 the reducing polynomial   Z31 byte reversal
 //
+// After return registers still hold round keys and powers, as they do after the
+// standard library's functions; the stack holds nothing of either.
+//
 // Layout of wideKey: round keys at 0, powers 17 to 1 of the hash key at 240,
 // zeros at 512 that let a load of four powers begin at power 1.
 #define power16 256
@@ -163,8 +166,14 @@ GLOBL four<>(SB), RODATA|NOPTR, $16
 	VAESENC     Z26, x, x; \
 	VAESENCLAST Z27, x, x
 
+// MASK sets K1 to the first left bytes of a vector: all from 64 on. left is
+// below 256, as BZHI reads only its lowest byte.
+#define MASK(left) \
+	BZHIQ left, R12, R13; \
+	KMOVQ R13, K1
+
 // BEGIN loads the arguments and constants, encrypts the first counter block
-// and hashes the additional data, padded to whole blocks.
+// and hashes the additional data, padded to whole blocks. It goes on at whole.
 #define BEGIN \
 	MOVQ w+0(FP), AX; \
 	MOVQ dst_base+8(FP), DI; \
@@ -197,13 +206,27 @@ GLOBL four<>(SB), RODATA|NOPTR, $16
 	VPXORQ  Z13, Z11, Z11; \
 	ENCRYPT(Z11); \
 	VPXORQ  X12, X12, X12; \
-	MOVQ    $-1, R12
+	MOVQ    $-1, R12; \
+	TESTQ   R9, R9; \
+	JZ      whole; \
+additional: \
+	MOVQ    $16, R13; \
+	CMPQ    R9, R13; \
+	CMOVQLT R9, R13; \
+	MASK(R13); \
+	VMOVDQU8.Z (R8), K1, X0; \
+	VPSHUFB X31, X0, X0; \
+	VPXORQ  X12, X0, X0; \
+	MULTIPLY(X30, X0, power1(AX), X8, X9, X12, X4); \
+	ADDQ    $16, R8; \
+	SUBQ    $16, R9; \
+	JGT     additional
 
-// MASK sets K1 to the first left bytes of a vector: all from 64 on. left is
-// below 256, as BZHI reads only its lowest byte.
-#define MASK(left) \
-	BZHIQ left, R12, R13; \
-	KMOVQ R13, K1
+// NEXT goes on by n bytes of text.
+#define NEXT(n) \
+	ADDQ $n, SI; \
+	ADDQ $n, DI; \
+	SUBQ $n, CX
 
 // TAIL begins the hash of the last 0 to 15 whole blocks, a partial one and the
 // lengths: powers n+1 to 1, where n is the number of blocks left.
@@ -216,6 +239,24 @@ GLOBL four<>(SB), RODATA|NOPTR, $16
 	VPXORQ Z8, Z8, Z8; \
 	VPXORQ Z9, Z9, Z9; \
 	VPXORQ Z10, Z10, Z10
+
+// CRYPT takes the next bytes of the tail, at most 64, as Z1, and makes Z0 of
+// them, which it stores.
+#define CRYPT \
+	MASK(CX); \
+	COUNT(Z0); \
+	ENCRYPT(Z0); \
+	VMOVDQU8.Z (SI), K1, Z1; \
+	VPXORQ     Z1, Z0, Z0; \
+	VMOVDQU8   Z0, K1, (DI)
+
+// HASH4 adds the tail's next four blocks of ciphertext, in x, to the sums.
+#define HASH4(x) \
+	VPSHUFB Z31, x, Z0; \
+	VPXORQ  Z12, Z0, Z0; \
+	MORE(Z0, (BX)); \
+	VPXORQ  X12, X12, X12; \
+	ADDQ    $64, BX
 
 // END hashes the lengths and stores the tag.
 #define END \
@@ -237,21 +278,6 @@ GLOBL four<>(SB), RODATA|NOPTR, $16
 // func gcmSeal(w *wideKey, dst, src, additional []byte, counter, tag *[16]byte)
 TEXT ·gcmSeal(SB), NOSPLIT, $0-96
 	BEGIN
-	TESTQ R9, R9
-	JZ    whole
-
-additional:
-	MOVQ    $16, R13
-	CMPQ    R9, R13
-	CMOVQLT R9, R13
-	MASK(R13)
-	VMOVDQU8.Z (R8), K1, X0
-	VPSHUFB X31, X0, X0
-	VPXORQ  X12, X0, X0
-	MULTIPLY(X30, X0, power1(AX), X8, X9, X12, X4)
-	ADDQ    $16, R8
-	SUBQ    $16, R9
-	JGT     additional
 
 whole:
 	CMPQ CX, $256
@@ -266,10 +292,8 @@ whole:
 	VMOVDQU64 Z2, 128(DI)
 	VMOVDQU64 Z3, 192(DI)
 	HASH16
-	ADDQ $256, SI
-	ADDQ $256, DI
-	SUBQ $256, CX
-	JMP  whole
+	NEXT(256)
+	JMP whole
 
 tail:
 	TAIL
@@ -277,22 +301,11 @@ tail:
 part:
 	TESTQ CX, CX
 	JLE   end
-	MASK(CX)
-	COUNT(Z0)
-	ENCRYPT(Z0)
-	VMOVDQU8.Z (SI), K1, Z1
-	VPXORQ    Z1, Z0, Z0
-	VMOVDQU8  Z0, K1, (DI)
+	CRYPT
 	VMOVDQU8.Z Z0, K1, Z0
-	VPSHUFB   Z31, Z0, Z0
-	VPXORQ    Z12, Z0, Z0
-	MORE(Z0, (BX))
-	VPXORQ    X12, X12, X12
-	ADDQ $64, SI
-	ADDQ $64, DI
-	ADDQ $64, BX
-	SUBQ $64, CX
-	JMP  part
+	HASH4(Z0)
+	NEXT(64)
+	JMP part
 
 end:
 	END
@@ -301,21 +314,6 @@ end:
 // func gcmOpen(w *wideKey, dst, src, additional []byte, counter, tag *[16]byte)
 TEXT ·gcmOpen(SB), NOSPLIT, $0-96
 	BEGIN
-	TESTQ R9, R9
-	JZ    whole
-
-additional:
-	MOVQ    $16, R13
-	CMPQ    R9, R13
-	CMOVQLT R9, R13
-	MASK(R13)
-	VMOVDQU8.Z (R8), K1, X0
-	VPSHUFB X31, X0, X0
-	VPXORQ  X12, X0, X0
-	MULTIPLY(X30, X0, power1(AX), X8, X9, X12, X4)
-	ADDQ    $16, R8
-	SUBQ    $16, R9
-	JGT     additional
 
 whole:
 	CMPQ CX, $256
@@ -338,10 +336,8 @@ whole:
 	VMOVDQA64 Z6, Z2
 	VMOVDQA64 Z7, Z3
 	HASH16
-	ADDQ $256, SI
-	ADDQ $256, DI
-	SUBQ $256, CX
-	JMP  whole
+	NEXT(256)
+	JMP whole
 
 tail:
 	TAIL
@@ -349,21 +345,10 @@ tail:
 part:
 	TESTQ CX, CX
 	JLE   end
-	MASK(CX)
-	COUNT(Z0)
-	ENCRYPT(Z0)
-	VMOVDQU8.Z (SI), K1, Z1
-	VPXORQ    Z1, Z0, Z0
-	VMOVDQU8  Z0, K1, (DI)
-	VPSHUFB   Z31, Z1, Z0
-	VPXORQ    Z12, Z0, Z0
-	MORE(Z0, (BX))
-	VPXORQ    X12, X12, X12
-	ADDQ $64, SI
-	ADDQ $64, DI
-	ADDQ $64, BX
-	SUBQ $64, CX
-	JMP  part
+	CRYPT
+	HASH4(Z1)
+	NEXT(64)
+	JMP part
 
 end:
 	END

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"crypto/aes"
 	"crypto/cipher"
+	"encoding/hex"
 	"math/rand/v2"
+	"strings"
 	"testing"
 )
 
@@ -61,6 +63,29 @@ func wantSame(t *testing.T, w, std cipher.AEAD, nonce, plain, additional []byte)
 	sealed := inPlace[margin : margin+n+Overhead]
 	if got, err := w.Open(sealed[:0], nonce, sealed, additional); err != nil || !bytes.Equal(got, plain) || !intact(inPlace, n+Overhead) {
 		t.Fatalf("opening %d bytes in place with %d additional: %v", n, len(additional), err)
+	}
+}
+
+// Published vectors: the GCM submission's test cases 13 to 16, of AES-256 with
+// nonces of 12 bytes.
+func TestWidePublished(t *testing.T) {
+	const key = "feffe9928665731c6d6a8f9467308308feffe9928665731c6d6a8f9467308308"
+	const text = "d9313225f88406e5a55909c5aff5269a86a7a9531534f7da2e4c303d8a318a721c3c0c95956809532fcf0e2449a6b525b16aedf5aa0de657ba637b391aafd255"
+	const sealed = "522dc1f099567d07f47f37a32a84427d643a8cdcbfe5c0c97598a2bd2555d1aa8cb08e48590dbb3da7b08b1056828838c5f61e6393ba7a0abcc9f662898015ad"
+	zeros := strings.Repeat("00", 32)
+	for _, c := range []struct{ key, nonce, text, additional, sealed, tag string }{
+		{zeros, zeros[:24], "", "", "", "530f8afbc74536b9a963b4f1c4cb738b"},
+		{zeros, zeros[:24], zeros[:32], "", "cea7403d4d606b6e074ec5d3baf39d18", "d0d1c8a799996bf0265b98b5d48ab919"},
+		{key, "cafebabefacedbaddecaf888", text, "", sealed, "b094dac5d93471bdec1a502270e3cc6c"},
+		{key, "cafebabefacedbaddecaf888", text[:120], "feedfacedeadbeeffeedfacedeadbeefabaddad2", sealed[:120], "76fc6ece0f4e1768cddf8853bb2d551b"},
+	} {
+		read := func(s string) []byte { b, _ := hex.DecodeString(s); return b }
+		k := Key(read(c.key))
+		for _, a := range []cipher.AEAD{own(t, &k), standard(t, &k)} {
+			if got := a.Seal(nil, read(c.nonce), read(c.text), read(c.additional)); hex.EncodeToString(got) != c.sealed+c.tag {
+				t.Errorf("%T: %x, want %s%s", a, got, c.sealed, c.tag)
+			}
+		}
 	}
 }
 
