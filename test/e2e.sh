@@ -25,46 +25,14 @@ if [ "${1:-}" != inside ]; then
 	fi
 	go build -o "$work/bin/" ./test/httpsink ./test/pcapcheck || exit 1
 	if unshare -n true 2>/dev/null; then
-		NAMESPACE=1 unshare -n bash "$0" inside
+		NAMESPACE=1 unshare -n bash test/e2e.sh inside
 	else
-		NAMESPACE=0 bash "$0" inside
+		NAMESPACE=0 bash test/e2e.sh inside
 	fi
 	exit $?
 fi
 
-passed=0 failed=0 began=$SECONDS
-children=()
-
-# stop ends the processes that this script started, and no other.
-stop() {
-	local pid
-	for pid in "${children[@]}"; do kill "$pid" 2>/dev/null; done
-	for pid in "${children[@]}"; do wait "$pid" 2>/dev/null; done
-}
-trap stop EXIT
-
-result() { # result STATUS NAME DETAIL
-	if [ "$1" = 0 ]; then
-		passed=$((passed + 1)) && printf 'ok    [%3ds] %s%s\n' $((SECONDS - began)) "$2" "${3:+: $3}"
-	else
-		failed=$((failed + 1)) && printf 'FAIL  [%3ds] %s%s\n' $((SECONDS - began)) "$2" "${3:+: $3}"
-	fi
-}
-
-finish() {
-	printf '%d passed, %d failed\n' "$passed" "$failed"
-	[ "$failed" = 0 ]
-	exit
-}
-
-wait_for() { # wait_for SECONDS COMMAND...
-	local deadline=$((SECONDS + $1))
-	shift
-	until "$@" >/dev/null 2>&1; do
-		[ $SECONDS -lt $deadline ] || return 1
-		sleep 0.1
-	done
-}
+. test/phases.sh
 
 ms() { echo $(($(date +%s%N) / 1000000)); }
 
@@ -248,7 +216,7 @@ result $? "a refused target is told" "curl status $status after $took ms"
 
 # Capture: the datagrams of Nyx have one size and nothing of the content.
 capture() {
-	command -v tcpdump >/dev/null && [ "$(id -u)" = 0 ] || return 2
+	command -v tcpdump >/dev/null && [ "$(id -u)" = 0 ] || return 77
 	local dump ports
 	# A packet joined for segmentation offload would be seen as one; in a
 	# namespace of our own the kernel can be told to segment before the capture.
@@ -271,8 +239,8 @@ capture() {
 detail=
 capture
 status=$?
-if [ $status = 2 ]; then
-	echo "skip  [$((SECONDS - began))s] capture of the wire: needs tcpdump and root"
+if [ $status = 77 ]; then
+	skip "capture of the wire" "needs tcpdump and root"
 else
 	result $status "on the wire all is 1280 bytes, and the marker is not" "$detail"
 	rm -f "$work/lo.pcap"
@@ -298,7 +266,7 @@ result $? "SIGTERM stops it within 5 s, again" "$stopped"
 # in which the user does one and the other by turns; what the machine does to the
 # timing in the meantime, it does to both (test/pcapcheck).
 two_samples() {
-	command -v tcpdump >/dev/null && [ "$(id -u)" = 0 ] && [ "$NAMESPACE" = 1 ] || return 2
+	command -v tcpdump >/dev/null && [ "$(id -u)" = 0 ] && [ "$NAMESPACE" = 1 ] || return 77
 	start_nyx standard --class 200 || return 1
 	client_port=$(ss -Hulnp | grep "pid=$nyx," | awk '{print $4}' | sed -n 's/^127\.0\.0\.1:\(.*\)/\1/p' | head -n 1)
 	[ -n "$client_port" ] || { detail="no socket of the client"; return 1; }
@@ -336,8 +304,8 @@ two_samples() {
 detail=
 two_samples
 status=$?
-if [ $status = 2 ]; then
-	echo "skip  [$((SECONDS - began))s] idle and busy on the wire: needs tcpdump, root and a namespace"
+if [ $status = 77 ]; then
+	skip "idle and busy on the wire" "needs tcpdump, root and a namespace"
 else
 	result $status "idle and a 1 GiB transfer look alike on the wire" "$detail"
 	stop_nyx

@@ -41,32 +41,7 @@ work=$NYX_LONG
 runs=("$@")
 [ ${#runs[@]} -gt 0 ] || runs=(transfer short ssh kill exit idle wan)
 
-passed=0 failed=0 began=$SECONDS
-children=()
-stop() {
-	local pid
-	for pid in "${children[@]}"; do kill "$pid" 2>/dev/null; done
-	for pid in "${children[@]}"; do wait "$pid" 2>/dev/null; done
-}
-trap stop EXIT
-trap 'exit 1' INT TERM
-
-result() { # result STATUS NAME DETAIL
-	local word=ok
-	if [ "$1" = 0 ]; then passed=$((passed + 1)); else failed=$((failed + 1)) word=FAIL; fi
-	printf '%-4s  [%4ds] %s: %s\n' $word $((SECONDS - began)) "$2" "$3"
-}
-
-skip() { printf 'skip  [%4ds] %s: %s\n' $((SECONDS - began)) "$1" "$2"; }
-
-wait_for() { # wait_for SECONDS COMMAND...
-	local deadline=$((SECONDS + $1))
-	shift
-	until "$@" >/dev/null 2>&1; do
-		[ $SECONDS -lt $deadline ] || return 1
-		sleep 0.1
-	done
-}
+. test/phases.sh
 
 mapfile -t free < <("$work/httpsink" -free 3)
 socks=127.0.0.1:${free[0]} http=127.0.0.1:${free[1]} sshd_port=${free[2]}
@@ -99,7 +74,7 @@ up() { # up [FLAG...]: starts a network of processes; sets nyx
 	"$work/nyx" up --processes --data "$work/data" --socks "$socks" --ready "$work/ready" "$@" >"$work/up.log" 2>&1 &
 	nyx=$!
 	children+=("$nyx")
-	wait_for 60 test -s "$work/ready" || { tail -n 5 "$work/up.log"; return 1; }
+	wait_for 60 test -s "$work/ready" || { result 1 "nyx up is ready" "not in 60 s: $(tail -n 2 "$work/up.log" | paste -sd' ')"; return 1; }
 }
 down() { kill "$nyx" 2>/dev/null; wait "$nyx" 2>/dev/null; }
 probe() { "$work/probe" -socks "$socks" "$@" 2>&1; }
@@ -107,7 +82,7 @@ probe() { "$work/probe" -socks "$socks" "$@" 2>&1; }
 run_transfer() {
 	up || return
 	local said
-	said=$(probe -download "http://$http/gigabyte") && [[ $said == "$((1 << 30)) $gigabyte "* || $said == *" bytes $gigabyte "* ]]
+	said=$(probe -download "http://$http/gigabyte") && [[ $said == "$((1 << 30)) bytes $gigabyte "* ]]
 	result $? "1 GiB down" "$said"
 	said=$(probe -upload $((1 << 30)) "http://$sink/put")
 	result $? "1 GiB up" "$said"
@@ -266,9 +241,8 @@ run_wan() {
 
 for run in "${runs[@]}"; do
 	declare -F "run_$run" >/dev/null || { echo "there is no run $run; see the head of $0" >&2; exit 2; }
-	before=$((passed + failed))
+	before=$((passed + failed + skipped))
 	"run_$run"
-	[ $((passed + failed)) -gt $before ] || [ "$run" = ssh ] || [ "$run" = wan ] || result 1 "$run" "it did not start"
+	[ $((passed + failed + skipped)) -gt $before ] || result 1 "$run" "it did not start"
 done
-printf '%d passed, %d failed\n' "$passed" "$failed"
-[ "$failed" = 0 ]
+finish
