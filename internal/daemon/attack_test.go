@@ -24,7 +24,6 @@ import (
 	"github.com/nyxnet/nyx/internal/prng"
 	"github.com/nyxnet/nyx/internal/proxy"
 	"github.com/nyxnet/nyx/internal/seal"
-	"github.com/nyxnet/nyx/internal/trace"
 	"github.com/nyxnet/nyx/internal/tunnel"
 	"github.com/nyxnet/nyx/internal/wire"
 )
@@ -112,13 +111,7 @@ func TestNodeDiesDuringTransfer(t *testing.T) {
 	if _, err := io.CopyN(hash, c, 2<<20); err != nil {
 		t.Fatal(err)
 	}
-	busiest := l.Nodes[len(l.Nodes)-1]
-	for _, n := range l.Nodes[3:] {
-		if n.Stats()[trace.CellForwarded] > busiest.Stats()[trace.CellForwarded] {
-			busiest = n
-		}
-	}
-	if err := busiest.Close(); err != nil {
+	if err := busiest(l).Close(); err != nil {
 		t.Fatal(err)
 	}
 	n, err := io.Copy(hash, c)

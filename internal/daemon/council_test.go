@@ -120,6 +120,16 @@ func newCouncil(t *testing.T, n, threshold int) *council {
 	return c
 }
 
+// standing is a council whose first document, of four nodes, stands.
+func standing(t *testing.T, n, threshold int) *council {
+	t.Helper()
+	c := newCouncil(t, n, threshold)
+	c.post(0, 1, 2, 3)
+	advance(3 * time.Second)
+	c.want(present(), 0, 4)
+	return c
+}
+
 func (c *council) start(i int) {
 	c.Helper()
 	var peers []string
@@ -216,7 +226,7 @@ func (c *council) post(nodes ...int) {
 	}
 }
 
-// fetch returns what a process answers to a request.
+// ask returns what a process answers to a request.
 func (c *council) ask(i int, method, path string, body []byte) (status int, answer []byte) {
 	c.Helper()
 	req, err := http.NewRequestWithContext(c.Context(), method, "http://"+host(i)+path, bytes.NewReader(body))

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"net"
 	"testing"
 	"time"
 
@@ -75,7 +76,7 @@ func TestServiceNeedsNotEveryKeeper(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
+	t.Cleanup(func() { l.Close() }) // after the service's
 	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
 	defer cancel()
 	if err := l.Client.WaitReady(ctx); err != nil {
@@ -98,26 +99,7 @@ func TestServiceNeedsNotEveryKeeper(t *testing.T) {
 			n.Close()
 		}
 	}
-	ln, err := l.Client.Listen(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	select {
-	case <-ln.Published():
-	case <-ctx.Done():
-		t.Fatal("the service was not published")
-	}
-	go func() {
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			c.Write([]byte("hello"))
-			c.Close()
-		}
-	}()
+	offer(t, l, key, func(c net.Conn) { c.Write([]byte("hello")) })
 	begun := time.Now()
 	for { // a meeting at the node that is down may be drawn before it is replaced
 		c, err := l.Client.DialStream(ctx, "caller", key.Address().String(), 80)

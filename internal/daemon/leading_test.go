@@ -41,11 +41,8 @@ func TestAuthoritiesMakeOneDocument(t *testing.T) {
 // one descriptor, which again is no change, and not with new ones.
 func TestPostsDoNotHoldUpDocuments(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := newCouncil(t, 3, 2)
+		c := standing(t, 3, 2)
 		defer c.close()
-		c.post(0, 1, 2, 3)
-		advance(3 * time.Second)
-		c.want(present(), 0, 4)
 		post := func(d []byte) {
 			for i := range c.all {
 				if status, answer := c.ask(i, http.MethodPost, descriptorPath, d); status != http.StatusOK {
@@ -289,10 +286,8 @@ func (c *council) want0(revision uint32, nodes int) {
 // back.
 func TestLeaderDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := newCouncil(t, 3, 2)
+		c := standing(t, 3, 2)
 		defer c.close()
-		c.post(0, 1, 2, 3)
-		advance(3 * time.Second)
 		client, err := directory.NewKeeper(c.trust, directory.Mark{})
 		if err != nil {
 			t.Fatal(err)
@@ -340,11 +335,8 @@ func TestLeaderDown(t *testing.T) {
 // as it is valid, and no longer.
 func TestLeaderDownWithoutSuccessor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := newCouncil(t, 4, 2)
+		c := standing(t, 4, 2)
 		defer c.close()
-		c.post(0, 1, 2, 3)
-		advance(3 * time.Second)
-		c.want(present(), 0, 4)
 		client, err := directory.NewKeeper(c.trust, directory.Mark{})
 		if err != nil {
 			t.Fatal(err)

@@ -124,19 +124,14 @@ func TestBytesCrossTheNetwork(t *testing.T) {
 	})
 }
 
-// A service inside the network is reached by its address; neither end learns
-// where the other is.
-func TestServiceIsReachedByItsAddress(t *testing.T) {
-	l := startNetwork(t, wire.Fast)
-	key, err := service.NewKey(prng.FromUint64(5))
-	if err != nil {
-		t.Fatal(err)
-	}
+// offer publishes a service and serves its callers until the test ends.
+func offer(t *testing.T, l *Local, key *service.Key, serve func(net.Conn)) {
+	t.Helper()
 	ln, err := l.Client.Listen(key)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer ln.Close()
+	t.Cleanup(func() { ln.Close() })
 	select {
 	case <-ln.Published():
 	case <-time.After(patience):
@@ -148,9 +143,20 @@ func TestServiceIsReachedByItsAddress(t *testing.T) {
 			if err != nil {
 				return
 			}
-			go func() { defer c.Close(); io.Copy(c, c) }()
+			go func() { defer c.Close(); serve(c) }()
 		}
 	}()
+}
+
+// A service inside the network is reached by its address; neither end learns
+// where the other is.
+func TestServiceIsReachedByItsAddress(t *testing.T) {
+	l := startNetwork(t, wire.Fast)
+	key, err := service.NewKey(prng.FromUint64(5))
+	if err != nil {
+		t.Fatal(err)
+	}
+	offer(t, l, key, func(c net.Conn) { io.Copy(c, c) })
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	c, err := l.Client.DialStream(ctx, "caller", key.Address().String(), 80)

@@ -108,8 +108,8 @@ func allPaths(nodes []*Node, req Request, yield func([]*Node) bool) {
 }
 
 // drawNetwork draws a small network in which most pairs of nodes go together
-// and some do not.
-func drawNetwork(t *rapid.T) []*Node {
+// and some do not, and its view.
+func drawNetwork(t *rapid.T) ([]*Node, *View) {
 	pick := func(name string, from ...int) int { return rapid.SampledFrom(from).Draw(t, name) }
 	count := pick("nodes", 11, 10, 9, 8, 7, 5, 2, 0)
 	operators, networks := pick("operators", 20, 9, 7, 6, 5, 3), pick("networks", 20, 9, 7, 6, 5, 3)
@@ -134,7 +134,15 @@ func drawNetwork(t *rapid.T) []*Node {
 		}
 		nodes = append(nodes, n)
 	}
-	return nodes
+	d, err := newDocument(testHeader(), nodes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := NewView(d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return nodes, v
 }
 
 func drawRequest(t *rapid.T, nodes []*Node) Request {
@@ -165,16 +173,8 @@ func drawRequest(t *rapid.T, nodes []*Node) Request {
 func TestDrawHoldsEveryRule(t *testing.T) {
 	drawn, refused := 0, 0
 	rapid.Check(t, func(t *rapid.T) {
-		nodes := drawNetwork(t)
+		nodes, v := drawNetwork(t)
 		req := drawRequest(t, nodes)
-		d, err := newDocument(testHeader(), nodes)
-		if err != nil {
-			t.Fatal(err)
-		}
-		v, err := NewView(d)
-		if err != nil {
-			t.Fatal(err)
-		}
 		rng := prng.FromUint64(rapid.Uint64().Draw(t, "seed")).Stream("draw")
 		for range 5 {
 			p, err := v.Draw(rng, req)
@@ -216,16 +216,8 @@ func searchOnly(v *View, seed uint64, req Request) (Path, error) {
 // Search alone obeys the same rules and finds what there is.
 func TestSearchHoldsEveryRule(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		nodes := drawNetwork(t)
+		nodes, v := drawNetwork(t)
 		req := drawRequest(t, nodes)
-		d, err := newDocument(testHeader(), nodes)
-		if err != nil {
-			t.Fatal(err)
-		}
-		v, err := NewView(d)
-		if err != nil {
-			t.Fatal(err)
-		}
 		p, err := searchOnly(v, rapid.Uint64().Draw(t, "seed"), req)
 		if err == nil {
 			if broken := violation(p.Nodes(), req); broken != "" {

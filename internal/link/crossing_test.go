@@ -9,7 +9,6 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/nyxnet/nyx/internal/machine"
-	"github.com/nyxnet/nyx/internal/prng"
 	"github.com/nyxnet/nyx/internal/trace"
 	"github.com/nyxnet/nyx/internal/wire"
 )
@@ -18,12 +17,7 @@ import (
 // carries both ways long after.
 func TestSimultaneousDial(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		w := newWorld(t)
-		w.rng = prng.FromUint64(rapid.Uint64().Draw(rt, "seed")).Stream("network")
-		w.latency = time.Duration(rapid.IntRange(0, 300).Draw(rt, "latency ms")) * time.Millisecond
-		w.jitter = time.Duration(rapid.IntRange(0, 100).Draw(rt, "jitter ms")) * time.Millisecond
-		w.loss = rapid.Uint64Range(0, 80_000).Draw(rt, "loss")
-		w.dup = rapid.Uint64Range(0, 300_000).Draw(rt, "dup")
+		w := drawn(t, rt, 300, 80_000, 300_000)
 		a, b := w.node(1), w.node(2)
 		if rapid.Bool().Draw(rt, "the larger first") {
 			a, b = b, a

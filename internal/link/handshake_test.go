@@ -19,12 +19,7 @@ import (
 // frame arrives once at most.
 func TestHandshakeOnABadNetwork(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		w := newWorld(t)
-		w.rng = prng.FromUint64(rapid.Uint64().Draw(rt, "seed")).Stream("network")
-		w.latency = time.Duration(rapid.IntRange(0, 200).Draw(rt, "latency ms")) * time.Millisecond
-		w.jitter = time.Duration(rapid.IntRange(0, 100).Draw(rt, "jitter ms")) * time.Millisecond
-		w.loss = rapid.Uint64Range(0, 100_000).Draw(rt, "loss")
-		w.dup = rapid.Uint64Range(0, 500_000).Draw(rt, "dup")
+		w := drawn(t, rt, 200, 100_000, 500_000)
 		dialler := w.client(1)
 		if rapid.Bool().Draw(rt, "identified") {
 			dialler = w.node(3)

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"pgregory.net/rapid"
+
 	"github.com/nyxnet/nyx/internal/machine"
 	"github.com/nyxnet/nyx/internal/prng"
 	"github.com/nyxnet/nyx/internal/seal"
@@ -48,6 +50,19 @@ type host struct {
 
 func newWorld(t testing.TB) *world {
 	return &world{t: t, rng: prng.FromUint64(1).Stream("network"), latency: 20 * time.Millisecond}
+}
+
+// drawn is a world whose network a property test draws: latency in milliseconds,
+// loss and duplicates up to these.
+func drawn(t *testing.T, rt *rapid.T, latency int, loss, dup uint64) *world {
+	t.Helper()
+	w := newWorld(t)
+	w.rng = prng.FromUint64(rapid.Uint64().Draw(rt, "seed")).Stream("network")
+	w.latency = time.Duration(rapid.IntRange(0, latency).Draw(rt, "latency ms")) * time.Millisecond
+	w.jitter = time.Duration(rapid.IntRange(0, 100).Draw(rt, "jitter ms")) * time.Millisecond
+	w.loss = rapid.Uint64Range(0, loss).Draw(rt, "loss")
+	w.dup = rapid.Uint64Range(0, dup).Draw(rt, "dup")
+	return w
 }
 
 func staticKey(t testing.TB, n int) *seal.KEMPrivate {
