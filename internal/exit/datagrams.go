@@ -18,7 +18,8 @@ const (
 	peersMax = 1024
 )
 
-// serveDatagrams carries a flow: one UDP socket for each address family.
+// serveDatagrams carries a flow over one UDP socket, of both address families
+// where the system has both.
 func (x *Exit) serveDatagrams(c *tunnel.Conn) {
 	socket, err := net.ListenUDP("udp", nil)
 	if err != nil {
