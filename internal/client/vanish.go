@@ -41,8 +41,8 @@ const (
 	// watchEvery is how often shaped circuits are looked at.
 	watchEvery = 250 * time.Millisecond
 	// silenceLeast and silenceGaps are how long a shaped route is silent before
-	// it counts as such: in a Poisson process, 30 mean gaps pass empty once in
-	// 10^13 times.
+	// it counts as such: an exit that lives sends once in each period, so that
+	// chance has to lose, or hold up, 30 cells in a row.
 	silenceLeast = time.Second
 	silenceGaps  = 30
 	// gapFirst is taken for the mean gap of a new route.
@@ -273,7 +273,8 @@ func (c *Client) nacked(now machine.Time, r *route, back mix.Back) {
 }
 
 // exitGone ends the session of a circuit whose exit has died, what was built
-// ahead to the same exit, and the routes that enter there. New streams go to another exit at once.
+// ahead to the same exit, and the routes that enter there. New streams go to
+// another exit at once.
 func (c *Client) exitGone(now machine.Time, k *circuit) {
 	exit := k.exit.ID
 	c.lastError = errExitGone

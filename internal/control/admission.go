@@ -93,8 +93,8 @@ func NewAdmission(p Policy, fleet *seal.Key, rng prng.Source) *Admission {
 	return a
 }
 
-// Init decides a SESSION_INIT that came by a holder. The same client id and nonce get the same
-// answer for as long as the record lives, and count once.
+// Init decides a SESSION_INIT that came by a holder. The same client id and
+// nonce get the same answer for as long as the record lives, and count once.
 func (a *Admission) Init(now machine.Time, m *wire.SessionInit, by Holder) (wire.SessionReady, wire.Refusal) {
 	a.Expire(now)
 	r := a.records[m.ClientID]

@@ -10,8 +10,9 @@ package gateway
 //	     4. handleOwn: the session opens its packet
 //	        (stream.Session.HandlePacket).
 //	     5. pass: the application side is told what it can read.
-//	out  6. HandleTimer, fillSlots: on a shaped route each sending slot takes in what
-//	        has come (takeIn), and sends one packet, or a dummy (obfs.Shaper.Take).
+//	out  6. HandleTimer, fillSlots: on a shaped route each sending slot takes in
+//	        what has come (takeIn), and sends one packet, or a dummy
+//	        (obfs.Shaper.Take).
 //	     7. work, sendSession: on a route without shaping the session's
 //	        packets leave as its congestion control permits.
 //	     8. sendBack: the end seals the packet into a cell (mix.Table.SendBack).

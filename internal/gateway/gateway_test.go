@@ -138,7 +138,7 @@ func (a *attacker) exchange(core *stream.Session, r *rogue.Route) {
 func TestGuessedConnectionIDsOccupyNothing(t *testing.T) {
 	w := newWorld(t, lab.Plan{})
 	owner, thief := w.attacker(), w.attacker()
-	core, r := owner.dialSession(1)
+	core, _ := owner.dialSession(1)
 	id := w.victim().Members()[0].ID
 	for range stream.MaxPaths {
 		guess := thief.route(nil)
@@ -163,7 +163,6 @@ func TestGuessedConnectionIDsOccupyNothing(t *testing.T) {
 	if len(second.Packets) < 2 {
 		t.Errorf("the session's own second route brings nothing back: %v", second.Kinds())
 	}
-	_ = r
 }
 
 // A route whose client makes it service, caller and answer at once must not be

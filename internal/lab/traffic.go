@@ -222,8 +222,8 @@ var (
 )
 
 // Ask sends a request in the session of an isolation key, and calls done once,
-// with the answer, which is borrowed, or with why there is none. It may be called at any virtual
-// time outside of a machine's step.
+// with the answer, which is borrowed, or with why there is none. It may be
+// called at any virtual time outside of a machine's step.
 func (u *User) Ask(isolation string, body []byte, done func(now machine.Time, answer []byte, err error)) {
 	u.net.Sim.Do(u.Node, func(now machine.Time) {
 		ref, err := u.Core().Open(now, isolation, u.target(wire.TCP))

@@ -197,8 +197,9 @@ func (r *Route) Close() {
 // Seal fills f with a cell that carries a session packet of
 // wire.SessionPacketSize bytes to the end of the route. The first mix keeps it
 // for hold beyond the delay that is drawn for it; a route without mixes does
-// not hold. Like the other Seal methods it reports false, with f untouched, if the route is closed or one of
-// its counters is spent, which takes 2^30 cells or more: build another.
+// not hold. Like the other Seal methods it reports false, with f untouched, if
+// the route is closed or one of its counters is spent, which takes 2^30 cells or
+// more: build another.
 func (r *Route) Seal(f *wire.Frame, packet []byte, hold time.Duration) bool {
 	if len(packet) != wire.SessionPacketSize {
 		panic("mix: Seal of a packet that is not of the one size")

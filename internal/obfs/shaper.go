@@ -16,8 +16,8 @@ const lagMax = time.Second
 //
 // The owner asks NextSlot, and for each slot that Take yields makes exactly one
 // cell, real or dummy, and says which by Emitted. A client sends it when Spread
-// says, the end of a route at once. Whether the cells were
-// real reaches nothing but the next review's choice of class.
+// says, the end of a route at once. Whether the cells were real reaches nothing
+// but the next review's choice of class.
 type Shaper struct {
 	policy  Policy
 	class   Class

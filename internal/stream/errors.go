@@ -24,8 +24,6 @@ var (
 	ErrReplayed = errors.New("stream: HELLO was seen before")
 	// ErrHello means that a HELLO is malformed or not made for this key.
 	ErrHello = errors.New("stream: HELLO does not parse or authenticate")
-	// ErrBusy means that more handshakes wait than this side keeps.
-	ErrBusy = errors.New("stream: too many sessions")
 )
 
 // ResetError is what Read and Write return once the peer has reset a stream
