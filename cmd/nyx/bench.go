@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"runtime/pprof"
@@ -33,6 +34,9 @@ func benchCommand() *cobra.Command {
 			b, err := bench.Find(args[0])
 			if err != nil {
 				return err
+			}
+			if o.Seconds < 0 || o.Sessions < 0 {
+				return errors.New("--seconds and --sessions are counts; use 1 or more")
 			}
 			if stderr, err := os.Stderr.Stat(); err == nil && stderr.Mode()&os.ModeCharDevice != 0 {
 				o.Progress = func(line string) { fmt.Fprintln(os.Stderr, line) }

@@ -61,10 +61,13 @@ func TestScenarioRunAndReport(t *testing.T) {
 	}
 }
 
-func TestScenarioMisuse(t *testing.T) {
-	for _, args := range [][]string{{"run"}, {"run", "DF-999"}, {"run", "DF-045", "--scale", "2"}, {"run", "DF-045", "--scale", "0"}, {"list", "extra"}} {
-		if _, err := nyx(t, append([]string{"scenario"}, args...)...); err == nil {
-			t.Errorf("%v was accepted", args)
+func TestMisuse(t *testing.T) {
+	for _, line := range []string{
+		"scenario run", "scenario run DF-999", "scenario run DF-045 --scale 2", "scenario run DF-045 --scale 0", "scenario list extra",
+		"bench nothing", "bench hop --seconds -1", "bench idle --sessions -1",
+	} {
+		if _, err := nyx(t, strings.Fields(line)...); err == nil {
+			t.Errorf("nyx %s was accepted", line)
 		}
 	}
 }
