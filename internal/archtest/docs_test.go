@@ -27,7 +27,8 @@ func isDocument(path string) bool {
 	return path == "ARCHITECTURE.md" || path == "CONTRIBUTING.md" || filepath.ToSlash(filepath.Dir(path)) == "docs" && strings.HasSuffix(path, ".md")
 }
 
-// checkDocs: every file, package and function that a document names exists.
+// checkDocs: every file, package and function that a document names exists, and
+// ARCHITECTURE.md names every package below internal and cmd.
 func checkDocs(tr *tree) (found []violation) {
 	for _, path := range tr.paths {
 		if !isDocument(path) {
@@ -43,8 +44,23 @@ func checkDocs(tr *tree) (found []violation) {
 				found = append(found, violationf(path, i+1, "%s", text))
 			}
 		}
+		if path == "ARCHITECTURE.md" {
+			for _, pkg := range unnamed(tr, string(b)) {
+				found = append(found, violationf(path, 0, "has no line for the package %s", pkg))
+			}
+		}
 	}
 	return found
+}
+
+// unnamed lists the packages below internal and cmd that a text does not quote.
+func unnamed(tr *tree, text string) (pkgs []string) {
+	for _, f := range tr.files {
+		if (under(f.pkg, "internal") || under(f.pkg, "cmd")) && !slices.Contains(pkgs, f.pkg) && !strings.Contains(text, "`"+f.pkg+"`") {
+			pkgs = append(pkgs, f.pkg)
+		}
+	}
+	return pkgs
 }
 
 // checkDocLine returns what is wrong with one line of a document.

@@ -1,0 +1,2 @@
+// Package mute is named by no document.
+package mute
