@@ -109,9 +109,11 @@ func TestWideIsTheStandard(t *testing.T) {
 		rng.Read(key[:])
 		wantSame(t, newWide(&key), standard(t, &key), nonce, text[:333], text[:12])
 	}
-	// Counter blocks beyond the first byte, and the second.
+	// Counter blocks beyond the first byte, and the second; additional data as
+	// long.
 	long := make([]byte, 16*70000+5)
 	wantSame(t, w, std, nonce, long, nil)
+	wantSame(t, w, std, nonce, text[:100], long)
 }
 
 // Keys and texts of few bits reach the carries of multiplication and reduction.

@@ -136,6 +136,8 @@ func (s *Session) openPacket(now machine.Time, pn uint64, b []byte) ([]byte, boo
 		k.phase ^= 1
 		k.first, k.oldUntil = pn, now.Add(3*s.pto())
 		s.stats.Rekeys++
+	} else {
+		aead.Forget()
 	}
 	next.Clear()
 	return out, ok
