@@ -163,9 +163,7 @@ func (w *idleWorld) run(until machine.Time) {
 	for w.err == nil {
 		w.settle()
 		next := min(w.gate.NextTimer(), w.mid.NextTimer(), w.timers.Next())
-		if next < until { // never is beyond every step
-			next = max(w.now, (next+machine.Time(idleStep)-1)/machine.Time(idleStep)*machine.Time(idleStep))
-		}
+		next = max(w.now, (next+machine.Time(idleStep)-1)/machine.Time(idleStep)*machine.Time(idleStep))
 		if next > until {
 			w.now = until
 			return
