@@ -35,6 +35,7 @@ type AuthorityConfig struct {
 type Authority struct {
 	cfg   AuthorityConfig
 	nodes map[wire.NodeID]*Descriptor
+	built *Document // the last, nil when the descriptors have changed since
 }
 
 // NewAuthority returns an authority without descriptors.
@@ -86,7 +87,7 @@ func (a *Authority) Collect(b []byte, wall int64) (changed bool, err error) {
 	if err := verifyDescriptor(d, w); err != nil {
 		return false, err
 	}
-	a.nodes[d.ID] = d
+	a.nodes[d.ID], a.built = d, nil
 	return true, nil
 }
 
@@ -114,11 +115,26 @@ func (a *Authority) checkFresh(d *Descriptor, wall int64) error {
 // Build makes the unsigned document of an epoch from what has been collected.
 // A node is in it if its descriptor is not too old and brings an onion key in
 // use at that epoch and not overdue for rotation. A revision above zero
-// replaces a document of the same epoch.
+// replaces a document of the same epoch. What the last one was built of is kept,
+// so that another look at the same descriptors costs a header.
 func (a *Authority) Build(epoch uint64, revision uint32) (*Document, error) {
+	if a.built == nil || a.built.Epoch != epoch {
+		d, err := a.build(epoch)
+		if err != nil {
+			return nil, err
+		}
+		a.built = d
+	}
+	d := *a.built
+	d.Revision = revision
+	d.header = d.Header.encode()
+	return &d, nil
+}
+
+func (a *Authority) build(epoch uint64) (*Document, error) {
 	p := a.cfg.Params
 	h := Header{
-		Network: a.cfg.Network, Epoch: epoch, Revision: revision,
+		Network: a.cfg.Network, Epoch: epoch,
 		ValidFrom: p.Begin(epoch), ValidUntil: p.Begin(epoch + uint64(p.ValidEpochs)),
 		Params: p, Threshold: a.cfg.Threshold, Authorities: a.cfg.Authorities,
 	}
@@ -187,6 +203,7 @@ func (a *Authority) Forget(wall int64) {
 	for id, d := range a.nodes {
 		if d.Version < uint64(max(wall-age, 0)) {
 			delete(a.nodes, id)
+			a.built = nil
 		}
 	}
 }

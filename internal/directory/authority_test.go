@@ -258,3 +258,63 @@ func TestLazyKeys(t *testing.T) {
 		t.Error("a malformed link key is a key")
 	}
 }
+
+// A document is built anew when descriptors have come or gone, and of what it
+// was built of when they have not.
+func TestBuildFollowsTheDescriptors(t *testing.T) {
+	a := testAuthorities(t, 1, 1, testDescriptor(t, 1, RoleMix, nil)).all[0]
+	build := func(epoch uint64, revision uint32, nodes int) *Document {
+		t.Helper()
+		d, err := a.Build(epoch, revision)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d.Epoch != epoch || d.Revision != revision || d.Count != nodes || len(d.Nodes) != nodes {
+			t.Errorf("epoch %d revision %d with %d nodes, want %d, %d and %d", d.Epoch, d.Revision, d.Count, epoch, revision, nodes)
+		}
+		if again, err := ParseDocument(d.Encode()); err != nil || again.Hash() != d.Hash() {
+			t.Error(err)
+		}
+		return d
+	}
+	first := build(testEpoch, 0, 1)
+	if err := a.Sign(first, testWall); err != nil {
+		t.Fatal(err)
+	}
+	if again := build(testEpoch, 0, 1); again.Hash() != first.Hash() || len(again.Signatures()) != 0 {
+		t.Error("built twice, it differs")
+	}
+	build(testEpoch, 1, 1)
+	build(testEpoch+1, 0, 1)
+	if _, err := a.Collect(testDescriptor(t, 2, RoleMix, nil), testWall); err != nil {
+		t.Fatal(err)
+	}
+	build(testEpoch+1, 0, 2)
+	a.Forget(testWall + 49*hour)
+	build(testEpoch+1, 0, 0)
+}
+
+// A proposal is the header and the signatures, and nothing else is one.
+func TestProposalsHaveNoNodes(t *testing.T) {
+	a := testAuthorities(t, 2, 2, testDescriptor(t, 1, RoleMix, nil))
+	d := a.document(t, testEpoch, 0, testWall, 0)
+	p, err := ParseProposal(d.Proposal())
+	if err != nil || p.Hash() != d.Hash() || p.KeepValid(&a.trust) != 1 {
+		t.Fatal(p, err)
+	}
+	if err := a.all[1].Sign(p, testWall); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Merge(p); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Verify(d.Encode(), &a.trust, testWall); err != nil {
+		t.Error(err)
+	}
+	_, err = ParseProposal(d.Encode())
+	wantError(t, "a whole document", err, ErrMalformed, "brings 1 nodes")
+	_, err = ParseProposal(make([]byte, MaxProposalSize+1))
+	wantError(t, "too large", err, ErrSize, "")
+	_, err = Verify(d.Proposal(), &a.trust, testWall)
+	wantError(t, "a proposal as a document", err, ErrMalformed, "0 nodes, the header says 1")
+}

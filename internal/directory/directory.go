@@ -54,6 +54,9 @@ const (
 	MaxEntrySize = 5 << 10
 	// MaxDocumentSize bounds a document, in bytes.
 	MaxDocumentSize = MaxNodes*MaxEntrySize + 1<<20
+	// MaxProposalSize bounds a header with its signatures, in bytes: 32 of 3.4 KB,
+	// and 64 parameters.
+	MaxProposalSize = 128 << 10
 	// DescriptorAgeMax is how old a descriptor may be when an epoch begins:
 	// nodes publish at least daily, and one missed publication is forgiven.
 	DescriptorAgeMax = 48 * time.Hour

@@ -275,6 +275,25 @@ func (d *Document) Encode() []byte {
 	return marshal(&w)
 }
 
+// Proposal returns the header and the signatures: what authorities show each
+// other. The entries are left out, since who signs has built them itself.
+func (d *Document) Proposal() []byte {
+	return (&Document{header: d.header, signatures: d.signatures}).Encode()
+}
+
+// ParseProposal parses what Proposal returned: a document without nodes, to be
+// signed or merged. Nothing of b is kept.
+func ParseProposal(b []byte) (*Document, error) {
+	if len(b) > MaxProposalSize {
+		return nil, fmt.Errorf("%w: proposal of %d bytes, not up to %d", ErrSize, len(b), MaxProposalSize)
+	}
+	d, err := parseEnvelope(b)
+	if err == nil && len(d.entries) > 0 {
+		err = fmt.Errorf("%w proposal: it brings %d nodes", ErrMalformed, len(d.entries))
+	}
+	return d, err
+}
+
 // Signatures returns the signatures that the document carries, valid or not,
 // sorted by authority.
 func (d *Document) Signatures() []Signature { return slices.Clone(d.signatures) }
