@@ -25,14 +25,12 @@ type AuthorityConfig struct {
 	Threshold int
 	Total     int      // authorities of the network, here and elsewhere
 	Peers     []string // URLs of the other directory processes
-	// Leads says that this process makes the documents. The others sign what
-	// they would have built themselves, serve what is published, and make the
-	// document of an epoch in which none came, each in its turn.
-	Leads bool
-	// Turn orders the processes that do not lead, from 0.
-	Turn   int
-	Params directory.Params
-	Trust  directory.Trust // by which others' signatures and documents are verified
+	Params    directory.Params
+	// Trust is by which others' signatures and documents are verified. The first
+	// of its authorities makes the documents. The others sign what they would have
+	// built themselves, serve what is published, and make what is due when those
+	// before them do not.
+	Trust directory.Trust
 	// StateDir is where it is kept what was signed and seen; "" for none, which
 	// is sound only if the keys end with the process.
 	StateDir string
@@ -65,17 +63,22 @@ type Authority struct {
 	log      *slog.Logger
 	run      string
 	began    int64 // second since 1970
-	alone    bool  // restarted, and with all the keys that a document needs
+	// restarted says that this process has signed before it began, and may not
+	// have been given the nodes' descriptors again yet.
+	restarted bool
+	place     int // in the order of authorities, the first of our keys
 
 	mu          sync.Mutex
 	authorities []*directory.Authority
 	document    []byte
 	tag         string
-	published   directory.Mark // of document
-	signed      directory.Mark // the newest that we signed
-	dirty       bool           // descriptors came after what is published was built
-	failures    int            // to make a document, in a row
-	notBefore   int64          // second before which it is not tried again
+	published   directory.Mark      // of document
+	signed      directory.Mark      // the newest that we signed
+	given       *directory.Document // its header and signatures, nil after a restart
+	since       int64               // second at which what we would build was first seen to differ from what is published; 0: it does not
+	rested      time.Duration       // since 1970: when what was published in this epoch has rested for a turn each
+	failures    int                 // to make a document, in a row
+	notBefore   int64               // second before which it is not tried again
 	makeErr     error
 	followErr   error
 }
@@ -97,6 +100,13 @@ func StartAuthority(cfg AuthorityConfig) (*Authority, error) {
 		if err != nil {
 			return nil, err
 		}
+		i, ok := place(&cfg.Trust, s.Public())
+		if !ok {
+			return nil, errors.New("directory: a key is not one of the network's authorities")
+		}
+		if a.place = min(i, a.place); len(a.authorities) == 0 {
+			a.place = i
+		}
 		a.authorities = append(a.authorities, one)
 	}
 	if len(a.authorities) == 0 {
@@ -106,7 +116,7 @@ func StartAuthority(cfg AuthorityConfig) (*Authority, error) {
 	if a.signed, err = loadMark(cfg.StateDir, signedFile); err != nil {
 		return nil, err
 	}
-	a.alone = a.signed != directory.Mark{} && len(a.authorities) >= cfg.Threshold
+	a.restarted = a.signed != directory.Mark{}
 	var peers *feed
 	if len(cfg.Peers) > 0 {
 		if peers, err = a.follow(); err != nil {
@@ -213,7 +223,6 @@ func (a *Authority) takeDescriptor(w http.ResponseWriter, r *http.Request) {
 	if !news {
 		return
 	}
-	a.dirty = true
 	select {
 	case a.changed <- struct{}{}:
 	default:

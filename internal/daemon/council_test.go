@@ -141,7 +141,7 @@ func (c *council) start(i int) {
 	var err error
 	c.all[i], err = StartAuthority(AuthorityConfig{
 		Network: localName, Signers: c.signers[i : i+1], Threshold: c.trust.Threshold, Total: len(c.signers),
-		Peers: peers, Leads: i == 0, Turn: i, Trust: c.trust, StateDir: c.dirs[i],
+		Peers: peers, Trust: c.trust, StateDir: c.dirs[i],
 		listener: c.listen(host(i)), client: c.client(),
 	})
 	if err != nil {

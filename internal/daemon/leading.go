@@ -16,18 +16,17 @@ import (
 
 // How the directory processes of a network come to one document:
 //
-//  1. lead looks at every second, and soon after a descriptor came, whether it
-//     is this process's turn (due): always the leader's, another's when an epoch
-//     has been without a document for as long as its place in the order says.
+//  1. lead looks at every second, and soon after a descriptor came, whether a
+//     document is due and it is this process's turn (turns.go).
 //  2. build makes the document and signs it with the keys held here.
 //  3. gather asks all other processes to sign, until there are enough.
-//  4. signFor, there: a document that a trusted authority has signed and that
-//     this process would build itself.
+//  4. signFor, there: a document that a trusted authority has signed in its turn
+//     and that this process would build itself.
 //  5. sign, on both sides: one document of a number, and none of a lower one,
 //     whoever asks, over restarts too. With a threshold of more than half this
-//     keeps two documents of one number from coming about, however many
-//     processes take themselves for the one whose turn it is.
-//  6. publish serves it; the others fetch it (follow) as clients do.
+//     keeps two documents of one number from coming about, whatever the turns.
+//  6. publish serves it; the others fetch it (follow) as clients do, and so does
+//     who has added the last signature that it needed.
 
 const (
 	// settle is how long after the last change a document is made, so that
@@ -38,15 +37,9 @@ const (
 	settleMax = time.Second
 	// signPoll is how often a new epoch is looked for.
 	signPoll = time.Second
-	// turnMax is how long each process in the order waits for those before it
-	// to make an epoch's document: some tries, of a second and more each.
-	turnMax = 30 * time.Second
 	// retryMax bounds the doubling time between tries to make a document, in
 	// seconds.
 	retryMax = 30
-	// regather is how long a process that needs nobody's signature waits after a
-	// restart: nodes post again when they next ask for a document.
-	regather = feedPoll + 5*time.Second
 )
 
 // lead makes a document when it is due.
@@ -102,7 +95,6 @@ func (a *Authority) make(ctx context.Context, wall int64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.makeErr = err; err != nil {
-		a.dirty = true
 		a.failures++
 		a.notBefore = wall + min(int64(1)<<min(a.failures, 8), retryMax)
 		a.log.Warn("no document", "why", err)
@@ -110,83 +102,69 @@ func (a *Authority) make(ctx context.Context, wall int64) {
 	}
 	a.failures = 0
 	if !a.published.Before(d.Mark()) {
-		a.dirty = true // others came further while it was signed: look again
-		return
+		return // others came further while it was signed: look again
 	}
-	a.publish(d)
-	a.log.Info("document published", "epoch", d.Epoch, "revision", d.Revision, "nodes", d.Count, "leads", a.cfg.Leads)
+	a.publish(d, wall)
+	a.log.Info("document published", "epoch", d.Epoch, "revision", d.Revision, "nodes", d.Count, "place", a.place)
 }
 
 func (a *Authority) epochAt(wall int64) uint64 { return a.authorities[0].Params().EpochAt(wall) }
 
-// due reports whether this process is to make a document. The lock is held.
-func (a *Authority) due(wall int64) bool {
-	epoch := a.epochAt(wall)
-	switch {
-	case a.authorities[0].Len() == 0 || wall < a.notBefore || epoch < a.published.Epoch:
-		return false
-	case a.alone && wall < a.began+int64(regather/time.Second):
-		return false
-	case a.cfg.Leads:
-		return epoch > a.published.Epoch || a.dirty
-	}
-	p := a.authorities[0].Params()
-	// Who has begun within the epoch gives its nodes time to post, too.
-	since := time.Duration(wall-max(p.Begin(epoch), a.began)) * time.Second
-	turn := min(turnMax, p.EpochLength/(2*directory.MaxAuthorities))
-	return epoch > a.published.Epoch && 2*a.cfg.Threshold > a.cfg.Total && since >= turn*time.Duration(1+a.cfg.Turn)
-}
-
-// build makes the document of the present epoch, if it is due and says
-// something new, with the signatures of our own authorities.
+// build makes the document of the present epoch, if it is due and our turn, with
+// the signatures of our own authorities.
 func (a *Authority) build(wall int64) (*directory.Document, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if !a.due(wall) {
-		return nil, nil
-	}
-	if a.epochAt(wall) > a.published.Epoch {
+	epoch := a.epochAt(wall)
+	if epoch > a.published.Epoch {
 		for _, own := range a.authorities {
 			own.Forget(wall)
 		}
 	}
-	a.dirty = false
-	d, err := a.next(a.epochAt(wall))
-	if err != nil || d.Mark() == a.published {
+	if a.authorities[0].Len() == 0 {
+		return nil, nil
+	}
+	if err := a.look(epoch, wall); err != nil {
 		return nil, err
 	}
-	if err := a.sign(d, wall); err != nil {
+	if wall < a.notBefore || a.mayMake(a.place, epoch, wall, 0) != nil {
+		return nil, nil
+	}
+	d, err := a.next(epoch)
+	if err != nil {
 		return nil, err
 	}
-	return d, nil
+	return d, a.sign(d, wall)
 }
 
 // next builds the document that follows what was signed and published: the
 // same number for the same content, the next revision for another. The lock is
 // held.
 func (a *Authority) next(epoch uint64) (*directory.Document, error) {
-	last := a.published
-	if last.Before(a.signed) {
-		last = a.signed
+	revision, end := a.numbers(a.place, epoch)
+	if last := uint64(a.signed.Revision); a.signed.Epoch == epoch && last >= revision {
+		if revision = last; last < end {
+			d, err := a.authorities[0].Build(epoch, uint32(last))
+			if err != nil || d.Mark() == a.signed {
+				return d, err
+			}
+		}
+		revision++
 	}
-	if last.Epoch != epoch {
-		return a.authorities[0].Build(epoch, 0)
+	if revision >= end {
+		return nil, fmt.Errorf("directory: all revisions of place %d are used until another makes a document", a.place)
 	}
-	d, err := a.authorities[0].Build(epoch, last.Revision)
-	if err == nil && d.Mark() != last {
-		d, err = a.authorities[0].Build(epoch, last.Revision+1)
-	}
-	return d, err
+	return a.authorities[0].Build(epoch, uint32(revision))
 }
 
 // sign adds our signatures to a document that we would build ourselves. That we
-// did is kept before anybody can see it. The lock is held.
+// did is kept before anybody can see it; who asks again is given the same. The
+// lock is held.
 func (a *Authority) sign(d *directory.Document, wall int64) error {
-	const grace = int64(directory.ClockGrace / time.Second)
 	m := d.Mark()
-	switch p := a.authorities[0].Params(); {
-	case wall < p.Begin(d.Epoch)-grace || wall >= p.Begin(d.Epoch+1)+grace:
-		return fmt.Errorf("%w: epoch %d is not the present one, which is %d", directory.ErrConflict, d.Epoch, a.epochAt(wall))
+	switch {
+	case a.given != nil && m == a.signed:
+		return d.Merge(a.given)
 	case m.Before(a.signed) || m.Conflicts(a.signed):
 		return fmt.Errorf("%w: epoch %d revision %d after epoch %d revision %d was signed", directory.ErrConflict, m.Epoch, m.Revision, a.signed.Epoch, a.signed.Revision)
 	}
@@ -195,19 +173,23 @@ func (a *Authority) sign(d *directory.Document, wall int64) error {
 			return err
 		}
 	}
-	if m == a.signed {
-		return nil
+	if m != a.signed {
+		if err := saveMark(a.cfg.StateDir, signedFile, m); err != nil {
+			return err
+		}
 	}
-	if err := saveMark(a.cfg.StateDir, signedFile, m); err != nil {
-		return err
-	}
-	a.signed = m
-	return nil
+	given, err := directory.ParseProposal(d.Proposal())
+	a.signed, a.given = m, given
+	return err
 }
 
 // publish serves a document from now on. The lock is held.
-func (a *Authority) publish(d *directory.Document) {
-	a.document, a.published = d.Encode(), d.Mark()
+func (a *Authority) publish(d *directory.Document, wall int64) {
+	if d.Epoch != a.published.Epoch {
+		a.rested = 0
+	}
+	a.rested = max(a.rested, at(wall)) + a.turn()
+	a.document, a.published, a.since = d.Encode(), d.Mark(), 0
 	a.tag = `"` + hex.EncodeToString(a.published.Hash[:8]) + `"`
 }
 
@@ -219,7 +201,7 @@ func (a *Authority) follow() (*feed, error) {
 			a.mu.Lock()
 			defer a.mu.Unlock()
 			if a.published.Before(v.Document().Mark()) {
-				a.publish(v.Document())
+				a.publish(v.Document(), time.Now().Unix())
 			}
 		},
 	})
@@ -250,7 +232,7 @@ func (a *Authority) gather(ctx context.Context, d *directory.Document) error {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	body, answers := d.Encode(), make(chan answer, len(a.cfg.Peers))
+	body, answers := d.Proposal(), make(chan answer, len(a.cfg.Peers))
 	for _, url := range a.cfg.Peers {
 		a.running.Go(func() {
 			signed, err := a.askPeer(ctx, url, body)
@@ -278,8 +260,8 @@ func (a *Authority) gather(ctx context.Context, d *directory.Document) error {
 
 // askPeer has another directory process sign, and returns the document with
 // those of its signatures that are valid.
-func (a *Authority) askPeer(ctx context.Context, url string, document []byte) (*directory.Document, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, strings.TrimRight(url, "/")+signPath, bytes.NewReader(document))
+func (a *Authority) askPeer(ctx context.Context, url string, proposal []byte) (*directory.Document, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, strings.TrimRight(url, "/")+signPath, bytes.NewReader(proposal))
 	if err != nil {
 		return nil, err
 	}
@@ -288,14 +270,14 @@ func (a *Authority) askPeer(ctx context.Context, url string, document []byte) (*
 		return nil, err
 	}
 	defer resp.Body.Close()
-	b, err := io.ReadAll(io.LimitReader(resp.Body, documentMax))
+	b, err := io.ReadAll(io.LimitReader(resp.Body, directory.MaxProposalSize))
 	if err != nil {
 		return nil, err
 	}
 	if resp.StatusCode != http.StatusOK {
 		return nil, errors.New(strings.TrimSpace(string(b)))
 	}
-	d, err := directory.ParseDocument(b)
+	d, err := directory.ParseProposal(b)
 	if err != nil {
 		return nil, err
 	}
@@ -305,25 +287,62 @@ func (a *Authority) askPeer(ctx context.Context, url string, document []byte) (*
 
 // signFor signs another process's document.
 func (a *Authority) signFor(w http.ResponseWriter, r *http.Request) {
-	b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, documentMax))
+	b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, directory.MaxProposalSize))
 	if err != nil {
-		http.Error(w, "document too large or cut off", http.StatusBadRequest)
+		http.Error(w, "proposal too large or cut off", http.StatusBadRequest)
 		return
 	}
-	d, err := directory.ParseDocument(b)
+	d, err := directory.ParseProposal(b)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	if given := a.repeated(d.Mark()); given != nil {
+		w.Write(given)
 		return
 	}
 	if d.KeepValid(&a.cfg.Trust) == 0 {
 		http.Error(w, "only what another authority has signed is signed here", http.StatusForbidden)
 		return
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if err := a.sign(d, time.Now().Unix()); err != nil {
+	if err := a.countersign(d, time.Now().Unix()); err != nil {
 		http.Error(w, err.Error(), http.StatusConflict)
 		return
 	}
-	w.Write(d.Encode())
+	w.Write(d.Proposal())
+}
+
+// repeated is the answer to who asks again for what was signed last; nil if it
+// is something else. It costs no signature, neither made nor checked.
+func (a *Authority) repeated(m directory.Mark) []byte {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.given == nil || m != a.signed {
+		return nil
+	}
+	return a.given.Proposal()
+}
+
+// countersign signs a document with valid signatures of others, and publishes it
+// if ours is the last that it needed: who asked for it may keep it.
+func (a *Authority) countersign(d *directory.Document, wall int64) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if err := a.mayPropose(d, wall); err != nil {
+		return err
+	}
+	if err := a.sign(d, wall); err != nil {
+		return err
+	}
+	if len(d.Signatures()) < a.cfg.Threshold || !a.published.Before(d.Mark()) {
+		return nil
+	}
+	whole, err := a.authorities[0].Build(d.Epoch, d.Revision)
+	if err == nil {
+		err = whole.Merge(d)
+	}
+	if err == nil {
+		a.publish(whole, wall)
+	}
+	return err
 }

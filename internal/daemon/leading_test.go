@@ -92,7 +92,7 @@ func builder(t *testing.T, c *council, signer *seal.Signer, network string, node
 // itself, what is of the present, and one document of a number.
 func TestFollowersSignNothingElse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := newCouncil(t, 3, 2)
+		c := newCouncil(t, 3, 3) // so that two signatures publish nothing
 		defer c.close()
 		c.stop(0) // its place is taken by documents of our making
 		c.post(0, 1, 2, 3)
@@ -112,7 +112,7 @@ func TestFollowersSignNothingElse(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			return d.Encode()
+			return d.Proposal()
 		}
 		unsigned, err := builder(t, c, stranger, localName, 0, 1, 2, 3).Build(e, 0)
 		if err != nil {
@@ -127,7 +127,8 @@ func TestFollowersSignNothingElse(t *testing.T) {
 			status   int
 		}{
 			{"nonsense", []byte("no document"), 400},
-			{"no signature", unsigned.Encode(), 403},
+			{"no signature", unsigned.Proposal(), 403},
+			{"a whole document", unsigned.Encode(), 400},
 			{"a stranger's signature", sign(stranger, e, 0, 0, 1, 2, 3), 403},
 			{"a forged signature", forged, 403},
 			{"a node missing", sign(leader, e, 0, 0, 1, 2), 409},
@@ -145,7 +146,7 @@ func TestFollowersSignNothingElse(t *testing.T) {
 			if status != 200 {
 				continue
 			}
-			if _, err := directory.Verify(answer, &c.trust, time.Now().Unix()); err != nil {
+			if d, err := directory.ParseProposal(answer); err != nil || d.KeepValid(&c.trust) != 2 {
 				t.Errorf("%s: with its signature: %v", s.what, err)
 			}
 		}
@@ -154,11 +155,17 @@ func TestFollowersSignNothingElse(t *testing.T) {
 		c.post(4)
 		other := sign(leader, e, 1, 0, 1, 2, 3, 4)
 		refused := func() bool {
-			status, answer := c.ask(1, http.MethodPost, signPath, other)
-			return status == 409 && strings.Contains(string(answer), "was signed")
+			d, err := directory.ParseProposal(other)
+			if err != nil {
+				t.Fatal(err)
+			}
+			a := c.all[1]
+			a.mu.Lock()
+			defer a.mu.Unlock()
+			return contains(a.sign(d, time.Now().Unix()), "was signed")
 		}
-		if !refused() {
-			t.Error("two documents of one number were signed")
+		if status, answer := c.ask(1, http.MethodPost, signPath, other); status != 409 || !strings.Contains(string(answer), "was signed") || !refused() {
+			t.Errorf("two documents of one number were signed: %d %.80q", status, answer)
 		}
 		c.stop(1)
 		c.start(1)
@@ -232,7 +239,7 @@ func TestNoOlderDocumentIsPublished(t *testing.T) {
 			if err != nil {
 				t.Error(err)
 			}
-			d, err := directory.ParseDocument(b)
+			d, err := directory.ParseProposal(b)
 			if err != nil {
 				t.Error(err)
 				return
@@ -243,12 +250,12 @@ func TestNoOlderDocumentIsPublished(t *testing.T) {
 				return
 			}
 			leader.mu.Lock()
-			leader.publish(newer)
+			leader.publish(newer, time.Now().Unix())
 			leader.mu.Unlock()
 			if err := follower.Sign(d, time.Now().Unix()); err != nil {
 				t.Error(err)
 			}
-			w.Write(d.Encode())
+			w.Write(d.Proposal())
 		})}
 		done := make(chan error)
 		ln := c.listen(host(1))
@@ -273,17 +280,19 @@ func (c *council) served(i int) []byte {
 }
 
 // want0 checks what the leader serves, whatever ails it.
-func (c *council) want0(revision uint32, nodes int) {
+func (c *council) want0(revision uint32, nodes int) []byte {
 	c.Helper()
-	d, err := directory.Verify(c.served(0), &c.trust, time.Now().Unix())
+	b := c.served(0)
+	d, err := directory.Verify(b, &c.trust, time.Now().Unix())
 	if err != nil || d.Revision != revision || d.Count != nodes {
 		c.Errorf("the leader serves %+v, %v; want revision %d with %d nodes", d, err, revision, nodes)
 	}
+	return b
 }
 
-// While the leader is down, the next in order makes the document of each epoch;
-// clients go on without a gap, and the leader takes its place again when it is
-// back.
+// While the leader is down, the next in order makes the document of each epoch,
+// and those of changes within it; clients go on without a gap, and the leader
+// takes its place again when it is back.
 func TestLeaderDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := standing(t, 3, 2)
@@ -301,9 +310,11 @@ func TestLeaderDown(t *testing.T) {
 		accept(c.want(present(), 0, 4))
 		c.stop(0)
 		c.post(4)
-		advance(30 * time.Minute)
-		accept(c.want(present(), 0, 4)) // within the epoch nobody takes its place
-		advance(30*time.Minute - 3*time.Second)
+		advance(turnMax - 2*time.Second)
+		accept(c.want(present(), 0, 4)) // the next waits for its turn
+		advance(4 * time.Second)
+		accept(c.want(present(), 1+share, 5))
+		advance(time.Hour - turnMax - 5*time.Second)
 		for range 5 { // no hour is without its document
 			epoch := present()
 			if client.Newest().Epoch+1 != epoch {
@@ -313,18 +324,20 @@ func TestLeaderDown(t *testing.T) {
 				t.Error("a follower did not wait for its turn")
 			}
 			advance(2 * time.Minute)
-			accept(c.want(epoch, 0, 5))
+			accept(c.want(epoch, share, 5))
 			advance(time.Hour - 130*time.Second)
 		}
 		advance(2 * time.Minute)
-		accept(c.want(present(), 0, 5))
+		accept(c.want(present(), share, 5))
 		c.start(0)
 		advance(3 * time.Second)
-		accept(c.want(present(), 0, 5)) // it serves what was made without it
-		c.post(0, 1, 2, 3, 4, 5)
+		accept(c.want0(share, 5)) // it serves what was made without it
+		c.post(0, 1, 2, 3, 4)
+		advance(3 * regather)
+		c.post(5)
 		advance(3 * time.Second)
-		if c.newest(0).Revision == 0 {
-			t.Error("the leader that is back made no document")
+		if made := c.newest(0).Revision; made == share || made >= 3*share {
+			t.Errorf("the leader that is back made no document: revision %d", made)
 		}
 		accept(c.want(present(), c.newest(0).Revision, 6))
 	})

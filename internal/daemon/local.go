@@ -104,7 +104,7 @@ func (l *Local) start(cfg LocalConfig, entropy prng.Source) error {
 	}
 	var err error
 	l.Authority, err = StartAuthority(AuthorityConfig{
-		Network: localName, Listen: "127.0.0.1:0", Signers: signers, Leads: true,
+		Network: localName, Listen: "127.0.0.1:0", Signers: signers,
 		Threshold: localThreshold, Total: localAuthorities, Trust: trust,
 	})
 	if err != nil {

@@ -1,13 +1,11 @@
 package daemon
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
-	"slices"
 	"time"
 
 	"github.com/nyxnet/nyx/internal/client"
@@ -129,15 +127,14 @@ func startConfigured(cfg *setup.Config, log *slog.Logger) (*Authority, error) {
 	if err != nil {
 		return nil, err
 	}
-	turn := slices.IndexFunc(cfg.Network.Trust.Authorities, func(key []byte) bool { return bytes.Equal(key, signer.Public()) })
-	if turn < 0 {
+	if _, ok := place(&cfg.Network.Trust, signer.Public()); !ok {
 		return nil, fmt.Errorf("the network file does not name the authority whose key is in %s", cfg.Keys)
 	}
 	return StartAuthority(AuthorityConfig{
 		Network: cfg.Network.Trust.Network, Listen: cfg.Serve.Listen.String(), Signers: []*seal.Signer{signer},
 		Threshold: cfg.Network.Trust.Threshold, Total: len(cfg.Network.Trust.Authorities),
-		Peers: cfg.Serve.Peers, Leads: cfg.Serve.Leads, Params: cfg.Network.Params, Trust: cfg.Network.Trust,
-		Turn: turn, Members: cfg.Serve.Member, StateDir: cfg.Keys, Log: log,
+		Peers: cfg.Serve.Peers, Params: cfg.Network.Params, Trust: cfg.Network.Trust,
+		Members: cfg.Serve.Member, StateDir: cfg.Keys, Log: log,
 	})
 }
 

@@ -59,8 +59,6 @@ type AuthorityConfig struct {
 	// Listen is the HTTP address; Peers the URLs of the other authorities.
 	Listen netip.AddrPort
 	Peers  []string
-	// Leads says that this authority makes the documents that all sign.
-	Leads bool
 	// Members are the nodes that may publish; nil means all.
 	Members map[wire.NodeID]string
 }
@@ -114,7 +112,6 @@ type configFile struct {
 	Authority struct {
 		Listen  string   `toml:"listen"`
 		Peers   []string `toml:"peers"`
-		Leads   bool     `toml:"leads"`
 		Members string   `toml:"members"`
 	} `toml:"authority"`
 	Client struct {
@@ -267,7 +264,7 @@ func (d *document) relay(c *Config, f *configFile) {
 
 func (d *document) authority(c *Config, f *configFile) {
 	a := &c.Serve
-	a.Listen, a.Leads, a.Peers = d.address("authority.listen", f.Authority.Listen), f.Authority.Leads, f.Authority.Peers
+	a.Listen, a.Peers = d.address("authority.listen", f.Authority.Listen), f.Authority.Peers
 	for _, u := range a.Peers {
 		d.url("authority.peers", u)
 	}

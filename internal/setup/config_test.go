@@ -140,7 +140,7 @@ func TestConfigMistakes(t *testing.T) {
 		{`listen = "127.0.0.1:9464"`, `listen = ":9464"`, `22: metrics.listen: ":9464" is not an address`},
 		{`level = "debug"`, `level = "loud"`, `25: log.level: "loud" is not a level. Use debug`},
 		{`[log]`, "[client]\nlevel = \"fast\"\n[log]", `24: client: has no effect without the role client`},
-		{`[log]`, "[authority]\nleads = true\n[log]", `24: authority: has no effect without the role authority`},
+		{`[log]`, "[authority]\nlisten = \"1.2.3.4:5\"\n[log]", `24: authority: has no effect without the role authority`},
 		{`roles = ["entry", "exit"]`, `roles = ["entry", "exit", "authority"]`, `1: authority.listen: missing`},
 		{`[log]`, "[authority]\nlisten = \"1.2.3.4:5\"\npeers = [\"x\"]\n[log]", `26: authority.peers: "x" is not a URL`},
 		{`[log]`, "[authority]\nlisten = \"1.2.3.4:5\"\nmembers = \"bad-members.txt\"\n[log]", `bad-members.txt:2: "xyz" is not a node's ID`},

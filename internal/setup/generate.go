@@ -219,7 +219,7 @@ func (g *generator) authority(dir string, i int, at netip.AddrPort) error {
 	g.network.Trust.Authorities = append(g.network.Trust.Authorities, signer.Public())
 	var b strings.Builder
 	g.head(&b, name, []string{"authority"})
-	fmt.Fprintf(&b, "\n[authority]\nlisten = %q\nleads = %v\nmembers = \"../members.txt\"\n", at, i == 0)
+	fmt.Fprintf(&b, "\n[authority]\nlisten = %q\nmembers = \"../members.txt\"\n", at)
 	b.WriteString("peers = [")
 	first := true
 	for j, u := range g.network.Directories {

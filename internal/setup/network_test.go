@@ -127,7 +127,7 @@ func TestInitMakesANetwork(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !c.Authority || c.Serve.Leads != (i == 0) || len(c.Serve.Peers) != 2 || "http://"+c.Serve.Listen.String() != n.Directories[i] {
+		if !c.Authority || len(c.Serve.Peers) != 2 || "http://"+c.Serve.Listen.String() != n.Directories[i] {
 			t.Errorf("%s: %+v", c.Name, c.Serve)
 		}
 		if signer, err := LoadAuthorityKey(c.Keys); err != nil || string(signer.Public()) != string(n.Trust.Authorities[i]) {
