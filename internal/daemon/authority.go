@@ -75,8 +75,8 @@ type Authority struct {
 	published   directory.Mark      // of document
 	signed      directory.Mark      // the newest that we signed
 	given       *directory.Document // its header and signatures, nil after a restart
-	since       int64               // second at which what we would build was first seen to differ from what is published; 0: it does not
-	rested      time.Duration       // since 1970: when what was published in this epoch has rested for a turn each
+	since       int64               // second at which our own was seen to differ from what is published; 0: it does not
+	rested      time.Duration       // since 1970: the end of a turn of rest for each document of this epoch
 	failures    int                 // to make a document, in a row
 	notBefore   int64               // second before which it is not tried again
 	makeErr     error
@@ -88,6 +88,7 @@ func StartAuthority(cfg AuthorityConfig) (*Authority, error) {
 	a := &Authority{
 		cfg: cfg, changed: make(chan struct{}, 1), client: cfg.client, log: logOrNone(cfg.Log),
 		run: strconv.FormatUint(systemEntropy().Stream("run").Uint64(), 16), began: time.Now().Unix(),
+		place: len(cfg.Trust.Authorities),
 	}
 	if a.client == nil {
 		a.client = newHTTP()
@@ -104,9 +105,7 @@ func StartAuthority(cfg AuthorityConfig) (*Authority, error) {
 		if !ok {
 			return nil, errors.New("directory: a key is not one of the network's authorities")
 		}
-		if a.place = min(i, a.place); len(a.authorities) == 0 {
-			a.place = i
-		}
+		a.place = min(a.place, i)
 		a.authorities = append(a.authorities, one)
 	}
 	if len(a.authorities) == 0 {

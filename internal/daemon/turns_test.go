@@ -205,6 +205,7 @@ func TestDocumentsRest(t *testing.T) {
 						made, last = made+1, now
 					}
 				}
+				t.Logf("%d documents in %d s", made, seconds)
 				if most := uint64(burst + seconds/turnMax.Seconds() + 1); made > most || made < most/2 {
 					t.Errorf("%d documents in %d s, at most %d", made, seconds, most)
 				}
