@@ -132,10 +132,26 @@ func (c *Client) why() error {
 	if err != nil {
 		return err
 	}
+	if err := c.Err(); err != nil {
+		return err
+	}
+	return errNoRoute
+}
+
+var errNoRoute = errors.New("no route stands yet")
+
+// Err is why the client does not work fully, or nil: it lacks the newest
+// document, or has had no route yet.
+func (c *Client) Err() error {
 	if p := c.feedErr.Load(); p != nil && *p != nil {
 		return *p
 	}
-	return errors.New("no route stands yet")
+	select {
+	case <-c.ready:
+		return nil
+	default:
+		return errNoRoute
+	}
 }
 
 // DialStream opens a stream to a target, with the exit's answer awaited.

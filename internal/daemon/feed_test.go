@@ -171,7 +171,7 @@ func TestDescriptorsAreKeptPublished(t *testing.T) {
 		}
 		cfg.Trust, cfg.Directories, cfg.Poll, cfg.client = trust, []string{"http://one", "http://two"}, 10*time.Second, w.client()
 		cfg.Advertise = netip.MustParseAddrPort("127.1.0.1:9000")
-		n := &Node{cfg: cfg, changed: make(chan struct{}, 1), forgot: make(chan string), log: logOrNone(nil)}
+		n := &Node{cfg: cfg, changed: make(chan struct{}, 1), forgot: make(chan string), health: health{log: logOrNone(nil)}}
 		if n.onions, err = newOnions(cfg.Onions, cfg.Params, time.Now().Unix()); err != nil {
 			t.Fatal(err)
 		}
@@ -187,6 +187,9 @@ func TestDescriptorsAreKeptPublished(t *testing.T) {
 		}
 		two.refuse = 0
 		advance(feedPoll)
+		if err := n.Err(); err != nil {
+			t.Errorf("when it is taken: %v", err)
+		}
 		tried := len(two.posted)
 		advance(10 * time.Minute)
 		if len(one.posted) != 1 || len(two.posted) != tried {

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/netip"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/nyxnet/nyx/internal/carrier/udp"
@@ -78,27 +77,24 @@ type Node struct {
 	sessions func() []stream.Stats // Stream nodes
 	onions   *onions
 	replay   *replayLog
-	log      *slog.Logger
-	drain    func()
-	exit     *exit.Exit
-	view     *directory.View // under the host's lock
-	cancel   context.CancelFunc
-	running  sync.WaitGroup
-	err      atomic.Pointer[error]
-	listed   chan struct{} // closed when the directory lists this node
-	changed  chan struct{} // the descriptor must be made anew
-	forgot   chan string   // a directory server that has restarted
-	id       wire.NodeID
-	keeper   *keeper // of a Stream node
+	unpruned bool // keys have gone, and their records not yet; the rotation's alone
+	health
+	drain   func()
+	exit    *exit.Exit
+	view    *directory.View // under the host's lock
+	cancel  context.CancelFunc
+	running sync.WaitGroup
+	listed  chan struct{} // closed when the directory lists this node
+	changed chan struct{} // the descriptor must be made anew
+	forgot  chan string   // a directory server that has restarted
+	id      wire.NodeID
+	keeper  *keeper // of a Stream node
 }
-
-// errNotListed is the state of a node that no document names yet.
-var errNotListed = errors.New("the directory does not list this node yet")
 
 // StartNode runs a node: its machine on a socket, its descriptor with the
 // directory, and its view of the network kept up to date.
 func StartNode(cfg NodeConfig, rng prng.Source) (*Node, error) {
-	n := &Node{cfg: cfg, listed: make(chan struct{}), changed: make(chan struct{}, 1), forgot: make(chan string), log: logOrNone(cfg.Log), id: directory.NodeID(cfg.Identity.Public())}
+	n := &Node{cfg: cfg, listed: make(chan struct{}), changed: make(chan struct{}, 1), forgot: make(chan string), health: health{log: logOrNone(cfg.Log)}, id: directory.NodeID(cfg.Identity.Public())}
 	var err error
 	if n.onions, err = newOnions(cfg.Onions, cfg.Params, time.Now().Unix()); err != nil {
 		return nil, fmt.Errorf("node %s: %w", cfg.Name, err)
@@ -143,7 +139,7 @@ func StartNode(cfg NodeConfig, rng prng.Source) (*Node, error) {
 			conn.Close()
 			return nil, fmt.Errorf("node %s: %w", cfg.Name, err)
 		}
-		carrier = recorded{conn, n.replay, n.setErr}
+		carrier = recorded{conn, n.replay, func(err error) { n.note(recording, err) }}
 	}
 	n.host, err = drive.Start(drive.Config{
 		Name: cfg.Name, Machine: m, Carrier: carrier, Clock: cfg.Clock, Workers: cfg.Workers, AfterRound: n.after(side),
@@ -178,7 +174,7 @@ func (n *Node) after(side *tunnel.Side) func(machine.Time) {
 		}
 		if waits {
 			if err := n.replay.write(); err != nil {
-				n.setErr(err)
+				n.note(recording, err)
 			}
 		}
 		held = 0
@@ -218,8 +214,8 @@ func (n *Node) join() error {
 		n.host.Close()
 		return fmt.Errorf("node %s: %w", n.cfg.Name, err)
 	}
-	n.setErr(errNotListed)
-	n.running.Go(func() { feed.run(ctx, n.setErr) })
+	n.note(listing, errNotListed)
+	n.running.Go(func() { feed.run(ctx, func(err error) { n.note(following, err) }) })
 	n.running.Go(func() { n.rotate(ctx) })
 	n.running.Go(func() { n.keepPublished(ctx) })
 	return nil
@@ -251,10 +247,12 @@ func (n *Node) keepPublished(ctx context.Context) {
 			lacking, err = publish(ctx, client, lacking, descriptor)
 		}
 		wait := republish - time.Since(made)
+		if ctx.Err() == nil {
+			n.note(publishing, err)
+		}
 		if failures++; err == nil {
 			failures = 0
-		} else if ctx.Err() == nil {
-			n.setErr(err)
+		} else {
 			wait = min(wait, feedFirst<<min(failures, 8), feedPoll)
 		}
 		select {
@@ -297,28 +295,16 @@ func (n *Node) descriptor() ([]byte, error) {
 func (n *Node) takeView(v *directory.View) {
 	n.host.Do(func(machine.Time) { n.view = v })
 	n.log.Debug("directory document", "epoch", v.Document().Epoch, "revision", v.Document().Revision, "nodes", v.Len())
-	if _, ok := v.Node(n.id); ok {
-		select {
-		case <-n.listed:
-		default:
-			close(n.listed)
-		}
+	if _, ok := v.Node(n.id); !ok {
+		n.note(listing, errNotListed)
+		return
 	}
-}
-
-func (n *Node) setErr(err error) {
-	last := n.err.Swap(&err)
-	if err != nil && (last == nil || *last == nil || (*last).Error() != err.Error()) {
-		n.log.Warn("the node does not work fully", "why", err)
+	n.note(listing, nil)
+	select {
+	case <-n.listed:
+	default:
+		close(n.listed)
 	}
-}
-
-// Err is why the node cannot work fully, or nil.
-func (n *Node) Err() error {
-	if p := n.err.Load(); p != nil {
-		return *p
-	}
-	return nil
 }
 
 // Listed is closed when the directory lists the node.

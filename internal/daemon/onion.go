@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -92,7 +93,7 @@ type onions struct {
 	private  map[uint64]*seal.KEMPrivate
 	previous *seal.KEMPrivate     // nil: none, or retired
 	known    []directory.OnionKey // as published, by epoch
-	retired  bool                 // what came before the present period
+	kept     uint64               // the periods before this one are destroyed
 }
 
 func newOnions(keys OnionKeys, params directory.Params, wall int64) (*onions, error) {
@@ -108,8 +109,19 @@ func newOnions(keys OnionKeys, params directory.Params, wall int64) (*onions, er
 		}
 		return o, nil
 	}
-	o.retired = true
-	return o, keys.Retire(o.present)
+	return o, o.retire(o.present)
+}
+
+// retire destroys the keys of the periods before one, again until it is done.
+func (o *onions) retire(before uint64) error {
+	if before <= o.kept {
+		return nil
+	}
+	if err := o.keys.Retire(before); err != nil {
+		return fmt.Errorf("onion keys before epoch %d: %w", before, err)
+	}
+	o.kept = before
+	return nil
 }
 
 // overlapEnd is the second from which set-ups under the previous key are
@@ -174,17 +186,14 @@ func (o *onions) turn(wall int64) (t turned, err error) {
 	}
 	if now := o.params.OnionFrom(epoch); now != o.present {
 		o.previous, t.rotated = o.private[o.present], o.private[now]
-		err = o.keys.Retire(o.present)
 		delete(o.private, o.present)
-		o.present, o.retired = now, false
+		o.present = now
 	}
-	if !o.retired && wall >= o.overlapEnd() {
-		t.dropped, o.previous = true, nil
-		if err = o.keys.Retire(o.present); err == nil {
-			o.retired = true
-		}
+	if wall < o.overlapEnd() && o.present > 0 {
+		return t, o.retire(o.params.OnionFrom(o.present - 1))
 	}
-	return t, err
+	t.dropped, o.previous = o.previous != nil, nil
+	return t, o.retire(o.present)
 }
 
 // rotate follows the periods until ctx ends.
@@ -196,22 +205,18 @@ func (n *Node) rotate(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-look.C:
-			if err := n.turnOnions(time.Now().Unix()); err != nil {
-				n.setErr(err)
-			}
+			n.note(rotating, n.turnOnions(time.Now().Unix()))
 		}
 	}
 }
 
 // turnOnions brings table, record and descriptor to a wall time. The record of a
-// key is there before the first set-up under it, and goes after the last.
+// key is there before the first set-up under it, and goes after the last. What
+// fails is tried again by the next call, and so is what failed of the record.
 func (n *Node) turnOnions(wall int64) error {
 	t, err := n.onions.turn(wall)
 	if t.rotated != nil {
-		tags, err := n.replay.open(t.rotated)
-		if err != nil {
-			n.setErr(err)
-		}
+		tags, _ := n.replay.open(t.rotated) // its error is what check says
 		n.host.Do(func(now machine.Time) {
 			n.table.RotateOnion(now, t.rotated)
 			for _, tag := range tags {
@@ -224,20 +229,26 @@ func (n *Node) turnOnions(wall int64) error {
 		n.host.Do(func(machine.Time) { n.table.DropPrevious() })
 		n.log.Info("previous onion key retired")
 	}
-	if t.rotated != nil || t.dropped {
-		held, err := n.cfg.Onions.Held()
-		if err == nil {
-			err = n.replay.prune(n.onions.accepted(), held)
-		}
-		if err != nil {
-			n.setErr(err)
-		}
-	}
+	n.unpruned = n.unpruned || t.rotated != nil || t.dropped
+	n.note(recording, errors.Join(n.prune(), n.replay.check()))
 	if t.published {
 		select {
 		case n.changed <- struct{}{}:
 		default:
 		}
 	}
+	return err
+}
+
+// prune removes the records of keys that are gone since it was last done.
+func (n *Node) prune() error {
+	if !n.unpruned {
+		return nil
+	}
+	held, err := n.cfg.Onions.Held()
+	if err == nil {
+		err = n.replay.prune(n.onions.accepted(), held)
+	}
+	n.unpruned = err != nil
 	return err
 }

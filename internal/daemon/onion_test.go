@@ -5,9 +5,11 @@ import (
 	"errors"
 	"io"
 	"maps"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -325,6 +327,72 @@ func TestRestartWithTheClockSetBack(t *testing.T) {
 	if got := became(t, n, train); got != trace.DropSetupReplay {
 		t.Errorf("with the clock right again: %v", got)
 	}
+	if err := n.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// metricsOf is what a server of metrics says of a node.
+func metricsOf(n *Node) string {
+	w := httptest.NewRecorder()
+	writeMetrics(w, source{parts: func() []part { return []part{newPart("node", n.Stats(), n.Err())} }})
+	return w.Body.String()
+}
+
+// What goes wrong with the keys, or with the record of set-ups, is told for as
+// long as it is wrong, whatever else goes well meanwhile.
+func TestNodeIsNotUpWithoutItsKeys(t *testing.T) {
+	p := directory.Params{}
+	present := p.OnionFrom(p.EpochAt(time.Now().Unix()))
+	s := &shelf{t: t, keys: map[uint64]*seal.KEMPrivate{}}
+	dir := t.TempDir()
+	n := startLone(t, p, s, dir)
+	n.cancel() // what it does by itself
+	n.running.Wait()
+	well := func() {
+		for _, d := range []duty{publishing, following, listing} {
+			n.note(d, nil)
+		}
+	}
+	at := func(epoch uint64) { n.note(rotating, n.turnOnions(p.Begin(epoch))) }
+	up := func(what string, want bool) {
+		t.Helper()
+		well()
+		if got := strings.Contains(metricsOf(n), "nyx_up{part=\"node\"} 1"); got != want {
+			t.Errorf("%s: up %v, want %v: %v", what, got, want, n.Err())
+		}
+	}
+	period := present + directory.DefaultOnionEpochs
+	at(present)
+	up("at first", true)
+	s.fail = errors.New("disk gone")
+	at(period)
+	up("without the key of the period", false)
+	at(period)
+	up("looked at again", false)
+	s.fail = nil
+	at(period)
+	up("with it", true)
+	s.fail = errors.New("disk gone")
+	at(period + 1)
+	at(period + 1)
+	up("while the last key is not destroyed", false)
+	s.fail = nil
+	at(period + 1)
+	up("when it is", true)
+	name := mix.OnionName(onionKey(t, period+directory.DefaultOnionEpochs))
+	path := filepath.Join(dir, recordName(name))
+	if err := os.Mkdir(path, 0o700); err != nil { // in its record's place
+		t.Fatal(err)
+	}
+	at(period + directory.DefaultOnionEpochs)
+	at(period + directory.DefaultOnionEpochs)
+	up("while a record cannot be made", false)
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	at(period + directory.DefaultOnionEpochs)
+	up("when it can", true)
 	if err := n.Close(); err != nil {
 		t.Error(err)
 	}

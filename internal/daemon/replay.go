@@ -35,6 +35,9 @@ type replayLog struct {
 
 	mu    sync.Mutex // held for the file operations, never with the host's lock on the way
 	files map[uint32]*tagFile
+	// failed is why the last write did not succeed, unread why the tags of a record
+	// are not in the table.
+	failed, unread error
 }
 
 // tagFile is the record of one onion key.
@@ -118,7 +121,8 @@ func (r *replayLog) open(key *seal.KEMPrivate) (tags []mix.ReplayTag, err error)
 	}
 	b := make([]byte, f.size)
 	if _, err := f.ReadAt(b, 0); err != nil && len(b) > 0 {
-		return nil, fmt.Errorf("cannot read the record of set-ups: %w", err)
+		r.unread = fmt.Errorf("cannot read the record of set-ups: %w", err)
+		return nil, r.unread
 	}
 	for tag := (mix.ReplayTag{Onion: name}); len(b) > 0; b = b[replayTagSize:] {
 		copy(tag.Tag[:], b)
@@ -231,8 +235,24 @@ func (r *replayLog) write() error {
 		f.size += int64(len(f.out))
 		f.out = f.out[:0]
 	}
-	r.stuck = failed != nil
+	r.stuck, r.failed = failed != nil, failed
 	return failed
+}
+
+// check is why set-ups are not on record, or may not be, now; nil if they are.
+func (r *replayLog) check() error {
+	if r == nil {
+		return nil
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	err := errors.Join(r.failed, r.unread)
+	for _, f := range r.files {
+		if opened := f.ready(); opened != nil && r.failed == nil {
+			err = errors.Join(err, fmt.Errorf("cannot open the record of set-ups: %w", opened))
+		}
+	}
+	return err
 }
 
 func (r *replayLog) close() error {

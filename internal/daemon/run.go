@@ -68,7 +68,7 @@ func Run(ctx context.Context, cfg *setup.Config, log *slog.Logger) error {
 			return err
 		}
 		parts = append(parts, running{"proxy", p.Client.Done(), p.Client.host.Err, p.Close})
-		counted = append(counted, func() part { return newPart("client", p.Client.Stats(), nil) })
+		counted = append(counted, func() part { return newPart("client", p.Client.Stats(), p.Client.Err()) })
 		fromProxy = &p.Counts
 		log.Info("proxy (SOCKS5 and HTTP)", "address", p.Addr(), "level", cfg.Proxy.Level.String())
 		go announce(ctx, p.Client.Ready(), log, "routes stand; the proxy is ready")

@@ -96,7 +96,7 @@ func (s *Status) Close() {
 }
 
 func (l *Local) parts() []part {
-	out := []part{newPart("client", l.Client.Stats(), nil)}
+	out := []part{newPart("client", l.Client.Stats(), l.Client.Err())}
 	for _, n := range l.Nodes {
 		out = append(out, newPart(n.cfg.Name, n.Stats(), n.Err()))
 	}
