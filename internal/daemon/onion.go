@@ -82,6 +82,10 @@ func (dir storedOnions) Retire(before uint64) error {
 // onionLook is how often a node looks whether a period has ended.
 const onionLook = 10 * time.Second
 
+// recordSync is how often the record of set-ups is brought from the operating
+// system to the disk, if there is something new: what a loss of power can take.
+const recordSync = time.Second
+
 // onions are the onion keys of a node: the present period's, the previous one's
 // for an epoch more, in which clients still have the old document, and, when it
 // is near, the next one's.
@@ -196,16 +200,22 @@ func (o *onions) turn(wall int64) (t turned, err error) {
 	return t, o.retire(o.present)
 }
 
-// rotate follows the periods until ctx ends.
+// rotate follows the periods until ctx ends, and has the record of set-ups on the
+// disk.
 func (n *Node) rotate(ctx context.Context) {
-	look := time.NewTicker(onionLook)
+	look, sync := time.NewTicker(onionLook), time.NewTicker(recordSync)
 	defer look.Stop()
+	defer sync.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-look.C:
 			n.note(rotating, n.turnOnions(time.Now().Unix()))
+		case <-sync.C:
+			if err := n.replay.sync(); err != nil {
+				n.note(recording, err)
+			}
 		}
 	}
 }

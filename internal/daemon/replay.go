@@ -13,6 +13,7 @@ import (
 	"github.com/nyxnet/nyx/internal/drive"
 	"github.com/nyxnet/nyx/internal/mix"
 	"github.com/nyxnet/nyx/internal/seal"
+	"github.com/nyxnet/nyx/internal/setup"
 )
 
 // replayLog is a node's record of the set-ups that it has accepted, so that a
@@ -24,8 +25,10 @@ import (
 // datagrams because the carrier's batch is sent after the write (recorded), its
 // first flight because the application hears of it a round later (Node.after).
 // The write is made by the host's loop between two rounds, without its lock. It
-// ends in the operating system, not on the disk: the record outlives the
-// process, and of a machine that loses power the last seconds may be missing.
+// ends in the operating system, so that the record outlives the process; on the
+// disk it is a second later (Node.rotate), since to wait for that, 0.5 ms to many,
+// would hold up every cell of the node. Of a machine that loses power the last
+// second may be missing.
 //
 // A nil replayLog records nothing.
 type replayLog struct {
@@ -35,9 +38,11 @@ type replayLog struct {
 
 	mu    sync.Mutex // held for the file operations, never with the host's lock on the way
 	files map[uint32]*tagFile
-	// failed is why the last write did not succeed, unread why the tags of a record
-	// are not in the table.
-	failed, unread error
+	// failed is why the last write did not succeed, unkept why what was written is
+	// not on the disk, unread why the tags of a record are not in the table.
+	failed, unkept, unread error
+
+	fsync func(*os.File) error // for tests, in place of its Sync
 }
 
 // tagFile is the record of one onion key.
@@ -45,6 +50,8 @@ type tagFile struct {
 	*os.File // nil: it could not be opened yet
 	path     string
 	size     int64 // of whole tags
+	kept     int64 // of these, on the disk
+	named    bool  // the file's name is on the disk
 	out      []byte
 }
 
@@ -83,7 +90,7 @@ func recordName(onion uint32) string { return fmt.Sprintf("setups-%08x.seen", on
 // openReplay opens the records of the keys under which set-ups are accepted,
 // fills a table with them, and removes those of keys that are not held any more.
 func openReplay(dir string, accepted, held []*seal.KEMPrivate, t *mix.Table) (*replayLog, error) {
-	r := &replayLog{dir: dir, files: map[uint32]*tagFile{}}
+	r := &replayLog{dir: dir, files: map[uint32]*tagFile{}, fsync: (*os.File).Sync}
 	for _, key := range accepted {
 		tags, err := r.open(key)
 		if err != nil {
@@ -147,13 +154,8 @@ func (r *replayLog) adoptFormer(t *mix.Table) error {
 		t.LoadReplay(tag)
 		r.pending = append(r.pending, tag)
 	}
-	if err := r.write(); err != nil {
+	if err := errors.Join(r.write(), r.sync()); err != nil {
 		return err
-	}
-	for _, f := range r.files {
-		if err := f.Sync(); err != nil {
-			return fmt.Errorf("cannot write the record of set-ups: %w", err)
-		}
 	}
 	return os.Remove(path)
 }
@@ -239,6 +241,46 @@ func (r *replayLog) write() error {
 	return failed
 }
 
+// sync has what was written on the disk. The host's loop writes meanwhile.
+func (r *replayLog) sync() error {
+	if r == nil {
+		return nil
+	}
+	type part struct {
+		*tagFile
+		file *os.File
+		size int64
+	}
+	var parts []part
+	named := true
+	r.mu.Lock()
+	for _, f := range r.files {
+		if f.File != nil && (f.kept < f.size || !f.named) {
+			parts, named = append(parts, part{f, f.File, f.size}), named && f.named
+		}
+	}
+	r.mu.Unlock()
+	var failed error
+	for _, p := range parts {
+		if err := r.fsync(p.file); !errors.Is(err, os.ErrClosed) { // else the key is gone
+			failed = errors.Join(failed, err)
+		}
+	}
+	if !named {
+		failed = errors.Join(failed, setup.SyncDirectory(r.dir))
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.unkept = nil; failed != nil {
+		r.unkept = fmt.Errorf("cannot keep the record of set-ups on the disk: %w", failed)
+		return r.unkept
+	}
+	for _, p := range parts {
+		p.kept, p.named = p.size, true
+	}
+	return nil
+}
+
 // check is why set-ups are not on record, or may not be, now; nil if they are.
 func (r *replayLog) check() error {
 	if r == nil {
@@ -246,7 +288,7 @@ func (r *replayLog) check() error {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	err := errors.Join(r.failed, r.unread)
+	err := errors.Join(r.failed, r.unkept, r.unread)
 	for _, f := range r.files {
 		if opened := f.ready(); opened != nil && r.failed == nil {
 			err = errors.Join(err, fmt.Errorf("cannot open the record of set-ups: %w", opened))
@@ -259,7 +301,7 @@ func (r *replayLog) close() error {
 	if r == nil {
 		return nil
 	}
-	err := r.write()
+	err := errors.Join(r.write(), r.sync())
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, f := range r.files {

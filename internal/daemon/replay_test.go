@@ -2,12 +2,16 @@ package daemon
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
 	"slices"
 	"testing"
+	"testing/synctest"
+	"time"
 
+	"github.com/nyxnet/nyx/internal/directory"
 	"github.com/nyxnet/nyx/internal/drive"
 	"github.com/nyxnet/nyx/internal/link"
 	"github.com/nyxnet/nyx/internal/mix"
@@ -236,6 +240,64 @@ func TestRecordOnAFullDisk(t *testing.T) {
 	if _, err := openReplay(filepath.Join(dir, "none"), []*seal.KEMPrivate{key}, nil, b.table); err == nil {
 		t.Error("a record was opened in a directory that does not exist")
 	}
+}
+
+// What is on record is on the disk a second later, again tried until it is, and
+// when the node ends; nothing new costs nothing.
+func TestRecordReachesTheDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir, key := t.TempDir(), onionKey(t, 1)
+		b, f := newBench(t, dir, key), feeder{key: key}
+		var syncs int
+		var fault error
+		b.log.fsync = func(*os.File) error {
+			turns.Load()
+			syncs++
+			return fault
+		}
+		n := &Node{replay: b.log, health: health{log: logOrNone(nil)}}
+		n.cfg.Onions = freshOnions{}
+		var err error
+		if n.onions, err = newOnions(freshOnions{}, directory.Params{}, time.Now().Unix()); err != nil {
+			t.Fatal(err)
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		n.running.Go(func() { n.rotate(ctx) })
+		after := func(what string, d time.Duration, want int, wrong error) {
+			t.Helper()
+			advance(d)
+			if err := n.Err(); syncs != want || !errors.Is(err, wrong) || wrong == nil && err != nil {
+				t.Errorf("%s: %d calls, want %d; %v", what, syncs, want, err)
+			}
+		}
+		write := func() {
+			t.Helper()
+			b.takes(f.build(t))
+			b.log.take(b.table)
+			if err := b.log.write(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		after("the name of a new record", recordSync, 1, nil)
+		after("nothing new", time.Minute, 1, nil)
+		write()
+		write()
+		after("two set-ups", recordSync, 2, nil)
+		fault = errors.New("disk gone")
+		write()
+		after("a disk that is gone", 15*recordSync, 17, fault)
+		if err := b.log.check(); !errors.Is(err, fault) {
+			t.Errorf("looked at: %v", err)
+		}
+		fault = nil
+		after("when it is back", onionLook+recordSync, 18, nil)
+		stop()
+		n.running.Wait()
+		write()
+		if err := b.log.close(); err != nil || syncs != 19 {
+			t.Errorf("at the end: %d calls, %v", syncs, err)
+		}
+	})
 }
 
 // While the record of a new key cannot be made, nothing of it is forgotten: it

@@ -100,12 +100,12 @@ func writeFile(path string, b []byte, mode fs.FileMode, replace bool) (err error
 	if err = os.Rename(f.Name(), path); err != nil {
 		return err
 	}
-	return syncDirectory(filepath.Dir(path))
+	return SyncDirectory(filepath.Dir(path))
 }
 
-// syncDirectory has the names of files on disk. Windows has no such call, and
+// SyncDirectory has the names of files on disk. Windows has no such call, and
 // keeps them by itself.
-func syncDirectory(path string) error {
+func SyncDirectory(path string) error {
 	if runtime.GOOS == "windows" {
 		return nil
 	}
