@@ -213,7 +213,7 @@ run_wan() {
 	local config nodes=() n
 	for n in 0 1 2 3 4 5 6 7 8 9; do ip addr add "10.$n.0.1/32" dev nyxa; done
 	ip link set nyxa up && ip route add 10.200.0.0/16 dev nyxa src 10.0.0.1 || return
-	for n in 1 2 3; do printf '[metrics]\nlisten = "127.0.0.1:%d"\n' "$((9490 + n))" >>"$work/net/stream-$n/node.toml"; done
+	for n in 1 2 3; do printf '[metrics]\nlisten = "127.0.0.1:%d"\ntraffic = true\n' "$((9490 + n))" >>"$work/net/stream-$n/node.toml"; done
 	# out: cells with content that the exits have sent back.
 	out() { for n in 1 2 3; do curl -sf "http://127.0.0.1:$((9490 + n))/metrics"; done | awk '/^nyx.*real_out/ { n += $NF } END { print n + 0 }'; }
 	nsenter -n -t "$other" sh -c 'ip link set lo up; ip addr add 10.200.0.1/32 dev nyxb; ip link set nyxb up; ip route add 10.0.0.0/8 dev nyxb src 10.200.0.1' || return

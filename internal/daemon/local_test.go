@@ -18,6 +18,7 @@ import (
 	"github.com/nyxnet/nyx/internal/prng"
 	"github.com/nyxnet/nyx/internal/proxy"
 	"github.com/nyxnet/nyx/internal/service"
+	"github.com/nyxnet/nyx/internal/trace"
 	"github.com/nyxnet/nyx/internal/wire"
 )
 
@@ -30,10 +31,21 @@ const patience = 2 * time.Minute
 // explain logs what every part of a network has counted, and how late its
 // rounds were: that tells a stall from a machine without time.
 func (l *Local) explain(t testing.TB) {
-	t.Logf("client: %+v\n%v", l.Client.Load(), newPart("client", l.Client.Stats(), nil).Counts)
+	t.Logf("client: %+v\n%v", l.Client.Load(), counted(l.Client.Stats()))
 	for _, n := range l.Nodes {
-		t.Logf("%s: %+v\n%v", n.cfg.Name, n.Load(), newPart(n.cfg.Name, n.Stats(), n.Err()).Counts)
+		t.Logf("%s: %+v\n%v", n.cfg.Name, n.Load(), counted(n.Stats()))
 	}
+}
+
+// counted are the counters that are not 0, by name.
+func counted(c trace.Counts) map[string]uint64 {
+	out := map[string]uint64{}
+	for i := trace.Counter(0); i < trace.NumCounters; i++ {
+		if c[i] != 0 {
+			out[i.String()] = c[i]
+		}
+	}
+	return out
 }
 
 // startNetwork runs a network on this machine until the test ends, and says what

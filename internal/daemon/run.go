@@ -74,7 +74,7 @@ func Run(ctx context.Context, cfg *setup.Config, log *slog.Logger) error {
 		go announce(ctx, p.Client.Ready(), log, "routes stand; the proxy is ready")
 	}
 	if cfg.Metrics.IsValid() {
-		s, err := serveMetrics(cfg.Metrics.String(), source{proxy: fromProxy, parts: func() (out []part) {
+		s, err := serveMetrics(cfg.Metrics.String(), source{proxy: fromProxy, traffic: cfg.Traffic, parts: func() (out []part) {
 			for _, p := range counted {
 				out = append(out, p())
 			}

@@ -2,12 +2,14 @@ package daemon
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -20,7 +22,9 @@ import (
 
 	"github.com/nyxnet/nyx/internal/client"
 	"github.com/nyxnet/nyx/internal/directory"
+	"github.com/nyxnet/nyx/internal/proxy"
 	"github.com/nyxnet/nyx/internal/setup"
+	"github.com/nyxnet/nyx/internal/trace"
 	"github.com/nyxnet/nyx/internal/wire"
 )
 
@@ -121,7 +125,7 @@ func TestConfiguredNetwork(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		cfg.Poll, cfg.Metrics = time.Second, netip.MustParseAddrPort("127.0.0.1:0")
+		cfg.Poll, cfg.Metrics, cfg.Traffic = time.Second, netip.MustParseAddrPort("127.0.0.1:0"), true
 		if i == len(files)-1 { // one process has a client beside
 			cfg.Client, cfg.Proxy = true, setup.ProxyConfig{Socks: netip.MustParseAddrPort("127.0.0.1:0"), Level: wire.Fast}
 		}
@@ -150,7 +154,7 @@ func TestConfiguredNetwork(t *testing.T) {
 	}
 	conn.Close()
 	status, body := get(t, metrics, "")
-	for _, want := range []string{`nyx_up{part="mix-3"} 1`, `part="client"`, "nyx_proxy_streams_total 1", `nyx_setup_done_total{part="mix-3"} `} {
+	for _, want := range []string{`nyx_up{part="mix-3"} 1`, `part="client"`, "nyx_proxy_streams_total 1", "nyx_real_out_total", `nyx_setup_done_total{part="mix-3"} `} {
 		if status != 200 || !strings.Contains(body, want) {
 			t.Errorf("metrics: %d, without %s", status, want)
 		}
@@ -201,6 +205,28 @@ func get(t *testing.T, url, host string) (int, string) {
 		t.Fatal(err)
 	}
 	return resp.StatusCode, string(b)
+}
+
+// Two nodes that differ in how many of their cells had content are served alike,
+// unless the configuration wants it otherwise (the control).
+func TestMetricsDoNotTellContent(t *testing.T) {
+	served := func(c trace.Counts, traffic bool) string {
+		w := httptest.NewRecorder()
+		writeMetrics(w, source{traffic: traffic, proxy: &proxy.Counts{}, parts: func() []part { return []part{newPart("node", c, nil)} }})
+		b, err := json.Marshal(newPart("node", c, nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return w.Body.String() + string(b)
+	}
+	idle := trace.Counts{trace.LinkOut: 200, trace.DummyOut: 100, trace.DummyIn: 90, trace.CellDelivered: 90}
+	busy := trace.Counts{trace.LinkOut: 200, trace.DummyOut: 30, trace.RealOut: 70, trace.DummyIn: 20, trace.CellDelivered: 90, trace.SessionPacketIn: 70, trace.Retransmitted: 1, trace.SpuriousRetransmit: 1}
+	if a, b := served(idle, false), served(busy, false); a != b || !strings.Contains(a, `nyx_cells_out_total{part="node"} 100`) {
+		t.Errorf("idle:\n%s\nbusy:\n%s", a, b)
+	}
+	if served(idle, true) == served(busy, true) {
+		t.Error("control: no difference where it is wanted")
+	}
 }
 
 // What cannot start says why, and leaves nothing running.
@@ -281,9 +307,14 @@ func TestLocalNetworkIsShownAndJoined(t *testing.T) {
 	for path, wants := range map[string][]string{
 		"":        {"<h1>Nyx on this machine</h1>", "stream-0: working", "client: working"},
 		"status":  {`"name":"mix-5"`, `"state":"working"`, `"setup_done"`},
-		"metrics": {`nyx_up{part="stream-2"} 1`, `nyx_setup_done_total{part="mix-0"}`, "nyx_proxy_active 0"},
+		"metrics": {`nyx_up{part="stream-2"} 1`, `nyx_setup_done_total{part="mix-0"}`, `nyx_cells_out_total{part="client"}`},
 	} {
 		status, body := get(t, s.URL()+path, "")
+		for _, secret := range []string{"real_out", "dummy_out", "dummy_in", "session_packet_in", "retransmit", "proxy"} {
+			if strings.Contains(body, secret) {
+				t.Errorf("/%s tells %s", path, secret)
+			}
+		}
 		for _, want := range wants {
 			if status != 200 || !strings.Contains(body, want) {
 				t.Errorf("/%s: %d, without %s", path, status, want)

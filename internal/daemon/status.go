@@ -21,21 +21,27 @@ type Status struct {
 	running  sync.WaitGroup
 }
 
-// part is one machine's counters as served.
+// part is one machine's counters as served. Those that tell content from cover
+// are left out, and cells are counted together: the wire shows no more.
 type part struct {
-	Name    string            `json:"name"`
-	State   string            `json:"state"`
-	Counts  map[string]uint64 `json:"counts"`
-	ordered trace.Counts
+	Name   string            `json:"name"`
+	State  string            `json:"state"`
+	Counts map[string]uint64 `json:"counts"` // that are not 0
+	counts trace.Counts
 }
 
 // source is where a Status has its counters from.
 type source struct {
 	parts func() []part
-	proxy *proxy.Counts // nil: no proxy here
+	// traffic has metrics tell content from cover, and count the proxy's streams.
+	traffic bool
+	proxy   *proxy.Counts // nil: no proxy here
 }
 
-func (l *Local) source() source { return source{l.parts, &l.Proxy} }
+func (l *Local) source() source { return source{parts: l.parts, proxy: &l.Proxy} }
+
+// cellsOut is the name of trace.Counts.CellsOut.
+const cellsOut = "cells_out"
 
 // ServeStatus starts the server of a network on this machine, on a loopback
 // address.
@@ -104,14 +110,17 @@ func (l *Local) parts() []part {
 }
 
 func newPart(name string, c trace.Counts, err error) part {
-	p := part{Name: name, State: "working", Counts: map[string]uint64{}, ordered: c}
+	p := part{Name: name, State: "working", Counts: map[string]uint64{}, counts: c}
 	if err != nil {
 		p.State = err.Error()
 	}
 	for i := trace.Counter(0); i < trace.NumCounters; i++ {
-		if c[i] != 0 {
+		if c[i] != 0 && !i.TellsContent() {
 			p.Counts[i.String()] = c[i]
 		}
+	}
+	if n := c.CellsOut(); n != 0 {
+		p.Counts[cellsOut] = n
 	}
 	return p
 }
@@ -127,13 +136,19 @@ func writeMetrics(w http.ResponseWriter, s source) {
 		}
 		fmt.Fprintf(w, "nyx_up{part=%q} %d\n", p.Name, up)
 	}
-	for c := trace.Counter(0); c < trace.NumCounters; c++ {
-		fmt.Fprintf(w, "# TYPE nyx_%s_total counter\n", c)
-		for _, p := range parts {
-			fmt.Fprintf(w, "nyx_%s_total{part=%q} %d\n", c, p.Name, p.ordered[c])
+	counter := func(name string, of func(*trace.Counts) uint64) {
+		fmt.Fprintf(w, "# TYPE nyx_%s_total counter\n", name)
+		for i := range parts {
+			fmt.Fprintf(w, "nyx_%s_total{part=%q} %d\n", name, parts[i].Name, of(&parts[i].counts))
 		}
 	}
-	if s.proxy == nil {
+	for c := trace.Counter(0); c < trace.NumCounters; c++ {
+		if s.traffic || !c.TellsContent() {
+			counter(c.String(), func(n *trace.Counts) uint64 { return n[c] })
+		}
+	}
+	counter(cellsOut, (*trace.Counts).CellsOut)
+	if s.proxy == nil || !s.traffic {
 		return
 	}
 	fmt.Fprintf(w, "# TYPE nyx_proxy_active gauge\nnyx_proxy_active %d\n", s.proxy.Active.Load())

@@ -13,6 +13,7 @@ import (
 	"github.com/nyxnet/nyx/internal/machine"
 	"github.com/nyxnet/nyx/internal/obfs"
 	"github.com/nyxnet/nyx/internal/sim"
+	"github.com/nyxnet/nyx/internal/trace"
 	"github.com/nyxnet/nyx/internal/wire"
 )
 
@@ -167,6 +168,65 @@ func TestIdleOrActiveWithinAClass(t *testing.T) {
 		if same(look(t, p, false), look(t, p, true)) == "" {
 			t.Errorf("control: at %s activity was not seen", name)
 		}
+	}
+}
+
+// What metrics serve by default (trace.Counter.TellsContent) is the same at every
+// node whether a user works or not; what they leave out is not (the control).
+func TestCountersDoNotTellWork(t *testing.T) {
+	look := func(p Plan, active bool) (all []trace.Counts) {
+		w := newWorld(t, 1, p)
+		w.AddUsers(2)
+		for _, u := range w.Users {
+			w.Sim.At(machine.Time(3*time.Second), func(machine.Time) { u.Ask("a", nil, func(machine.Time, []byte, error) {}) })
+		}
+		if active {
+			w.active(w.Users[0], "a")
+		}
+		w.Sim.RunUntil(machine.Time(12 * time.Second))
+		for _, u := range w.Users {
+			all = append(all, u.Core().Stats())
+		}
+		for _, g := range w.Gateways {
+			all = append(all, g.Core().Stats())
+		}
+		for _, m := range w.Relays {
+			all = append(all, m.Core().Stats())
+		}
+		return all
+	}
+	// told lists the counters that differ.
+	told := func(a, b []trace.Counts) (served, left []string) {
+		for i := range a {
+			if a[i].CellsOut() != b[i].CellsOut() {
+				served = append(served, "cells_out")
+			}
+			for c := range trace.NumCounters {
+				switch {
+				case a[i][c] == b[i][c]:
+				case c.TellsContent():
+					left = append(left, c.String())
+				default:
+					served = append(served, c.String())
+				}
+			}
+		}
+		return served, left
+	}
+	for _, level := range levels[1:] {
+		p := pin(Plan{Level: level})
+		served, left := told(look(p, false), look(p, true))
+		if len(served) > 0 {
+			t.Errorf("%v: work is seen in %v", level, served)
+		}
+		for _, want := range []trace.Counter{trace.RealOut, trace.DummyOut, trace.DummyIn, trace.SessionPacketIn} {
+			if !slices.Contains(left, want.String()) {
+				t.Errorf("control: %v: work is not seen in %v", level, want)
+			}
+		}
+	}
+	if served, _ := told(look(Plan{}, false), look(Plan{}, true)); len(served) == 0 {
+		t.Error("control: work is not seen at FAST")
 	}
 }
 

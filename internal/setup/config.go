@@ -38,6 +38,8 @@ type Config struct {
 	Serve   AuthorityConfig
 	Proxy   ProxyConfig
 	Metrics netip.AddrPort // of the metrics endpoint; invalid means none
+	// Traffic has metrics tell content from cover.
+	Traffic bool
 	// LogLevel is debug, info, warn or error.
 	LogLevel string
 }
@@ -119,7 +121,8 @@ type configFile struct {
 		Level string `toml:"level"`
 	} `toml:"client"`
 	Metrics struct {
-		Listen string `toml:"listen"`
+		Listen  string `toml:"listen"`
+		Traffic bool   `toml:"traffic"`
 	} `toml:"metrics"`
 	Log struct {
 		Level string `toml:"level"`
@@ -220,6 +223,7 @@ func (d *document) common(c *Config, f *configFile) {
 	if f.Metrics.Listen != "" {
 		c.Metrics = d.address("metrics.listen", f.Metrics.Listen)
 	}
+	c.Traffic = f.Metrics.Traffic
 	if c.LogLevel = f.Log.Level; !slices.Contains([]string{"debug", "info", "warn", "error"}, c.LogLevel) {
 		d.bad("log.level", "%q is not a level. Use debug, info, warn or error", f.Log.Level)
 	}

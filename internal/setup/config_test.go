@@ -44,6 +44,7 @@ ports = ["443", "80", "8000-8010", "8011"]
 
 [metrics]
 listen = "127.0.0.1:9464"
+traffic = true
 
 [log]
 level = "debug"
@@ -71,7 +72,7 @@ func TestConfig(t *testing.T) {
 	if !slices.Equal(c.Directories, []string{"http://192.0.2.9:9400"}) || c.Poll != 30*time.Second {
 		t.Errorf("directories %v, poll %v", c.Directories, c.Poll)
 	}
-	if c.Metrics.Port() != 9464 || c.LogLevel != "debug" {
+	if c.Metrics.Port() != 9464 || !c.Traffic || c.LogLevel != "debug" {
 		t.Errorf("metrics %v, log %q", c.Metrics, c.LogLevel)
 	}
 }
@@ -83,7 +84,7 @@ func TestConfigDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !c.Client || c.Proxy.Level != wire.Standard || c.Proxy.Socks.String() != "127.0.0.1:9150" || c.LogLevel != "info" || c.Metrics.IsValid() {
+	if !c.Client || c.Proxy.Level != wire.Standard || c.Proxy.Socks.String() != "127.0.0.1:9150" || c.LogLevel != "info" || c.Metrics.IsValid() || c.Traffic {
 		t.Errorf("%+v", c)
 	}
 	if len(c.Directories) != 3 {
@@ -138,14 +139,14 @@ func TestConfigMistakes(t *testing.T) {
 		{`ports = ["443", "80", "8000-8010", "8011"]`, `ports = []`, `19: exit.ports: empty`},
 		{`ports = ["443", "80", "8000-8010", "8011"]`, `ports = [` + strings.Repeat(`"P",`, 33) + `]`, `19: exit.ports: 33 separate ranges`},
 		{`listen = "127.0.0.1:9464"`, `listen = ":9464"`, `22: metrics.listen: ":9464" is not an address`},
-		{`level = "debug"`, `level = "loud"`, `25: log.level: "loud" is not a level. Use debug`},
-		{`[log]`, "[client]\nlevel = \"fast\"\n[log]", `24: client: has no effect without the role client`},
-		{`[log]`, "[authority]\nlisten = \"1.2.3.4:5\"\n[log]", `24: authority: has no effect without the role authority`},
+		{`level = "debug"`, `level = "loud"`, `26: log.level: "loud" is not a level. Use debug`},
+		{`[log]`, "[client]\nlevel = \"fast\"\n[log]", `25: client: has no effect without the role client`},
+		{`[log]`, "[authority]\nlisten = \"1.2.3.4:5\"\n[log]", `25: authority: has no effect without the role authority`},
 		{`roles = ["entry", "exit"]`, `roles = ["entry", "exit", "authority"]`, `1: authority.listen: missing`},
-		{`[log]`, "[authority]\nlisten = \"1.2.3.4:5\"\npeers = [\"x\"]\n[log]", `26: authority.peers: "x" is not a URL`},
+		{`[log]`, "[authority]\nlisten = \"1.2.3.4:5\"\npeers = [\"x\"]\n[log]", `27: authority.peers: "x" is not a URL`},
 		{`[log]`, "[authority]\nlisten = \"1.2.3.4:5\"\nmembers = \"bad-members.txt\"\n[log]", `bad-members.txt:2: "xyz" is not a node's ID`},
-		{`[log]`, "[authority]\nlisten = \"1.2.3.4:5\"\nmembers = \"nowhere\"\n[log]", `26: authority.members: cannot read the list of members`},
-		{`[log]`, "[log", `24: `},
+		{`[log]`, "[authority]\nlisten = \"1.2.3.4:5\"\nmembers = \"nowhere\"\n[log]", `27: authority.members: cannot read the list of members`},
+		{`[log]`, "[log", `25: `},
 		{`name = "stream-1"`, "name = \"stream-1\"\nname = \"x\"", `2: `},
 	}
 	ports := 0
@@ -182,7 +183,7 @@ func TestConfigTellsAll(t *testing.T) {
 		t.Fatal("accepted")
 	}
 	lines := strings.Split(err.Error(), "\n")
-	if len(lines) != 3 || !strings.Contains(lines[0], ":10: relay.region") || !strings.Contains(lines[1], ":15: directory.poll") || !strings.Contains(lines[2], ":25: log.level") {
+	if len(lines) != 3 || !strings.Contains(lines[0], ":10: relay.region") || !strings.Contains(lines[1], ":15: directory.poll") || !strings.Contains(lines[2], ":26: log.level") {
 		t.Errorf("got %v", err)
 	}
 }

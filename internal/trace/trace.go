@@ -87,6 +87,17 @@ func (c Counter) String() string {
 	return "unknown"
 }
 
+// TellsContent reports whether a counter tells cells with content from cover, by
+// itself or with others: who may read it knows how much is sent and when, which
+// is what cover hides from who watches the wire.
+func (c Counter) TellsContent() bool {
+	switch c {
+	case RealOut, DummyOut, DummyIn, SessionPacketIn, Retransmitted, SpuriousRetransmit:
+		return true
+	}
+	return false
+}
+
 // Counts are the counters of one machine, owned by that machine.
 type Counts [NumCounters]uint64
 
@@ -96,6 +107,9 @@ func (c *Counts) Add(o *Counts) {
 		c[i] += o[i]
 	}
 }
+
+// CellsOut is how many cells were emitted, with content or without.
+func (c *Counts) CellsOut() uint64 { return c[RealOut] + c[DummyOut] }
 
 // Event is one typed step of a machine: what, when, and up to two numbers
 // whose meaning the kind gives (a size, a count, a small index).
