@@ -42,7 +42,7 @@ func open(t *testing.T) *nyx.Client {
 }
 
 func timeout(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	t.Cleanup(cancel)
 	return ctx
 }
@@ -95,7 +95,7 @@ func TestServiceInsideTheNetwork(t *testing.T) {
 	defer conn.Close()
 	io.WriteString(conn, "ping")
 	conn.(interface{ CloseWrite() error }).CloseWrite()
-	conn.SetDeadline(time.Now().Add(20 * time.Second))
+	conn.SetDeadline(time.Now().Add(2 * time.Minute))
 	if b, err := io.ReadAll(conn); err != nil || string(b) != "ping" {
 		t.Errorf("got %q, %v", b, err)
 	}

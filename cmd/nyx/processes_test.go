@@ -21,6 +21,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nyxnet/nyx/internal/lab/stall"
 	"github.com/nyxnet/nyx/internal/setup"
 )
 
@@ -114,9 +115,11 @@ const within = 5 * time.Second
 // awaitEnd waits until the program and its children are gone.
 func (p *program) awaitEnd(t *testing.T) (stderr string) {
 	t.Helper()
+	over, stop := stall.After(within)
+	defer stop()
 	select {
 	case stderr = <-p.ended:
-	case <-time.After(within):
+	case <-over:
 		t.Errorf("%d of %d processes are left after %v", p.alive(), len(p.children), within)
 		p.Process.Kill()
 		for _, pid := range p.children {
@@ -143,7 +146,7 @@ func TestUpProcesses(t *testing.T) {
 	}
 	target := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "through nyx") }))
 	defer target.Close()
-	client := &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{
+	client := &http.Client{Timeout: 2 * time.Minute, Transport: &http.Transport{
 		Proxy: http.ProxyURL(&url.URL{Scheme: "socks5h", Host: proxy}), DisableKeepAlives: true}}
 	request := func(when string) {
 		t.Helper()

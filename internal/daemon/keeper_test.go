@@ -77,7 +77,7 @@ func TestServiceNeedsNotEveryKeeper(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { l.Close() }) // after the service's
-	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	if err := l.Client.WaitReady(ctx); err != nil {
 		t.Fatal(err)
