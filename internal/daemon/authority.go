@@ -46,6 +46,9 @@ type AuthorityConfig struct {
 // descriptorMax is the size of the largest descriptor that is read.
 const descriptorMax = 64 << 10
 
+// newsMax bounds the descriptors that wait to be passed on to one other process.
+const newsMax = 1024
+
 // runHeader names the run of a directory process in its answers. Descriptors
 // are held in memory: a node that sees another run posts its own again.
 const runHeader = "Nyx-Run"
@@ -59,6 +62,7 @@ type Authority struct {
 	cancel   context.CancelFunc
 	running  sync.WaitGroup
 	changed  chan struct{} // a descriptor came
+	news     []chan []byte // descriptors that came, for each peer
 	client   *http.Client
 	log      *slog.Logger
 	run      string
@@ -116,6 +120,9 @@ func StartAuthority(cfg AuthorityConfig) (*Authority, error) {
 		return nil, err
 	}
 	a.restarted = a.signed != directory.Mark{}
+	for range cfg.Peers {
+		a.news = append(a.news, make(chan []byte, newsMax))
+	}
 	var peers *feed
 	if len(cfg.Peers) > 0 {
 		if peers, err = a.follow(); err != nil {
@@ -132,6 +139,9 @@ func StartAuthority(cfg AuthorityConfig) (*Authority, error) {
 	ctx, a.cancel = context.WithCancel(context.Background())
 	a.running.Go(func() { a.server.Serve(a.listener) })
 	a.running.Go(func() { a.lead(ctx) })
+	for i, url := range cfg.Peers {
+		a.running.Go(func() { a.tell(ctx, url, a.news[i]) })
+	}
 	if peers != nil {
 		a.running.Go(func() { peers.run(ctx, a.followed) })
 	}
@@ -222,8 +232,30 @@ func (a *Authority) takeDescriptor(w http.ResponseWriter, r *http.Request) {
 	if !news {
 		return
 	}
+	for _, peer := range a.news {
+		select {
+		case peer <- b:
+		default: // the node posts to all by itself, too
+		}
+	}
 	select {
 	case a.changed <- struct{}{}:
 	default:
+	}
+}
+
+// tell passes descriptors on to another process, so that those which reached one
+// authority only, by fault or by intent, do not keep the authorities from building
+// the same. One that is not taken is not tried again: the other has a newer one.
+func (a *Authority) tell(ctx context.Context, url string, news <-chan []byte) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case b := <-news:
+			if err := post(ctx, a.client, url, b); err != nil {
+				a.log.Debug("descriptor not passed on", "why", err)
+			}
+		}
 	}
 }

@@ -234,6 +234,20 @@ func TestWithheldSignaturesBarNobody(t *testing.T) {
 	})
 }
 
+// A descriptor that its node gave to one authority only is soon with all: it does
+// not keep them from agreeing.
+func TestDescriptorsArePassedOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRogue(t, 3, 2, 0)
+		defer r.close()
+		d := descriptor(t, 4)
+		if status, answer := r.ask(2, http.MethodPost, descriptorPath, d); status != http.StatusOK {
+			t.Fatalf("%d %s", status, answer)
+		}
+		r.progress(5, 0)
+	})
+}
+
 // Who asks again is given the signature that was made: it costs no other.
 func TestSignaturesAreMadeOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
