@@ -32,8 +32,12 @@ type health struct {
 // is new.
 func (h *health) note(d duty, err error) {
 	last := h.errs[d].Swap(&err)
-	if err != nil && (last == nil || *last == nil || (*last).Error() != err.Error()) {
+	failed := last != nil && *last != nil
+	switch {
+	case err != nil && (!failed || (*last).Error() != err.Error()):
 		h.log.Warn("the node does not work fully", "why", err)
+	case err == nil && failed && h.Err() == nil:
+		h.log.Info("the node works fully")
 	}
 }
 

@@ -138,7 +138,7 @@ func TestConfiguredNetwork(t *testing.T) {
 	metrics := attribute(proxied.await(t, "msg=metrics"), "url")
 	proxied.await(t, "the proxy is ready")
 	for _, j := range journals[3:] {
-		j.await(t, "the directory lists this node")
+		j.await(t, "the node works fully")
 	}
 	conn, err := net.Dial("tcp", socksAt)
 	if err != nil {
