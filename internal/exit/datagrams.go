@@ -70,7 +70,7 @@ func (p *peers) has(a netip.Addr) bool {
 
 // sendDatagrams moves messages from the stream to their targets.
 func (x *Exit) sendDatagrams(flow *tunnel.Datagrams, socket *net.UDPConn, sentTo *peers) {
-	names := newNames(x, func(a netip.AddrPort, data []byte) bool {
+	names := newNames(x, flow.Conn.Ref().Session, func(a netip.AddrPort, data []byte) bool {
 		sentTo.add(a.Addr())
 		_, err := socket.WriteToUDPAddrPort(data, a)
 		return err == nil

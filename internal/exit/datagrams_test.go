@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/nyxnet/nyx/internal/exit"
+	"github.com/nyxnet/nyx/internal/lab/duo"
+	"github.com/nyxnet/nyx/internal/stream"
 	"github.com/nyxnet/nyx/internal/tunnel"
 	"github.com/nyxnet/nyx/internal/wire"
 )
@@ -110,6 +112,48 @@ func TestSlowResolverHoldsUpNobodyElse(t *testing.T) {
 	close(answer)
 	exchange("afterwards")
 	flow.Close()
+}
+
+// A session that asks a dead resolver for all the names that it can takes half
+// of the look-ups at most: another's are still made. (Control: with the bound on
+// all of them alone, the second session's messages are dropped.)
+func TestOneSessionDoesNotTakeAllLookups(t *testing.T) {
+	resolver := &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}}
+	greedy, x := start(t, exit.Config{Resolver: resolver, Policy: exit.Policy{AllowPrivate: true}, DialTimeout: time.Hour})
+	modest, err := duo.NewSeeded(2, stream.Config{}, x.Serve)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(modest.Close)
+	port, senders := echoUDP(t)
+	ask := func(p *duo.Pair, name string) {
+		c, _ := request(t, p, wire.UDP, "0.0.0.0", 0)
+		flow := tunnel.NewDatagrams(c)
+		for i := range exit.LookupsPerFlow {
+			flow.Send(fmt.Sprintf("%s-%d.example", name, i), port, nil)
+		}
+		if err := flow.Send("127.0.0.1", port, []byte("all were taken")); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, _, err := flow.Receive(); err != nil {
+			t.Fatal(err)
+		}
+		<-senders
+	}
+	for i := range exit.LookupsMax/exit.LookupsPerFlow + 1 {
+		ask(greedy, fmt.Sprint("greedy-", i))
+	}
+	busy := x.Counts.Busy.Load()
+	if n := exit.LookupsMax + exit.LookupsPerFlow - int(busy); n > exit.LookupsMax/2 || n < exit.LookupsMax/2-64 {
+		t.Errorf("one session has %d names looked up, want %d, less what a network loses", n, exit.LookupsMax/2)
+	}
+	ask(modest, "modest")
+	if n := x.Counts.Busy.Load() - busy; n != 0 {
+		t.Errorf("%d of another session's %d names were not looked up", n, exit.LookupsPerFlow)
+	}
 }
 
 // strangersHaveNoSay: a datagram of an address to which the flow has not sent

@@ -69,7 +69,7 @@ type Exit struct {
 	starts  sync.Mutex // held while a stream begins and while the exit ends
 	running sync.WaitGroup
 	buffers sync.Pool
-	lookups atomic.Int64 // for messages
+	lookups lookups // for messages
 	Counts  Counts
 }
 

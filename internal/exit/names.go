@@ -18,14 +18,13 @@ const (
 	// that asks a dead resolver holds half a megabyte.
 	lookupsPerFlow  = 8
 	messagesPerName = 4
-	// lookupsMax bounds the look-ups of all flows: a goroutine and a socket each.
-	lookupsMax = 512
 )
 
 // names brings the messages of a flow to their targets, and has names resolved
 // aside: messages to one name wait for it, those to others do not.
 type names struct {
-	exit *Exit
+	exit    *Exit
+	session uint32 // of the flow
 	// deliver sends to an address; false if it has no way out there.
 	deliver func(netip.AddrPort, []byte) bool
 	ctx     context.Context
@@ -42,8 +41,8 @@ type message struct {
 	data []byte
 }
 
-func newNames(x *Exit, deliver func(netip.AddrPort, []byte) bool) *names {
-	n := &names{exit: x, deliver: deliver, known: map[string][]netip.Addr{}, waiting: map[string][]message{}}
+func newNames(x *Exit, session uint32, deliver func(netip.AddrPort, []byte) bool) *names {
+	n := &names{exit: x, session: session, deliver: deliver, known: map[string][]netip.Addr{}, waiting: map[string][]message{}}
 	n.ctx, n.cancel = context.WithCancel(x.ctx)
 	return n
 }
@@ -96,18 +95,13 @@ func (n *names) wait(host string, m message) {
 		n.waiting[host] = append(queue, m)
 		return
 	}
-	if asked || len(n.waiting) >= lookupsPerFlow || n.ctx.Err() != nil {
-		n.exit.Counts.Busy.Add(1)
-		return
-	}
-	if n.exit.lookups.Add(1) > lookupsMax {
-		n.exit.lookups.Add(-1)
+	if asked || len(n.waiting) >= lookupsPerFlow || n.ctx.Err() != nil || !n.exit.lookups.begin(n.session) {
 		n.exit.Counts.Busy.Add(1)
 		return
 	}
 	n.waiting[host] = []message{m}
 	n.running.Go(func() {
-		defer n.exit.lookups.Add(-1)
+		defer n.exit.lookups.end(n.session)
 		n.lookUp(host)
 	})
 }

@@ -36,17 +36,23 @@ type Pair struct {
 
 // New starts a pair. served is given each stream that the client opens.
 func New(cfg stream.Config, served func(*tunnel.Conn)) (*Pair, error) {
+	return NewSeeded(1, cfg, served)
+}
+
+// NewSeeded starts a pair with a seed of its own, so that one server can be
+// told of several sessions.
+func NewSeeded(seed uint64, cfg stream.Config, served func(*tunnel.Conn)) (*Pair, error) {
 	key, err := seal.NewKEMPrivate(&[seal.KEMSeedSize]byte{1})
 	if err != nil {
 		return nil, err
 	}
 	at := [2]netip.AddrPort{netip.MustParseAddrPort("10.0.0.1:1"), netip.MustParseAddrPort("10.0.0.2:1")}
 	p := &Pair{Client: &End{peer: at[1]}, Server: &End{peer: at[0]}}
-	core, err := stream.Dial(0, cfg, key.Public(), prng.FromUint64(1), &p.Client.counts)
+	core, err := stream.Dial(0, cfg, key.Public(), prng.FromUint64(2*seed-1), &p.Client.counts)
 	if err != nil {
 		return nil, err
 	}
-	answer, err := stream.NewAcceptor(cfg, prng.FromUint64(2)).Accept(0, cfg.Level, key, core.FirstFlight(), &p.Server.counts)
+	answer, err := stream.NewAcceptor(cfg, prng.FromUint64(2*seed)).Accept(0, cfg.Level, key, core.FirstFlight(), &p.Server.counts)
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,6 @@
+package exit
+
+const (
+	LookupsMax     = lookupsMax
+	LookupsPerFlow = lookupsPerFlow
+)
