@@ -60,7 +60,9 @@ const (
 // fault are authentic and a link changes nothing unseen, so one of the two hops
 // beside the fault did it. The route is left when it happens again, and both
 // are avoided for a while: who changes cells puts himself on the list with
-// every neighbour whom he makes look guilty (docs/protocol.md, section 6.3).
+// every neighbour whom he makes look guilty. A layer that is authentic and
+// malformed is its hop's own work, and nobody else is avoided for it
+// (docs/protocol.md, section 6.3).
 func (c *Client) faulted(now machine.Time, r *route, back mix.Back) {
 	if back.Kind != mix.BackFault || back.Drop == trace.DropCellReplay || r.gone {
 		return // what comes too late is nobody's fault
@@ -68,8 +70,11 @@ func (c *Client) faulted(now machine.Time, r *route, back mix.Back) {
 	if r.faults++; r.ready && r.faults < faultsMax {
 		return
 	}
-	nodes := r.path.Nodes()
-	for _, n := range nodes[max(back.Position-1, 0) : back.Position+1] {
+	nodes, first := r.path.Nodes(), max(back.Position-1, 0)
+	if back.Drop == trace.DropCellMalformed {
+		first = back.Position
+	}
+	for _, n := range nodes[first : back.Position+1] {
 		c.suspects.add(n.ID, now.Add(suspicion))
 	}
 	c.Counts[trace.RoutesTampered]++

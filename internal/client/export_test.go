@@ -2,6 +2,8 @@ package client
 
 import (
 	"github.com/nyxnet/nyx/internal/machine"
+	"github.com/nyxnet/nyx/internal/mix"
+	"github.com/nyxnet/nyx/internal/trace"
 	"github.com/nyxnet/nyx/internal/wire"
 )
 
@@ -66,6 +68,24 @@ func (c *Client) Suspects(now machine.Time) map[wire.NodeID]bool {
 		out[n] = true
 	}
 	return out
+}
+
+// Fault has a route of an isolation key bring cells with a fault until it is
+// left, and returns the hops that it had.
+func (c *Client) Fault(now machine.Time, isolation string, position int, drop trace.Counter) (path []wire.NodeID) {
+	for _, r := range c.circuits[circuitKey{isolation: isolation}].routes {
+		if r == nil || !r.ready {
+			continue
+		}
+		for _, n := range r.path.Nodes() {
+			path = append(path, n.ID)
+		}
+		for !r.gone {
+			c.faulted(now, r, mix.Back{Kind: mix.BackFault, Position: position, Drop: drop})
+		}
+		return path
+	}
+	return nil
 }
 
 // Through is how many routes lead through a node.

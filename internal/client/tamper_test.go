@@ -60,3 +60,24 @@ func TestTamperingHopIsLeft(t *testing.T) {
 		t.Errorf("%d nodes are suspected for ever", n)
 	}
 }
+
+// Who is avoided for a fault: both hops beside it when its layer does not
+// authenticate, and the hop alone that made a layer which does and is malformed.
+func TestBlameIsAsNarrowAsTheFault(t *testing.T) {
+	for _, c := range []struct {
+		drop  trace.Counter
+		first int // of the hops blamed for a fault at position 3
+	}{{trace.DropCellAuth, 2}, {trace.DropCellMalformed, 3}} {
+		w, u := withUser(t, lab.Plan{Streams: 8, Mixes: 16})
+		path := u.Core().Fault(w.Sim.Now(), "a", 3, c.drop)
+		suspects := u.Core().Suspects(w.Sim.Now())
+		for i, hop := range path {
+			if want := i >= c.first && i <= 3; suspects[hop] != want {
+				t.Errorf("%v at hop 3: hop %d is avoided: %v", c.drop, i, !want)
+			}
+		}
+		if len(path) != 5 {
+			t.Errorf("a route of %d hops", len(path))
+		}
+	}
+}

@@ -312,7 +312,7 @@ func TestWhatAHopMaySealAndTheClientRefuse(t *testing.T) {
 		copy(f.B[contentAt:], c.content)
 		hop.sendBack(n.now, rt, f)
 		n.run()
-		if b, ok := n.opened(r); ok || b.Kind != BackFault || b.Position != 1 {
+		if b, ok := n.opened(r); ok || b.Kind != BackFault || b.Position != 1 || b.Drop != trace.DropCellMalformed {
 			t.Errorf("case %d: %+v, %v", i, b, ok)
 		}
 	}
@@ -322,9 +322,9 @@ func TestWhatAHopMaySealAndTheClientRefuse(t *testing.T) {
 	last := n.end().forward[keyOf(toward(2), onlyID(n.end()))]
 	n.end().sendBack(n.now, last, n.end().backFrame(last, wire.BackRelay))
 	n.run()
-	for range 2 {
-		if b, ok := n.opened(r); ok {
-			t.Errorf("opened %+v", b)
+	for _, position := range []int{1, 2} {
+		if b, ok := n.opened(r); ok || b.Position != position || b.Drop != trace.DropCellMalformed {
+			t.Errorf("hop %d: %+v, %v", position, b, ok)
 		}
 	}
 	if _, ok := r.Open(0, make([]byte, 9)); ok || r.Counts[trace.DropCellMalformed] != 7 {

@@ -294,9 +294,11 @@ const (
 	BackPacket BackKind = iota + 1
 	BackNack
 	BackLoop
-	// BackFault: the layers of the hops before Position are authentic, that of
-	// Position is not: it was changed, replayed or made up between the hop
-	// before and this one, or by one of the two. Position 0 is the entry.
+	// BackFault: the layers of the hops before Position are authentic. With Drop
+	// trace.DropCellMalformed that of Position is too, and holds what no hop may
+	// write: only that hop has its key, so it did. Else that of Position is not:
+	// it was changed, replayed or made up between the hop before and this one,
+	// or by one of the two. Position 0 is the entry.
 	BackFault
 )
 
