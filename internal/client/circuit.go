@@ -43,7 +43,9 @@ type circuitKey struct {
 
 // KeysMax bounds the circuits that carry users' streams: each holds a session
 // and at least two routes, which the entries must admit and the network must
-// carry, cover included. A browser that isolates each site has tens.
+// carry, cover included. A browser that isolates each site has tens. Circuits to
+// one Stream node, over which descriptors of services are fetched and laid
+// down, have as many places of their own: look-ups take none from users.
 const KeysMax = 256
 
 // ErrTooManyKeys means that KeysMax isolation keys are in use. A key's place is
@@ -53,12 +55,17 @@ var ErrTooManyKeys = errors.New("client: too many isolation keys are in use")
 // roomFor reports whether streams of another key may be carried. Those of who
 // sets no key always are.
 func (c *Client) roomFor(key circuitKey) bool {
-	n := len(c.circuits)
-	if c.circuits[circuitKey{}] != nil {
-		n--
+	n := 0
+	for other := range c.circuits {
+		if other.lookUp() == key.lookUp() && other != (circuitKey{}) {
+			n++
+		}
 	}
 	return key == circuitKey{} || n < KeysMax
 }
+
+// lookUp reports whether the circuit is for the store of a Stream node.
+func (k circuitKey) lookUp() bool { return k.node != wire.NodeID{} }
 
 // purpose is what a circuit's last hop is to its session.
 type purpose uint8

@@ -332,11 +332,23 @@ func TestIsolationKeysAreBounded(t *testing.T) {
 	if err := open("one more"); !errors.Is(err, client.ErrTooManyKeys) {
 		t.Errorf("a key beyond the bound: %v", err)
 	}
-	w.Sim.Do(u.Node, func(now machine.Time) {
-		if _, err := u.Core().OpenAt(now, "one more", w.Gateways[0].ID, target); !errors.Is(err, client.ErrTooManyKeys) {
-			t.Errorf("a key beyond the bound, to a node: %v", err)
+	openAt := func(key string) (err error) {
+		w.Sim.Do(u.Node, func(now machine.Time) {
+			var ref session.Ref
+			if ref, err = u.Core().OpenAt(now, key, w.Gateways[0].ID, target); err == nil {
+				u.Core().Abort(now, ref, 0)
+			}
+		})
+		return err
+	}
+	for i := range client.KeysMax { // look-ups have places of their own
+		if err := openAt(fmt.Sprint("key ", i)); err != nil {
+			t.Fatalf("look-up %d of %d: %v", i+1, client.KeysMax, err)
 		}
-	})
+	}
+	if err := openAt("one more"); !errors.Is(err, client.ErrTooManyKeys) {
+		t.Errorf("a look-up beyond the bound: %v", err)
+	}
 	for _, key := range []string{"key 99", ""} {
 		if err := open(key); err != nil {
 			t.Errorf("%q: %v", key, err)

@@ -31,10 +31,11 @@ func (c *Client) Unspoken() (n int) {
 func (c *Client) Held() int { return len(c.routes) }
 
 // Keys is the number of isolation keys in use, that of who sets none aside.
-func (c *Client) Keys() int {
-	n := len(c.circuits)
-	if c.circuits[circuitKey{}] != nil {
-		n--
+func (c *Client) Keys() (n int) {
+	for key := range c.circuits {
+		if !key.lookUp() && key != (circuitKey{}) {
+			n++
+		}
 	}
 	return n
 }

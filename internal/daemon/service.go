@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -28,8 +29,11 @@ const (
 	descriptorLife = 3 * time.Hour
 	publishEvery   = time.Hour
 	publishLook    = 500 * time.Millisecond
-	// publishAgain is when keepers that did not take it are tried again.
+	// publishAgain is when keepers that did not take it are tried again. When
+	// none did, all are tried sooner: after publishSoon, then at doubling
+	// distance up to this.
 	publishAgain = time.Minute
+	publishSoon  = time.Second
 	// acceptMax bounds the streams that wait for Accept.
 	acceptMax = 128
 	// requestTimeout bounds the wait for an incoming stream's request.
@@ -114,26 +118,17 @@ func (l *Listener) Close() error {
 	}
 }
 
-// keepPublished lays down a descriptor when the meetings change, when a period
-// begins, and before the last one ends.
+// keepPublished lays down a descriptor whenever one is due.
 func (l *Listener) keepPublished() {
 	look := time.NewTicker(publishLook)
 	defer look.Stop()
-	var said []service.Meeting
-	var period uint64
-	var at time.Time
-	missed := 0 // keepers that do not have it yet
+	var plan publishPlan
 	for {
 		var meetings []service.Meeting
 		l.client.host.Do(func(machine.Time) { meetings = l.client.core.Meetings(l.address) })
-		now := time.Now()
-		due := len(meetings) > 0 && (!equalMeetings(meetings, said) || service.Period(now.Unix()) != period || now.Sub(at) > publishEvery ||
-			missed > 0 && now.Sub(at) > publishAgain)
-		if due {
-			var err error
-			if missed, err = l.publish(now, meetings); err == nil {
-				said, period, at = meetings, service.Period(now.Unix()), now
-			}
+		if now := time.Now(); plan.due(now, meetings) {
+			missed, err := l.publish(now, meetings)
+			plan.done(now, meetings, missed, err)
 		}
 		select {
 		case <-l.ctx.Done():
@@ -145,16 +140,37 @@ func (l *Listener) keepPublished() {
 	}
 }
 
-func equalMeetings(a, b []service.Meeting) bool {
-	if len(a) != len(b) {
+// publishPlan is when a service's descriptor is laid down: when the meetings
+// change, when a period begins, and before the last one ends; and again where
+// keepers did not take it. The zero publishPlan has one due.
+type publishPlan struct {
+	said   []service.Meeting // in the descriptor that lies there
+	period uint64            // that it was laid down in
+	at     time.Time         // of the last attempt
+	missed int               // keepers that do not have it yet
+	failed int               // attempts in a row that no keeper took
+}
+
+func (p *publishPlan) due(now time.Time, meetings []service.Meeting) bool {
+	since := now.Sub(p.at)
+	switch {
+	case len(meetings) == 0:
 		return false
+	case p.failed > 0: // each attempt may cost work at every keeper
+		return since >= min(publishSoon<<min(p.failed-1, 6), publishAgain)
 	}
-	for i := range a {
-		if a[i] != b[i] {
-			return false
-		}
+	return !slices.Equal(meetings, p.said) || service.Period(now.Unix()) != p.period || since > publishEvery ||
+		p.missed > 0 && since > publishAgain
+}
+
+// done notes the outcome of an attempt that began at now.
+func (p *publishPlan) done(now time.Time, meetings []service.Meeting, missed int, err error) {
+	p.at = now
+	if err != nil {
+		p.failed++
+		return
 	}
-	return true
+	p.said, p.period, p.missed, p.failed = meetings, service.Period(now.Unix()), missed, 0
 }
 
 // publish lays the descriptor down under this period's index and the next's, at
@@ -204,13 +220,33 @@ func (c *Client) keepers(ix service.Index) (ids []wire.NodeID) {
 const lookupStagger = 2 * time.Second
 
 // lookup fetches a service's descriptor from the first keeper that has a
-// genuine one. Keepers are asked one by one, the next when one has nothing or
-// is slow: one that is down, or lies, costs a moment.
+// genuine one.
 func (c *Client) lookup(ctx context.Context, isolation string, a service.Address) (*service.Descriptor, error) {
 	now := time.Now().Unix()
 	period := service.Period(now)
 	ix := a.Index(period)
-	nodes := c.keepers(ix)
+	d, err := inTurn(ctx, c.keepers(ix), func(ctx context.Context, node wire.NodeID) (*service.Descriptor, error) {
+		sealed, err := c.getDescriptor(ctx, isolation, node, ix)
+		if err != nil {
+			return nil, err
+		}
+		d, _ := service.Open(a, sealed, period, now)
+		return d, nil
+	})
+	switch {
+	case d != nil:
+		return d, nil
+	case err != nil:
+		return nil, fmt.Errorf("%w: %w", proxy.ErrNetworkDown, err)
+	}
+	return nil, fmt.Errorf("%w: no service under this address", proxy.ErrHostUnreachable)
+}
+
+// inTurn asks keepers one by one, the next when one has nothing or is slow: one
+// that is down, or lies, costs a moment. It returns the first descriptor that
+// comes, or else the last error.
+func inTurn(ctx context.Context, nodes []wire.NodeID,
+	ask func(context.Context, wire.NodeID) (*service.Descriptor, error)) (*service.Descriptor, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	type result struct {
@@ -218,14 +254,6 @@ func (c *Client) lookup(ctx context.Context, isolation string, a service.Address
 		err error
 	}
 	results := make(chan result, len(nodes))
-	ask := func(node wire.NodeID) {
-		sealed, err := c.getDescriptor(ctx, isolation, node, ix)
-		var d *service.Descriptor
-		if err == nil {
-			d, _ = service.Open(a, sealed, period, now)
-		}
-		results <- result{d, err}
-	}
 	var failed error
 	next := time.NewTimer(0)
 	defer next.Stop()
@@ -233,7 +261,11 @@ func (c *Client) lookup(ctx context.Context, isolation string, a service.Address
 		select {
 		case <-next.C:
 			if asked < len(nodes) {
-				go ask(nodes[asked])
+				node := nodes[asked]
+				go func() {
+					d, err := ask(ctx, node)
+					results <- result{d, err}
+				}()
 				asked++
 				next.Reset(lookupStagger)
 			}
@@ -247,10 +279,7 @@ func (c *Client) lookup(ctx context.Context, isolation string, a service.Address
 			next.Reset(0)
 		}
 	}
-	if failed != nil {
-		return nil, fmt.Errorf("%w: %w", proxy.ErrNetworkDown, failed)
-	}
-	return nil, fmt.Errorf("%w: no service under this address", proxy.ErrHostUnreachable)
+	return nil, failed
 }
 
 // dialService opens a stream to a service inside the network.
