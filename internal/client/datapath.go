@@ -156,6 +156,8 @@ func (c *Client) pass(now machine.Time, m *session.Member[*circuit]) bool {
 		switch {
 		case !ok:
 			return true
+		case ev.Kind == stream.PathQuiet:
+			c.doubtExit(now, m.Owner)
 		case ev.Kind == stream.PathSuspect:
 			c.suspect(now, m.Owner, ev.Path)
 		case ev.Kind == stream.Closed:

@@ -1,6 +1,8 @@
 package client
 
 import (
+	"time"
+
 	"github.com/nyxnet/nyx/internal/machine"
 	"github.com/nyxnet/nyx/internal/mix"
 	"github.com/nyxnet/nyx/internal/trace"
@@ -88,6 +90,32 @@ func (c *Client) Fault(now machine.Time, isolation string, position int, drop tr
 	}
 	return nil
 }
+
+// DropRoute gives up the route that an isolation key's session uses.
+func (c *Client) DropRoute(now machine.Time, isolation string) {
+	k := c.circuits[circuitKey{isolation: isolation}]
+	c.fail(now, k.routes[k.member.Core.ActivePath()], errSilent)
+}
+
+// Looped begins a doubt of the exit of an isolation key's session, has loops
+// come back by the mixes before it, after a time, and returns how long the exit
+// is given from the beginning; 0 if it is not given up.
+func (c *Client) Looped(now machine.Time, isolation string, after time.Duration, loops ...int) time.Duration {
+	k := c.circuits[circuitKey{isolation: isolation}]
+	defer k.endDoubt(c)
+	c.doubtExit(now, k)
+	k.doubt.sent = []machine.Time{now}
+	for i, n := range loops {
+		r := k.routes[i]
+		for range n {
+			c.looped(now.Add(after), r, mix.Back{Kind: mix.BackLoop, Position: r.core.Hops() - 2, Echo: k.doubt.base})
+		}
+	}
+	return max(k.doubt.verdict.Sub(now), 0)
+}
+
+// LoopsEnough is how many loops give an exit up.
+const LoopsEnough = loopsEnough
 
 // Through is how many routes lead through a node.
 func (c *Client) Through(id wire.NodeID) (n int) {

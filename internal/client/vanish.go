@@ -7,7 +7,6 @@ import (
 
 	"github.com/nyxnet/nyx/internal/machine"
 	"github.com/nyxnet/nyx/internal/mix"
-	"github.com/nyxnet/nyx/internal/stream"
 	"github.com/nyxnet/nyx/internal/trace"
 	"github.com/nyxnet/nyx/internal/wire"
 )
@@ -18,9 +17,12 @@ import (
 //
 //   - On shaped routes the exit's own cover is its sign of life. It comes
 //     whatever the user does, and so does the verdict.
-//   - At FAST, a session that gets no answer on any path sends PINGs to the
-//     exit and LOOPs to the mix before it, on each route. Loops that come back
-//     beside PINGs that do not are the evidence.
+//   - At FAST, a session that waits for an answer sends PINGs to the exit and
+//     LOOPs to the mix before it, on each route, one that is being set up too.
+//     Loops that come back by two mixes beside PINGs that do not are the
+//     evidence. How long the exit is given follows from what loops take now and
+//     answers took before, so that a loaded network delays the verdict a little
+//     and does not prevent it.
 //   - Two mixes of different routes that lost the link to the exit say so.
 
 // elsewhere lists the exits of the sessions that there are, the newest if they
@@ -45,18 +47,26 @@ const (
 	// chance has to lose, or hold up, 30 cells in a row.
 	silenceLeast = time.Second
 	silenceGaps  = 30
+	// backAgain is how many times the patience with a circuit another route must
+	// have gone on for, if both were silent before: after an outage all routes
+	// come back within a round trip or two, and one that does not is dead.
+	backAgain = 2
 	// gapFirst is taken for the mean gap of a new route.
 	gapFirst = 50 * time.Millisecond
 
-	// doubtEvery is the time between two rounds of probes, doubtRounds their
-	// greatest number.
-	doubtEvery  = 100 * time.Millisecond
-	doubtRounds = 40
-	// doubtLeast is the least time in which an exit may answer, besides the
-	// 300 ms or more before the doubt: a process can be held up for a moment.
+	// doubtEvery is the time between two rounds of probes.
+	doubtEvery = 100 * time.Millisecond
+	// pathDoubt is how long a silent path is given while the others are too.
+	pathDoubt = 4 * time.Second
+	// An exit may take as long for an answer as the session's own measure says,
+	// or four times the slowest loop, within these bounds, besides the 300 ms
+	// before the doubt: a process can be held up for a moment, and one that
+	// needs longer than the most, while its neighbours answer, is of no use.
 	doubtLeast = 600 * time.Millisecond
+	doubtMost  = 1500 * time.Millisecond
+	slowLoops  = 4
 	// loopsEnough and loopsEach are how many loops must come back in all, and
-	// on each of two routes. At 15 % loss each way an exit that lives leaves a
+	// from each of two mixes. At 15 % loss each way an exit that lives leaves a
 	// PING unanswered once in four times, and all of these in 10^7.
 	loopsEnough = 12
 	loopsEach   = 4
@@ -66,18 +76,18 @@ const (
 
 var errExitGone = errors.New("client: the exit answers no more")
 
-// doubt is the question whether a circuit's exit lives. Only at FAST does the
-// client ask; on shaped routes it waits for what watch finds, and nothing that
-// it sends differs.
+// doubt is the question whether a circuit's exit lives, and what becomes of a
+// path that is silent meanwhile. Only at FAST does the client ask; on shaped
+// routes it waits for what watch finds, and nothing that it sends differs.
 type doubt struct {
-	since   machine.Time
-	silent  *route // the path on which it was asked
-	base    uint64 // echo of the first round
-	sent    [doubtRounds]machine.Time
-	rounds  int
-	loops   [stream.MaxPaths]int // that came back, by route
-	slowest time.Duration        // of them
-	verdict machine.Time         // when the exit is given up; 0: not enough came back
+	since   machine.Time // when it began, or the exit was last heard
+	silent  *route       // the path that the session suspects; nil: none
+	ends    machine.Time // when that path is given up
+	base    uint64       // echo of the first round
+	sent    []machine.Time
+	loops   map[wire.NodeID]int // that came back since, by the mix that answered
+	slowest time.Duration       // of them
+	verdict machine.Time        // when the exit is given up; 0: not enough came back
 	timer   machine.Timer[func(machine.Time)]
 }
 
@@ -137,17 +147,19 @@ func (k *circuit) silent(now machine.Time) bool {
 }
 
 // othersLive reports whether a route to another exit has gone on without a
-// pause since before the circuit fell silent: after an outage of the client's
-// own line, or of its process, routes come back one after the other.
+// pause since before the circuit fell silent, or for longer than an outage of
+// the client's own line, or of its process, parts what comes back after it.
 func (c *Client) othersLive(now machine.Time, k *circuit) bool {
 	var last machine.Time
+	var patience time.Duration
 	for _, r := range k.routes {
 		if r != nil {
-			last = max(last, r.heard)
+			last, patience = max(last, r.heard), max(patience, r.patience())
 		}
 	}
 	for _, r := range c.routes {
-		if r.ready && r.circuit.exit.ID != k.exit.ID && r.steady < last && now.Sub(r.heard) < r.patience()/2 {
+		if r.ready && r.circuit.exit.ID != k.exit.ID && now.Sub(r.heard) < r.patience()/2 &&
+			(r.steady < last || now.Sub(r.steady) > backAgain*patience) {
 			return true
 		}
 	}
@@ -166,53 +178,70 @@ func (c *Client) suspect(now machine.Time, k *circuit, path uint8) {
 		c.fail(now, r, errSilent)
 		return
 	}
-	if k.doubt == nil {
-		d := &doubt{since: now, silent: r, base: c.probes.Uint64()}
-		d.timer.Value = func(now machine.Time) { c.askExit(now, k) }
-		k.doubt = d
-		c.askExit(now, k)
-	}
+	c.doubtExit(now, k)
+	k.doubt.silent, k.doubt.ends = r, now.Add(pathDoubt)
 }
 
-// askExit is one round of a doubt.
-func (c *Client) askExit(now machine.Time, k *circuit) {
-	d := k.doubt
-	answered := false
-	for _, r := range k.routes {
-		answered = answered || r != nil && r.heard > d.since
+// doubtExit begins a doubt, if there is none, of an exit that owes an answer.
+func (c *Client) doubtExit(now machine.Time, k *circuit) {
+	if k.purpose != exiting || k.doubt != nil {
+		return
 	}
-	switch {
-	case k.member == nil:
+	k.doubt = &doubt{since: now, base: c.probes.Uint64(), loops: map[wire.NodeID]int{}}
+	k.doubt.timer.Value = func(now machine.Time) { c.askExit(now, k) }
+	c.timers.Set(&k.doubt.timer, now)
+}
+
+// askExit is one round of a doubt. What comes from the exit, late as it may be,
+// makes the evidence begin anew; when nothing is owed any more the doubt ends.
+func (c *Client) askExit(now machine.Time, k *circuit) {
+	d, shaped := k.doubt, c.cfg.Level != wire.Fast
+	if k.member == nil {
 		k.endDoubt(c)
 		return
-	case !answered && d.verdict != 0 && now >= d.verdict:
-		c.exitGone(now, k)
-		return
-	case answered || d.rounds == doubtRounds:
-		k.endDoubt(c)
-		if shaped := c.cfg.Level != wire.Fast; (shaped || d.silent.heard <= d.since) && k.ready() >= 2 {
+	}
+	var heard machine.Time
+	for _, r := range k.routes {
+		if r != nil {
+			heard = max(heard, r.heard)
+		}
+	}
+	answered := heard > d.since
+	if d.silent != nil && (answered || now >= d.ends) {
+		if (shaped || d.silent.heard <= d.since) && k.ready() >= 2 {
 			c.fail(now, d.silent, errSilent)
 		}
+		d.silent = nil
+	}
+	if answered {
+		d.since, d.verdict, d.slowest = heard, 0, 0
+		clear(d.loops)
+	}
+	switch {
+	case d.silent == nil && (shaped || answered && !k.member.Core.Quiet(now)):
+		k.endDoubt(c)
 		return
-	}
-	if c.cfg.Level == wire.Fast {
-		d.sent[d.rounds] = now
+	case d.verdict != 0 && now >= d.verdict:
+		c.exitGone(now, k)
+		return
+	case !shaped:
 		c.probe(k)
+		d.sent = append(d.sent, now)
 	}
-	d.rounds++
 	c.timers.Set(&d.timer, now.Add(doubtEvery))
 }
 
-// probe asks the exit, and the mix before it, on every route.
+// probe asks the exit, and the mix before it, on every route whose set-up was
+// sent: of one that does not stand yet, the set-up has asked the exit.
 func (c *Client) probe(k *circuit) {
 	k.member.Core.AskPaths()
 	c.Touch(k.member)
 	for _, r := range k.routes {
-		if r == nil || !r.joined {
+		if r == nil || r.train != nil {
 			continue
 		}
 		f := c.Pool.Get()
-		if r.core.SealLoop(f, r.core.Hops()-2, k.doubt.base+uint64(k.doubt.rounds)) {
+		if r.core.SealLoop(f, r.core.Hops()-2, k.doubt.base+uint64(len(k.doubt.sent))) {
 			c.links.Push(r.entry.link, f)
 		} else {
 			c.Pool.Put(f)
@@ -231,21 +260,27 @@ func (k *circuit) endDoubt(c *Client) {
 // more for the longest time that an answer took, so that each PING that counts
 // has had twice as long as the LOOP beside it.
 func (c *Client) looped(now machine.Time, r *route, back mix.Back) {
-	d := r.circuit.doubt
-	if d == nil || back.Position != r.core.Hops()-2 || back.Echo-d.base >= uint64(d.rounds) {
+	d, nodes := r.circuit.doubt, r.path.Nodes()
+	if d == nil || r.circuit.member == nil || back.Position != len(nodes)-2 || back.Echo-d.base >= uint64(len(d.sent)) {
 		return
 	}
-	d.loops[r.slot]++
-	d.slowest = max(d.slowest, now.Sub(d.sent[back.Echo-d.base]))
-	all, routes := 0, 0
+	sent := d.sent[back.Echo-d.base]
+	if sent < d.since {
+		return
+	}
+	d.loops[nodes[back.Position].ID]++
+	d.slowest = max(d.slowest, now.Sub(sent))
+	all, mixes := 0, 0
 	for _, n := range d.loops {
 		all += n
 		if n >= loopsEach {
-			routes++
+			mixes++
 		}
 	}
-	if d.verdict == 0 && all >= loopsEnough && routes >= 2 {
-		d.verdict = max(d.since.Add(doubtLeast), now.Add(d.slowest))
+	if d.verdict == 0 && all >= loopsEnough && mixes >= 2 {
+		patience := max(r.circuit.member.Core.AnswerTime(), slowLoops*d.slowest)
+		patience = min(max(patience, doubtLeast), doubtMost)
+		d.verdict = max(d.since.Add(patience), now.Add(d.slowest))
 	}
 }
 

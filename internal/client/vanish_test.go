@@ -1,10 +1,12 @@
 package client_test
 
 import (
+	"math"
 	"slices"
 	"testing"
 	"time"
 
+	"github.com/nyxnet/nyx/internal/client"
 	"github.com/nyxnet/nyx/internal/lab"
 	"github.com/nyxnet/nyx/internal/machine"
 	"github.com/nyxnet/nyx/internal/sim"
@@ -79,6 +81,138 @@ func TestDeadExitIsLeftSoon(t *testing.T) {
 		t.Logf("%v: median %v, worst %v", c.level, took[len(took)/2], took[len(took)-1])
 		if p95 := took[len(took)*95/100]; p95 > 3*time.Second {
 			t.Errorf("%v: a dial after the death of the exit took %v (P95), want 3s", c.level, p95)
+		}
+	}
+}
+
+// On a loaded machine relays answer late and by fits and starts, and every
+// measure of the session grows with that. A dead exit is found out all the same,
+// and a session that holds one route only, because the other is being replaced,
+// is no exception.
+func TestDeadExitIsLeftSoonUnderLoad(t *testing.T) {
+	loaded := sim.Link{Latency: 2 * time.Millisecond, JitterMean: 20 * time.Millisecond, InOrder: true}
+	for _, lame := range []bool{false, true} {
+		var took []time.Duration
+		for i := range 12 {
+			w, u := withUserIn(t, seededWorld(t, uint64(i+1), lab.Plan{Streams: 4, Mixes: 8, Hop: loaded}))
+			w.Sim.RunFor(3 * time.Second)
+			for range 3 {
+				u.Ask("a", make([]byte, 16<<20), func(machine.Time, []byte, error) {})
+			}
+			w.Sim.RunFor(1500 * time.Millisecond)
+			crashExit(t, w, u, "a")
+			if lame {
+				w.Sim.Do(u.Node, func(now machine.Time) { u.Core().DropRoute(now, "a") })
+			}
+			took = append(took, redial(t, w, u, "a", 60*time.Second))
+		}
+		slices.Sort(took)
+		t.Logf("one route: %v; median %v, worst %v", lame, took[len(took)/2], took[len(took)-1])
+		if worst := took[len(took)-1]; worst > 3500*time.Millisecond {
+			t.Errorf("one route: %v; a dial after the death of the exit took %v, want 3.5s at most", lame, worst)
+		}
+	}
+}
+
+// The client's own line, or its process, stalls when its exit has just died:
+// what lives speaks again, and the exit is found out by its silence beside it.
+func TestDeadExitIsFoundAfterAStall(t *testing.T) {
+	for _, level := range []wire.Level{wire.Fast, wire.Standard} {
+		for i := range 5 {
+			w, u := withUserIn(t, seededWorld(t, uint64(i+1), lab.Plan{Streams: 6, Mixes: 8, Level: level}))
+			w.Sim.RunFor(3 * time.Second)
+			crashExit(t, w, u, "a")
+			w.Sim.RunFor(time.Duration(100+150*i) * time.Millisecond)
+			var nodes []*sim.Node
+			for _, g := range w.Gateways {
+				nodes = append(nodes, g.Node)
+			}
+			w.Sim.Partition([]*sim.Node{u.Node}, nodes)
+			w.Sim.RunFor(900 * time.Millisecond)
+			w.Sim.Heal()
+			if d := redial(t, w, u, "a", 40*time.Second); d > 3500*time.Millisecond {
+				t.Errorf("%v, run %d: a dial after the stall took %v", level, i, d)
+			}
+		}
+	}
+}
+
+// What gives an exit up: twelve loops, of two mixes, not one less. At 15 % loss
+// each way a living exit leaves as many PINGs unanswered twice in ten million
+// times. The time that it is given grows with what the loops took.
+func TestHowManyLoopsGiveAnExitUp(t *testing.T) {
+	if p := math.Pow(1-0.85*0.85, client.LoopsEnough); p > 2.5e-7 {
+		t.Errorf("%d PINGs are all lost with probability %.1g", client.LoopsEnough, p)
+	}
+	w, u := withUser(t, lab.Plan{})
+	w.Sim.RunFor(time.Second)
+	for _, c := range []struct {
+		after time.Duration
+		loops []int
+		given time.Duration
+	}{
+		{0, []int{client.LoopsEnough - 1, 0}, 0},
+		{0, []int{2 * client.LoopsEnough, 0}, 0},
+		{0, []int{2 * client.LoopsEnough, 3}, 0},
+		{0, []int{4, client.LoopsEnough - 5}, 0},
+		{0, []int{4, client.LoopsEnough - 4}, 600 * time.Millisecond},
+		{100 * time.Millisecond, []int{6, 6}, 600 * time.Millisecond},
+		{250 * time.Millisecond, []int{6, 6}, time.Second},
+		{500 * time.Millisecond, []int{6, 6}, 1500 * time.Millisecond},
+		{time.Second, []int{6, 6}, 2 * time.Second}, // as long again as the loops took
+	} {
+		if given := u.Core().Looped(w.Sim.Now(), "a", c.after, c.loops...); given != c.given {
+			t.Errorf("%v loops after %v: the exit is given %v, want %v", c.loops, c.after, given, c.given)
+		}
+	}
+}
+
+// An exit that answers late, and one that is held up for a moment, live.
+func TestSlowExitIsNoDeadExit(t *testing.T) {
+	for _, slow := range []sim.Link{
+		{Latency: 300 * time.Millisecond},
+		{Latency: 800 * time.Millisecond, Loss: 50_000},
+		{Latency: 1400 * time.Millisecond},
+		{Latency: 100 * time.Millisecond, JitterMean: 200 * time.Millisecond, Loss: 50_000},
+	} {
+		w, u := withUserIn(t, newWorld(t, lab.Plan{Streams: 6, Mixes: 8}))
+		exit := wire.NodeID(u.Core().ExitOf("a"))
+		var at *sim.Node
+		for _, g := range w.Gateways {
+			if g.ID == exit {
+				at = g.Node
+			}
+		}
+		quick := sim.Link{Latency: 5 * time.Millisecond}
+		become := func(l sim.Link) {
+			for _, r := range w.Relays {
+				w.Sim.SetLink(at, r.Node, l)
+			}
+		}
+		for latency := quick.Latency; latency < slow.Latency; latency *= 2 { // not from one moment to the next
+			become(sim.Link{Latency: latency})
+			ask(t, w, u, "a", 20_000, 20*time.Second)
+		}
+		become(slow)
+		failed, answered := 0, 0
+		w.Poisson("requests", 2, w.Sim.Now().Add(2*time.Minute), func(_ machine.Time, i int) {
+			u.Ask("a", make([]byte, 1000), func(_ machine.Time, _ []byte, err error) {
+				if answered++; err != nil {
+					failed++
+				}
+			})
+		})
+		for range 30 { // and it is held up for 300 ms now and then
+			w.Sim.RunFor(4 * time.Second)
+			held := slow
+			held.Latency += 300 * time.Millisecond
+			become(held)
+			w.Sim.RunFor(300 * time.Millisecond)
+			become(slow)
+		}
+		w.Sim.RunFor(30 * time.Second)
+		if gone := u.Core().ExitsGone(); gone != 0 || failed != 0 || answered < 150 || u.Core().ExitOf("a") != exit {
+			t.Errorf("%+v: %d exits given up, %d of %d requests failed", slow, gone, failed, answered)
 		}
 	}
 }

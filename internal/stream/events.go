@@ -18,6 +18,9 @@ const (
 	StreamClosed
 	// DatagramReadable: a datagram of flow Stream has arrived.
 	DatagramReadable
+	// PathQuiet: Path, the active one, owes an answer for a while. Told at Fast
+	// only, once until the path is heard again.
+	PathQuiet
 	// PathSuspect: Path answers no more while it should.
 	PathSuspect
 	// PathChanged: data now leaves by Path.

@@ -25,10 +25,16 @@ type path struct {
 	suspect bool // silent while it should answer
 	rounds  uint8
 	told    bool // PathSuspect was told
+	quiet   bool // PathQuiet was told
 }
 
 // silenceLeast keeps a moment's hiccup from moving a session.
 const silenceLeast = 150 * time.Millisecond
+
+// quietAfter is when the owner is told that the active path owes an answer. It
+// does not grow with what round trips vary by, as a silence does, and so tells
+// nothing but that it is time to look.
+const quietAfter = 300 * time.Millisecond
 
 // AddPath makes a path known. The first becomes active; the client asks each
 // further one for a sign of life, by which the peer learns of it. A responder
@@ -112,7 +118,7 @@ func (s *Session) usePath(now machine.Time, id uint8) {
 	s.active = id
 	s.pathEpoch++
 	p := &s.paths[id]
-	p.waiting, p.suspect, p.told, p.ping = 0, false, false, false
+	p.waiting, p.suspect, p.told, p.quiet, p.ping = 0, false, false, false, false
 	s.rtt.vary = max(s.rtt.vary, s.rtt.smooth/2)
 	s.rtt.least, s.rtt.extra = 0, 0
 	if w := s.work; w != nil {
@@ -147,7 +153,7 @@ func (s *Session) heard(now machine.Time, id uint8) {
 	if !p.present {
 		return
 	}
-	p.heard, p.waiting, p.suspect, p.told, p.rounds = now, 0, false, false, 0
+	p.heard, p.waiting, p.suspect, p.told, p.quiet, p.rounds = now, 0, false, false, false, 0
 	if p.flying > 0 {
 		p.waiting = now
 	}
@@ -198,6 +204,19 @@ func (s *Session) AskPaths() {
 // silence is how long the active path may owe an answer.
 func (s *Session) silence() time.Duration { return max(2*s.pto(), silenceLeast) }
 
+// Quiet reports whether the active path owes an answer for so long that
+// PathQuiet is told, or no path is left by which one could come.
+func (s *Session) Quiet(now machine.Time) bool {
+	if s.active == noPath {
+		return s.oweSince != 0
+	}
+	p := &s.paths[s.active]
+	return p.waiting != 0 && p.flying > 0 && now >= p.waiting.Add(quietAfter)
+}
+
+// AnswerTime is how long an answer of the peer may take by what was measured.
+func (s *Session) AnswerTime() time.Duration { return s.pto() }
+
 // checkSilence asks every path for a sign of life if the active one owes an
 // answer for too long, and again while none answers.
 func (s *Session) checkSilence(now machine.Time) {
@@ -205,6 +224,10 @@ func (s *Session) checkSilence(now machine.Time) {
 		return
 	}
 	p := &s.paths[s.active]
+	if s.paced() && !p.quiet && s.Quiet(now) {
+		p.quiet = true
+		s.tell(Event{Kind: PathQuiet, Path: s.active})
+	}
 	if now < s.silentAt(p) {
 		return
 	}
@@ -228,8 +251,12 @@ func (s *Session) silentAt(p *path) machine.Time {
 	if p.waiting == 0 || p.flying <= 0 {
 		return machine.Never
 	}
+	at := p.waiting.Add(s.silence())
 	if p.suspect {
-		return p.probeAt
+		at = p.probeAt
 	}
-	return p.waiting.Add(s.silence())
+	if s.paced() && !p.quiet {
+		at = min(at, p.waiting.Add(quietAfter))
+	}
+	return at
 }
