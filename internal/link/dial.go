@@ -12,8 +12,8 @@ import (
 
 // Times and limits of the initiator.
 const (
-	retryFirst = 250 * time.Millisecond // first repetition of INIT; then doubling
-	retryMax   = 2 * time.Second        // up to this
+	retryFirst = 200 * time.Millisecond // between the first repetitions of INIT; see machine.RepeatAfter
+	retryMax   = 2 * time.Second        // between the last
 	dialTime   = 10 * time.Second       // without an answer the dial has failed
 	// cookiesMax is how many cookies one handshake follows: each costs two
 	// datagrams, and whoever saw the INIT can send them.
@@ -46,7 +46,7 @@ type dial struct {
 
 	started  machine.Time
 	nextAt   machine.Time
-	backoff  time.Duration
+	tries    int // since the last COOKIE
 	giveUpAt machine.Time
 }
 
@@ -78,7 +78,7 @@ func (e *Endpoint) Dial(now machine.Time, peer wire.NodeID, key *seal.KEMPublic,
 func (e *Endpoint) startDial(now machine.Time, l *link) bool {
 	d := &dial{
 		keys:      &keyset{owner: l, initiator: true, suite: e.cfg.Suite, stage: dialling},
-		continues: l.cur, started: now, backoff: retryFirst, giveUpAt: now.Add(dialTime),
+		continues: l.cur, started: now, giveUpAt: now.Add(dialTime),
 	}
 	e.draw.keys.Read(d.nonce[:])
 	e.register(d.keys)
@@ -155,8 +155,8 @@ func continuityProof(k *keyset, s *seal.Schedule) [seal.MACSize]byte {
 
 func (e *Endpoint) sendInit(now machine.Time, l *link) {
 	d := l.dial
-	d.nextAt = now.Add(d.backoff)
-	d.backoff = min(2*d.backoff, retryMax)
+	d.nextAt = now.Add(machine.RepeatAfter(d.tries, retryFirst, retryMax))
+	d.tries++
 	e.flag(l, flagInit0|flagInit1)
 	e.reschedule(l)
 }
@@ -218,7 +218,7 @@ func (e *Endpoint) handleCookie(now machine.Time, l *link, c *wire.LinkCookie) {
 	}
 	d.cookies++
 	d.cookie = c.Cookie
-	d.backoff = retryFirst
+	d.tries = 0
 	e.sendInit(now, l)
 }
 
@@ -307,7 +307,7 @@ func (e *Endpoint) established(now machine.Time, l *link, s *seal.Schedule) {
 	d.keys.remote = d.respIndex
 	d.keys.derive(s)
 	d.schedule.Clear()
-	*d = dial{keys: d.keys, confirming: true, started: d.started, backoff: retryFirst, giveUpAt: now.Add(dialTime)}
+	*d = dial{keys: d.keys, confirming: true, started: d.started, giveUpAt: now.Add(dialTime)}
 	l.flags &^= flagInit0 | flagInit1
 	e.install(now, l, d.keys)
 	l.lastRecv = now
@@ -325,8 +325,8 @@ func (e *Endpoint) up(now machine.Time, l *link) {
 
 func (e *Endpoint) probe(now machine.Time, l *link) {
 	d := l.dial
-	d.nextAt = now.Add(d.backoff)
-	d.backoff = min(2*d.backoff, retryMax)
+	d.nextAt = now.Add(machine.RepeatAfter(d.tries, retryFirst, retryMax))
+	d.tries++
 	e.flag(l, flagProbe)
 	e.reschedule(l)
 }
