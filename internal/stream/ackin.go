@@ -8,8 +8,9 @@ import (
 )
 
 // handleAck takes s.work.ack: settles what arrived, measures the round trip,
-// finds what is lost (docs/protocol.md, section 12.8). It reports false if the frame
-// acknowledges what was never sent.
+// finds what is lost (docs/protocol.md, section 12.8). A packet of before the
+// present path, or of before the handshake was done, measures nothing: it may
+// have waited. It reports false if the frame acknowledges what was never sent.
 func (s *Session) handleAck(now machine.Time) bool {
 	w := s.work
 	f := &w.ack
@@ -24,7 +25,7 @@ func (s *Session) handleAck(now machine.Time) bool {
 		for pn, ok := w.sent.nextOpen(f.Ranges[i].Lo, end); ok; pn, ok = w.sent.nextOpen(pn+1, end) {
 			r := w.sent.at(pn)
 			news = true
-			if pn == largest && r.flags&recLost == 0 {
+			if pn == largest && r.flags&recLost == 0 && r.epoch == s.pathEpoch {
 				delay = time.Duration(min(f.DelayMicros, uint64(time.Minute/time.Microsecond))) * time.Microsecond
 				sample = s.rtt.sample(now.Sub(r.cc.SentAt), delay)
 			}

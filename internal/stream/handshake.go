@@ -12,8 +12,8 @@ import (
 )
 
 // handshake is the state of a handshake, dropped when both sides are sure of
-// the keys. HELLO and REPLY are sent whole in parts, again and again with
-// doubling distance until they are answered.
+// the keys. HELLO and REPLY are sent whole in parts, again and again until they
+// are answered (machine.RepeatAfter).
 type handshake struct {
 	schedule *seal.Schedule // client: after the HELLO
 	private  *seal.KEMPrivate
@@ -109,9 +109,14 @@ func (s *Session) FirstFlight() []byte {
 	return s.hs.message
 }
 
-// helloWait is the distance to the next repetition of a HELLO or REPLY.
+// helloWait is the distance to the next repetition of a HELLO or REPLY. On
+// shaped routes it comes sooner: it takes cells that would be sent anyway.
 func (s *Session) helloWait() time.Duration {
-	return 2 * s.cfg.InitialRTT << min(s.hs.tries, probeBackoff)
+	first := s.cfg.InitialRTT
+	if s.paced() {
+		first *= 2
+	}
+	return machine.RepeatAfter(int(s.hs.tries), first, first<<probeBackoff)
 }
 
 // makeHello seals the HELLO. Its frames count as packet 0.

@@ -307,6 +307,18 @@ func TestHandshakeTriesOtherPaths(t *testing.T) {
 	a.finish(5 * time.Second)
 }
 
+// A path that comes late is tried at once, however rarely the HELLO was repeated
+// by then.
+func TestHandshakeTriesANewPathAtOnce(t *testing.T) {
+	w := newWorld(t, 6, Config{}, Config{})
+	w.routes[0].down = true
+	a := newApp(w)
+	a.open(1000, 1000, PriorityNormal)
+	w.run(8 * time.Second)
+	w.client.AddPath(w.now, 1)
+	a.finish(500 * time.Millisecond)
+}
+
 func TestHelloFailsClosed(t *testing.T) {
 	static := testKey(t)
 	var counts trace.Counts

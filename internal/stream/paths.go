@@ -51,6 +51,9 @@ func (s *Session) AddPath(now machine.Time, id uint8) {
 			s.usePath(now, id)
 			s.announcePath()
 		}
+	case s.client && s.state == stateHello && s.hs.message != nil:
+		s.hs.tries = min(s.hs.tries, 1) // what got no answer so far got none by other routes
+		s.hs.at = min(s.hs.at, now.Add(s.helloWait()))
 	case !s.client && !s.confirmed:
 		s.active = id
 	case s.client && s.state == stateOpen:
