@@ -98,7 +98,8 @@ type Client struct {
 	serial    uint64
 	handle    uint32 // of the last session
 	packet    [wire.SessionPacketSize]byte
-	failures  int   // set-ups that failed in a row
+	failures  int // set-ups that failed in a row
+	failedAt  machine.Time
 	lastError error // why the last one failed
 	plan      machine.Timer[func(machine.Time)]
 	watcher   machine.Timer[func(machine.Time)]

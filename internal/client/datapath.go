@@ -70,6 +70,10 @@ func (c *Client) handleBack(now machine.Time, from link.ID, frame []byte) {
 	case mix.BackNack:
 		c.nacked(now, r, back)
 	case mix.BackLoop:
+		if !r.ready && back.Position == r.core.Hops()-1 {
+			r.hear(now)
+			c.up(now, r)
+		}
 		c.looped(now, r, back)
 	}
 }

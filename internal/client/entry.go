@@ -22,12 +22,17 @@ type entry struct {
 	nonce    [16]byte
 	token    wire.Token
 	waiting  []*route // to be sent when admitted
+	tries    int      // of SESSION_INIT under this nonce
 	renew    machine.Timer[func(machine.Time)]
 }
 
-// initRetry is when an unanswered SESSION_INIT is repeated. The entry answers
-// repetitions alike, so being early costs nothing but a frame.
-const initRetry = 500 * time.Millisecond
+// initRetry is when an unanswered SESSION_INIT is repeated at first, and
+// initRetryMax in the end. The entry answers repetitions alike, so being early
+// costs nothing but a frame.
+const (
+	initRetry    = 200 * time.Millisecond
+	initRetryMax = 2 * time.Second
+)
 
 // entryFor returns the entry of a node, opening its link if need be.
 func (c *Client) entryFor(now machine.Time, n *directory.Node) (*entry, error) {
@@ -67,7 +72,10 @@ func (c *Client) allEntries() []*entry {
 	return out
 }
 
-func (c *Client) freshNonce(e *entry) { c.paths.Read(e.nonce[:]) }
+func (c *Client) freshNonce(e *entry) {
+	c.paths.Read(e.nonce[:])
+	e.tries = 0
+}
 
 // sendInit sends SESSION_INIT, and again until it is answered.
 func (c *Client) sendInit(now machine.Time, e *entry) {
@@ -75,7 +83,8 @@ func (c *Client) sendInit(now machine.Time, e *entry) {
 	f := c.Pool.Get()
 	(&wire.SessionInit{ClientID: id, Nonce: e.nonce, Version: wire.AdmissionVersion, Level: c.cfg.Level, Proof: c.proof(id, e.nonce)}).Put(f)
 	c.links.Push(e.link, f)
-	c.timers.Set(&e.renew, now.Add(initRetry))
+	c.timers.Set(&e.renew, now.Add(machine.RepeatAfter(e.tries, initRetry, initRetryMax)))
+	e.tries++
 }
 
 // handleAdmission takes an entry's answer.

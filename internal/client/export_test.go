@@ -42,6 +42,12 @@ func (c *Client) Keys() (n int) {
 	return n
 }
 
+// Established reports whether an isolation key's session is.
+func (c *Client) Established(isolation string) bool {
+	k := c.circuits[circuitKey{isolation: isolation}]
+	return k != nil && k.member != nil && k.member.Core.Established()
+}
+
 // ExitOf is the last hop of an isolation key's session.
 func (c *Client) ExitOf(isolation string) (id [32]byte) {
 	if k := c.circuits[circuitKey{isolation: isolation}]; k != nil {

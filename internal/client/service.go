@@ -288,7 +288,7 @@ func (c *Client) move(r *route, k *circuit, slot int) {
 }
 
 // hellosMax bounds the key work that one route of a caller can cause: it brings
-// one HELLO, repeated at doubling distances for 15 s.
+// one HELLO, repeated ten times in 15 s.
 const hellosMax = 16
 
 // handleHello takes part of a caller's HELLO that came through a meeting.

@@ -240,12 +240,7 @@ func (c *Client) probe(k *circuit) {
 		if r == nil || r.train != nil {
 			continue
 		}
-		f := c.Pool.Get()
-		if r.core.SealLoop(f, r.core.Hops()-2, k.doubt.base+uint64(len(k.doubt.sent))) {
-			c.links.Push(r.entry.link, f)
-		} else {
-			c.Pool.Put(f)
-		}
+		c.loop(r, r.core.Hops()-2, k.doubt.base+uint64(len(k.doubt.sent)))
 	}
 }
 

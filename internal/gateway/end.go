@@ -38,7 +38,7 @@ type slots struct {
 }
 
 // hellosMax bounds the key work that one route can cause: it serves one
-// session, whose HELLO is repeated at doubling distances for 15 s.
+// session, whose HELLO is repeated ten times in 15 s.
 const hellosMax = 16
 
 // packetQueue is a bounded queue of session packets.
