@@ -152,6 +152,48 @@ func TestSessionsStandSoonInABadNetwork(t *testing.T) {
 	}
 }
 
+// A route whose answer is lost stands a quarter of a second later, and not when
+// its time is over and another was tried. (Control: without the LOOP it takes
+// more than a second.)
+func TestALostAnswerIsAskedFor(t *testing.T) {
+	w, u := withUser(t, lab.Plan{Streams: 6, Mixes: 8})
+	w.Sim.RunFor(3 * time.Second)
+	w.Sim.Do(u.Node, func(now machine.Time) { u.Core().DropRoute(now, "a") })
+	begun := w.Sim.Now()
+	w.Sim.RunFor(30 * time.Millisecond) // the set-up is on its way
+	var nodes []*sim.Node
+	for _, g := range w.Gateways {
+		nodes = append(nodes, g.Node)
+	}
+	w.Sim.Partition([]*sim.Node{u.Node}, nodes)
+	w.Sim.RunFor(170 * time.Millisecond)
+	w.Sim.Heal()
+	w.Sim.RunWhile(begun.Add(5*time.Second), func() bool { return len(u.Core().LastMixes("a")) < 2 })
+	if took := w.Sim.Now().Sub(begun); took > 500*time.Millisecond {
+		t.Errorf("the route stands after %v", took)
+	}
+}
+
+// Set-ups that begin together and fail together are one failure: what comes next
+// is not waited for longer because a session has several routes.
+func TestSetupsThatFailTogetherAreOneFailure(t *testing.T) {
+	w, u := withUser(t, lab.Plan{Streams: 6, Mixes: 8})
+	w.Sim.RunFor(3 * time.Second)
+	w.Sim.Do(u.Node, func(now machine.Time) {
+		u.Core().DropRoute(now, "a")
+		u.Core().DropRoute(now, "a")
+	})
+	var nodes []*sim.Node
+	for _, g := range w.Gateways {
+		nodes = append(nodes, g.Node)
+	}
+	w.Sim.Partition([]*sim.Node{u.Node}, nodes)
+	w.Sim.RunFor(1050 * time.Millisecond)
+	if n := u.Core().Failures(); n != 1 {
+		t.Errorf("two set-ups that were cut off at once count as %d failures", n)
+	}
+}
+
 // An exit that dies costs its session, and nothing after it.
 func TestExitDies(t *testing.T) {
 	w, u := withUser(t, lab.Plan{})

@@ -120,6 +120,9 @@ func (c *Client) Looped(now machine.Time, isolation string, after time.Duration,
 	return max(k.doubt.verdict.Sub(now), 0)
 }
 
+// Failures is how many set-ups failed in a row.
+func (c *Client) Failures() int { return c.failures }
+
 // LoopsEnough is how many loops give an exit up.
 const LoopsEnough = loopsEnough
 
