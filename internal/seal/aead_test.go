@@ -140,3 +140,32 @@ func TestAEADPublished(t *testing.T) {
 		t.Errorf("ChaCha20-Poly1305: %x, tag %s", got[:8], tag)
 	}
 }
+
+// Once gives what an AEAD gives, for keys in any order, allocates nothing where
+// the suite is this package's own, and keeps no key.
+func TestOnce(t *testing.T) {
+	var once Once
+	for i := range byte(20) {
+		suite, key := []Suite{AES256GCM, ChaCha20Poly1305}[i%3/2], Key{i % 5}
+		plain, additional := count(0, 100), count(3, 12)
+		want := NewAEAD(suite, &key).Seal(nil, plain, additional, uint64(i))
+		got := once.Seal(suite, &key, nil, plain, additional, uint64(i))
+		if !bytes.Equal(got, want) {
+			t.Fatalf("suite %d, key %d: another result than that of an AEAD", suite, key[0])
+		}
+		if out, ok := once.Open(suite, &key, nil, got, additional, uint64(i)); !ok || !bytes.Equal(out, plain) {
+			t.Fatalf("suite %d, key %d: does not open its own", suite, key[0])
+		}
+		if w, ok := once.aead.cipher.(*wide); ok && *w != (wide{}) || !ok && once.aead.Ready() {
+			t.Fatal("a key is kept")
+		}
+	}
+	if newWide(&Key{}) == nil {
+		return
+	}
+	b, key := make([]byte, 1280), Key{7}
+	once.Seal(AES256GCM, &key, b[:0], b[:100], nil, 1)
+	if n := testing.AllocsPerRun(100, func() { once.Seal(AES256GCM, &key, b[:0], b[:1264], nil, 1) }); n != 0 {
+		t.Errorf("%.1f allocations a message", n)
+	}
+}

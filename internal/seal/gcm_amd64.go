@@ -35,9 +35,12 @@ func newWide(key *Key) *wide {
 		return nil
 	}
 	w := &wide{}
-	gcmInit(&w.key, key)
+	w.begin(key)
 	return w
 }
+
+// begin expands another key into w.
+func (w *wide) begin(key *Key) { gcmInit(&w.key, key) }
 
 // forget overwrites the expanded key.
 func (w *wide) forget() { *w = wide{} }
