@@ -48,7 +48,7 @@ func (e *Endpoint) HandleDatagram(now machine.Time, from netip.AddrPort, b []byt
 		return 0, nil, false
 	}
 	cold := k.hot == nil
-	frame, newest, ok := e.open(k, counter, b)
+	frame, newest, ok := e.open(now, k, counter, b)
 	if !ok {
 		return 0, nil, false
 	}
@@ -59,7 +59,7 @@ func (e *Endpoint) HandleDatagram(now machine.Time, from netip.AddrPort, b []byt
 	switch wire.FrameType(frame[0]) {
 	case wire.FrameForward, wire.FrameBack, wire.FrameSetup, wire.FrameAdmission, wire.FrameDirectory:
 		l.lastUse = now
-		if cold {
+		if cold && k.hot != nil {
 			e.reschedule(l) // to cool again
 		}
 		return l.id, frame, true
@@ -137,12 +137,13 @@ func (e *Endpoint) PollTransmit(now machine.Time, b []byte) (to netip.AddrPort, 
 func (e *Endpoint) sealFrame(now machine.Time, l *link, b []byte) int {
 	f := l.queue.Pop()
 	e.queued--
+	wakes := l.cur.hot == nil && !l.cur.rests(now)
 	l.lastSent, l.lastUse = now, now
-	if l.cur.hot == nil {
+	if wakes {
 		l.cur.warm()
 		e.reschedule(l) // to cool again
 	}
-	n := l.cur.sealTo(b, f.B[:])
+	n := e.sealTo(l.cur, b, f.B[:])
 	e.pool.Put(f)
 	return n
 }

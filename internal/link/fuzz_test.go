@@ -37,7 +37,7 @@ func FuzzHandleDatagram(f *testing.F) {
 				t.Fatal("noise was taken for a frame")
 			}
 		case 1:
-			c.links[ic].cur.sealTo(b, frame.B[:])
+			c.sealTo(c.links[ic].cur, b, frame.B[:])
 			n.HandleDatagram(w.now, c.addr, append([]byte(nil), b...))
 			if _, _, ok := n.HandleDatagram(w.now, c.addr, b); ok {
 				t.Fatal("a replay was taken for a frame")

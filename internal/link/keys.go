@@ -25,42 +25,36 @@ type keyset struct {
 	stage     stage
 	initiator bool // we began the handshake
 	suite     seal.Suite
+	beats     uint8 // frames since the last rest, up to beatFrames
 	sendKey   seal.Key
 	recvKey   seal.Key
 	sent      uint64 // counter of the next datagram out
 	next      uint64 // one above the highest counter that authenticated
-	hot       *hot   // nil: made on first use, dropped when idle
+	recent    Recent // of the counters below next, while hot is nil
+	hot       *hot   // nil at rest
 }
 
-// hot is the state that only a link in use needs. The first datagrams of a
-// direction after a rest leave no cipher behind: those are heartbeats, often.
+// hot is the state that only a link in use needs.
 type hot struct {
-	send, recv cipher
+	send, recv seal.AEAD
 	window     window
 }
 
-// cipher is one direction's cipher state.
-type cipher struct {
-	aead  seal.AEAD
-	count uint8 // datagrams since the rest, up to beatFrames
-}
+// beatFrames is how many frames the heartbeats of a session make: one side's and
+// its answer, and the other's. Up to them a link is at rest: of a million idle
+// ones many are always in the seconds after their heartbeat.
+const beatFrames = 4
 
-// beatFrames is how many datagrams the heartbeats of a session make in one
-// direction: one side's, and the answer to the other's.
-const beatFrames = 2
-
-func (c *cipher) begin(s seal.Suite, key *seal.Key) *seal.AEAD {
-	if !c.aead.Ready() {
-		c.aead.Init(s, key)
+// rests reports whether k stays at rest with one frame more, which it counts.
+func (k *keyset) rests(now machine.Time) bool {
+	if k.owner != nil && now.Sub(k.owner.lastUse) >= coolAfter {
+		k.beats = 0
 	}
-	return &c.aead
-}
-
-func (c *cipher) end() {
-	if c.count < beatFrames {
-		c.count++
-		c.aead.Forget()
+	if k.beats >= beatFrames {
+		return false
 	}
+	k.beats++
+	return true
 }
 
 // counterMax bounds the counters that are accepted. Keys are replaced at
@@ -105,9 +99,9 @@ func (k *keyset) wipe() {
 // newer than all before it, so nothing that the window had seen comes back.
 func (k *keyset) cool() {
 	if k.hot != nil {
-		k.hot.send.aead.Forget()
-		k.hot.recv.aead.Forget()
-		k.hot = nil
+		k.hot.send.Forget()
+		k.hot.recv.Forget()
+		k.hot, k.recent, k.beats = nil, Rested, 0
 	}
 }
 
@@ -115,7 +109,7 @@ func (k *keyset) cool() {
 func (k *keyset) warm() *hot {
 	if k.hot == nil {
 		k.hot = &hot{}
-		k.hot.window.floor = k.next
+		k.hot.window.begin(k.next, k.recent)
 	}
 	return k.hot
 }
@@ -143,63 +137,46 @@ func (k *keyset) derive(s *seal.Schedule) {
 
 // open decrypts a datagram in place. newest reports that its counter is the
 // highest so far. A datagram that fails is counted and leaves no trace.
-func (e *Endpoint) open(k *keyset, counter uint64, b []byte) (frame []byte, newest, ok bool) {
+func (e *Endpoint) open(now machine.Time, k *keyset, counter uint64, b []byte) (frame []byte, newest, ok bool) {
 	newest = counter >= k.next
-	if counter > counterMax {
-		e.counts[trace.DropLinkReplay]++
-		return nil, false, false
-	}
 	h := k.hot
+	if counter > counterMax || h == nil && !k.recent.Fresh(k.next, counter) || h != nil && !newest && !h.window.fresh(k.next, counter) {
+		e.counts[trace.DropLinkReplay]++
+		return nil, false, false
+	}
+	head, body := b[:wire.LinkHeaderSize], b[wire.LinkHeaderSize:wire.DatagramSize]
 	if h == nil {
-		return e.openCold(k, counter, b, newest)
+		frame, ok = e.once.Open(k.suite, &k.recvKey, body[:0], body, head, counter)
+	} else {
+		if !h.recv.Ready() {
+			h.recv.Init(k.suite, &k.recvKey)
+		}
+		frame, ok = h.recv.Open(body[:0], body, head, counter)
 	}
-	if !newest && !h.window.fresh(k.next, counter) {
-		e.counts[trace.DropLinkReplay]++
-		return nil, false, false
-	}
-	frame, ok = h.recv.begin(k.suite, &k.recvKey).Open(b[wire.LinkHeaderSize:wire.LinkHeaderSize], b[wire.LinkHeaderSize:wire.DatagramSize], b[:wire.LinkHeaderSize], counter)
-	h.recv.end()
 	if !ok {
 		e.counts[trace.DropLinkAuth]++
 		return nil, false, false
 	}
-	k.next = h.window.mark(k.next, counter)
-	return frame, newest, true
-}
-
-// openCold opens a datagram of a keyset without cipher state. Pads, which are
-// all that an idle link receives, leave none behind.
-func (e *Endpoint) openCold(k *keyset, counter uint64, b []byte, newest bool) ([]byte, bool, bool) {
-	if !newest {
-		e.counts[trace.DropLinkReplay]++
-		return nil, false, false
-	}
-	var once cipher
-	frame, ok := once.begin(k.suite, &k.recvKey).Open(b[wire.LinkHeaderSize:wire.LinkHeaderSize], b[wire.LinkHeaderSize:wire.DatagramSize], b[:wire.LinkHeaderSize], counter)
-	once.end()
-	if !ok {
-		e.counts[trace.DropLinkAuth]++
-		return nil, false, false
-	}
-	if wire.FrameType(frame[0]) == wire.FramePad {
-		k.next = counter + 1
+	if h == nil && (wire.FrameType(frame[0]) == wire.FramePad || counter < k.next+Near && k.rests(now)) {
+		k.next = k.recent.Mark(k.next, counter)
 	} else {
 		k.next = k.warm().window.mark(k.next, counter)
 	}
-	return frame, true, true
+	return frame, newest, true
 }
 
 // sealTo writes the datagram that carries frame into b.
-func (k *keyset) sealTo(b, frame []byte) int {
+func (e *Endpoint) sealTo(k *keyset, b, frame []byte) int {
 	wire.PutLinkHeader(b, k.remote, k.sent)
-	var c *cipher
-	if k.hot != nil {
-		c = &k.hot.send
+	head, body := b[:wire.LinkHeaderSize], b[wire.LinkHeaderSize:wire.LinkHeaderSize]
+	if h := k.hot; h == nil {
+		e.once.Seal(k.suite, &k.sendKey, body, frame, head, k.sent)
 	} else {
-		c = &cipher{}
+		if !h.send.Ready() {
+			h.send.Init(k.suite, &k.sendKey)
+		}
+		h.send.Seal(body, frame, head, k.sent)
 	}
-	c.begin(k.suite, &k.sendKey).Seal(b[wire.LinkHeaderSize:wire.LinkHeaderSize], frame, b[:wire.LinkHeaderSize], k.sent)
-	c.end()
 	k.sent++
 	return wire.DatagramSize
 }

@@ -86,6 +86,7 @@ type Endpoint struct {
 	outbox fifo[parcel]
 	events fifo[Event]
 
+	once    seal.Once // for links at rest
 	shape   seal.AEAD // opens handshake datagrams for this node
 	cookies cookies
 	answers answers

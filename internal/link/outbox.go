@@ -45,7 +45,7 @@ func (e *Endpoint) sealParcel(p parcel, b []byte) int {
 		return e.sealBack(b, m.Append(body), p.index, &p.nonce)
 	case parcelClose:
 		m := wire.LinkBare{Type: wire.FrameClose}
-		n := p.keys.sealTo(b, m.Append(body))
+		n := e.sealTo(p.keys, b, m.Append(body))
 		p.keys.wipe()
 		return n
 	}
@@ -114,17 +114,17 @@ func (e *Endpoint) sealControl(now machine.Time, l *link, b []byte) (to netip.Ad
 	case flagProbe:
 		m := wire.LinkPath{Type: wire.FramePathChallenge}
 		e.draw.path.Read(m.Token[:])
-		return to, l.cur.sealTo(b, m.Append(body))
+		return to, e.sealTo(l.cur, b, m.Append(body))
 	case flagChallenge:
 		m := wire.LinkPath{Type: wire.FramePathChallenge, Token: l.path.token}
-		return l.path.candidate, l.cur.sealTo(b, m.Append(body))
+		return l.path.candidate, e.sealTo(l.cur, b, m.Append(body))
 	case flagResponse:
 		m := wire.LinkPath{Type: wire.FramePathResponse, Token: l.path.answerToken}
 		to = l.path.answerTo
-		n = l.cur.sealTo(b, m.Append(body))
+		n = e.sealTo(l.cur, b, m.Append(body))
 		l.settlePath()
 		return to, n
 	}
 	m := wire.LinkBare{Type: wire.FramePad}
-	return to, l.cur.sealTo(b, m.Append(body))
+	return to, e.sealTo(l.cur, b, m.Append(body))
 }

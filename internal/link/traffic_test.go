@@ -82,18 +82,55 @@ func TestReplayedDatagramsAreDropped(t *testing.T) {
 			t.Fatalf("datagram %d was accepted again after the link cooled down", i)
 		}
 	}
-	// Nor does it once it is in use again.
-	if _, _, ok := n.receive(c.addr, sealOne(c, ic, "again")); !ok || n.links[n.upLink()].cur.hot == nil {
-		t.Fatal("a fresh datagram did not warm the link")
-	}
-	for i := range sent {
-		if take(i) {
-			t.Fatalf("datagram %d was accepted again after the link warmed up", i)
+	// Nor does it while it carries what heartbeats do, nor once it is in use again.
+	for range beatFrames + 1 {
+		if n.links[n.upLink()].cur.hot != nil {
+			t.Fatal("a few datagrams warmed the link")
 		}
+		sent = append(sent, sealOne(c, ic, "again"))
+		if !take(len(sent) - 1) {
+			t.Fatal("a fresh datagram was refused")
+		}
+		for i := range sent {
+			if take(i) {
+				t.Fatalf("datagram %d was accepted again after a rest", i)
+			}
+		}
+	}
+	if n.links[n.upLink()].cur.hot == nil {
+		t.Fatal("the link in use is not warm")
 	}
 	if n.counts[trace.DropLinkReplay] == 0 {
 		t.Error("replays were not counted")
 	}
+}
+
+// What is behind the next counter agrees with a set, whatever the order, and a
+// window that goes on from it refuses nothing that it would take.
+func TestRecentIsASet(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		first := rapid.Uint64Range(0, 100).Draw(rt, "first")
+		recent, next, seen := Rested, first, map[uint64]bool{}
+		for range rapid.IntRange(1, 100).Draw(rt, "n") {
+			step := rapid.SampledFrom([]int64{1, 1, 2, 5, 16, -1, -3, -16, -31, -32, -33}).Draw(rt, "step")
+			c := uint64(max(0, int64(next)+step-1))
+			want := c >= first && !seen[c] && (c >= next || next-c <= recentSize)
+			if recent.Fresh(next, c) != want {
+				rt.Fatalf("counter %d of %d fresh: %v, want %v", c, next, !want, want)
+			}
+			if want {
+				next = recent.Mark(next, c)
+				seen[c] = true
+			}
+		}
+		var w window
+		w.begin(next, recent)
+		for c := uint64(0); c < next; c++ {
+			if w.fresh(next, c) != recent.Fresh(next, c) {
+				rt.Fatalf("counter %d of %d: the window takes it: %v", c, next, w.fresh(next, c))
+			}
+		}
+	})
 }
 
 // The window agrees with a set, whatever the order.
@@ -303,12 +340,12 @@ func TestPathIsNotStolen(t *testing.T) {
 	var f wire.Frame
 	m.Append(f.B[:0])
 	b := make([]byte, wire.DatagramSize)
-	c.links[ic].cur.sealTo(b, f.B[:])
+	c.sealTo(c.links[ic].cur, b, f.B[:])
 	n.receive(c.addr, b)
 	// Nor does the wrong token from the new address.
 	m.Token[0] ^= 1
 	m.Append(f.B[:0])
-	c.links[ic].cur.sealTo(b, f.B[:])
+	c.sealTo(c.links[ic].cur, b, f.B[:])
 	n.receive(thief, b)
 	challenges := 0
 	w.tap = func(_, to netip.AddrPort, _ []byte) bool {

@@ -145,7 +145,7 @@ func TestCloseEndIsQuiet(t *testing.T) {
 	n.run()
 	n.wantCount(2, trace.DropCellRoute, 1)
 	n.wantCount(2, trace.RoutesClosed, 1)
-	if len(n.end().deliveries) != 1 || end.r.keys != (hopKeys{}) || n.end().SendBack(n.now, end, packetOf(1)) {
+	if len(n.end().deliveries) != 1 || end.r.keys != (cellKeys{}) || n.end().SendBack(n.now, end, packetOf(1)) {
 		t.Error("the end was told of its own close, or keeps keys")
 	}
 }

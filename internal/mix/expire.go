@@ -124,7 +124,7 @@ func (t *Table) look(now machine.Time, r *route) {
 	}
 	at := min(r.expires, quiet)
 	if r.hot != nil {
-		if idle := r.hot.used.Add(idleAfter); now >= idle {
+		if idle := r.used.Add(idleAfter); now >= idle {
 			r.cool()
 		} else {
 			at = min(at, idle)
@@ -163,6 +163,9 @@ func (t *Table) remove(r *route, tell bool) {
 	r.dead = true
 	r.cool()
 	r.keys.clear()
+	if r.delay != nil {
+		r.delay.Clear()
+	}
 	t.wheel.remove(r)
 	delete(t.forward, keyOf(r.prev, r.prevID))
 	in := t.links[r.prev]

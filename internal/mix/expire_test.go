@@ -38,7 +38,7 @@ func TestRoutesEndWithTheirTime(t *testing.T) {
 			t.Errorf("hop %d: %d routes, next timer %v", i, node.Routes(), node.NextTimer())
 		}
 	}
-	if end.r.keys != (hopKeys{}) {
+	if end.r.keys != (cellKeys{}) {
 		t.Error("keys of a route that ended are kept")
 	}
 	if d := n.end().deliveries; d[len(d)-1].Kind != Closed || d[len(d)-1].Route != end {

@@ -25,17 +25,18 @@ import (
 	"github.com/nyxnet/nyx/internal/wire"
 )
 
-// route is one route at one hop. A route without traffic holds its raw keys
-// only; what it needs to work is made on first use and given back when idle.
+// route is one route at one hop. A route at rest holds its raw keys and small
+// windows; what it needs to carry more than heartbeats is made on use and given
+// back when idle.
 type route struct {
-	keys    hopKeys
-	hot     *hotRoute
-	links   [numLists]chain
-	expires machine.Time
-	heard   machine.Time // last authentic cell from the client
-	// Counters below are refused, away from the client and to it; 0: not
-	// known yet. The windows of hot begin there.
-	outFloor, homeFloor uint32
+	keys      cellKeys
+	delay     *seal.Key // of the delays on the way back; nil: there are none
+	hot       *hotRoute // nil at rest
+	links     [numLists]chain
+	expires   machine.Time
+	heard     machine.Time // last authentic cell from the client
+	used      machine.Time // last cell in either direction
+	out, home rested       // while hot is nil
 
 	prev, next     link.ID
 	prevID, nextID uint32
@@ -45,43 +46,40 @@ type route struct {
 	position       uint8
 	suite          seal.Suite
 	level          wire.Level
-	last           bool // the route ends here
-	dead           bool // keys are gone
-	nextGone       bool // the link to the next hop is down
+	beats          uint8 // cells since the last rest, up to beatCells
+	last           bool  // the route ends here
+	dead           bool  // keys are gone
+	nextGone       bool  // the link to the next hop is down
 }
 
 // hotRoute is what a route needs while it carries cells.
 type hotRoute struct {
-	used          machine.Time // last cell in either direction
-	forward, back direction
+	forward, back seal.AEAD
 	out, home     window       // replay windows: away from the client, to it
 	delays        *prng.Stream // nil: no delay on the way back
 }
 
-// direction is the cipher state of one direction. The first cells after a rest
-// leave none behind: of a million idle sessions many are always in the seconds
-// after their heartbeat.
-type direction struct {
-	aead  seal.AEAD
-	cells uint8 // since the rest, up to beatCells
-}
+// beatCells is how many cells the heartbeats of a session make: one side's and
+// its answer, and the other's. Up to them a route is at rest: of a million idle
+// ones many are always in the seconds after their heartbeat.
+const beatCells = 4
 
-// beatCells is how many cells a session's heartbeats make in one direction:
-// this side's, and the answer to the other's.
-const beatCells = 2
-
-func (d *direction) begin(s seal.Suite, key *seal.Key) *seal.AEAD {
-	if !d.aead.Ready() {
-		d.aead.Init(s, key)
+// warm returns what r needs to carry a cell whose counter is near the next one,
+// or is none of another's making, or nil if r stays at rest. A route that
+// delays cells does not: it carries cover.
+func (t *Table) warm(now machine.Time, r *route, near bool) *hotRoute {
+	if now.Sub(r.used) >= idleAfter {
+		r.beats = 0
 	}
-	return &d.aead
-}
-
-func (d *direction) end() {
-	if d.cells < beatCells {
-		d.cells++
-		d.aead.Forget()
+	r.used = now
+	if r.hot != nil {
+		return r.hot
 	}
+	if near && r.delay == nil && r.beats < beatCells {
+		r.beats++
+		return nil
+	}
+	return t.heat(now, r)
 }
 
 // heat makes what a route needs to work, and has it looked at when it may be
@@ -92,11 +90,11 @@ func (t *Table) heat(now machine.Time, r *route) *hotRoute {
 	}
 	t.wheel.remove(r)
 	t.wheel.add(r, min(r.expires, now.Add(idleAfter)))
-	h := &hotRoute{used: now, out: windowFrom(r.outFloor), home: windowFrom(r.homeFloor)}
-	if r.backMicros > 0 {
+	h := &hotRoute{out: r.out.widen(now), home: r.home.widen(now)}
+	if r.delay != nil {
 		// The label holds the counter, so that a route that was idle goes on
 		// with fresh delays.
-		h.delays = prng.New(r.keys.delay).Stream("back " + strconv.FormatUint(uint64(r.backCounter), 10))
+		h.delays = prng.New(*r.delay).Stream("back " + strconv.FormatUint(uint64(r.backCounter), 10))
 	}
 	r.hot = h
 	return h
@@ -108,12 +106,33 @@ func (r *route) cool() {
 	if h == nil {
 		return
 	}
-	h.out.forget()
-	h.home.forget()
-	r.outFloor, r.homeFloor = h.out.floor, h.home.floor
-	h.forward.aead.Forget()
-	h.back.aead.Forget()
-	r.hot = nil
+	r.out, r.home = h.out.rest(), h.home.rest()
+	h.forward.Forget()
+	h.back.Forget()
+	r.hot, r.beats = nil, 0
+}
+
+// open opens a layer from the client.
+func (t *Table) open(r *route, h *hotRoute, dst, layer []byte, counter uint32) ([]byte, bool) {
+	if h == nil {
+		return t.once.Open(r.suite, &r.keys.forward, dst, layer, nil, uint64(counter))
+	}
+	if !h.forward.Ready() {
+		h.forward.Init(r.suite, &r.keys.forward)
+	}
+	return h.forward.Open(dst, layer, nil, uint64(counter))
+}
+
+// seal seals a layer to the client.
+func (t *Table) seal(r *route, h *hotRoute, dst, plain []byte, counter uint32) {
+	if h == nil {
+		t.once.Seal(r.suite, &r.keys.back, dst, plain, nil, uint64(counter))
+		return
+	}
+	if !h.back.Ready() {
+		h.back.Init(r.suite, &r.keys.back)
+	}
+	h.back.Seal(dst, plain, nil, uint64(counter))
 }
 
 func (t *Table) handleForward(now machine.Time, from link.ID, frame []byte) {
@@ -128,21 +147,24 @@ func (t *Table) handleForward(now machine.Time, from link.ID, frame []byte) {
 		t.counts[trace.DropCellMalformed]++
 		return
 	}
-	h := t.heat(now, r)
-	if !h.out.fresh(counter) {
+	if h := r.hot; h == nil && !r.out.fresh(counter) || h != nil && !h.out.fresh(counter) {
 		t.counts[trace.DropCellReplay]++
 		return
 	}
+	h := t.warm(now, r, r.out.near(counter))
 	f := t.pool.Get()
-	plain, ok := h.forward.begin(r.suite, &r.keys.forward).Open(f.B[1:1], wire.CellLayer(frame, position), nil, uint64(counter))
-	h.forward.end()
+	plain, ok := t.open(r, h, f.B[1:1], wire.CellLayer(frame, position), counter)
 	if !ok {
 		t.counts[trace.DropCellAuth]++
 		t.pool.Put(f)
 		return
 	}
-	h.out.mark(now, counter)
-	r.heard, h.used = now, now
+	if h == nil {
+		r.out.mark(counter)
+	} else {
+		h.out.mark(now, counter)
+	}
+	r.heard = now
 
 	command, delay := wire.ParseLayerHeader(plain)
 	closing := wire.Command(command)&wire.CommandClose != 0
@@ -213,12 +235,16 @@ func (t *Table) handleBack(now machine.Time, from link.ID, frame []byte) {
 		t.counts[trace.DropCellMalformed]++
 		return
 	}
-	h := t.heat(now, r)
-	if !h.home.fresh(counter) {
+	if h := r.hot; h == nil && !r.home.fresh(counter) || h != nil && !h.home.fresh(counter) {
 		t.counts[trace.DropCellReplay]++
 		return
 	}
-	h.home.mark(now, counter)
+	h := t.warm(now, r, r.home.near(counter))
+	if h == nil {
+		r.home.mark(counter)
+	} else {
+		h.home.mark(now, counter)
+	}
 	if !t.room(1) || t.cfg.Room != nil && !t.cfg.Room(r.prev) {
 		t.counts[trace.DropCellQueue]++
 		return
@@ -233,10 +259,8 @@ func (t *Table) handleBack(now machine.Time, from link.ID, frame []byte) {
 	}
 	f := t.pool.Get()
 	wire.PutCellHeader(f.B[:], wire.FrameBack, r.prevID, own)
-	h.back.begin(r.suite, &r.keys.back).Seal(f.B[wire.CellOffset:wire.CellOffset], inner, nil, uint64(own))
-	h.back.end()
+	t.seal(r, h, f.B[wire.CellOffset:wire.CellOffset], inner, own)
 	clear(f.B[wire.CellOffset+wire.LayerSize(int(r.position)):])
-	h.used = now
 	t.counts[trace.CellForwarded]++
 	t.hold(now, r.backDelay(), r.prev, f)
 }
@@ -279,10 +303,7 @@ func (t *Table) sendBack(now machine.Time, r *route, f *wire.Frame) bool {
 	}
 	wire.PutCellHeader(f.B[:], wire.FrameBack, r.prevID, counter)
 	plain := f.B[wire.CellOffset : wire.CellOffset+wire.LayerSize(int(r.position))-wire.TagSize]
-	h := t.heat(now, r)
-	h.back.begin(r.suite, &r.keys.back).Seal(plain[:0], plain, nil, uint64(counter))
-	h.back.end()
-	h.used = now
+	t.seal(r, t.warm(now, r, true), plain[:0], plain, counter)
 	t.hold(now, r.backDelay(), r.prev, f)
 	return true
 }

@@ -268,7 +268,7 @@ func packetOf(seed uint64) []byte {
 
 // forgetBack makes a hop take counters of the way back for new that it has seen.
 func forgetBack(r *route) {
-	r.homeFloor = 0
+	r.home = rested{}
 	if r.hot != nil {
 		r.hot.home = window{}
 	}

@@ -29,12 +29,18 @@ func (o *onion) packet() []byte { return o[alphaAt:] }
 
 var trainCode = newTrainCode()
 
+// cellKeys seal the cells of the two directions of a route at one hop.
+type cellKeys struct{ forward, back seal.Key }
+
+func (k *cellKeys) clear() { k.forward.Clear(); k.back.Clear() }
+
 // hopKeys are what a hop and the client share after a set-up.
 type hopKeys struct {
-	forward, back, delay seal.Key
+	cellKeys
+	delay seal.Key
 }
 
-func (k *hopKeys) clear() { k.forward.Clear(); k.back.Clear(); k.delay.Clear() }
+func (k *hopKeys) clear() { k.cellKeys.clear(); k.delay.Clear() }
 
 // setupKeys are used once, for the set-up itself.
 type setupKeys struct {
@@ -52,10 +58,10 @@ func deriveSetup(secret *seal.Key) setupKeys {
 }
 
 func deriveHop(secret *seal.Key) hopKeys {
-	return hopKeys{
+	return hopKeys{cellKeys: cellKeys{
 		forward: seal.Derive(secret, "forward"),
 		back:    seal.Derive(secret, "back"),
-	}
+	}}
 }
 
 // delayKey is the key of the delays on the way back. It follows from what the

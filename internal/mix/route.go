@@ -190,7 +190,7 @@ func (r *Route) Close() {
 		h.keys.clear()
 		h.forward.Forget()
 		h.back.Forget()
-		h.home.forget()
+		h.home = window{}
 	}
 }
 

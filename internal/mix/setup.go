@@ -358,10 +358,10 @@ func (t *Table) passSetup(now machine.Time, j *setupJob, in *neighbour) (drop tr
 func (t *Table) addRoute(now machine.Time, j *setupJob, in *neighbour) *route {
 	g := &j.routing
 	r := &route{
-		keys:        j.keys,
+		keys:        j.keys.cellKeys,
 		expires:     now.Add(min(g.TTL, t.cfg.Limits.TTL)),
 		heard:       now,
-		outFloor:    g.ForwardStart,
+		out:         rested{g.ForwardStart, link.Rested},
 		prev:        j.from,
 		prevID:      j.id,
 		backCounter: 1 + uint32(t.steps.Uint64N(wire.CounterStartMax-1)),
@@ -370,6 +370,10 @@ func (t *Table) addRoute(now machine.Time, j *setupJob, in *neighbour) *route {
 		suite:       seal.Suite(g.Suite),
 		level:       g.Level,
 		last:        g.Last,
+	}
+	if r.backMicros > 0 {
+		delay := j.keys.delay
+		r.delay = &delay
 	}
 	t.forward[keyOf(r.prev, r.prevID)] = r
 	in.in.push(r, listIn)

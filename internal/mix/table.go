@@ -95,6 +95,7 @@ type Table struct {
 	counts *trace.Counts
 	steps  *prng.Stream // increments of back counters
 
+	once    seal.Once           // for routes at rest
 	forward map[routeKey]*route // by link and id towards the client
 	back    map[routeKey]*route // by link and id away from it
 	links   map[link.ID]*neighbour

@@ -4,6 +4,7 @@ import (
 	"math/bits"
 	"time"
 
+	"github.com/nyxnet/nyx/internal/link"
 	"github.com/nyxnet/nyx/internal/machine"
 )
 
@@ -29,8 +30,9 @@ const (
 
 // window remembers which counters of one direction were seen. It begins
 // without memory, and doubles rather than forget a counter that is younger
-// than windowHorizon. Everything from the floor to the top is in the ring. The zero window accepts any counter but 0; with floor set and top one
-// less, counters begin at floor.
+// than windowHorizon. Everything from the floor to the top is in the ring. The zero
+// window accepts any counter but 0; with floor set and top one less, counters
+// begin at floor.
 type window struct {
 	ring   []uint64     // bits by counter, a power of two of them; nil: none seen since the floor
 	baseAt machine.Time // when base was the top
@@ -67,15 +69,44 @@ func (w *window) mark(now machine.Time, c uint32) {
 	w.ring[word] |= bit
 }
 
-// windowFrom returns a window without memory in which counters begin at floor;
-// 0: anywhere above 0.
-func windowFrom(floor uint32) window { return window{floor: floor, top: max(floor, 1) - 1} }
+// rested is the window of a direction at rest: what follows the counter before
+// next, and the few below it. With next 0 it is not known where counters begin.
+type rested struct {
+	next   uint32
+	recent link.Recent
+}
 
-// forget gives the memory back; every counter up to the top is old from now.
-func (w *window) forget() {
-	if w.ring != nil {
-		w.ring, w.floor = nil, w.top+1
+// near reports whether a counter is one that mark may record.
+func (r *rested) near(c uint32) bool {
+	return r.next != 0 && uint64(c) < min(uint64(r.next)+link.Near, 1<<32-1)
+}
+
+func (r *rested) fresh(c uint32) bool { return r.recent.Fresh(uint64(r.next), uint64(c)) }
+
+// mark records a counter that was near and fresh.
+func (r *rested) mark(c uint32) {
+	r.next = uint32(r.recent.Mark(uint64(r.next), uint64(c)))
+}
+
+// widen returns the window that goes on from r.
+func (r *rested) widen(now machine.Time) window {
+	floor := uint32(r.recent.Floor(uint64(r.next)))
+	w := window{floor: floor, top: max(floor, 1) - 1}
+	for c := floor; c < r.next; c++ {
+		if !r.fresh(c) {
+			w.mark(now, c)
+		}
 	}
+	return w
+}
+
+// rest ends a window: every counter up to the top is old.
+func (w *window) rest() rested {
+	next := w.floor
+	if w.ring != nil {
+		next = min(w.top, ^uint32(0)-1) + 1
+	}
+	return rested{next, link.Rested}
 }
 
 func (w *window) size() uint32 { return uint32(len(w.ring)) * 64 }
