@@ -20,7 +20,7 @@ import (
 // without them the guard is as long as its memory.
 type Acceptor struct {
 	cfg      Config
-	configs  map[wire.Level]*Config // cfg at each level, which sessions share
+	configs  map[wire.Level]*shared // cfg at each level, and what sessions share
 	draw     *prng.Stream
 	now, old generation
 	live     map[uint32]struct{} // ids of sessions that were not forgotten
@@ -46,7 +46,7 @@ const (
 // NewAcceptor returns an acceptor without sessions. All that it accepts have
 // cfg, except for the level.
 func NewAcceptor(cfg Config, rng prng.Source) *Acceptor {
-	return &Acceptor{cfg: cfg, configs: map[wire.Level]*Config{}, draw: rng.Stream("session accept"), live: map[uint32]struct{}{}}
+	return &Acceptor{cfg: cfg, configs: map[wire.Level]*shared{}, draw: rng.Stream("session accept"), live: map[uint32]struct{}{}}
 }
 
 // Accept takes a whole HELLO for a static key, for a session at a level. The
@@ -79,7 +79,7 @@ func (a *Acceptor) Accept(now machine.Time, level wire.Level, static *seal.KEMPr
 }
 
 // config returns what all sessions of a level share.
-func (a *Acceptor) config(level wire.Level) (*Config, error) {
+func (a *Acceptor) config(level wire.Level) (*shared, error) {
 	if shared := a.configs[level]; shared != nil {
 		return shared, nil
 	}
@@ -89,8 +89,8 @@ func (a *Acceptor) config(level wire.Level) (*Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	a.configs[level] = &cfg
-	return &cfg, nil
+	a.configs[level] = &shared{Config: cfg}
+	return a.configs[level], nil
 }
 
 // Forget lets go of a session that has ended, once; its HELLO stays known.
@@ -139,7 +139,7 @@ func (a *Acceptor) fresh(s *Session, now machine.Time, tens uint32) bool {
 }
 
 // respond makes the session and its REPLY.
-func (a *Acceptor) respond(now machine.Time, cfg *Config, static *seal.KEMPrivate, hello []byte, counts *trace.Counts) (*Session, error) {
+func (a *Acceptor) respond(now machine.Time, cfg *shared, static *seal.KEMPrivate, hello []byte, counts *trace.Counts) (*Session, error) {
 	head, err := wire.ParseHello(hello)
 	if err != nil || !seal.Suite(head.Suite).Valid() || head.ID == 0 {
 		return nil, ErrHello

@@ -5,15 +5,15 @@ import (
 
 	"github.com/nyxnet/nyx/internal/machine"
 	"github.com/nyxnet/nyx/internal/trace"
+	"github.com/nyxnet/nyx/internal/wire"
 )
 
-// handleAck takes s.work.ack: settles what arrived, measures the round trip,
+// handleAck takes an ACK frame: settles what arrived, measures the round trip,
 // finds what is lost (docs/protocol.md, section 12.8). A packet of before the
 // present path, or of before the handshake was done, measures nothing: it may
 // have waited. It reports false if the frame acknowledges what was never sent.
-func (s *Session) handleAck(now machine.Time) bool {
-	w := s.work
-	f := &w.ack
+func (s *Session) handleAck(now machine.Time, f *wire.AckFrame) bool {
+	w := s.busy()
 	largest := f.Ranges[0].Hi
 	if largest >= s.out.next {
 		return false

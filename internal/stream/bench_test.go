@@ -211,6 +211,7 @@ func idleBytes(t testing.TB, streams int) uint64 {
 	counts := &trace.Counts{}
 	static := testKey(t)
 	measure := func(m *runtime.MemStats) { runtime.GC(); runtime.GC(); runtime.ReadMemStats(m) }
+	acceptor := NewAcceptor(quiet, prng.FromUint64(6))
 	measure(&before)
 	for i := range n {
 		l := &loop{step: time.Microsecond}
@@ -218,7 +219,7 @@ func idleBytes(t testing.TB, streams int) uint64 {
 		if err != nil {
 			t.Fatal(err)
 		}
-		server, err := NewAcceptor(quiet, prng.FromUint64(6)).Accept(0, quiet.Level, static, client.FirstFlight(), counts)
+		server, err := acceptor.Accept(0, quiet.Level, static, client.FirstFlight(), counts)
 		if err != nil {
 			t.Fatal(err)
 		}

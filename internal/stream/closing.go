@@ -110,7 +110,7 @@ func (s *Session) pollClose(now machine.Time, id uint8, b []byte) bool {
 	body := wire.CloseFrame{Code: c.code, Reason: []byte(c.reason)}.Append(b[wire.SessionHeaderSize:wire.SessionHeaderSize])
 	clear(body[len(body):wire.SessionPayloadSize])
 	s.out.next++
-	s.sealPacket(b)
+	s.sealPacket(now, b)
 	s.countSent(now)
 	if c.remote {
 		s.finished(now)

@@ -48,7 +48,7 @@ func Dial(now machine.Time, cfg Config, peer *seal.KEMPublic, rng prng.Source, c
 		return nil, err
 	}
 	draw := rng.Stream("session hello")
-	s := newSession(now, &cfg, counts, true)
+	s := newSession(now, &shared{Config: cfg}, counts, true)
 	s.state, s.suite = stateHello, cfg.Suite
 	s.localID = drawID(draw)
 	hs := &handshake{at: machine.Never, until: now.Add(cfg.HandshakeTimeout)}
@@ -82,7 +82,7 @@ func drawID(draw *prng.Stream) uint32 {
 	}
 }
 
-func newSession(now machine.Time, cfg *Config, counts *trace.Counts, client bool) *Session {
+func newSession(now machine.Time, cfg *shared, counts *trace.Counts, client bool) *Session {
 	s := &Session{cfg: cfg, counts: counts, client: client, active: noPath, lastUse: now, lastSent: now}
 	s.rtt.start(cfg.InitialRTT)
 	s.rtt.peerAck = cfg.AckDelay

@@ -55,15 +55,19 @@ func (s *Session) rollKey(now machine.Time) {
 
 // sealPacket finishes the packet in b, whose payload stands after the header,
 // as packet number k.next-1.
-func (s *Session) sealPacket(b []byte) {
+func (s *Session) sealPacket(now machine.Time, b []byte) {
 	k := &s.out
-	if !k.aead.Ready() {
-		k.aead.Init(s.suite, &k.key)
-	}
 	pn := k.next - 1
 	wire.PutSessionHeader(b, wire.SessionData|wire.SessionKind(k.phase<<7), s.peerID, pn)
 	body := b[wire.SessionHeaderSize : wire.SessionHeaderSize+wire.SessionPayloadSize]
-	k.aead.Seal(body[:0], body, b[:wire.SessionHeaderSize], pn)
+	if head := b[:wire.SessionHeaderSize]; !k.aead.Ready() && !s.client && s.rests(now) {
+		s.cfg.once.Seal(s.suite, &k.key, body[:0], body, head, pn)
+	} else {
+		if !k.aead.Ready() {
+			k.aead.Init(s.suite, &k.key)
+		}
+		k.aead.Seal(body[:0], body, head, pn)
+	}
 	k.bytes += wire.SessionPacketSize
 }
 
@@ -106,17 +110,20 @@ func (s *Session) openPacket(now machine.Time, pn uint64, b []byte) ([]byte, boo
 	head, body := b[:wire.SessionHeaderSize], b[wire.SessionHeaderSize:]
 	switch {
 	case b[0]>>7 == k.phase:
-		if !k.aead.Ready() {
-			k.aead.Init(s.suite, &k.key)
-		}
-		if pn < k.first {
-			out, ok := k.aead.Open(body[:0], body, head, pn)
-			if ok {
-				k.first = pn
+		var out []byte
+		var ok bool
+		if !k.aead.Ready() && !s.client && s.rests(now) {
+			out, ok = s.cfg.once.Open(s.suite, &k.key, body[:0], body, head, pn)
+		} else {
+			if !k.aead.Ready() {
+				k.aead.Init(s.suite, &k.key)
 			}
-			return out, ok
+			out, ok = k.aead.Open(body[:0], body, head, pn)
 		}
-		return k.aead.Open(body[:0], body, head, pn)
+		if ok && pn < k.first {
+			k.first = pn
+		}
+		return out, ok
 	case k.oldUntil != 0 && now < k.oldUntil && pn < k.first:
 		if !k.old.aead.Ready() {
 			k.old.aead.Init(s.suite, &k.old.key)

@@ -256,7 +256,7 @@ func forge(s *Session, k *sealing, pn uint64) []byte {
 	kept, next := s.out, pn+1
 	s.out = sealing{key: k.key, phase: k.phase, next: next}
 	b[wire.SessionHeaderSize] = byte(wire.SFramePing)
-	s.sealPacket(b)
+	s.sealPacket(0, b)
 	s.out = kept
 	return b
 }

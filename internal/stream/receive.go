@@ -135,8 +135,9 @@ func (s *Session) frame(now machine.Time, id uint8, t wire.SessionFrameType, b [
 			ok = s.handleStream(now, &f)
 		}
 	case wire.SFrameAck:
-		if n, err = s.busy().ack.Parse(b); err == nil {
-			ok = s.handleAck(now)
+		var f wire.AckFrame
+		if n, err = f.Parse(b); err == nil {
+			ok = s.handleAck(now, &f)
 		}
 	case wire.SFramePing:
 		n = 1

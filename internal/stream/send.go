@@ -43,6 +43,9 @@ func (s *Session) pollData(now machine.Time, id uint8, b []byte) bool {
 	data := active && s.maySend(now)
 	beat := active && s.beatDue(data)
 	if !data && !ackDue && !p.ping && !beat {
+		if s.rests(now) && s.idleSweep != machine.Never && s.settled() {
+			s.sweep() // a heartbeat's work is of no use to the next one, 20 s later
+		}
 		return false
 	}
 	w := s.busy()
@@ -64,7 +67,7 @@ func (s *Session) pollData(now machine.Time, id uint8, b []byte) bool {
 	p.ping = false
 	clear(body[len(body):limit])
 	s.out.next++
-	s.sealPacket(b)
+	s.sealPacket(now, b)
 	s.record(now, id, first, eliciting, 0)
 	s.arrived.paths &^= 1 << id
 	return true

@@ -11,9 +11,12 @@ import (
 // only a busy one needs.
 const sweepAfter = 5 * time.Second
 
-// beatSweep is the same after a heartbeat on a session that was quiet before:
-// what it made is of no use to the next one, 20 s later.
-const beatSweep = time.Second
+// rests reports whether nothing but heartbeats has moved for that long. What a
+// heartbeat makes is dropped as soon as it is answered.
+func (s *Session) rests(now machine.Time) bool { return now.Sub(s.lastUse) > sweepAfter }
+
+// quietSince is when the last packet left or came.
+func (s *Session) quietSince() machine.Time { return max(s.lastSent, s.arrived.largestAt) }
 
 // NextTimer is when HandleTimer has work, or machine.Never.
 func (s *Session) NextTimer() machine.Time {
@@ -58,7 +61,7 @@ func (s *Session) NextTimer() machine.Time {
 		t = min(t, s.lastUse.Add(s.cfg.IdleTimeout))
 	}
 	if s.cfg.HeartbeatInterval > 0 && s.streams.n > 0 {
-		t = min(t, s.lastSent.Add(s.cfg.HeartbeatInterval))
+		t = min(t, s.beatAt())
 	}
 	t = min(t, s.sweepAt())
 	return t
@@ -74,11 +77,7 @@ func (s *Session) sweepAt() machine.Time {
 	if s.idleSweep == machine.Never {
 		return machine.Never
 	}
-	quiet, after := max(s.lastSent, s.arrived.largestAt), sweepAfter
-	if quiet.Sub(s.lastUse) > sweepAfter {
-		after = beatSweep
-	}
-	return max(s.idleSweep, quiet.Add(after))
+	return max(s.idleSweep, s.quietSince().Add(sweepAfter))
 }
 
 // HandleTimer runs what is due at now.
@@ -120,23 +119,35 @@ func (s *Session) HandleTimer(now machine.Time) {
 		s.fail(now, wire.CodeIdle, "")
 		return
 	}
-	if s.cfg.HeartbeatInterval > 0 && s.streams.n > 0 && now >= s.lastSent.Add(s.cfg.HeartbeatInterval) {
+	if s.cfg.HeartbeatInterval > 0 && s.streams.n > 0 && now >= s.beatAt() {
 		s.SendHeartbeat(now)
 		s.lastSent = now // the next interval counts from here even if it cannot leave
 	}
 	if now >= s.sweepAt() {
-		s.sweep(now)
+		if s.settled() {
+			s.sweep()
+		} else {
+			s.idleSweep = now.Add(sweepAfter)
+		}
 	}
+}
+
+// beatAt is when a heartbeat is due, of a session with streams: after silence in
+// both directions, so that one side's heartbeat and its answer spare the other's.
+func (s *Session) beatAt() machine.Time { return s.quietSince().Add(s.cfg.HeartbeatInterval) }
+
+// settled reports that nothing is under way, owed or waiting to be sent.
+func (s *Session) settled() bool {
+	return (s.work == nil || s.work.sent.waiting == 0 && !s.hasWork()) && s.hs == nil && s.arrived.pending == 0
 }
 
 // sweep drops what only a busy session needs: cipher state, the controller,
 // records, spare and empty buffers. Packets of before are refused as replays.
-func (s *Session) sweep(now machine.Time) {
-	if w := s.work; w != nil && (w.sent.waiting > 0 || s.hasWork()) || s.hs != nil || s.arrived.pending > 0 {
-		s.idleSweep = now.Add(sweepAfter)
-		return
-	}
+func (s *Session) sweep() {
 	s.idleSweep = machine.Never
+	if !s.client {
+		s.cfg.giveWork(s.work)
+	}
 	s.work = nil
 	s.out.aead.Forget()
 	s.in.aead.Forget()
