@@ -2,6 +2,9 @@ package bench
 
 import (
 	"bytes"
+	"fmt"
+	"os"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -54,21 +57,35 @@ func TestTheSimulatorCarriesBulk(t *testing.T) {
 	}
 }
 
-// An idle session takes no more than its budget (design: 4 KiB) at the node that
-// is entry and exit of it.
+// TestMain lets this program be the Stream node of the measurement as well.
+func TestMain(m *testing.M) {
+	if os.Getenv(idleNodeEnv) != "" {
+		if err := serveIdleNode(os.Stdin, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// An idle session takes no more than its budget (design: 4 KiB), heap and
+// resident, at the node that is entry and exit of it.
 func TestIdleSessionsAreSmall(t *testing.T) {
 	if testing.Short() {
-		t.Skip("sets up 500 sessions")
+		t.Skip("sets up 2,000 sessions")
 	}
-	f, err := runIdle(t.Context(), Options{Sessions: 500})
+	f, err := runIdle(t.Context(), Options{Sessions: 2000})
 	if err != nil {
 		t.Fatal(err)
 	}
 	const most = 4096
-	if heap := f[1].Value; heap < 1000 || heap > most {
-		t.Errorf("an idle session takes %.0f bytes of heap, %d allowed", heap, most)
-	} else {
-		t.Logf("%.0f bytes of heap a session", heap)
+	for _, f := range f[:2] {
+		if f.Value > most || f.Value < 1000 && runtime.GOOS == "linux" {
+			t.Errorf("%s: %.0f bytes, %d allowed", f.Name, f.Value, most)
+		} else {
+			t.Logf("%s: %.0f bytes", f.Name, f.Value)
+		}
 	}
 }
 

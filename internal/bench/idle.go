@@ -3,17 +3,17 @@ package bench
 import (
 	"context"
 	"fmt"
-	"runtime"
-	"runtime/debug"
+	"os"
 	"time"
-
-	"github.com/nyxnet/nyx/internal/machine"
 )
 
 const (
 	// idleSessions is how many sessions the measurement holds unless asked for
 	// another number.
 	idleSessions = 20_000
+	// idleFirst come before the memory is measured for the first time, so that
+	// what a node of any size holds is not counted as theirs.
+	idleFirst = 256
 	// idleSettle is the virtual time after which everything that only traffic
 	// needs has been given back, idleWatch what the costs are counted over: a
 	// multiple of the intervals of keep-alives and heartbeats.
@@ -24,80 +24,84 @@ const (
 // runIdle measures what a session costs a Stream node while nothing moves on
 // it: one open stream, heartbeats, the link's keep-alive, a route in and a
 // route out, since the node is entry and exit of each. All of them were set up
-// by real handshakes. Clients live in the same process: the heap is read once
-// more when they are gone, and the node's share of the resident memory is its
-// share of the heap.
+// by real handshakes. The node is a process of its own, so that its memory is
+// what an operator sees.
 func runIdle(ctx context.Context, o Options) ([]Figure, error) {
+	if os.Getenv(idleNodeEnv) != "" {
+		return nil, serveIdleNode(os.Stdin, os.Stdout)
+	}
 	o = o.withDefaults()
 	n := o.Sessions
 	if n == 0 {
 		n = idleSessions
 	}
-	w, err := newIdleWorld()
+	if n < 2*idleFirst {
+		return nil, fmt.Errorf("%d sessions tell nothing of one: take %d or more", n, 2*idleFirst)
+	}
+	w, err := newIdleWorld(ctx)
 	if err != nil {
 		return nil, err
 	}
-	heapBefore, residentBefore := settledMemory()
+	defer w.gate.stop()
 	o.Progress("setting up sessions")
-	begun := cpuTime()
-	gap := max(time.Second/idlePerSecond, idleSpread/time.Duration(n))
-	for made := 1; made <= n; made++ {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		if err := w.connect(); err != nil {
-			return nil, err
-		}
-		w.run(machine.Time(made) * machine.Time(gap))
-		if made%10_000 == 0 {
-			o.Progress(fmt.Sprintf("%d sessions", made))
-		}
+	if err := w.connectAll(ctx, idleFirst, o.Progress); err != nil {
+		return nil, err
 	}
-	setup, setupGate := cpuTime()-begun, w.gateCPU
-	o.Progress("waiting in virtual time")
-	w.run(w.now.Add(idleSettle))
-	if w.gate.Len() != n {
-		return nil, fmt.Errorf("the Stream node holds %d sessions of %d", w.gate.Len(), n)
+	before, err := w.gate.measure(w)
+	if err != nil {
+		return nil, err
 	}
-	cpu, datagrams := w.gateCPU, w.gateDatagrams
-	w.run(w.now.Add(idleWatch))
-	cpu, datagrams = w.gateCPU-cpu, w.gateDatagrams-datagrams
-	held := w.gate.Len()
-	heapAll, resident := settledMemory()
-	w.letGo()
-	heap, left := settledMemory()
-	runtime.KeepAlive(w)
-	if links := w.gate.Links.Links(); links != n+1 {
-		return nil, fmt.Errorf("the Stream node has %d links, not those of %d clients and the Mix node", links, n)
+	everything := cpuTime()
+	if err := w.connectAll(ctx, n-idleFirst, o.Progress); err != nil {
+		return nil, err
 	}
-	if held != n {
-		return nil, fmt.Errorf("%d sessions of %d are left after %v of rest", held, n, idleWatch)
+	everything = cpuTime() - everything + time.Duration(w.gate.last.CPU-before.CPU)
+	setup := time.Duration(w.gate.last.CPU - before.CPU)
+	o.Progress("watching in virtual time")
+	cpu, datagrams := w.gate.last.CPU, w.gateDatagrams
+	if err := w.run(ctx, w.now.Add(idleWatch)); err != nil {
+		return nil, err
 	}
-	perSession := (heap - heapBefore) / float64(n)
-	overhead := (resident - residentBefore) / (heapAll - heapBefore)
+	watched := time.Duration(w.gate.last.CPU - cpu)
+	datagrams = w.gateDatagrams - datagrams
+	after, err := w.gate.measure(w)
+	if err != nil {
+		return nil, err
+	}
+	if int(after.Sessions) != n || int(after.Links) != n+1 {
+		return nil, fmt.Errorf("the Stream node holds %d sessions and %d links, not those of %d clients and the Mix node", after.Sessions, after.Links, n)
+	}
+	per := func(before, after uint64) float64 { return (float64(after) - float64(before)) / float64(n-idleFirst) }
 	perSecond := float64(n) * idleWatch.Seconds()
+	rounds := idleWatch.Seconds() / idleSpread.Seconds()
 	return []Figure{
-		{Name: "idle session, resident", Value: perSession * overhead, Unit: "B/session", Bound: 4096,
-			Note: fmt.Sprintf("%d sessions at one Stream node, entry and exit of each; the heap, with its part of the process's overhead", n)},
-		{Name: "idle session, heap", Value: perSession, Unit: "B/session", Bound: 4096, Note: "after a collection"},
-		{Name: "idle session, left when the clients are gone", Value: (left - residentBefore) / float64(n), Unit: "B/session",
-			Note: "resident memory (statm), with the holes that the clients leave between"},
-		{Name: "idle session, CPU of the node", Value: micros(cpu) / perSecond, Unit: "µs/s",
-			Note: fmt.Sprintf("of one session; %.1f %% of a core for all", 100*cpu.Seconds()/idleWatch.Seconds())},
+		{Name: "idle session, resident", Value: per(before.Resident, after.Resident), Unit: "B/session", Bound: 4096,
+			Note: fmt.Sprintf("%d sessions at one Stream node, entry and exit of each; of its process, %.1f MB in all", n, float64(after.Resident)/1e6)},
+		{Name: "idle session, heap", Value: per(before.Heap, after.Heap), Unit: "B/session", Bound: 4096, Note: "after a collection"},
+		{Name: "most resident while they were set up", Value: float64(after.Peak) / float64(n), Unit: "B/session", Note: fmt.Sprintf("%.1f MB in all", float64(after.Peak)/1e6)},
+		{Name: "idle session, CPU of the node", Value: micros(watched) / perSecond, Unit: "µs/s",
+			Note: fmt.Sprintf("of one session; %.1f %% of a core for all", 100*watched.Seconds()/idleWatch.Seconds())},
 		{Name: "idle session, datagrams at the node", Value: float64(datagrams) / perSecond, Unit: "1/s", Note: "in and out"},
-		{Name: "one round of heartbeats over all sessions, CPU of the node", Value: cpu.Seconds() * idleSpread.Seconds() / idleWatch.Seconds(), Unit: "s",
-			Note: fmt.Sprintf("a heartbeat of each side and two keep-alives of each link in %v", idleSpread)},
-		{Name: "setting up a session, CPU of the node", Value: micros(setupGate) / float64(n), Unit: "µs/session", Note: "link, admission, two set-ups, session: key work of both jobs and handshakes"},
-		{Name: "setting up a session, CPU of everything", Value: micros(setup) / float64(n), Unit: "µs/session", Note: "client, Stream node twice on the route, Mix node"},
+		{Name: "one round of heartbeats over all sessions, CPU of the node", Value: watched.Seconds() / rounds, Unit: "s",
+			Note: fmt.Sprintf("%.1f µs a session; a heartbeat, its answer and two keep-alives in %v", micros(watched)/float64(n)/rounds, idleSpread)},
+		{Name: "setting up a session, CPU of the node", Value: micros(setup) / float64(n-idleFirst), Unit: "µs/session", Note: "link, admission, two set-ups, session: key work of both jobs and handshakes"},
+		{Name: "setting up a session, CPU of everything", Value: micros(everything) / float64(n-idleFirst), Unit: "µs/session", Note: "client, Stream node twice on the route, Mix node"},
 	}, nil
 }
 
-// settledMemory is the live heap and the resident memory in bytes, after
-// everything that can go has gone.
-func settledMemory() (heap, resident float64) {
-	runtime.GC()
-	debug.FreeOSMemory()
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return float64(m.HeapAlloc), residentMB() * 1e6
+// connectAll sets up so many sessions more, and waits until the node is at rest.
+func (w *idleWorld) connectAll(ctx context.Context, n int, progress func(string)) error {
+	gap := max(time.Second/idlePerSecond, idleSpread/time.Duration(n))
+	for range n {
+		if err := w.connect(); err != nil {
+			return err
+		}
+		if err := w.run(ctx, w.now.Add(gap)); err != nil {
+			return err
+		}
+		if len(w.clients)%10_000 == 0 {
+			progress(fmt.Sprintf("%d sessions", len(w.clients)))
+		}
+	}
+	return w.run(ctx, w.now.Add(idleSettle))
 }

@@ -1,12 +1,12 @@
 package bench
 
 import (
+	"cmp"
+	"context"
 	"fmt"
 	"net/netip"
 	"time"
 
-	"github.com/nyxnet/nyx/internal/control"
-	"github.com/nyxnet/nyx/internal/gateway"
 	"github.com/nyxnet/nyx/internal/hop"
 	"github.com/nyxnet/nyx/internal/link"
 	"github.com/nyxnet/nyx/internal/machine"
@@ -14,7 +14,6 @@ import (
 	"github.com/nyxnet/nyx/internal/prng"
 	"github.com/nyxnet/nyx/internal/relay"
 	"github.com/nyxnet/nyx/internal/seal"
-	"github.com/nyxnet/nyx/internal/session"
 	"github.com/nyxnet/nyx/internal/stream"
 	"github.com/nyxnet/nyx/internal/trace"
 	"github.com/nyxnet/nyx/internal/wire"
@@ -27,19 +26,18 @@ const (
 	idlePerSecond = 900
 	idleSpread    = 20 * time.Second
 	idleStep      = 10 * time.Millisecond
-	// idleStrangers is far below the number of sessions: a node that took
-	// admitted clients for strangers would lose most of them.
-	idleStrangers = 64
 )
 
-// idleWorld is one Stream node, one Mix node, and clients reduced to what keeps
-// a session alive: a link, a route and the session's core. The route of each
-// goes from the Stream node through the Mix node back to the Stream node.
-// Datagrams arrive at once; time moves in steps of idleStep.
+// idleWorld is one Stream node, in a process of its own, one Mix node, and
+// clients reduced to what keeps a session alive: a link, a route and the
+// session's core. The route of each goes from the Stream node through the Mix
+// node back to the Stream node. Datagrams arrive at once; time moves in steps of
+// idleStep.
 type idleWorld struct {
-	gate    *gateway.Gateway
+	gate    *idleProcess
 	mid     *relay.Relay
 	keys    map[wire.NodeID]*seal.KEMPrivate
+	onions  map[wire.NodeID]*seal.KEMPrivate
 	addrs   map[wire.NodeID]netip.AddrPort
 	hops    []mix.HopSpec
 	clients []*idleClient
@@ -53,8 +51,8 @@ type idleWorld struct {
 
 	toGate, toMid, toClients []idleMail
 	spare                    []*[wire.DatagramSize]byte
+	due                      bool // the Stream node has not heard of the present time
 
-	gateCPU       time.Duration
 	gateDatagrams uint64
 }
 
@@ -76,31 +74,40 @@ type idleClient struct {
 
 var idleGate, idleMid = wire.NodeID{1}, wire.NodeID{2}
 
-func newIdleWorld() (*idleWorld, error) {
+// newIdleWorld starts the Stream node, whose process ends with ctx or by stop.
+func newIdleWorld(ctx context.Context) (*idleWorld, error) {
 	w := &idleWorld{rng: prng.FromUint64(1), keys: map[wire.NodeID]*seal.KEMPrivate{}, addrs: map[wire.NodeID]netip.AddrPort{}}
-	onions := map[wire.NodeID]*seal.KEMPrivate{}
+	if err := w.addNodes(); err != nil {
+		return nil, err
+	}
+	w.mid = relay.New(w.node(idleMid), w.rng.Child("mid"))
+	for _, id := range []wire.NodeID{idleGate, idleMid, idleGate} {
+		w.hops = append(w.hops, mix.HopSpec{ID: id, Onion: w.onions[id].Public()})
+	}
+	var err error
+	w.gate, err = startIdleProcess(ctx)
+	return w, err
+}
+
+// addNodes makes the keys of both nodes, the same in both processes.
+func (w *idleWorld) addNodes() error {
+	w.onions = map[wire.NodeID]*seal.KEMPrivate{}
 	for _, id := range []wire.NodeID{idleGate, idleMid} {
 		label := fmt.Sprint("node ", id[0])
 		var err error
 		if w.keys[id], err = benchKEM(w.rng, label); err != nil {
-			return nil, err
+			return err
 		}
-		if onions[id], err = benchKEM(w.rng, label+" onion"); err != nil {
-			return nil, err
+		if w.onions[id], err = benchKEM(w.rng, label+" onion"); err != nil {
+			return err
 		}
 		w.addrs[id] = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, id[0]}), 1)
 	}
-	node := func(id wire.NodeID) hop.Config {
-		return hop.Config{Self: id, Static: w.keys[id], Onion: onions[id], Neighbours: w.neighbour}
-	}
-	gate := node(idleGate)
-	gate.StrangersMax = idleStrangers
-	w.gate = gateway.New(gateway.Config{Hop: gate, Policy: control.Policy{Lifetime: 24 * time.Hour}, Fleet: &seal.Key{}}, w.rng.Child("gate"))
-	w.mid = relay.New(node(idleMid), w.rng.Child("mid"))
-	for _, id := range []wire.NodeID{idleGate, idleMid, idleGate} {
-		w.hops = append(w.hops, mix.HopSpec{ID: id, Onion: onions[id].Public()})
-	}
-	return w, nil
+	return nil
+}
+
+func (w *idleWorld) node(id wire.NodeID) hop.Config {
+	return hop.Config{Self: id, Static: w.keys[id], Onion: w.onions[id], Neighbours: w.neighbour}
 }
 
 func (w *idleWorld) neighbour(id wire.NodeID) (*seal.KEMPublic, netip.AddrPort, bool) {
@@ -109,12 +116,6 @@ func (w *idleWorld) neighbour(id wire.NodeID) (*seal.KEMPublic, netip.AddrPort, 
 		return nil, netip.AddrPort{}, false
 	}
 	return k.Public(), w.addrs[id], true
-}
-
-// letGo leaves the Stream node alone with what it holds.
-func (w *idleWorld) letGo() {
-	w.mid, w.clients, w.touched, w.timers = nil, nil, nil, machine.Timers[*idleClient]{}
-	w.toGate, w.toMid, w.toClients, w.spare, w.pool = nil, nil, nil, nil, wire.Pool{}
 }
 
 // connect begins the session of one more client: link, admission, route with
@@ -159,14 +160,14 @@ func (w *idleWorld) touch(c *idleClient) {
 }
 
 // run lets time pass until a point, in steps.
-func (w *idleWorld) run(until machine.Time) {
-	for w.err == nil {
+func (w *idleWorld) run(ctx context.Context, until machine.Time) error {
+	for w.err == nil && ctx.Err() == nil {
 		w.settle()
-		next := min(w.gate.NextTimer(), w.mid.NextTimer(), w.timers.Next())
+		next := min(w.gate.next, w.mid.NextTimer(), w.timers.Next())
 		next = max(w.now, (next+machine.Time(idleStep)-1)/machine.Time(idleStep)*machine.Time(idleStep))
 		if next > until {
 			w.now = until
-			return
+			return nil
 		}
 		w.now = next
 		for {
@@ -179,16 +180,15 @@ func (w *idleWorld) run(until machine.Time) {
 			w.touch(t.Value)
 		}
 		w.mid.HandleTimer(w.now)
-		begun := cpuTime()
-		w.gate.HandleTimer(w.now)
-		w.gateCPU += cpuTime() - begun
+		w.due = w.gate.next <= w.now
 	}
+	return cmp.Or(w.err, ctx.Err())
 }
 
 // settle carries datagrams until nobody has any.
 func (w *idleWorld) settle() {
 	for moved := true; moved; {
-		moved = len(w.touched)+len(w.toGate)+len(w.toMid)+len(w.toClients) > 0
+		moved = w.due || len(w.touched)+len(w.toGate)+len(w.toMid)+len(w.toClients) > 0
 		for _, m := range w.toClients {
 			ip := m.to.Addr().As4()
 			c := w.clients[int(ip[1])<<16|int(ip[2])<<8|int(ip[3])]
@@ -201,63 +201,64 @@ func (w *idleWorld) settle() {
 			w.work(c)
 		}
 		w.touched = w.touched[:0]
-		drive(w, w.mid, w.addrs[idleMid], &w.toMid)
-		w.gateDatagrams += uint64(len(w.toGate))
-		begun := cpuTime()
-		sent := drive(w, w.gate, w.addrs[idleGate], &w.toGate)
-		w.gateCPU += cpuTime() - begun
-		w.gateDatagrams += uint64(sent)
-		moved = moved || sent > 0
+		if w.runMid() {
+			moved = true
+		}
+		if len(w.toGate) > 0 || w.due {
+			w.due = false
+			w.gateDatagrams += uint64(len(w.toGate))
+			if err := w.gate.exchange(w); err != nil && w.err == nil {
+				w.err = err
+				return
+			}
+		}
 	}
 }
 
-// drive gives a node what waits for it, and takes what it sends.
-func drive(w *idleWorld, m machine.Machine, self netip.AddrPort, in *[]idleMail) (sent int) {
-	for _, mail := range *in {
+// runMid gives the Mix node what waits for it, and takes what it sends.
+func (w *idleWorld) runMid() (sent bool) {
+	m := w.mid
+	for _, mail := range w.toMid {
 		m.HandleDatagram(w.now, mail.from, mail.b[:])
 	}
-	*in = w.recycle(*in)
-	for {
-		j, ok := m.PollJob()
-		if !ok {
-			break
-		}
+	w.toMid = w.recycle(w.toMid)
+	for j, ok := m.PollJob(); ok; j, ok = m.PollJob() {
 		j.Run()
 		m.HandleJob(w.now, j)
 	}
-	switch node := m.(type) {
-	case *gateway.Gateway:
-		for _, ok := node.Table.PollReplay(); ok; _, ok = node.Table.PollReplay() {
-		}
-		for ev, ok := node.PollEvent(); ok; ev, ok = node.PollEvent() {
-			if ev.Kind == session.Opened || ev.Kind == session.Readable {
-				var b [64]byte
-				node.Read(w.now, ev.Ref, b[:])
-			}
-		}
-	case *relay.Relay:
-		for _, ok := node.Table.PollReplay(); ok; _, ok = node.Table.PollReplay() {
-		}
+	for _, ok := m.Table.PollReplay(); ok; _, ok = m.Table.PollReplay() {
 	}
-	for w.transmit(m.PollTransmit, self) {
-		sent++
+	for w.transmit(m.PollTransmit, w.addrs[idleMid]) {
+		sent = true
 	}
 	return sent
 }
 
+// buffer returns memory for a datagram.
+func (w *idleWorld) buffer() *[wire.DatagramSize]byte {
+	if n := len(w.spare); n > 0 {
+		b := w.spare[n-1]
+		w.spare = w.spare[:n-1]
+		return b
+	}
+	return new([wire.DatagramSize]byte)
+}
+
 // transmit takes one datagram from a sender, if it has one.
 func (w *idleWorld) transmit(poll func(machine.Time, []byte) (netip.AddrPort, int, bool), from netip.AddrPort) bool {
-	if len(w.spare) == 0 {
-		w.spare = append(w.spare, new([wire.DatagramSize]byte))
-	}
-	b := w.spare[len(w.spare)-1]
+	b := w.buffer()
 	to, _, ok := poll(w.now, b[:])
 	if !ok {
+		w.spare = append(w.spare, b)
 		return false
 	}
-	w.spare = w.spare[:len(w.spare)-1]
-	m := idleMail{from, to, b}
-	switch to {
+	w.route(idleMail{from, to, b})
+	return true
+}
+
+// route puts a datagram where it is picked up.
+func (w *idleWorld) route(m idleMail) {
+	switch m.to {
 	case w.addrs[idleGate]:
 		w.toGate = append(w.toGate, m)
 	case w.addrs[idleMid]:
@@ -265,7 +266,6 @@ func (w *idleWorld) transmit(poll func(machine.Time, []byte) (netip.AddrPort, in
 	default:
 		w.toClients = append(w.toClients, m)
 	}
-	return true
 }
 
 func (w *idleWorld) recycle(mails []idleMail) []idleMail {

@@ -225,14 +225,27 @@ func waitAhead(ctx context.Context, l *daemon.Local) error {
 // does not tell.
 func residentMB() float64 {
 	runtime.GC()
-	b, err := os.ReadFile("/proc/self/statm")
+	now, _ := residentBytes()
+	return float64(now) / 1e6
+}
+
+// residentBytes is the resident memory of this process and the most it has been,
+// or 0 where the system does not tell.
+func residentBytes() (now, most uint64) {
+	b, err := os.ReadFile("/proc/self/status")
 	if err != nil {
-		return 0
+		return 0, 0
 	}
-	fields := strings.Fields(string(b))
-	if len(fields) < 2 {
-		return 0
+	for line := range strings.Lines(string(b)) {
+		if fields := strings.Fields(line); len(fields) == 3 && fields[2] == "kB" {
+			n, _ := strconv.ParseUint(fields[1], 10, 64)
+			switch fields[0] {
+			case "VmRSS:":
+				now = n << 10
+			case "VmHWM:":
+				most = n << 10
+			}
+		}
 	}
-	pages, _ := strconv.ParseFloat(fields[1], 64)
-	return pages * float64(os.Getpagesize()) / 1e6
+	return now, most
 }

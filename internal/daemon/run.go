@@ -58,6 +58,7 @@ func Run(ctx context.Context, cfg *setup.Config, log *slog.Logger) error {
 		counted = append(counted, func() part { return newPart(cfg.Name, n.Stats(), n.Err()) })
 		log.Info("node", "name", cfg.Name, "roles", cfg.Roles.String(), "address", n.Addr().String())
 		go announce(ctx, n.Listed(), log, "the directory lists this node; traffic can flow")
+		go keepTrimmed(ctx)
 	}
 	if cfg.Client {
 		p, err := StartProxy(ProxyConfig{

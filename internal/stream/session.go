@@ -88,9 +88,9 @@ type shared struct {
 	spare []*work
 }
 
-// spareMax bounds the spare work memory: 2 MB, and what is needed by heartbeats
-// that come in the time of one round trip, 30,000 a second and 10 ms.
-const spareMax = 512
+// spareMax bounds the spare work memory: 150 KB, for heartbeats that come in the
+// time of one another's round trip.
+const spareMax = 64
 
 // work is what a session needs only while packets move.
 type work struct {

@@ -133,8 +133,15 @@ func (s *Session) HandleTimer(now machine.Time) {
 }
 
 // beatAt is when a heartbeat is due, of a session with streams: after silence in
-// both directions, so that one side's heartbeat and its answer spare the other's.
-func (s *Session) beatAt() machine.Time { return s.quietSince().Add(s.cfg.HeartbeatInterval) }
+// both directions. The responder waits a quarter longer, so that the client's
+// heartbeat and its answer do for both sides.
+func (s *Session) beatAt() machine.Time {
+	wait := s.cfg.HeartbeatInterval
+	if !s.client {
+		wait += wait / 4
+	}
+	return s.quietSince().Add(wait)
+}
 
 // settled reports that nothing is under way, owed or waiting to be sent.
 func (s *Session) settled() bool {
