@@ -54,13 +54,14 @@ func (s *Session) end(now machine.Time, c *closing) {
 	if s.hs != nil && !s.hs.refusing {
 		s.dropHandshake()
 	}
-	s.work = nil
+	s.dropWork()
 }
 
 // finished is the last step: Closed is told, the keys are overwritten.
 func (s *Session) finished(now machine.Time) {
 	s.state = stateClosed
-	s.streams, s.sched, s.work = table{}, schedule{}, nil
+	s.streams, s.sched = table{}, schedule{}
+	s.dropWork()
 	s.dropHandshake()
 	s.clearKeys()
 	s.arrived = arrivals{}

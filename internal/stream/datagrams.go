@@ -70,7 +70,6 @@ func (s *Session) SendDatagram(now machine.Time, id uint64, p []byte) error {
 		s.sched.datagrams = &mail{}
 	}
 	s.stats.DatagramsDropped += uint64(s.sched.datagrams.push(id, p))
-	s.sched.datagramBytes = s.sched.datagrams.size()
 	s.lastUse = now
 	return nil
 }
@@ -92,7 +91,6 @@ func (s *Session) fillDatagrams(b []byte, limit int) []byte {
 		s.stats.BytesSent += uint64(len(p))
 		m.drop()
 	}
-	s.sched.datagramBytes = m.size()
 	return b
 }
 

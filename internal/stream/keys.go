@@ -20,7 +20,6 @@ const nextPhase = "next phase"
 // sealing is the sending direction.
 type sealing struct {
 	key   seal.Key
-	aead  seal.AEAD
 	next  uint64 // next packet number, of all kinds
 	first uint64 // first packet of this phase
 	bytes uint64 // sent in this phase
@@ -33,7 +32,6 @@ type sealing struct {
 
 func (k *sealing) start(now machine.Time, key seal.Key) {
 	k.key, k.since, k.first, k.bytes, k.phase, k.confirmed = key, now, k.next, 0, 0, false
-	k.aead.Forget()
 }
 
 // rollKey moves to the next phase if volume or time ask for it, but not before
@@ -46,7 +44,7 @@ func (s *Session) rollKey(now machine.Time) {
 		return
 	}
 	k.key = seal.Derive(&k.key, nextPhase)
-	k.aead.Forget()
+	s.busy().sealing.Forget()
 	k.phase ^= 1
 	k.first, k.bytes, k.since, k.confirmed = k.next, 0, now, false
 	s.stats.Rekeys++
@@ -60,13 +58,14 @@ func (s *Session) sealPacket(now machine.Time, b []byte) {
 	pn := k.next - 1
 	wire.PutSessionHeader(b, wire.SessionData|wire.SessionKind(k.phase<<7), s.peerID, pn)
 	body := b[wire.SessionHeaderSize : wire.SessionHeaderSize+wire.SessionPayloadSize]
-	if head := b[:wire.SessionHeaderSize]; !k.aead.Ready() && !s.client && s.rests(now) {
+	w, head := s.work, b[:wire.SessionHeaderSize]
+	if s.single(now, w == nil || !w.sealing.Ready()) {
 		s.cfg.once.Seal(s.suite, &k.key, body[:0], body, head, pn)
 	} else {
-		if !k.aead.Ready() {
-			k.aead.Init(s.suite, &k.key)
+		if !w.sealing.Ready() {
+			w.sealing.Init(s.suite, &k.key)
 		}
-		k.aead.Seal(body[:0], body, head, pn)
+		w.sealing.Seal(body[:0], body, head, pn)
 	}
 	k.bytes += wire.SessionPacketSize
 }
@@ -74,7 +73,6 @@ func (s *Session) sealPacket(now machine.Time, b []byte) {
 // opening is the receiving direction.
 type opening struct {
 	key      seal.Key
-	aead     seal.AEAD
 	old      *replaced    // nil: none
 	first    uint64       // the least packet known to be of this phase
 	oldUntil machine.Time // the old key is refused from then on; 0: none
@@ -98,7 +96,6 @@ func (k *opening) wipeOld() {
 
 func (k *opening) start(key seal.Key) {
 	k.key, k.phase, k.first, k.oldUntil = key, 0, 0, 0
-	k.aead.Forget()
 	k.wipeOld()
 }
 
@@ -110,16 +107,7 @@ func (s *Session) openPacket(now machine.Time, pn uint64, b []byte) ([]byte, boo
 	head, body := b[:wire.SessionHeaderSize], b[wire.SessionHeaderSize:]
 	switch {
 	case b[0]>>7 == k.phase:
-		var out []byte
-		var ok bool
-		if !k.aead.Ready() && !s.client && s.rests(now) {
-			out, ok = s.cfg.once.Open(s.suite, &k.key, body[:0], body, head, pn)
-		} else {
-			if !k.aead.Ready() {
-				k.aead.Init(s.suite, &k.key)
-			}
-			out, ok = k.aead.Open(body[:0], body, head, pn)
-		}
+		out, ok := s.openNow(now, pn, body, head)
 		if ok && pn < k.first {
 			k.first = pn
 		}
@@ -138,8 +126,9 @@ func (s *Session) openPacket(now machine.Time, pn uint64, b []byte) ([]byte, boo
 	out, ok := aead.Open(body[:0], body, head, pn)
 	if ok {
 		k.wipeOld()
-		k.old = &replaced{k.key, k.aead}
-		k.key, k.aead = next, aead
+		w := s.busy()
+		k.old = &replaced{k.key, w.opening}
+		k.key, w.opening = next, aead
 		k.phase ^= 1
 		k.first, k.oldUntil = pn, now.Add(3*s.pto())
 		s.stats.Rekeys++
@@ -148,6 +137,24 @@ func (s *Session) openPacket(now machine.Time, pn uint64, b []byte) ([]byte, boo
 	}
 	next.Clear()
 	return out, ok
+}
+
+// openNow opens a packet under the present key.
+func (s *Session) openNow(now machine.Time, pn uint64, body, head []byte) ([]byte, bool) {
+	if w := s.work; s.single(now, w == nil || !w.opening.Ready()) {
+		return s.cfg.once.Open(s.suite, &s.in.key, body[:0], body, head, pn)
+	}
+	w := s.busy()
+	if !w.opening.Ready() {
+		w.opening.Init(s.suite, &s.in.key)
+	}
+	return w.opening.Open(body[:0], body, head, pn)
+}
+
+// single reports whether a packet is to leave no cipher state behind where there
+// is none, because no others will follow it soon.
+func (s *Session) single(now machine.Time, none bool) bool {
+	return none && (s.state >= stateClosing || !s.client && s.rests(now))
 }
 
 // dropOldKey overwrites the replaced key once its time is over.
@@ -163,22 +170,19 @@ func (s *Session) clearKeys() {
 	s.out.key.Clear()
 	s.in.key.Clear()
 	s.in.wipeOld()
-	s.out.aead.Forget()
-	s.in.aead.Forget()
 }
 
 // rtt estimates the round trip as RFC 9002, section 5, and the delay after
 // which a packet counts as lost.
 type rtt struct {
-	smooth, vary, latest, least time.Duration
+	smooth, vary, latest, least time.Duration // latest 0: none was measured
 	// extra is added to the loss delay: what spurious retransmissions taught.
-	extra    time.Duration
-	peerAck  time.Duration // greatest delay of the peer's acknowledgements
-	measured bool
+	extra   time.Duration
+	peerAck time.Duration // greatest delay of the peer's acknowledgements
 }
 
 func (r *rtt) start(initial time.Duration) {
-	r.smooth, r.vary, r.measured = initial, initial/2, false
+	r.smooth, r.vary, r.latest = initial, initial/2, 0
 }
 
 func (r *rtt) sample(d, ackDelay time.Duration) time.Duration {
@@ -189,9 +193,10 @@ func (r *rtt) sample(d, ackDelay time.Duration) time.Duration {
 		d -= ackDelay
 	}
 	d = max(d, time.Microsecond)
+	first := r.latest == 0
 	r.latest = d
-	if !r.measured {
-		r.smooth, r.vary, r.measured = d, d/2, true
+	if first {
+		r.smooth, r.vary = d, d/2
 		return d
 	}
 	diff := r.smooth - d

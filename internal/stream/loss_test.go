@@ -254,10 +254,12 @@ func TestRekeyUnderTraffic(t *testing.T) {
 func forge(s *Session, k *sealing, pn uint64) []byte {
 	b := make([]byte, wire.SessionPacketSize)
 	kept, next := s.out, pn+1
+	w := s.work
+	s.work = &work{} // without the cipher state of the present key
 	s.out = sealing{key: k.key, phase: k.phase, next: next}
 	b[wire.SessionHeaderSize] = byte(wire.SFramePing)
 	s.sealPacket(0, b)
-	s.out = kept
+	s.out, s.work = kept, w
 	return b
 }
 

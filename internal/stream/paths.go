@@ -18,7 +18,6 @@ const noPath = MaxPaths
 type path struct {
 	heard   machine.Time // last authentic packet
 	waiting machine.Time // an answer is owed since; 0: none
-	probeAt machine.Time // of a silent active path: when all are asked again
 	flying  int32        // packets in flight on it
 	present bool
 	ping    bool // ask for a sign of life
@@ -242,7 +241,7 @@ func (s *Session) checkSilence(now machine.Time) {
 		}
 	}
 	p.rounds = min(p.rounds+1, probeBackoff)
-	p.probeAt = now.Add(s.silence() << (p.rounds - 1))
+	s.probeAt = now.Add(s.silence() << (p.rounds - 1))
 	if (!others || p.rounds > 1) && !p.told {
 		p.told = true
 		s.tell(Event{Kind: PathSuspect, Path: s.active})
@@ -256,7 +255,7 @@ func (s *Session) silentAt(p *path) machine.Time {
 	}
 	at := p.waiting.Add(s.silence())
 	if p.suspect {
-		at = p.probeAt
+		at = s.probeAt
 	}
 	if s.paced() && !p.quiet {
 		at = min(at, p.waiting.Add(quietAfter))

@@ -55,8 +55,15 @@ type schedule struct {
 	blocked queue
 	control *stream // streams with control frames, newest first
 
-	datagrams     *mail // to be sent
-	datagramBytes int
+	datagrams *mail // to be sent
+}
+
+// datagramBytes is the size of the datagrams that wait.
+func (c *schedule) datagramBytes() int {
+	if c.datagrams == nil {
+		return 0
+	}
+	return c.datagrams.size()
 }
 
 // shares are the packets that a priority gets in a round.
@@ -155,5 +162,5 @@ const (
 
 // hasWork reports whether anything waits that the congestion window governs.
 func (s *Session) hasWork() bool {
-	return s.pending != 0 || s.sched.control != nil || s.sched.datagramBytes > 0 || s.sched.waiting()
+	return s.pending != 0 || s.sched.control != nil || s.sched.datagramBytes() > 0 || s.sched.waiting()
 }

@@ -53,8 +53,9 @@ type Session struct {
 	in        opening
 
 	paths   [MaxPaths]path
-	pathSeq uint64 // of our PATH frames
-	peerSeq uint64 // greatest PATH taken
+	probeAt machine.Time // while the active path is silent: when all are asked again
+	pathSeq uint64       // of our PATH frames
+	peerSeq uint64       // greatest PATH taken
 
 	rtt     rtt
 	arrived arrivals
@@ -96,6 +97,8 @@ const spareMax = 64
 type work struct {
 	ctl  congestion.Controller
 	sent sentLog
+	// Cipher states of the present keys. A responder at rest has none (openNow).
+	sealing, opening seal.AEAD
 
 	lossAt   machine.Time
 	lossScan uint64 // packets below are settled or lost
@@ -130,6 +133,17 @@ func (c *shared) takeWork() *work {
 	return &work{ctl: congestion.New(congestion.Config{
 		Kind: c.Congestion, PacketSize: wire.SessionPacketSize, FixedRate: c.FixedRate,
 	})}
+}
+
+// dropWork ends the use of the work memory, the cipher states in it first.
+func (s *Session) dropWork() *work {
+	w := s.work
+	s.work = nil
+	if w != nil {
+		w.sealing.Forget()
+		w.opening.Forget()
+	}
+	return w
 }
 
 // giveWork takes back the work memory of a session at rest, as good as new, if
@@ -191,7 +205,7 @@ type Counters struct {
 func (s *Session) Stats() Stats {
 	st := Stats{
 		Counters: s.stats, RTT: s.rtt.smooth, RTTVar: s.rtt.vary, MinRTT: s.rtt.least, LossDelay: s.rtt.lossDelay(),
-		Backlog: int(s.send.backlog) + s.sched.datagramBytes, Streams: s.streams.n, HeartbeatQueue: int(s.beats.queued),
+		Backlog: int(s.send.backlog) + s.sched.datagramBytes(), Streams: s.streams.n, HeartbeatQueue: int(s.beats.queued),
 		SessionWindow: s.recv.win.size,
 	}
 	if w := s.work; w != nil {

@@ -152,12 +152,9 @@ func (s *Session) settled() bool {
 // records, spare and empty buffers. Packets of before are refused as replays.
 func (s *Session) sweep() {
 	s.idleSweep = machine.Never
-	if !s.client {
-		s.cfg.giveWork(s.work)
+	if w := s.dropWork(); !s.client {
+		s.cfg.giveWork(w)
 	}
-	s.work = nil
-	s.out.aead.Forget()
-	s.in.aead.Forget()
 	if len(s.arrived.runs) > 0 {
 		s.arrived.floor = s.arrived.largest + 1
 		s.arrived.runs = nil
