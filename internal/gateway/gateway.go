@@ -36,10 +36,6 @@ type Config struct {
 
 const defaultSessionsMax = 1_000_000
 
-// nodeLinks is the room for links to nodes, and of clients that are not admitted
-// yet, beside one for each session's client.
-const nodeLinks = 16_384
-
 // Gateway is a machine (see machine.Machine).
 type Gateway struct {
 	*hop.Hop
@@ -69,8 +65,8 @@ func New(cfg Config, rng prng.Source) *Gateway {
 	if cfg.SessionsMax == 0 {
 		cfg.SessionsMax = defaultSessionsMax
 	}
-	if cfg.Hop.LinksMax == 0 {
-		cfg.Hop.LinksMax, cfg.Hop.NodeRoom = cfg.SessionsMax+nodeLinks, nodeLinks
+	if cfg.Hop.ClientsMax == 0 {
+		cfg.Hop.ClientsMax = cfg.SessionsMax
 	}
 	return &Gateway{
 		Hop:       hop.New(cfg.Hop, rng.Child("hop")),

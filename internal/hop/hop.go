@@ -29,13 +29,9 @@ type Config struct {
 	Clients bool
 	// EndOfRoute says that routes may end here.
 	EndOfRoute bool
-	// LinksMax bounds the links; 0 is the default of package link.
-	LinksMax int
-	// NodeRoom is how many of these are for nodes alone.
-	NodeRoom int
-	// StrangersMax bounds the links of clients that were not admitted; 0 is the
-	// default of package link.
-	StrangersMax int
+	// ClientsMax bounds the links of clients, StrangersMax those of clients that
+	// were not admitted; 0 is the default of package link.
+	ClientsMax, StrangersMax int
 	// QueueMax bounds the frames that wait on one link; 0 is the default.
 	QueueMax int
 	Sink     trace.Sink
@@ -67,8 +63,7 @@ func New(cfg Config, rng prng.Source) *Hop {
 		Static:          cfg.Static,
 		Peer:            h.peerKey,
 		AcceptAnonymous: cfg.Clients,
-		MaxLinks:        cfg.LinksMax,
-		NodeRoom:        cfg.NodeRoom,
+		MaxClients:      cfg.ClientsMax,
 		MaxStrangers:    cfg.StrangersMax,
 		QueueMax:        cfg.QueueMax,
 	}, rng.Child("link"), &h.Pool, &h.Counts)

@@ -121,7 +121,7 @@ func (e *Endpoint) collect(now machine.Time, from netip.AddrPort, m *wire.LinkIn
 	if a.have != 1<<wire.LinkParts-1 {
 		return
 	}
-	if len(e.links) >= e.cfg.MaxLinks || !e.answers.kem.take(now) {
+	if !e.answers.kem.take(now) {
 		e.counts[trace.DropHandshakeLimit]++
 		e.discard(a)
 		return
@@ -236,6 +236,10 @@ func (e *Endpoint) admitPeer(now machine.Time, a *answer, o *opened) (continues 
 		return refuse()
 	}
 	if block.Continues == 0 {
+		if a.remote == nil && e.full() {
+			e.counts[trace.DropHandshakeLimit]++
+			return nil, false
+		}
 		return nil, true
 	}
 	k := e.byIndex[block.Continues]

@@ -51,8 +51,7 @@ type dial struct {
 }
 
 // Dial opens a link to a node whose link key and address are known, or returns
-// the one that exists. 0: no key or address was given, the table is full, or
-// the node is this one. The outcome is an event.
+// the one that exists. 0: no key or address was given, or the node is this one. The outcome is an event.
 func (e *Endpoint) Dial(now machine.Time, peer wire.NodeID, key *seal.KEMPublic, addr netip.AddrPort) ID {
 	if l := e.byPeer[peer]; l != nil {
 		return l.id
@@ -61,10 +60,6 @@ func (e *Endpoint) Dial(now machine.Time, peer wire.NodeID, key *seal.KEMPublic,
 		return 0
 	}
 	l := e.newLink(now, addr, &remote{node: peer, key: key})
-	if l == nil {
-		e.counts[trace.DropHandshakeLimit]++
-		return 0
-	}
 	if !e.startDial(now, l) {
 		e.counts[trace.DropHandshakeMalformed]++
 		e.drop(l, Unanswered)

@@ -288,7 +288,7 @@ func TestWhoIsRefused(t *testing.T) {
 		{"anonymous where none are admitted", func(n *host) { n.Endpoint.cfg.AcceptAnonymous = false }, true, trace.DropHandshakePeer},
 		{"unknown node", func(n *host) { n.Endpoint.cfg.Peer = func(wire.NodeID) *seal.KEMPublic { return nil } }, false, trace.DropHandshakePeer},
 		{"any node", func(n *host) { n.Endpoint.cfg.Peer = nil }, false, trace.DropHandshakePeer},
-		{"table full", func(n *host) { n.Endpoint.cfg.MaxLinks = 0 }, true, trace.DropHandshakeLimit},
+		{"table full", func(n *host) { n.Endpoint.cfg.MaxClients = 0 }, true, trace.DropHandshakeLimit},
 		{"node that only dials", func(n *host) { n.shape.Forget() }, true, trace.DropLinkUnknown},
 	} {
 		w := newWorld(t)
@@ -305,25 +305,34 @@ func TestWhoIsRefused(t *testing.T) {
 	}
 }
 
-// Clients fill their part of the table and no more: a node finds room. The
-// control: without room for nodes it does not.
+// Clients fill the room for clients and no more, and then open no more links; a
+// node's link is none of theirs, and they go on with fresh keys.
 func TestClientsLeaveRoomForNodes(t *testing.T) {
-	for _, room := range []int{1, 0} {
-		w := newWorld(t)
-		n := w.node(2)
-		n.Endpoint.cfg.MaxLinks, n.Endpoint.cfg.NodeRoom = 3, room
-		for i := range 4 {
-			w.client(10 + i).dial(n)
-		}
+	const most = 3
+	w := newWorld(t)
+	n := w.node(2)
+	n.Endpoint.cfg.MaxClients = most
+	var clients []*host
+	for i := range most + 2 {
+		clients = append(clients, w.client(10+i))
+		clients[i].dial(n)
 		w.run(time.Second)
-		if clients := len(n.links); clients != 3-room {
-			t.Errorf("room for %d nodes: %d clients are linked", room, clients)
-		}
-		w.node(1).dial(n)
-		w.run(time.Second)
-		if nodes := len(n.byPeer); nodes != room {
-			t.Errorf("room for %d nodes: %d nodes are linked", room, nodes)
-		}
+	}
+	if len(n.links) != most || n.counts[trace.DropHandshakeLimit] == 0 {
+		t.Errorf("%d clients are linked, %d wanted", len(n.links), most)
+	}
+	w.node(1).dial(n)
+	w.run(time.Second)
+	if len(n.byPeer) != 1 {
+		t.Error("a node found no room")
+	}
+	rekeys := n.counts[trace.LinkRekeys]
+	for _, l := range clients[0].links {
+		clients[0].startDial(w.now, l)
+	}
+	w.run(time.Second)
+	if n.counts[trace.LinkRekeys] == rekeys {
+		t.Error("a client that is linked got no fresh keys where the room is full")
 	}
 }
 
@@ -372,10 +381,6 @@ func TestDialRefusals(t *testing.T) {
 	}
 	if len(a.links) != 0 || len(a.byIndex) != 0 || a.NextTimer() != machine.Never {
 		t.Error("a refused dial left state behind")
-	}
-	a.Endpoint.cfg.MaxLinks = 0
-	if a.Dial(0, b.node, b.static.Public(), b.addr) != 0 {
-		t.Error("a dial beyond the table was accepted")
 	}
 }
 

@@ -36,13 +36,12 @@ type Config struct {
 	Peer func(wire.NodeID) *seal.KEMPublic
 	// AcceptAnonymous admits links of clients.
 	AcceptAnonymous bool
-	// MaxLinks bounds all links together. 0: 65536.
-	MaxLinks int
-	// NodeRoom is how many of these are not for anonymous links: a flood of
-	// clients must not keep nodes from each other.
-	NodeRoom int
-	// MaxStrangers bounds the links of clients that were not admitted (Admit).
-	// When as many clients have come after one, its link is closed. 0: 8192.
+	// MaxClients bounds the links of clients, which are anonymous. 0: 65536.
+	// Links of nodes need no bound: who may have one is in the directory, and
+	// has one.
+	MaxClients int
+	// MaxStrangers bounds those of clients that were not admitted (Admit). When
+	// as many clients have come after one, its link is closed. 0: 8192.
 	MaxStrangers int
 	// QueueMax bounds the frames that wait on one link. 0: 4096.
 	QueueMax int
@@ -50,8 +49,8 @@ type Config struct {
 
 // Defaults of Config.
 const (
-	defaultMaxLinks = 65536 // about 40 MB of idle links
-	defaultQueueMax = 4096  // 5 MB, 50 ms at 1 Gbit/s
+	defaultMaxClients = 65536 // about 25 MB of idle links
+	defaultQueueMax   = 4096  // 5 MB, 50 ms at 1 Gbit/s
 	// defaultMaxStrangers gives a client 4 s to be admitted when handshakes
 	// come at the greatest rate (kemInterval): a few round trips.
 	defaultMaxStrangers = 8192
@@ -109,8 +108,8 @@ func New(cfg Config, rng prng.Source, pool *wire.Pool, counts *trace.Counts) *En
 	if !cfg.Suite.Valid() {
 		panic("link: Config.Suite is no suite of this version")
 	}
-	if cfg.MaxLinks <= 0 {
-		cfg.MaxLinks = defaultMaxLinks
+	if cfg.MaxClients <= 0 {
+		cfg.MaxClients = defaultMaxClients
 	}
 	if cfg.MaxStrangers <= 0 {
 		cfg.MaxStrangers = defaultMaxStrangers
@@ -184,14 +183,11 @@ func (l *link) peer() (wire.NodeID, bool) {
 	return l.remote.node, true
 }
 
-// newLink returns a registered link, or nil when the table is full for its kind.
+// full reports whether there is no room for the link of one more client.
+func (e *Endpoint) full() bool { return len(e.links)-len(e.byPeer) >= e.cfg.MaxClients }
+
+// newLink returns a registered link.
 func (e *Endpoint) newLink(now machine.Time, addr netip.AddrPort, r *remote) *link {
-	if len(e.links) >= e.cfg.MaxLinks {
-		return nil
-	}
-	if anonymous := len(e.links) - len(e.byPeer); r == nil && anonymous >= e.cfg.MaxLinks-e.cfg.NodeRoom {
-		return nil
-	}
 	e.lastID++
 	l := &link{id: e.lastID, addr: addr, remote: r, slot: -1, lastSent: now, lastRecv: now, lastUse: now,
 		prevUntil: machine.Never, rekeyAt: machine.Never}
@@ -202,15 +198,16 @@ func (e *Endpoint) newLink(now machine.Time, addr netip.AddrPort, r *remote) *li
 	return l
 }
 
-// newStranger registers the link of a client that has just proven its keys. The
+// newStranger registers the link of a client that has just proven its keys, or
+// returns nil when there are as many as there may be. The
 // oldest of those that came last and were not admitted makes room for it: a
 // flood of handshakes holds a bounded number of links, and does not keep out
 // whoever goes on to be admitted.
 func (e *Endpoint) newStranger(now machine.Time, addr netip.AddrPort) *link {
-	l := e.newLink(now, addr, nil)
-	if l == nil {
+	if e.full() {
 		return nil
 	}
+	l := e.newLink(now, addr, nil)
 	if e.strangers.n == e.strangers.max {
 		id, _ := e.strangers.pop()
 		if old := e.links[id]; old != nil && !old.admitted {

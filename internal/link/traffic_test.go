@@ -560,7 +560,7 @@ func TestIdleLinkMemory(t *testing.T) {
 	const count = 20000
 	w := newWorld(t)
 	n := w.node(2)
-	n.Endpoint.cfg.MaxLinks = count
+	n.Endpoint.cfg.MaxClients = count
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)
