@@ -34,7 +34,8 @@ const idleNodeEnv = "NYX_BENCH_IDLE_NODE"
 // clients for strangers would lose most of them.
 const idleStrangers = 64
 
-// idleAsk is how far the time has come and what arrives then.
+// idleAsk is how far the time has come and what arrives then. When asked to
+// measure, the node does nothing else.
 type idleAsk struct {
 	Now       int64
 	Datagrams uint32
@@ -184,6 +185,12 @@ func serveIdleNode(in io.Reader, out io.Writer) error {
 
 func (n *idleNode) serve(ask *idleAsk) error {
 	g, now := n.gate, machine.Time(ask.Now)
+	if ask.Measure {
+		a := n.answer()
+		a.Heap, a.Resident, a.Peak = settledMemory()
+		binary.Write(n.out, binary.BigEndian, a)
+		return n.out.Flush()
+	}
 	g.HandleTimer(now)
 	var b [wire.DatagramSize]byte
 	for range ask.Datagrams {
@@ -194,16 +201,21 @@ func (n *idleNode) serve(ask *idleAsk) error {
 		g.HandleDatagram(now, from, b[:])
 	}
 	sent := n.work(now)
-	a := idleAnswer{Sessions: uint32(g.Len()), Links: uint32(g.Links.Links()), Datagrams: uint32(sent)}
-	if ask.Measure {
-		a.Heap, a.Resident, a.Peak = settledMemory()
-	}
-	a.Next, a.CPU = int64(g.NextTimer()), int64(cpuTime())
+	a := n.answer()
+	a.Datagrams = uint32(sent)
 	binary.Write(n.out, binary.BigEndian, a)
 	for _, m := range n.sent[:sent] {
 		writeDatagram(n.out, m.to, m.b)
 	}
 	return n.out.Flush()
+}
+
+// answer says how the node stands.
+func (n *idleNode) answer() idleAnswer {
+	return idleAnswer{
+		Next: int64(n.gate.NextTimer()), CPU: int64(cpuTime()),
+		Sessions: uint32(n.gate.Len()), Links: uint32(n.gate.Links.Links()),
+	}
 }
 
 // work runs jobs, reads what came on streams, and returns how many datagrams
