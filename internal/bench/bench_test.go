@@ -73,9 +73,9 @@ func TestMain(m *testing.M) {
 // resident, at the node that is entry and exit of it.
 func TestIdleSessionsAreSmall(t *testing.T) {
 	if testing.Short() {
-		t.Skip("sets up 2,000 sessions")
+		t.Skip("sets up 3,000 sessions")
 	}
-	f, err := runIdle(t.Context(), Options{Sessions: 2000})
+	f, err := runIdle(t.Context(), Options{Sessions: 3000})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -77,10 +77,10 @@ func runIdle(ctx context.Context, o Options) ([]Figure, error) {
 	perSecond := float64(n) * idleWatch.Seconds()
 	rounds := idleWatch.Seconds() / idleSpread.Seconds()
 	return []Figure{
-		{Name: "idle session, resident", Value: per(before.Resident, after.Resident), Unit: "B/session", Bound: 4096,
-			Note: fmt.Sprintf("%d sessions at one Stream node, entry and exit of each; of its process, %.1f MB in all", n, float64(after.Resident)/1e6)},
-		{Name: "idle session, heap", Value: per(before.Heap, after.Heap), Unit: "B/session", Bound: 4096, Note: "after a collection"},
-		{Name: "most resident while they were set up", Value: float64(after.Peak) / float64(n), Unit: "B/session", Note: fmt.Sprintf("%.1f MB in all", float64(after.Peak)/1e6)},
+		{Name: "idle session, resident", Value: per(before.Memory.Own, after.Memory.Own), Unit: "B/session", Bound: 4096,
+			Note: fmt.Sprintf("%d sessions at one Stream node, entry and exit of each; of its process, %.1f MB in all", n, float64(after.Memory.Resident)/1e6)},
+		{Name: "idle session, heap", Value: per(before.Memory.Heap, after.Memory.Heap), Unit: "B/session", Bound: 4096, Note: "after a collection"},
+		{Name: "most resident while they were set up", Value: float64(after.Memory.Peak) / float64(n), Unit: "B/session", Note: fmt.Sprintf("%.1f MB in all", float64(after.Memory.Peak)/1e6)},
 		{Name: "idle session, CPU of the node", Value: micros(watched) / perSecond, Unit: "µs/s",
 			Note: fmt.Sprintf("of one session; %.1f %% of a core for all", 100*watched.Seconds()/idleWatch.Seconds())},
 		{Name: "idle session, datagrams at the node", Value: float64(datagrams) / perSecond, Unit: "1/s", Note: "in and out"},

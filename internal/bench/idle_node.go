@@ -48,9 +48,8 @@ type idleAnswer struct {
 	CPU             int64 // of the process, ns
 	Sessions, Links uint32
 	Datagrams       uint32
-	// When asked to measure, in bytes: live heap and resident memory when what
-	// is free has been given back, and the most resident so far.
-	Heap, Resident, Peak uint64
+	// When asked to measure, in bytes, when what is free has been given back.
+	Memory idleMemory
 }
 
 // idleProcess is the Stream node as the clients' process sees it.
@@ -187,7 +186,7 @@ func (n *idleNode) serve(ask *idleAsk) error {
 	g, now := n.gate, machine.Time(ask.Now)
 	if ask.Measure {
 		a := n.answer()
-		a.Heap, a.Resident, a.Peak = settledMemory()
+		a.Memory = settledMemory()
 		binary.Write(n.out, binary.BigEndian, a)
 		return n.out.Flush()
 	}
@@ -247,14 +246,18 @@ func (n *idleNode) work(now machine.Time) (sent int) {
 	}
 }
 
-// settledMemory is the live heap and the resident memory in bytes, when the
-// node's process has given back what it does not use, as any node does in its
-// time, and the most that was resident.
-func settledMemory() (heap, resident, peak uint64) {
+// idleMemory is the memory of the node's process: its live heap, what is
+// resident, the process's own part of that, and the most that was resident.
+type idleMemory struct{ Heap, Resident, Own, Peak uint64 }
+
+// settledMemory is the memory of this process when it has given back what it does
+// not use, as any node does in its time.
+func settledMemory() (a idleMemory) {
 	daemon.TrimMemory()
-	resident, peak = residentBytes()
+	a.Resident, a.Own, a.Peak = residentBytes()
 	runtime.GC()
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
-	return m.HeapAlloc, resident, peak
+	a.Heap = m.HeapAlloc
+	return a
 }

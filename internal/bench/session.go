@@ -225,16 +225,17 @@ func waitAhead(ctx context.Context, l *daemon.Local) error {
 // does not tell.
 func residentMB() float64 {
 	runtime.GC()
-	now, _ := residentBytes()
+	now, _, _ := residentBytes()
 	return float64(now) / 1e6
 }
 
-// residentBytes is the resident memory of this process and the most it has been,
-// or 0 where the system does not tell.
-func residentBytes() (now, most uint64) {
+// residentBytes is the resident memory of this process, its own part of that
+// (without the program's text, which is mapped as it is run), and the most it has
+// been, or 0 where the system does not tell.
+func residentBytes() (now, own, most uint64) {
 	b, err := os.ReadFile("/proc/self/status")
 	if err != nil {
-		return 0, 0
+		return 0, 0, 0
 	}
 	for line := range strings.Lines(string(b)) {
 		if fields := strings.Fields(line); len(fields) == 3 && fields[2] == "kB" {
@@ -242,10 +243,12 @@ func residentBytes() (now, most uint64) {
 			switch fields[0] {
 			case "VmRSS:":
 				now = n << 10
+			case "RssAnon:":
+				own = n << 10
 			case "VmHWM:":
 				most = n << 10
 			}
 		}
 	}
-	return now, most
+	return now, own, most
 }
