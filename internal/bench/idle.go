@@ -70,7 +70,9 @@ func runIdle(ctx context.Context, o Options) ([]Figure, error) {
 	if err != nil {
 		return nil, err
 	}
-	if int(after.Sessions) != n || int(after.Links) != n+1 {
+	// Of 100,000 routes over one link one is refused, on average, because its id
+	// is taken there (docs/protocol.md, section 5.4); these clients do not try again.
+	if lost := n - int(after.Sessions); lost < 0 || lost > n/1000 || int(after.Links) != n+1 {
 		return nil, fmt.Errorf("the Stream node holds %d sessions and %d links, not those of %d clients and the Mix node", after.Sessions, after.Links, n)
 	}
 	per := func(before, after uint64) float64 { return (float64(after) - float64(before)) / float64(half) }
