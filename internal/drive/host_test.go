@@ -269,10 +269,17 @@ func TestDoIsNotStarvedByTraffic(t *testing.T) {
 	}
 }
 
-// noisy tells of every wake-up.
+// noisy tells of every wake-up, and when the loop begins to wait.
 type noisy struct {
 	*mem.Conn
-	woken chan struct{}
+	woken, waits chan struct{}
+}
+
+func (n noisy) Read(wait time.Duration) (int, error) {
+	if wait != 0 {
+		n.waits <- struct{}{}
+	}
+	return n.Conn.Read(wait)
 }
 
 func (n noisy) Wake() {
@@ -286,7 +293,7 @@ func startNoisy(t *testing.T) (*drive.Host, noisy) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := noisy{c, make(chan struct{}, 100)}
+	n := noisy{c, make(chan struct{}, 100), make(chan struct{}, 100)}
 	h, err := drive.Start(drive.Config{Machine: newEcho(), Carrier: n})
 	if err != nil {
 		t.Fatal(err)
@@ -312,6 +319,7 @@ func TestDoWhileAnotherHoldsTheLock(t *testing.T) {
 func TestDoWhileTheHostEnds(t *testing.T) {
 	h, c := startNoisy(t)
 	second := make(chan bool)
+	<-c.waits // a round that has begun would still run what is left to the loop
 	h.Do(func(machine.Time) {
 		c.Close()
 		go func() { second <- h.Do(func(machine.Time) { t.Error("ran") }) }()
