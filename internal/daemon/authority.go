@@ -120,6 +120,9 @@ func StartAuthority(cfg AuthorityConfig) (*Authority, error) {
 		return nil, err
 	}
 	a.restarted = a.signed != directory.Mark{}
+	if err := a.resume(a.began); err != nil {
+		return nil, err
+	}
 	for range cfg.Peers {
 		a.news = append(a.news, make(chan []byte, newsMax))
 	}

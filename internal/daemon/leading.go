@@ -8,10 +8,12 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/nyxnet/nyx/internal/directory"
+	"github.com/nyxnet/nyx/internal/setup"
 )
 
 // How the directory processes of a network come to one document:
@@ -183,14 +185,43 @@ func (a *Authority) sign(d *directory.Document, wall int64) error {
 	return err
 }
 
-// publish serves a document from now on. The lock is held.
+// publish serves a document from now on, and after a restart. The lock is held.
 func (a *Authority) publish(d *directory.Document, wall int64) {
+	a.serve(d, wall)
+	if a.cfg.StateDir == "" {
+		return
+	}
+	if err := setup.SaveDocument(filepath.Join(a.cfg.StateDir, publishedFile), a.document); err != nil {
+		a.log.Warn("after a restart there will be no document at first", "why", err)
+	}
+}
+
+func (a *Authority) serve(d *directory.Document, wall int64) {
 	if d.Epoch != a.published.Epoch {
 		a.rested = 0
 	}
 	a.rested = max(a.rested, at(wall)) + a.turn()
 	a.document, a.published, a.since = d.Encode(), d.Mark(), 0
 	a.tag = `"` + hex.EncodeToString(a.published.Hash[:8]) + `"`
+}
+
+// resume serves what was published before a restart, so that clients and nodes
+// go on while nodes post again and nothing is signed.
+func (a *Authority) resume(wall int64) error {
+	if a.cfg.StateDir == "" {
+		return nil
+	}
+	b, err := setup.LoadDocument(filepath.Join(a.cfg.StateDir, publishedFile))
+	if b == nil || err != nil {
+		return err
+	}
+	d, err := directory.Verify(b, &a.cfg.Trust, wall)
+	if err != nil { // of another network or another time: a new one will be made
+		a.log.Info("the document that was kept is not served", "why", err)
+		return nil
+	}
+	a.serve(d, wall)
+	return nil
 }
 
 // follow returns a feed of what the other processes publish.

@@ -1,9 +1,12 @@
 package daemon
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -375,9 +378,10 @@ func TestLeaderDownWithoutSuccessor(t *testing.T) {
 	})
 }
 
-// A directory that restarts goes on with the numbers of its documents, and asks
-// its nodes for their descriptors before it makes one. Without its marks it
-// would say two things under one number (the control).
+// A directory that restarts serves the document that it served before, goes on
+// with the numbers of its documents, and asks its nodes for their descriptors
+// before it makes one. Without its files it would say two things under one number
+// (the control).
 func TestNumbersOutliveTheProcess(t *testing.T) {
 	for name, forgets := range map[string]bool{"kept": false, "forgotten": true} {
 		t.Run(name, func(t *testing.T) {
@@ -390,16 +394,19 @@ func TestNumbersOutliveTheProcess(t *testing.T) {
 				}
 				c.post(0, 1, 2, 3)
 				advance(3 * time.Second)
-				client.Accept(c.want(present(), 0, 4), time.Now().Unix())
+				first := c.want(present(), 0, 4)
+				client.Accept(first, time.Now().Unix())
 				c.stop(0)
 				if forgets {
 					c.dirs[0] = t.TempDir()
 				}
 				c.start(0)
+				if status, b := c.ask(0, http.MethodGet, documentPath, nil); (status == 200 && bytes.Equal(b, first)) == forgets {
+					t.Errorf("at once after the restart: %d, %d bytes", status, len(b))
+				}
 				c.post(0)
 				advance(20 * time.Second)
-				status, _ := c.ask(0, http.MethodGet, documentPath, nil)
-				if early := status == 200; early != forgets {
+				if early := !bytes.Equal(c.served(0), first); early != forgets {
 					t.Errorf("a document of one node out of four: %v", early)
 				}
 				if forgets {
@@ -415,5 +422,51 @@ func TestNumbersOutliveTheProcess(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// A document that was kept is not served when its time is over, or when it is not
+// of this network.
+func TestKeptDocumentIsVerified(t *testing.T) {
+	for name, spoil := range map[string]func(c *council){
+		"as it was":  func(*council) {},
+		"expired":    func(*council) { advance(30 * 24 * time.Hour) },
+		"one bit":    func(c *council) { c.spoil(0, func(b []byte) []byte { b[len(b)/2] ^= 1; return b }) },
+		"cut off":    func(c *council) { c.spoil(0, func(b []byte) []byte { return b[:len(b)/2] }) },
+		"empty":      func(c *council) { c.spoil(0, func([]byte) []byte { return nil }) },
+		"not signed": func(c *council) { c.trust.Threshold = 2 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := newCouncil(t, 2, 1)
+				defer c.close()
+				c.post(0, 1, 2, 3)
+				advance(3 * time.Second)
+				c.stop(0)
+				c.stop(1)
+				spoil(c)
+				c.start(0)
+				want := http.StatusServiceUnavailable
+				if name == "as it was" {
+					want = http.StatusOK
+				}
+				if status, _ := c.ask(0, http.MethodGet, documentPath, nil); status != want {
+					t.Errorf("status %d, want %d", status, want)
+				}
+			})
+		})
+	}
+}
+
+// spoil changes the document that a process keeps.
+func (c *council) spoil(i int, change func([]byte) []byte) {
+	c.Helper()
+	name := filepath.Join(c.dirs[i], publishedFile)
+	b, err := os.ReadFile(name)
+	if err != nil {
+		c.Fatal(err)
+	}
+	if err := os.WriteFile(name, change(b), 0o600); err != nil {
+		c.Fatal(err)
 	}
 }

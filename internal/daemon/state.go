@@ -11,6 +11,9 @@ import (
 // signedFile holds the mark of the newest document that an authority signed.
 const signedFile = "authority.signed"
 
+// publishedFile holds the document that an authority served last.
+const publishedFile = "authority.document"
+
 // loadMark reads a mark in a directory; "" has none.
 func loadMark(dir, name string) (directory.Mark, error) {
 	if dir == "" {

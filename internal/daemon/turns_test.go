@@ -295,7 +295,7 @@ func TestRestartedSignsLater(t *testing.T) {
 				advance(2*regather - time.Second)
 				before := c.signed(1)
 				advance(2 * time.Second)
-				if signed := c.signed(1); !forgets && (before.Revision != 0 || signed.Revision != share) {
+				if signed := c.signed(1); !forgets && (before.Revision != 0 || signed.Revision != 1+share) {
 					t.Errorf("revision %d signed before nodes had time to post, %d after it", before.Revision, signed.Revision)
 				}
 			})

@@ -48,3 +48,24 @@ func SaveMark(path string, m directory.Mark) error {
 	}
 	return nil
 }
+
+// LoadDocument reads a directory document that was kept, which is to be verified
+// like any other; nil if there is none.
+func LoadDocument(path string) ([]byte, error) {
+	b, err := readFile(path, directory.MaxDocumentSize)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the directory document that was kept: %w", err)
+	}
+	return b, nil
+}
+
+// SaveDocument keeps a directory document, whole or not at all.
+func SaveDocument(path string, b []byte) error {
+	if err := writeFile(path, b, 0o600, true); err != nil {
+		return fmt.Errorf("cannot keep the directory document: %w", err)
+	}
+	return nil
+}
