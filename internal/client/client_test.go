@@ -45,6 +45,17 @@ func withUser(t *testing.T, p lab.Plan) (*lab.Network, *lab.User) {
 	return withUserIn(t, newWorld(t, p))
 }
 
+// cutOff lets time pass in which nothing gets from a user to the entries, or back.
+func cutOff(w *lab.Network, u *lab.User, d time.Duration) {
+	var entries []*sim.Node
+	for _, g := range w.Gateways {
+		entries = append(entries, g.Node)
+	}
+	w.Sim.Partition([]*sim.Node{u.Node}, entries)
+	w.Sim.RunFor(d)
+	w.Sim.Heal()
+}
+
 func withUserIn(t *testing.T, w *lab.Network) (*lab.Network, *lab.User) {
 	t.Helper()
 	w.AddUsers(1)
@@ -161,13 +172,7 @@ func TestALostAnswerIsAskedFor(t *testing.T) {
 	w.Sim.Do(u.Node, func(now machine.Time) { u.Core().DropRoute(now, "a") })
 	begun := w.Sim.Now()
 	w.Sim.RunFor(30 * time.Millisecond) // the set-up is on its way
-	var nodes []*sim.Node
-	for _, g := range w.Gateways {
-		nodes = append(nodes, g.Node)
-	}
-	w.Sim.Partition([]*sim.Node{u.Node}, nodes)
-	w.Sim.RunFor(170 * time.Millisecond)
-	w.Sim.Heal()
+	cutOff(w, u, 170*time.Millisecond)
 	w.Sim.RunWhile(begun.Add(5*time.Second), func() bool { return len(u.Core().LastMixes("a")) < 2 })
 	if took := w.Sim.Now().Sub(begun); took > 500*time.Millisecond {
 		t.Errorf("the route stands after %v", took)
@@ -183,12 +188,7 @@ func TestSetupsThatFailTogetherAreOneFailure(t *testing.T) {
 		u.Core().DropRoute(now, "a")
 		u.Core().DropRoute(now, "a")
 	})
-	var nodes []*sim.Node
-	for _, g := range w.Gateways {
-		nodes = append(nodes, g.Node)
-	}
-	w.Sim.Partition([]*sim.Node{u.Node}, nodes)
-	w.Sim.RunFor(1050 * time.Millisecond)
+	cutOff(w, u, 1050*time.Millisecond)
 	if n := u.Core().Failures(); n != 1 {
 		t.Errorf("two set-ups that were cut off at once count as %d failures", n)
 	}

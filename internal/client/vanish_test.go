@@ -123,13 +123,7 @@ func TestDeadExitIsFoundAfterAStall(t *testing.T) {
 			w.Sim.RunFor(3 * time.Second)
 			crashExit(t, w, u, "a")
 			w.Sim.RunFor(time.Duration(100+150*i) * time.Millisecond)
-			var nodes []*sim.Node
-			for _, g := range w.Gateways {
-				nodes = append(nodes, g.Node)
-			}
-			w.Sim.Partition([]*sim.Node{u.Node}, nodes)
-			w.Sim.RunFor(900 * time.Millisecond)
-			w.Sim.Heal()
+			cutOff(w, u, 900*time.Millisecond)
 			if d := redial(t, w, u, "a", 40*time.Second); d > 3500*time.Millisecond {
 				t.Errorf("%v, run %d: a dial after the stall took %v", level, i, d)
 			}
@@ -259,13 +253,7 @@ func TestOutageOfTheOwnLineIsNoDeadExit(t *testing.T) {
 			ended := false
 			u.Ask("a", make([]byte, 4<<20), func(_ machine.Time, _ []byte, err error) { ended = ended || err != nil })
 			w.Sim.RunFor(50 * time.Millisecond)
-			rest := make([]*sim.Node, 0, 14)
-			for _, g := range w.Gateways {
-				rest = append(rest, g.Node)
-			}
-			w.Sim.Partition([]*sim.Node{u.Node}, rest)
-			w.Sim.RunFor(time.Duration(1000+137*i) * time.Millisecond)
-			w.Sim.Heal()
+			cutOff(w, u, time.Duration(1000+137*i)*time.Millisecond)
 			w.Sim.RunFor(5 * time.Second)
 			if ended || u.Core().ExitsGone() != 0 {
 				t.Errorf("%v, run %d: %d exits given up, the stream ended: %v", level, i, u.Core().ExitsGone(), ended)

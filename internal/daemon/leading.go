@@ -8,12 +8,10 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/nyxnet/nyx/internal/directory"
-	"github.com/nyxnet/nyx/internal/setup"
 )
 
 // How the directory processes of a network come to one document:
@@ -188,10 +186,7 @@ func (a *Authority) sign(d *directory.Document, wall int64) error {
 // publish serves a document from now on, and after a restart. The lock is held.
 func (a *Authority) publish(d *directory.Document, wall int64) {
 	a.serve(d, wall)
-	if a.cfg.StateDir == "" {
-		return
-	}
-	if err := setup.SaveDocument(filepath.Join(a.cfg.StateDir, publishedFile), a.document); err != nil {
+	if err := saveDocument(a.cfg.StateDir, a.document); err != nil {
 		a.log.Warn("after a restart there will be no document at first", "why", err)
 	}
 }
@@ -208,10 +203,7 @@ func (a *Authority) serve(d *directory.Document, wall int64) {
 // resume serves what was published before a restart, so that clients and nodes
 // go on while nodes post again and nothing is signed.
 func (a *Authority) resume(wall int64) error {
-	if a.cfg.StateDir == "" {
-		return nil
-	}
-	b, err := setup.LoadDocument(filepath.Join(a.cfg.StateDir, publishedFile))
+	b, err := loadDocument(a.cfg.StateDir)
 	if b == nil || err != nil {
 		return err
 	}

@@ -438,10 +438,8 @@ func TestKeptDocumentIsVerified(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c := newCouncil(t, 2, 1)
+				c := standing(t, 2, 1)
 				defer c.close()
-				c.post(0, 1, 2, 3)
-				advance(3 * time.Second)
 				c.stop(0)
 				c.stop(1)
 				spoil(c)

@@ -30,6 +30,22 @@ func saveMark(dir, name string, m directory.Mark) error {
 	return setup.SaveMark(filepath.Join(dir, name), m)
 }
 
+// loadDocument reads the document that was kept in a directory; "" has none.
+func loadDocument(dir string) ([]byte, error) {
+	if dir == "" {
+		return nil, nil
+	}
+	return setup.LoadDocument(filepath.Join(dir, publishedFile))
+}
+
+// saveDocument keeps a document in a directory; "" keeps none.
+func saveDocument(dir string, b []byte) error {
+	if dir == "" {
+		return nil
+	}
+	return setup.SaveDocument(filepath.Join(dir, publishedFile), b)
+}
+
 func logOrNone(l *slog.Logger) *slog.Logger {
 	if l == nil {
 		return slog.New(slog.DiscardHandler)

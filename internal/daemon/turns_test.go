@@ -275,11 +275,8 @@ func TestRestartedSignsLater(t *testing.T) {
 	for name, forgets := range map[string]bool{"restarted": false, "new": true} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c := newCouncil(t, 2, 2)
+				c := standing(t, 2, 2)
 				defer c.close()
-				c.post(0, 1, 2, 3)
-				advance(3 * time.Second)
-				c.want(present(), 0, 4)
 				c.stop(0)
 				c.stop(1)
 				if forgets {

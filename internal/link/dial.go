@@ -51,7 +51,8 @@ type dial struct {
 }
 
 // Dial opens a link to a node whose link key and address are known, or returns
-// the one that exists. 0: no key or address was given, or the node is this one. The outcome is an event.
+// the one that exists. 0: no key or address was given, or the node is this one.
+// The outcome is an event.
 func (e *Endpoint) Dial(now machine.Time, peer wire.NodeID, key *seal.KEMPublic, addr netip.AddrPort) ID {
 	if l := e.byPeer[peer]; l != nil {
 		return l.id
