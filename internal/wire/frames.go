@@ -18,9 +18,11 @@ package wire
 //	NACK             [0x0b][reason 1][packets]
 //	CLASS            [0x0c][class]
 //	CLOSE            [0x0d][code 1][length 1][reason, UTF-8]
+//	REPAIR           [0x0e][mask 8][symbol 1045] see frames_repair.go
+//	REBUILT          [0x0f][greatest][mask 8]
 //	STREAM           [0x10 | fin][stream][offset][length][data]
 //
-// All except PADDING, ACK and CLOSE ask for an acknowledgement.
+// All except PADDING, ACK, REBUILT and CLOSE ask for an acknowledgement.
 
 // SessionFrameType is the first byte of a session frame.
 type SessionFrameType uint8
@@ -41,6 +43,8 @@ const (
 	SFrameNack          SessionFrameType = 0x0b
 	SFrameClass         SessionFrameType = 0x0c
 	SFrameClose         SessionFrameType = 0x0d
+	SFrameRepair        SessionFrameType = 0x0e
+	SFrameRebuilt       SessionFrameType = 0x0f
 	SFrameStream        SessionFrameType = 0x10
 	SFrameStreamFin     SessionFrameType = 0x11
 )

@@ -23,6 +23,9 @@ func reencodeFrame(b []byte) (again []byte, n int, err error) {
 	case SFrameNack:
 		f, n, err := ParseNackFrame(b)
 		return f.Append(nil), n, err
+	case SFrameRebuilt:
+		f, n, err := ParseRebuilt(b)
+		return f.Append(nil), n, err
 	case SFrameClose:
 		f, n, err := ParseClose(b)
 		if err != nil {
@@ -74,6 +77,8 @@ var frameTable = []struct{ name, hex string }{
 	{"class", "0c 4064"},
 	{"close", "0d 07 03 627965"},
 	{"close without words", "0d 00 00"},
+	{"rebuilt", "0f 4400 8000000000000001"},
+	{"rebuilt of the first", "0f 00 0000000000000001"},
 	{"stream", "10 04 4400 03 616263"},
 	{"stream end", "11 04 00 00"},
 	{"ack of one", "02 00 00 00 00"},
@@ -116,6 +121,9 @@ func TestMalformedFrames(t *testing.T) {
 		"02 05 00 01 02 00 02",         // second range reaches below 0
 		"10 00 ffffffffffffffff 01 61", // offset past the end
 		"08 00 4414",                   // datagram of 1044 bytes, cut
+		"0f 05 0000000000000000",       // nothing rebuilt
+		"0f 05 0000000000000040",       // rebuilt below 0
+		"0e 0000000000000001",          // REPAIR is no frame among others
 	} {
 		if _, _, err := reencodeFrame(unhexFrame(t, s)); err == nil {
 			t.Errorf("%s accepted", s)

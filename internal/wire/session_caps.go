@@ -30,6 +30,7 @@ const (
 	CapDatagrams  uint16 = 1 // DATAGRAM frames
 	CapPaths      uint16 = 2 // more than one path, PATH frames
 	CapHeartbeats uint16 = 3 // HEARTBEAT frames
+	CapRepair     uint16 = 4 // takes REPAIR frames
 )
 
 // maxListed bounds each list of capabilities.
