@@ -55,6 +55,7 @@ func (s *Session) handleAck(now machine.Time, f *wire.AckFrame) bool {
 func (s *Session) settle(now machine.Time, pn uint64, r *record) {
 	w := s.work
 	current := r.epoch == s.pathEpoch
+	s.measure(now, r, false)
 	w.sent.settle(pn, r)
 	if r.flags&recLost == 0 {
 		s.landed(r.path)
@@ -107,6 +108,7 @@ func (s *Session) lose(now machine.Time, r *record, congested bool) {
 		s.requeue(r)
 	}
 	if congested && r.epoch == s.pathEpoch {
+		s.measure(now, r, true)
 		w.ctl.OnLost(now, &r.cc, w.sent.inFlight)
 	}
 }

@@ -53,6 +53,9 @@ type Config struct {
 	Required []uint16
 	// Optional are capabilities announced besides those of this version.
 	Optional []uint16
+	// NoRepair leaves error correction out: no repair is sent, and the peer is
+	// not told that this side could use them.
+	NoRepair bool
 	// UnixStart is the unix time, in seconds, of machine time 0, or 0 if
 	// unknown. With it, a HELLO that is older than the responder's record of
 	// HELLOs cannot have its 0-RTT data taken again (docs/protocol.md, section
@@ -107,14 +110,18 @@ func or[T comparable](v *T, otherwise T) {
 
 // capabilities are what this side announces.
 func (c *Config) capabilities() wire.Capabilities {
+	optional := []uint16{wire.CapDatagrams, wire.CapPaths, wire.CapHeartbeats}
+	if !c.NoRepair {
+		optional = append(optional, wire.CapRepair)
+	}
 	return wire.Capabilities{
 		Required:      c.Required,
-		Optional:      append([]uint16{wire.CapDatagrams, wire.CapPaths, wire.CapHeartbeats}, c.Optional...),
+		Optional:      append(optional, c.Optional...),
 		SessionWindow: firstSessionWindow, StreamWindow: firstStreamWindow,
 		Streams: uint64(c.MaxStreams), AckDelayMicros: uint64(c.AckDelay / time.Microsecond),
 	}
 }
 
 func known(capability uint16) bool {
-	return capability >= wire.CapDatagrams && capability <= wire.CapHeartbeats
+	return capability >= wire.CapDatagrams && capability <= wire.CapRepair
 }

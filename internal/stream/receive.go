@@ -83,7 +83,15 @@ func (s *Session) accept(now machine.Time, id uint8, pn uint64, payload []byte) 
 		s.handleWhileClosing(now, payload)
 		return
 	}
-	eliciting, prompt, ok := s.frames(now, id, payload)
+	eliciting, prompt, ok := true, false, true
+	switch {
+	case s.wasRebuilt(pn): // its content was taken
+	case len(payload) > 0 && wire.SessionFrameType(payload[0]) == wire.SFrameRepair:
+		ok = s.handleRepair(now, id, pn, payload)
+	default:
+		eliciting, prompt, ok = s.frames(now, id, payload)
+		ok = ok && s.keep(now, id, pn, payload)
+	}
 	if !ok {
 		s.counts[trace.DropSessionMalformed]++
 		s.fail(now, wire.CodeProtocol, "malformed frame")
@@ -112,7 +120,7 @@ func (s *Session) frames(now machine.Time, id uint8, b []byte) (eliciting, promp
 		if !ok {
 			return eliciting, prompt, false
 		}
-		if t != wire.SFrameAck && t != wire.SFrameClose {
+		if t != wire.SFrameAck && t != wire.SFrameRebuilt && t != wire.SFrameClose {
 			eliciting = true
 		}
 		if t == wire.SFramePing || t == wire.SFramePath {
@@ -137,7 +145,12 @@ func (s *Session) frame(now machine.Time, id uint8, t wire.SessionFrameType, b [
 	case wire.SFrameAck:
 		var f wire.AckFrame
 		if n, err = f.Parse(b); err == nil {
-			ok = s.handleAck(now, &f)
+			ok = s.rebuiltNow() || s.handleAck(now, &f)
+		}
+	case wire.SFrameRebuilt:
+		var f wire.RebuiltFrame
+		if f, n, err = wire.ParseRebuilt(b); err == nil {
+			ok = s.rebuiltNow() || s.handleRebuilt(now, f)
 		}
 	case wire.SFramePing:
 		n = 1

@@ -42,7 +42,8 @@ func (s *Session) pollData(now machine.Time, id uint8, b []byte) bool {
 	ackDue := active && s.arrived.ready(now) || s.arrived.paths>>id&1 != 0
 	data := active && s.maySend(now)
 	beat := active && s.beatDue(data)
-	if !data && !ackDue && !p.ping && !beat {
+	repair := active && !ackDue && !p.ping && s.repairDue(now)
+	if !data && !ackDue && !p.ping && !beat && !repair {
 		if s.rests(now) && s.idleSweep != machine.Never && s.settled() {
 			s.sweep() // a heartbeat's work is of no use to the next one, 20 s later
 		}
@@ -53,9 +54,13 @@ func (s *Session) pollData(now machine.Time, id uint8, b []byte) bool {
 		s.dropTail(now)
 	}
 	s.rollKey(now)
+	if repair && s.sendRepair(now, id, b) {
+		return true
+	}
 	first := w.sent.chunkNext
 	body := b[wire.SessionHeaderSize:wire.SessionHeaderSize]
-	limit := wire.SessionPayloadSize
+	share := s.protecting(id)
+	limit := s.sourceLimit(share)
 	eliciting := p.ping
 	if p.ping {
 		body = append(body, byte(wire.SFramePing))
@@ -65,7 +70,10 @@ func (s *Session) pollData(now machine.Time, id uint8, b []byte) bool {
 		return false
 	}
 	p.ping = false
-	clear(body[len(body):limit])
+	clear(body[len(body):wire.SessionPayloadSize])
+	if share > 0 && data && eliciting {
+		s.protect(s.out.next, body, share)
+	}
 	s.out.next++
 	s.sealPacket(now, b)
 	s.record(now, id, first, eliciting, 0)
@@ -86,7 +94,13 @@ func (s *Session) maySend(now machine.Time) bool {
 		}
 		return true
 	}
-	return s.hasWork() && w.sent.inFlight+wire.SessionPacketSize <= w.ctl.Window() &&
+	return s.hasWork() && s.unbound(now)
+}
+
+// unbound reports whether window and pacing let a packet leave.
+func (s *Session) unbound(now machine.Time) bool {
+	w := s.work
+	return w.sent.inFlight+wire.SessionPacketSize <= w.ctl.Window() &&
 		(!s.paced() || w.pace.ready(now, w.ctl.PacingRate()))
 }
 
@@ -98,6 +112,7 @@ func (s *Session) fill(now machine.Time, b []byte, limit int, id uint8, data, ac
 		if data {
 			room, frames = ackRoomWithData, 1
 		}
+		b = s.appendRebuilt(b, room)
 		var complete bool
 		b, complete = s.arrived.appendAcks(now, b, room, frames)
 		if id == s.active {

@@ -42,6 +42,7 @@ type Session struct {
 	client    bool
 	confirmed bool // the peer has shown the session keys
 	joining   bool // the packet at hand may make a path (HandleNewPath)
+	repairs   bool // the peer takes REPAIR frames
 	suite     seal.Suite
 	active    uint8 // path for data, or noPath
 	pathEpoch uint8
@@ -107,8 +108,9 @@ type work struct {
 	ptoCount uint8
 	probes   uint8
 
-	pace  pacer
-	rings rings
+	pace   pacer
+	rings  rings
+	repair repairs
 }
 
 // busy returns the work memory, made if need be.
@@ -194,6 +196,8 @@ type Counters struct {
 	PacketsSent, PacketsReceived   uint64
 	BytesSent, BytesReceived       uint64 // of streams and datagrams, once each
 	Lost, Retransmitted, Spurious  uint64 // packets
+	RepairsSent, RepairsReceived   uint64 // packets
+	Rebuilt                        uint64 // packets of the peer that were lost or late and rebuilt
 	Heartbeats, HeartbeatsReceived uint64
 	DatagramsDropped               uint64 // displaced from full queues here
 	NacksReceived                  uint64 // packets that the peer heard were dropped

@@ -38,7 +38,7 @@ func (s *Session) NextTimer() machine.Time {
 	}
 	if w := s.work; w != nil {
 		t = min(t, w.lossAt, w.ptoAt)
-		if s.paced() && s.active != noPath && w.probes == 0 && s.hasWork() && w.sent.inFlight+wire.SessionPacketSize <= w.ctl.Window() {
+		if s.paced() && s.active != noPath && w.probes == 0 && (s.hasWork() || s.repairWaits()) && w.sent.inFlight+wire.SessionPacketSize <= w.ctl.Window() {
 			t = min(t, w.pace.next(w.ctl.PacingRate()))
 		}
 	}

@@ -50,6 +50,10 @@ type route struct {
 	down    bool
 	fifo    [2]machine.Time
 	inOrder bool
+	rate    int64           // bytes per second of a bottleneck; 0: none
+	buffer  time.Duration   // queue before it
+	free    [2]machine.Time // when the bottleneck has passed what it holds
+	full    int             // packets for which the queue had no room
 }
 
 type letter struct {
@@ -121,17 +125,26 @@ func (w *world) send(fromClient bool, path uint8, b []byte) {
 	if r.down || w.rng.Chance(r.loss) {
 		return
 	}
+	dir := 0
+	if fromClient {
+		dir = 1
+	}
+	queued := time.Duration(0)
+	if r.rate > 0 {
+		r.free[dir] = max(r.free[dir], w.now)
+		if queued = r.free[dir].Sub(w.now); queued > r.buffer {
+			r.full++
+			return
+		}
+		r.free[dir] = r.free[dir].Add(time.Duration(int64(len(b)) * int64(time.Second) / r.rate))
+	}
 	copies := 1
 	if r.dup > 0 && w.rng.Chance(r.dup) {
 		copies = 2
 	}
 	for range copies {
-		at := w.now.Add(r.delay + w.rng.Exp(r.jitter))
+		at := w.now.Add(queued + r.delay + w.rng.Exp(r.jitter))
 		if r.inOrder {
-			dir := 0
-			if fromClient {
-				dir = 1
-			}
 			at = max(at, r.fifo[dir])
 			r.fifo[dir] = at
 		}

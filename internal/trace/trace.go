@@ -59,6 +59,9 @@ const (
 	DropSessionUnknown                    // session packet for no known session
 	Retransmitted                         // session packets whose content was sent again
 	SpuriousRetransmit                    // of these, found unnecessary
+	RepairOut                             // repair packets sent
+	RepairIn                              // repair packets received
+	Rebuilt                               // session packets rebuilt from repairs
 	RoutesTampered                        // routes left because cells were changed on the way back
 	NumCounters
 )
@@ -76,7 +79,7 @@ var counterNames = [NumCounters]string{
 	"routes_expired", "routes_closed", "dummy_out", "real_out", "dummy_in",
 	"session_packet_in", "drop_session_auth", "drop_session_replay",
 	"drop_session_malformed", "drop_session_unknown", "retransmitted",
-	"spurious_retransmit", "routes_tampered",
+	"spurious_retransmit", "repair_out", "repair_in", "rebuilt", "routes_tampered",
 }
 
 // String returns the counter's name as exported.
