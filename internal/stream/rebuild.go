@@ -11,7 +11,7 @@ import (
 // symbol is part of an authentic packet: what is rebuilt from symbols is what
 // the peer says it sent, and a peer that says something else misleads nobody
 // but its own session. Until the peer sends a repair there is nothing here;
-// then at most 256 symbols, 64 equations and the log: 0.4 MiB, until the
+// then at most 256 symbols, 32 equations and the log: 0.4 MiB, until the
 // session is quiet.
 
 // rebuilding is what a receiver of repairs holds.

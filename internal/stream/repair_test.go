@@ -332,3 +332,38 @@ func FuzzRepair(f *testing.F) {
 		after(t, l.server)
 	})
 }
+
+// A packet that comes after it was rebuilt is acknowledged, and nothing in it is
+// taken twice.
+func TestLatePacketIsNotTakenTwice(t *testing.T) {
+	l := newLoop(t, Config{}, Config{})
+	id, _ := l.client.OpenStream(l.now, PriorityNormal)
+	l.client.Write(l.now, id, []byte("flow"))
+	for range 20 {
+		l.exchange()
+	}
+	drain(l.server)
+	l.client.busy().repair.loss[0] = lossMeter{share: shareOne / 10, n: lossFew, on: true}
+	l.client.rtt.smooth = 10 * time.Millisecond
+	l.client.SendDatagram(l.now, id, []byte("once"))
+	var late [wire.SessionPacketSize]byte
+	if !l.client.PollPacket(l.now, 0, late[:]) || !l.client.PollPacket(l.now, 0, l.b[:]) || l.client.Stats().RepairsSent != 1 {
+		t.Fatal("no packet, or no repair after it")
+	}
+	source := l.client.out.next - 2
+	l.server.HandlePacket(l.now, 0, l.b[:])
+	var b [wire.MaxDatagramSize]byte
+	if n, err := l.server.ReadDatagram(l.now, id, b[:]); err != nil || string(b[:n]) != "once" {
+		t.Fatalf("rebuilt %q, %v", b[:n], err)
+	}
+	if l.server.arrived.seen(source) {
+		t.Error("acknowledged before it came")
+	}
+	l.server.HandlePacket(l.now, 0, late[:])
+	if n, err := l.server.ReadDatagram(l.now, id, b[:]); err == nil {
+		t.Errorf("taken twice: %q", b[:n])
+	}
+	if !l.server.arrived.seen(source) {
+		t.Error("not acknowledged")
+	}
+}
