@@ -95,7 +95,7 @@ func (c Counter) String() string {
 // is what cover hides from who watches the wire.
 func (c Counter) TellsContent() bool {
 	switch c {
-	case RealOut, DummyOut, DummyIn, SessionPacketIn, Retransmitted, SpuriousRetransmit:
+	case RealOut, DummyOut, DummyIn, SessionPacketIn, Retransmitted, SpuriousRetransmit, RepairOut, RepairIn, Rebuilt:
 		return true
 	}
 	return false
