@@ -31,7 +31,8 @@ func SignDescriptor(signer *seal.Signer, network string, n *Node) ([]byte, error
 	if !validName(network) {
 		return nil, fmt.Errorf("%w descriptor: network %q: %s", ErrMalformed, network, nameRule)
 	}
-	body := marshal(&bodyWire{Format: Format, Identity: signer.Public(), facts: factsOf(n), Network: network})
+	f := factsOf(n)
+	body := marshal(&bodyWire{Format: f.format(), Identity: signer.Public(), facts: f, Network: network})
 	signature, err := signer.Sign(descriptorContext, body)
 	if err != nil {
 		return nil, fmt.Errorf("sign descriptor: %w", err)
@@ -63,7 +64,7 @@ func parseUnverified(b []byte) (*Descriptor, *signedWire, error) {
 	if err := unmarshal("descriptor body", w.Body, &body); err != nil {
 		return nil, nil, err
 	}
-	if body.Format != Format || len(body.Identity) != seal.SignPublicSize || !validName(body.Network) {
+	if body.Format != body.format() || len(body.Identity) != seal.SignPublicSize || !validName(body.Network) {
 		return nil, nil, fmt.Errorf("%w descriptor: format %d, identity of %d bytes, network %q", ErrMalformed, body.Format, len(body.Identity), body.Network)
 	}
 	n, err := body.node(NodeID(body.Identity))

@@ -129,6 +129,7 @@ func TestLimitsHoldTheLargest(t *testing.T) {
 	}
 	n.Operator, n.Region, n.Label = string(long), string(long), string(long)
 	n.Addrs = addrs("[fd00::1]:1000", "[fd00::2]:1000", "[fd00::3]:1000", "[fd00::4]:1000")
+	n.Carriers = []Carrier{{CarrierQUIC, 65535, string(long), [32]byte{}}, {CarrierWebSocket, 65535, string(long), [32]byte{}}}
 	n.Version, n.Capabilities, n.Capacity = 1<<63, 1<<63, 1<<31
 	n.Onion = []OnionKey{{1 << 40, make([]byte, seal.KEMPublicSize)}, {1<<40 + 1, make([]byte, seal.KEMPublicSize)}}
 	if size := len(n.Entry()); size > MaxEntrySize {

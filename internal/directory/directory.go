@@ -16,8 +16,12 @@ package directory
 
 import "time"
 
-// Format is the version of every format in this package.
-const Format = 1
+// Format is the version of every format in this package; descriptors and
+// entries of a node with carriers have FormatCarriers, and no others do.
+const (
+	Format         = 1
+	FormatCarriers = 2
+)
 
 // Contexts keep signatures of one kind from being taken for another.
 const (

@@ -87,6 +87,16 @@ type facts struct {
 	Capacity     uint32      `cbor:"11,keyasint"`
 	Capabilities uint64      `cbor:"12,keyasint"`
 	Exit         exitWire    `cbor:"13,keyasint"`
+	// Carriers make format 2 of format 1: without any the key is absent.
+	Carriers []carrierWire `cbor:"15,keyasint,omitempty"`
+}
+
+// format is the format that the facts stand in. One node has one encoding.
+func (f *facts) format() uint64 {
+	if len(f.Carriers) > 0 {
+		return FormatCarriers
+	}
+	return Format
 }
 
 type onionWire struct {
@@ -138,6 +148,10 @@ func factsOf(n *Node) facts {
 	for _, r := range n.Exit.Ports {
 		f.Exit.Ports = append(f.Exit.Ports, portsWire{First: r.First, Last: r.Last})
 	}
+	for i := range n.Carriers {
+		c := &n.Carriers[i]
+		f.Carriers = append(f.Carriers, carrierWire{Kind: uint8(c.Kind), Port: c.Port, Name: c.Name, Pin: c.Pin[:]})
+	}
 	return f
 }
 
@@ -162,6 +176,13 @@ func (f *facts) node(id wire.NodeID) (*Node, error) {
 	for _, r := range f.Exit.Ports {
 		n.Exit.Ports = append(n.Exit.Ports, PortRange{First: r.First, Last: r.Last})
 	}
+	for i := range f.Carriers {
+		c, err := f.Carriers[i].carrier()
+		if err != nil {
+			return nil, err
+		}
+		n.Carriers = append(n.Carriers, c)
+	}
 	return n, n.check()
 }
 
@@ -182,7 +203,8 @@ func parseAddr(b []byte) (netip.AddrPort, error) {
 // Entry encodes a node as it stands in a document, which is also its leaf in
 // the Merkle tree.
 func (n *Node) Entry() []byte {
-	return marshal(&entryWire{Format: Format, ID: n.ID[:], facts: factsOf(n), Digest: n.Digest[:]})
+	f := factsOf(n)
+	return marshal(&entryWire{Format: f.format(), ID: n.ID[:], facts: f, Digest: n.Digest[:]})
 }
 
 // ParseEntry parses a node's entry. Nothing of b is kept.
@@ -194,7 +216,7 @@ func ParseEntry(b []byte) (*Node, error) {
 	if err := unmarshal("entry", b, &w); err != nil {
 		return nil, err
 	}
-	if w.Format != Format || len(w.ID) != len(wire.NodeID{}) || len(w.Digest) != len(Node{}.Digest) {
+	if w.Format != w.format() || len(w.ID) != len(wire.NodeID{}) || len(w.Digest) != len(Node{}.Digest) {
 		return nil, fmt.Errorf("%w entry: format %d, id of %d bytes, digest of %d bytes", ErrMalformed, w.Format, len(w.ID), len(w.Digest))
 	}
 	n, err := w.node(wire.NodeID(w.ID))

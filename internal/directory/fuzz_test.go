@@ -57,7 +57,8 @@ func FuzzDescriptor(f *testing.F) {
 		if err != nil {
 			return
 		}
-		body := marshal(&bodyWire{Format: Format, Identity: d.Identity, facts: factsOf(&d.Node), Network: d.Network})
+		facts := factsOf(&d.Node)
+		body := marshal(&bodyWire{Format: facts.format(), Identity: d.Identity, facts: facts, Network: d.Network})
 		if !bytes.Equal(marshal(&signedWire{Body: body, Signature: w.Signature}), b) {
 			t.Fatal("encodes otherwise")
 		}

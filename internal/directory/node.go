@@ -114,6 +114,8 @@ type Node struct {
 	// Capabilities are bits of what the node can do beyond version 1.
 	Capabilities uint64
 	Exit         ExitPolicy
+	// Carriers are further ways to reach an entry, by kind.
+	Carriers []Carrier
 	// Digest is the hash of the descriptor body that the node signed, so that
 	// an auditor can compare. It is set in documents only.
 	Digest [seal.HashSize]byte
@@ -191,6 +193,9 @@ func (n *Node) check() error {
 		}
 	}
 	if err := checkOnion(n.Onion); err != nil {
+		return err
+	}
+	if err := checkCarriers(n.Carriers, n.Roles.Has(RoleEntry)); err != nil {
 		return err
 	}
 	return n.Exit.check(n.Roles.Has(RoleExit))
