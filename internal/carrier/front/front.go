@@ -1,0 +1,196 @@
+// Package front is what the servers of carriers show to the world: a
+// certificate, an ordinary web site, and behind a path that only the directory
+// tells, the carrier (docs/protocol.md, section 15).
+//
+// TLS is transport and appearance here. Nothing rests on its secrecy: a link's
+// handshake inside authenticates and encrypts on its own. The pin keeps whoever
+// stands between from looking at the path, which shows what the server is.
+package front
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"math/big"
+	"net/http"
+	"net/netip"
+	"time"
+
+	"github.com/nyxnet/nyx/internal/directory"
+	"github.com/nyxnet/nyx/internal/seal"
+	"github.com/nyxnet/nyx/internal/wire"
+)
+
+// ErrPin means that a server has another key than the directory says.
+var ErrPin = errors.New("the server's key is not the one that the directory names")
+
+// Path is the path of a node's carriers. Who does not know the node's id cannot
+// guess it, and gets the site's answer to any other wrong path.
+func Path(node wire.NodeID) string {
+	h := seal.Hash("carrier path", node[:])
+	return "/" + hex.EncodeToString(h[:16])
+}
+
+// Face is what a server shows.
+type Face struct {
+	Certificate tls.Certificate
+	// Name is the server name that the node advertises; "" for none.
+	Name string
+	// Path leads to the carrier.
+	Path string
+	// Site answers everything else; nil is Welcome.
+	Site http.Handler
+}
+
+// certificateLife is that of a certificate which the node issues to itself:
+// one of 90 days, as common authorities issue, and long enough for a process.
+const certificateLife = 90 * 24 * time.Hour
+
+// SelfSigned makes a certificate for a server name, "" for none, with a new
+// key.
+func SelfSigned(name string, now time.Time) (tls.Certificate, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return tls.Certificate{}, fmt.Errorf("make a certificate: %w", err)
+	}
+	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
+	if err != nil {
+		return tls.Certificate{}, fmt.Errorf("make a certificate: %w", err)
+	}
+	c := &x509.Certificate{
+		SerialNumber: serial, Subject: pkix.Name{CommonName: name},
+		NotBefore: now.Add(-time.Hour), NotAfter: now.Add(certificateLife),
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+	if name != "" {
+		c.DNSNames = []string{name}
+	}
+	der, err := x509.CreateCertificate(rand.Reader, c, c, key.Public(), key)
+	if err != nil {
+		return tls.Certificate{}, fmt.Errorf("make a certificate: %w", err)
+	}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, nil
+}
+
+// Pin is what the directory says of a certificate: the hash of its public key,
+// so that a certificate renewed for the same key needs no new descriptor.
+func Pin(c *tls.Certificate) (pin [seal.HashSize]byte, err error) {
+	leaf, err := x509.ParseCertificate(c.Certificate[0])
+	if err != nil {
+		return pin, fmt.Errorf("the carrier's certificate: %w", err)
+	}
+	return pinOf(leaf), nil
+}
+
+func pinOf(c *x509.Certificate) [seal.HashSize]byte {
+	return seal.Hash("carrier key", c.RawSubjectPublicKeyInfo)
+}
+
+// Carrier is what the descriptor says of a server with this face.
+func (f *Face) Carrier(kind directory.CarrierKind, port uint16) (directory.Carrier, error) {
+	pin, err := Pin(&f.Certificate)
+	return directory.Carrier{Kind: kind, Port: port, Name: f.Name, Pin: pin}, err
+}
+
+// TLS is the server's configuration for the given protocols. Session tickets
+// are on: crypto/tls makes their keys and replaces them daily.
+func (f *Face) TLS(protocols ...string) *tls.Config {
+	return &tls.Config{Certificates: []tls.Certificate{f.Certificate}, NextProtos: protocols, MinVersion: tls.VersionTLS12}
+}
+
+// Handler sends requests that carrier takes to it, all others to the site.
+func (f *Face) Handler(takes func(*http.Request) bool, carrier http.HandlerFunc) http.Handler {
+	site := f.Site
+	if site == nil {
+		site = http.HandlerFunc(Welcome)
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == f.Path && takes(r) {
+			carrier(w, r)
+			return
+		}
+		site.ServeHTTP(w, r)
+	})
+}
+
+// Welcome is the page that the most common web server shows before it is given
+// a site: thousands of machines have it, so that it marks none.
+func Welcome(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Path != "/" {
+		http.NotFound(w, r)
+		return
+	}
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		w.Header().Set("Allow", "GET, HEAD")
+		http.Error(w, "Method Not Allowed", http.StatusMethodNotAllowed)
+		return
+	}
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.Write([]byte("<html><body><h1>It works!</h1></body></html>\n"))
+}
+
+// Door is a server as a client knows it.
+type Door struct {
+	Kind directory.CarrierKind
+	Addr netip.AddrPort
+	Name string // to ask for; "" for none
+	Path string
+	Pin  [seal.HashSize]byte
+	// tickets are this server's: one cache for several would show by which
+	// ticket is offered where that the visits are one client's.
+	tickets tls.ClientSessionCache
+}
+
+// ticketsMax is how many session tickets a client keeps of one server: it
+// comes back with the latest.
+const ticketsMax = 1
+
+// Doors are the servers of a node that the directory lists.
+func Doors(n *directory.Node) []Door {
+	doors := make([]Door, 0, len(n.Carriers))
+	for _, c := range n.Carriers {
+		doors = append(doors, Door{
+			Kind: c.Kind, Addr: netip.AddrPortFrom(n.Addrs[0].Addr(), c.Port), Name: c.Name, Path: Path(n.ID), Pin: c.Pin,
+			tickets: tls.NewLRUClientSessionCache(ticketsMax),
+		})
+	}
+	return doors
+}
+
+// Forget drops the session ticket, so that the next handshake is a whole one.
+func (d *Door) Forget() { d.tickets = tls.NewLRUClientSessionCache(ticketsMax) }
+
+// Same reports whether two doors are one and the same.
+func (d *Door) Same(e *Door) bool {
+	return d.Kind == e.Kind && d.Addr == e.Addr && d.Name == e.Name && d.Path == e.Path && d.Pin == e.Pin
+}
+
+// Host is how a request names the server.
+func (d *Door) Host() string {
+	if d.Name != "" {
+		return d.Name
+	}
+	return d.Addr.String()
+}
+
+// TLS is the client's configuration for the given protocols. Who issued the
+// certificate is of no matter, its key is: also where a ticket resumes an
+// earlier session.
+func (d *Door) TLS(protocols ...string) *tls.Config {
+	return &tls.Config{
+		ServerName: d.Name, NextProtos: protocols, MinVersion: tls.VersionTLS13, ClientSessionCache: d.tickets,
+		InsecureSkipVerify: true, // replaced by the pin
+		VerifyConnection: func(s tls.ConnectionState) error {
+			if len(s.PeerCertificates) == 0 || pinOf(s.PeerCertificates[0]) != d.Pin {
+				return ErrPin
+			}
+			return nil
+		},
+	}
+}

@@ -1,0 +1,5 @@
+package pipe
+
+import "errors"
+
+var errClosed = errors.New("the connection is closed")
