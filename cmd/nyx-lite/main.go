@@ -11,9 +11,15 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/nyxnet/nyx/internal/carrier/joint"
+	"github.com/nyxnet/nyx/internal/carrier/websocket"
 	"github.com/nyxnet/nyx/internal/cli"
 	"github.com/nyxnet/nyx/internal/directory"
 )
+
+// carriers are those beside UDP. QUIC is the full program's: it does not fit
+// this one's size.
+var carriers = []joint.Kind{{Kind: directory.CarrierWebSocket, Dial: websocket.Dial, Listen: websocket.Listen}}
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -27,7 +33,7 @@ func main() {
 		Args:          cobra.NoArgs,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	root.AddCommand(cli.Proxy(), cli.Node(directory.RoleMix))
+	root.AddCommand(cli.Proxy(carriers), cli.Node(directory.RoleMix, carriers))
 	if err := root.ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "nyx-lite: "+cli.OneLine(err))
 		os.Exit(1)

@@ -14,8 +14,18 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/nyxnet/nyx/internal/carrier/joint"
+	"github.com/nyxnet/nyx/internal/carrier/quic"
+	"github.com/nyxnet/nyx/internal/carrier/websocket"
 	"github.com/nyxnet/nyx/internal/cli"
+	"github.com/nyxnet/nyx/internal/directory"
 )
+
+// carriers are those beside UDP, in the order in which they are tried.
+var carriers = []joint.Kind{
+	{Kind: directory.CarrierQUIC, Dial: quic.Dial, Listen: quic.Listen},
+	{Kind: directory.CarrierWebSocket, Dial: websocket.Dial, Listen: websocket.Listen},
+}
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -43,7 +53,7 @@ of every wire nor any single relay learns who talks to whom.`,
 	cmd.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return fmt.Errorf("%w; see %s --help", err, c.CommandPath())
 	})
-	cmd.AddCommand(upCommand(), cli.Node(0), cli.Proxy(), keygenCommand(), networkCommand(), benchCommand(), scenarioCommand())
+	cmd.AddCommand(upCommand(), cli.Node(0, carriers), cli.Proxy(carriers), keygenCommand(), networkCommand(), benchCommand(), scenarioCommand())
 	return cmd
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/nyxnet/nyx/internal/carrier/joint"
 	"github.com/nyxnet/nyx/internal/cli"
 	"github.com/nyxnet/nyx/internal/client"
 	"github.com/nyxnet/nyx/internal/daemon"
@@ -22,9 +23,9 @@ import (
 
 // upFlags are the flags of nyx up.
 type upFlags struct {
-	data, socks, level, ready, congestion string
-	streams, mixes, regions, class        int
-	quiet, processes                      bool
+	data, socks, level, ready, congestion, carrier string
+	streams, mixes, regions, class                 int
+	quiet, processes                               bool
 }
 
 // readyTimeout is how long nyx up waits for its own network. On two cores it
@@ -55,6 +56,7 @@ strangers use.`,
 	fs.StringVar(&f.level, "level", "fast", "anonymity level: fast, standard, high, extreme")
 	fs.IntVar(&f.class, "class", 0, "pin the emission class of shaped routes, cells per second and direction (default: it moves with use)")
 	fs.StringVar(&f.congestion, "congestion", "bbr", "congestion control: bbr, cubic, or fixed at 100 Mbit/s")
+	fs.StringVar(&f.carrier, "carrier", "udp", "how the client's datagrams reach the entry: udp, auto (UDP, else what passes), quic, websocket")
 	fs.StringVar(&f.ready, "ready", "", "write this JSON file when traffic can flow")
 	fs.BoolVar(&f.quiet, "quiet", false, "print nothing but errors")
 	fs.BoolVar(&f.processes, "processes", false, "run every node as a process of its own")
@@ -81,9 +83,20 @@ func (f *upFlags) local() (cfg daemon.LocalConfig, err error) {
 		f.regions = map[wire.Level]int{wire.High: 2, wire.Extreme: 3}[level]
 	}
 	streams := stream.Config{Congestion: kind}
+	use, kinds, err := cli.Carrier(f.carrier, carriers)
+	if err != nil {
+		return cfg, err
+	}
+	if use != joint.UDP && f.processes {
+		return cfg, fmt.Errorf("--carrier %s does not go with --processes, whose entries have UDP only", f.carrier)
+	}
+	var offered []joint.Kind
+	if use != joint.UDP {
+		offered = carriers
+	}
 	return daemon.LocalConfig{
 		Streams: f.streams, Mixes: f.mixes, Socks: f.socks, Regions: f.regions,
-		Class: obfs.Class(f.class), Stream: streams,
+		Class: obfs.Class(f.class), Stream: streams, Carriers: offered, Use: use, UseCarriers: kinds,
 		Client: client.Config{Level: level, Class: obfs.Class(f.class), Stream: streams},
 	}, nil
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/nyxnet/nyx/internal/carrier/joint"
 	"github.com/nyxnet/nyx/internal/client"
 	"github.com/nyxnet/nyx/internal/daemon"
 	"github.com/nyxnet/nyx/internal/directory"
@@ -36,9 +37,27 @@ func logger(to io.Writer, level string, quiet bool) *slog.Logger {
 	return slog.New(slog.NewTextHandler(to, &slog.HandlerOptions{Level: least}))
 }
 
+// Carrier finds what --carrier NAME means among the carriers of the program.
+func Carrier(name string, kinds []joint.Kind) (joint.Use, []joint.Kind, error) {
+	names := "auto, udp"
+	for _, k := range kinds {
+		if k.Kind.String() == name {
+			return joint.Only, []joint.Kind{k}, nil
+		}
+		names += ", " + k.Kind.String()
+	}
+	switch name {
+	case "auto":
+		return joint.Auto, kinds, nil
+	case "udp":
+		return joint.UDP, nil, nil
+	}
+	return 0, nil, fmt.Errorf("--carrier %q is not one that this program has; use one of %s", name, names)
+}
+
 // Node is the command that runs the roles of a configuration. Roles beyond
 // allowed are refused; zero allows all.
-func Node(allowed directory.Roles) *cobra.Command {
+func Node(allowed directory.Roles, kinds []joint.Kind) *cobra.Command {
 	var path string
 	var quiet, check bool
 	cmd := &cobra.Command{
@@ -58,7 +77,7 @@ func Node(allowed directory.Roles) *cobra.Command {
 				fmt.Fprintf(cmd.OutOrStdout(), "%s is valid\n", path)
 				return nil
 			}
-			return daemon.Run(cmd.Context(), cfg, logger(cmd.ErrOrStderr(), cfg.LogLevel, quiet))
+			return daemon.Run(cmd.Context(), cfg, kinds, logger(cmd.ErrOrStderr(), cfg.LogLevel, quiet))
 		},
 	}
 	cmd.Flags().StringVar(&path, "config", "", "configuration file (TOML)")
@@ -69,8 +88,8 @@ func Node(allowed directory.Roles) *cobra.Command {
 }
 
 // Proxy is the command that joins an existing network as a client.
-func Proxy() *cobra.Command {
-	var network, socks, level, ready string
+func Proxy(kinds []joint.Kind) *cobra.Command {
+	var network, socks, level, ready, carrier string
 	var class int
 	var quiet bool
 	cmd := &cobra.Command{
@@ -90,8 +109,12 @@ func Proxy() *cobra.Command {
 			if class < 0 || class > ClassMax {
 				return fmt.Errorf("--class %d is out of range; use 1 to %d cells per second", class, ClassMax)
 			}
+			use, kinds, err := Carrier(carrier, kinds)
+			if err != nil {
+				return err
+			}
 			p, err := daemon.StartProxy(daemon.ProxyConfig{
-				Network: n, Socks: socks,
+				Network: n, Socks: socks, Use: use, Carriers: kinds,
 				Client: client.Config{Level: l, Class: obfs.Class(class)},
 			})
 			if err != nil {
@@ -129,6 +152,7 @@ func Proxy() *cobra.Command {
 	fs.StringVar(&socks, "socks", "127.0.0.1:9150", "address of the SOCKS5 and HTTP proxy")
 	fs.StringVar(&level, "level", "standard", "anonymity level: fast, standard, high, extreme")
 	fs.IntVar(&class, "class", 0, "pin the emission class of shaped routes, cells per second")
+	fs.StringVar(&carrier, "carrier", "auto", "how datagrams reach the entry: auto (UDP, else what passes), udp, quic, websocket")
 	fs.StringVar(&ready, "ready", "", "write this JSON file when traffic can flow")
 	fs.BoolVar(&quiet, "quiet", false, "print nothing but errors")
 	cmd.MarkFlagRequired("network")

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/nyxnet/nyx/internal/carrier/joint"
 	"github.com/nyxnet/nyx/internal/carrier/udp"
 	"github.com/nyxnet/nyx/internal/client"
 	"github.com/nyxnet/nyx/internal/directory"
@@ -36,6 +37,12 @@ type ClientConfig struct {
 	// Listen is the UDP address to send from; zero is any.
 	Listen netip.AddrPort
 	Clock  *drive.Clock
+	// Use says which carriers serve the links to entries, Carriers which the
+	// program has beside UDP, in the order in which they are tried.
+	Use      joint.Use
+	Carriers []joint.Kind
+
+	block func(drive.Carrier) drive.Carrier // for tests: a network that loses UDP
 }
 
 // Client is a running client. It is a proxy.Dialer.
@@ -67,22 +74,27 @@ func StartClient(cfg ClientConfig, rng prng.Source) (*Client, error) {
 	}
 	c.core = client.New(cfg.Client, rng)
 	c.side = tunnel.NewSide(c.core, c.incoming)
-	feed, err := newFeed(feedConfig{
-		trust: cfg.Trust, urls: cfg.Directories, poll: cfg.Poll, dir: cfg.StateDir, mark: "client.newest",
-		deliver: func(v *directory.View) { c.host.Do(func(now machine.Time) { c.core.SetView(now, v) }) },
-	})
-	if err != nil {
-		return nil, fmt.Errorf("client: %w", err)
-	}
 	conn, err := udp.Listen(cfg.Listen, udp.Options{})
 	if err != nil {
 		return nil, fmt.Errorf("client: %w", err)
 	}
-	c.host, err = drive.Start(drive.Config{
-		Name: "client", Machine: c.core, Carrier: conn, Clock: cfg.Clock, AfterRound: c.afterRound,
+	carrier, setDoors := cfg.carrier(conn)
+	feed, err := newFeed(feedConfig{
+		trust: cfg.Trust, urls: cfg.Directories, poll: cfg.Poll, dir: cfg.StateDir, mark: "client.newest",
+		deliver: func(v *directory.View) {
+			setDoors(v)
+			c.host.Do(func(now machine.Time) { c.core.SetView(now, v) })
+		},
 	})
 	if err != nil {
-		conn.Close()
+		carrier.Close()
+		return nil, fmt.Errorf("client: %w", err)
+	}
+	c.host, err = drive.Start(drive.Config{
+		Name: "client", Machine: c.core, Carrier: carrier, Clock: cfg.Clock, AfterRound: c.afterRound,
+	})
+	if err != nil {
+		carrier.Close()
 		return nil, fmt.Errorf("client: %w", err)
 	}
 	c.side.Attach(c.host)
@@ -94,6 +106,18 @@ func StartClient(cfg ClientConfig, rng prng.Source) (*Client, error) {
 		feed.run(ctx, func(err error) { c.feedErr.Store(&err) })
 	}()
 	return c, nil
+}
+
+// carrier is what the client sends with, and what tells it the entries' doors.
+func (cfg *ClientConfig) carrier(base drive.Carrier) (drive.Carrier, func(*directory.View)) {
+	if cfg.block != nil {
+		base = cfg.block(base)
+	}
+	if cfg.Use == joint.UDP || cfg.Use == joint.Auto && len(cfg.Carriers) == 0 {
+		return base, func(*directory.View) {}
+	}
+	c := joint.NewClient(base, cfg.Use, cfg.Carriers)
+	return c, func(v *directory.View) { c.SetDoors(doors(v)) }
 }
 
 // JoinNetwork starts a client of the network that a network file describes.

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/nyxnet/nyx/internal/carrier/joint"
 	"github.com/nyxnet/nyx/internal/client"
 	"github.com/nyxnet/nyx/internal/directory"
 	"github.com/nyxnet/nyx/internal/drive"
@@ -40,6 +41,13 @@ type LocalConfig struct {
 	Regions int
 	// NoPrivate makes exits refuse private targets, as they do elsewhere.
 	NoPrivate bool
+	// Carriers are what the entries have beside UDP; Use and UseCarriers are
+	// what the client makes of them.
+	Carriers    []joint.Kind
+	Use         joint.Use
+	UseCarriers []joint.Kind
+
+	block func(drive.Carrier) drive.Carrier // for tests: see ClientConfig
 }
 
 const (
@@ -127,6 +135,7 @@ func (l *Local) start(cfg LocalConfig, entropy prng.Source) error {
 	}
 	l.Client, err = StartClient(ClientConfig{
 		Client: cfg.Client, Trust: trust, Directories: urls, Poll: localPoll, Listen: loopback(0), Clock: clock,
+		Use: cfg.Use, Carriers: cfg.UseCarriers, block: cfg.block,
 	}, entropy.Child("client"))
 	if err != nil {
 		return err
@@ -163,6 +172,12 @@ func localNode(cfg LocalConfig, i int, keys prng.Source, params directory.Params
 		Name: name, Network: localName, Roles: roles, Listen: listen, Operator: "operator-" + strconv.Itoa(i),
 		Region: "region-" + strconv.Itoa(i%max(cfg.Regions, 1)), Capacity: localCapacity, Poll: localPoll,
 		Exit: directory.ExitPolicy{Private: !cfg.NoPrivate, Ports: []directory.PortRange{{First: 1, Last: 65535}}}, Stream: cfg.Stream, Class: cfg.Class,
+	}
+	if i < cfg.Streams && len(cfg.Carriers) > 0 {
+		c.Carriers = EntryCarriers{Kinds: cfg.Carriers, Listen: make(map[directory.CarrierKind]netip.AddrPort)}
+		for _, k := range cfg.Carriers {
+			c.Carriers.Listen[k.Kind] = listen
+		}
 	}
 	if runtime.GOOS != "linux" {
 		c.Label = name // one loopback address for all: the label tells networks apart

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/nyxnet/nyx/internal/carrier/front"
 	"github.com/nyxnet/nyx/internal/carrier/udp"
 	"github.com/nyxnet/nyx/internal/control"
 	"github.com/nyxnet/nyx/internal/directory"
@@ -58,8 +59,10 @@ type NodeConfig struct {
 	Policy control.Policy       // Stream nodes
 	Exit   directory.ExitPolicy // Stream nodes
 	Stream stream.Config        // Stream nodes
-	Class  obfs.Class           // pins the emission class of shaped routes
-	Clock  *drive.Clock         // nil: a new one
+	// Carriers are those that an entry has beside UDP.
+	Carriers EntryCarriers
+	Class    obfs.Class   // pins the emission class of shaped routes
+	Clock    *drive.Clock // nil: a new one
 	// Workers are shared by the nodes of one process; nil: the node's own.
 	Workers *drive.Workers
 	Sink    trace.Sink
@@ -79,16 +82,17 @@ type Node struct {
 	replay   *replayLog
 	unpruned bool // keys have gone, and their records not yet; the rotation's alone
 	health
-	drain   func()
-	exit    *exit.Exit
-	view    *directory.View // under the host's lock
-	cancel  context.CancelFunc
-	running sync.WaitGroup
-	listed  chan struct{} // closed when the directory lists this node
-	changed chan struct{} // the descriptor must be made anew
-	forgot  chan string   // a directory server that has restarted
-	id      wire.NodeID
-	keeper  *keeper // of a Stream node
+	drain    func()
+	exit     *exit.Exit
+	view     *directory.View // under the host's lock
+	cancel   context.CancelFunc
+	running  sync.WaitGroup
+	listed   chan struct{} // closed when the directory lists this node
+	changed  chan struct{} // the descriptor must be made anew
+	forgot   chan string   // a directory server that has restarted
+	id       wire.NodeID
+	keeper   *keeper // of a Stream node
+	carriers *carriers
 }
 
 // StartNode runs a node: its machine on a socket, its descriptor with the
@@ -129,23 +133,29 @@ func StartNode(cfg NodeConfig, rng prng.Source) (*Node, error) {
 	if len(accepted) > 1 {
 		n.table.RotateOnion(0, accepted[0])
 	}
-	var carrier drive.Carrier = conn
+	var carrier drive.Carrier
+	if n.carriers, carrier, err = startCarriers(&cfg, conn, front.Path(n.id)); err != nil {
+		conn.Close()
+		return nil, fmt.Errorf("node %s: %w", cfg.Name, err)
+	}
 	if cfg.StateDir != "" {
 		held, err := cfg.Onions.Held()
 		if err == nil {
 			n.replay, err = openReplay(cfg.StateDir, accepted, held, n.table)
 		}
 		if err != nil {
+			n.carriers.close()
 			conn.Close()
 			return nil, fmt.Errorf("node %s: %w", cfg.Name, err)
 		}
-		carrier = recorded{conn, n.replay, func(err error) { n.note(recording, err) }}
+		carrier = recorded{carrier, n.replay, func(err error) { n.note(recording, err) }}
 	}
 	n.host, err = drive.Start(drive.Config{
 		Name: cfg.Name, Machine: m, Carrier: carrier, Clock: cfg.Clock, Workers: cfg.Workers, AfterRound: n.after(side),
 	})
 	if err != nil {
-		conn.Close()
+		n.carriers.close()
+		carrier.Close()
 		return nil, fmt.Errorf("node %s: %w", cfg.Name, err)
 	}
 	if side != nil {
@@ -212,6 +222,7 @@ func (n *Node) join() error {
 	if err != nil {
 		cancel()
 		n.host.Close()
+		n.carriers.close()
 		return fmt.Errorf("node %s: %w", n.cfg.Name, err)
 	}
 	n.note(listing, errNotListed)
@@ -285,6 +296,7 @@ func (n *Node) descriptor() ([]byte, error) {
 		Link:     n.cfg.Link.Public().Bytes(),
 		Onion:    n.onions.published(),
 		Capacity: n.cfg.Capacity,
+		Carriers: n.carriers.offered,
 	}
 	if n.cfg.Roles.Has(directory.RoleExit) {
 		d.Exit = n.cfg.Exit
@@ -336,7 +348,7 @@ func (n *Node) Close() error {
 	if n.exit != nil {
 		n.exit.Close()
 	}
-	err := n.host.Close()
+	err := errors.Join(n.host.Close(), n.carriers.close())
 	n.running.Wait()
 	n.replay.take(n.table) // of the last round; nobody else has the table now
 	return errors.Join(err, n.replay.close())

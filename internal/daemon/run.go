@@ -8,6 +8,7 @@ import (
 	"net"
 	"time"
 
+	"github.com/nyxnet/nyx/internal/carrier/joint"
 	"github.com/nyxnet/nyx/internal/client"
 	"github.com/nyxnet/nyx/internal/control"
 	"github.com/nyxnet/nyx/internal/directory"
@@ -26,8 +27,9 @@ type running struct {
 }
 
 // Run runs the roles of a configuration until ctx ends. Its log names parts and
-// their state, never who uses them for what.
-func Run(ctx context.Context, cfg *setup.Config, log *slog.Logger) error {
+// their state, never who uses them for what. kinds are the carriers that the
+// program has beside UDP.
+func Run(ctx context.Context, cfg *setup.Config, kinds []joint.Kind, log *slog.Logger) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var parts []running
@@ -50,7 +52,7 @@ func Run(ctx context.Context, cfg *setup.Config, log *slog.Logger) error {
 		log.Info("directory authority", "url", a.URL())
 	}
 	if cfg.Roles != 0 {
-		n, err := startConfiguredNode(cfg, log.With("part", "node"))
+		n, err := startConfiguredNode(cfg, kinds, log.With("part", "node"))
 		if err != nil {
 			return err
 		}
@@ -63,7 +65,7 @@ func Run(ctx context.Context, cfg *setup.Config, log *slog.Logger) error {
 	if cfg.Client {
 		p, err := StartProxy(ProxyConfig{
 			Network: cfg.Network, Directories: cfg.Directories, Poll: cfg.Poll, StateDir: cfg.Keys,
-			Client: client.Config{Level: cfg.Proxy.Level}, Socks: cfg.Proxy.Socks.String(),
+			Client: client.Config{Level: cfg.Proxy.Level}, Socks: cfg.Proxy.Socks.String(), Carriers: kinds,
 		})
 		if err != nil {
 			return err
@@ -139,7 +141,7 @@ func startConfigured(cfg *setup.Config, log *slog.Logger) (*Authority, error) {
 	})
 }
 
-func startConfiguredNode(cfg *setup.Config, log *slog.Logger) (*Node, error) {
+func startConfiguredNode(cfg *setup.Config, kinds []joint.Kind, log *slog.Logger) (*Node, error) {
 	keys, err := setup.LoadNodeKeys(cfg.Keys)
 	if err != nil {
 		return nil, err
@@ -155,6 +157,7 @@ func startConfiguredNode(cfg *setup.Config, log *slog.Logger) (*Node, error) {
 		Fleet: keys.Fleet, StateDir: cfg.Keys,
 		Trust: cfg.Network.Trust, Directories: cfg.Directories, Poll: cfg.Poll,
 		Policy: control.Policy{NetworkKey: cfg.Network.PSK}, Exit: cfg.Exit, Log: log,
+		Carriers: EntryCarriers{Kinds: kinds, Listen: cfg.Entry.Listen, Name: cfg.Entry.Name, Certificate: cfg.Entry.Certificate, Key: cfg.Entry.Key},
 	}, systemEntropy())
 }
 
@@ -166,6 +169,8 @@ type ProxyConfig struct {
 	StateDir    string // where the mark of the newest document is kept; "" for none
 	Client      client.Config
 	Socks       string // address of the front door
+	Use         joint.Use
+	Carriers    []joint.Kind // beside UDP
 }
 
 // Proxy is a running client with its front door.
@@ -191,6 +196,7 @@ func StartProxy(cfg ProxyConfig) (*Proxy, error) {
 	p := &Proxy{listener: ln, served: make(chan error, 1)}
 	p.Client, err = StartClient(ClientConfig{
 		Client: cfg.Client, Trust: cfg.Network.Trust, Directories: cfg.Directories, Poll: cfg.Poll, StateDir: cfg.StateDir,
+		Use: cfg.Use, Carriers: cfg.Carriers,
 	}, systemEntropy())
 	if err != nil {
 		ln.Close()

@@ -35,6 +35,7 @@ type Config struct {
 
 	Relay   RelayConfig
 	Exit    directory.ExitPolicy
+	Entry   CarrierConfig
 	Serve   AuthorityConfig
 	Proxy   ProxyConfig
 	Metrics netip.AddrPort // of the metrics endpoint; invalid means none
@@ -54,6 +55,17 @@ type RelayConfig struct {
 	Label string
 	// Capacity is in sustained datagrams per second.
 	Capacity uint32
+}
+
+// CarrierConfig is how an entry takes links beside UDP.
+type CarrierConfig struct {
+	// Listen has an address for each carrier that the entry has.
+	Listen map[directory.CarrierKind]netip.AddrPort
+	// Name is the server name that clients ask for; "" for none.
+	Name string
+	// Certificate and Key are PEM files; "" for a certificate of the node's own
+	// making.
+	Certificate, Key string
 }
 
 // AuthorityConfig is a directory authority.
@@ -111,6 +123,13 @@ type configFile struct {
 		AllowPrivate bool     `toml:"allow_private"`
 		Ports        []string `toml:"ports"`
 	} `toml:"exit"`
+	Carriers struct {
+		QUIC        string `toml:"quic"`
+		WebSocket   string `toml:"websocket"`
+		Name        string `toml:"name"`
+		Certificate string `toml:"certificate"`
+		Key         string `toml:"key"`
+	} `toml:"carriers"`
 	Authority struct {
 		Listen  string   `toml:"listen"`
 		Peers   []string `toml:"peers"`
@@ -153,6 +172,9 @@ func parseConfig(path string, b []byte) (*Config, error) {
 	d.common(c, &f)
 	if c.Roles != 0 {
 		d.relay(c, &f)
+	}
+	if c.Roles.Has(directory.RoleEntry) {
+		d.carriers(c, &f)
 	}
 	if c.Authority {
 		d.authority(c, &f)
@@ -266,6 +288,26 @@ func (d *document) relay(c *Config, f *configFile) {
 	}
 }
 
+func (d *document) carriers(c *Config, f *configFile) {
+	e := &c.Entry
+	e.Listen = make(map[directory.CarrierKind]netip.AddrPort)
+	if s := f.Carriers.QUIC; s != "" {
+		e.Listen[directory.CarrierQUIC] = d.address("carriers.quic", s)
+	}
+	if s := f.Carriers.WebSocket; s != "" {
+		e.Listen[directory.CarrierWebSocket] = d.address("carriers.websocket", s)
+	}
+	if e.Name = f.Carriers.Name; e.Name != "" {
+		d.name("carriers.name", e.Name)
+	}
+	if (f.Carriers.Certificate == "") != (f.Carriers.Key == "") {
+		d.bad("carriers.certificate", "certificate and key go together. Write both, or neither")
+	} else if f.Carriers.Certificate != "" {
+		dir := filepath.Dir(d.path)
+		e.Certificate, e.Key = beside(dir, f.Carriers.Certificate), beside(dir, f.Carriers.Key)
+	}
+}
+
 func (d *document) authority(c *Config, f *configFile) {
 	a := &c.Serve
 	a.Listen, a.Peers = d.address("authority.listen", f.Authority.Listen), f.Authority.Peers
@@ -291,6 +333,7 @@ func (d *document) strayTables(c *Config) {
 	}{
 		{"relay", c.Roles != 0, "entry, exit, mix or meeting"},
 		{"exit", c.Roles.Has(directory.RoleExit), "exit"},
+		{"carriers", c.Roles.Has(directory.RoleEntry), "entry"},
 		{"authority", c.Authority, "authority"},
 		{"client", c.Client, "client"},
 	} {

@@ -78,6 +78,15 @@ func SelfSigned(name string, now time.Time) (tls.Certificate, error) {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, nil
 }
 
+// Load reads a certificate and its key from PEM files.
+func Load(certificate, key string) (tls.Certificate, error) {
+	c, err := tls.LoadX509KeyPair(certificate, key)
+	if err != nil {
+		return c, fmt.Errorf("cannot load the carriers' certificate: %w", err)
+	}
+	return c, nil
+}
+
 // Pin is what the directory says of a certificate: the hash of its public key,
 // so that a certificate renewed for the same key needs no new descriptor.
 func Pin(c *tls.Certificate) (pin [seal.HashSize]byte, err error) {

@@ -108,8 +108,8 @@ func (c *Client) At(i int) ([]byte, netip.AddrPort) {
 	return b, from
 }
 
-// Commit sends the first n bytes of what Next returned, the way that is in use
-// for this entry.
+// Commit adds the first n bytes of what Next returned to the batch, for the way
+// that is in use for this entry.
 func (c *Client) Commit(n int, to netip.AddrPort) {
 	c.mu.Lock()
 	e := c.entries[to]
@@ -141,7 +141,7 @@ func (c *Client) Commit(n int, to netip.AddrPort) {
 	case by == byUDP:
 		c.base.Commit(n, to)
 	case by == byConn && conn != nil:
-		conn.Push(c.room[:n])
+		c.hold(conn, n)
 	}
 }
 

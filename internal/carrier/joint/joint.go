@@ -36,14 +36,7 @@ type Carrier interface {
 type Kind struct {
 	Kind   directory.CarrierKind
 	Dial   func(ctx context.Context, d *front.Door) (pipe.Pipe, error)
-	Listen func(at netip.AddrPort, face *front.Face, accept func(pipe.Pipe)) (Listener, error)
-}
-
-// Listener is a running server of one kind.
-type Listener interface {
-	Addr() netip.AddrPort
-	// Close ends the server and its connections.
-	Close() error
+	Listen func(at netip.AddrPort, face *front.Face, accept func(pipe.Pipe)) (pipe.Listener, error)
 }
 
 // Use is which carriers a client uses.

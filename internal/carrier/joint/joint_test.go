@@ -200,3 +200,36 @@ func TestNoAllocation(t *testing.T) {
 		t.Errorf("%v allocations", n)
 	}
 }
+
+// Nothing leaves before Flush, whichever way it goes.
+func TestNothingLeavesBeforeFlush(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		nw := &mem.Network{}
+		base, err := nw.Listen(entryAddr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := NewServer(base)
+		a, b := pipe.NewFake(2 * heldMax)
+		got := 0
+		go s.Accept(b)
+		peer := pipe.Run(a, func([]byte) { got++ })
+		synctest.Wait()
+		sent := 0
+		for room := s.Next(); room != nil; room = s.Next() {
+			s.Commit(len(room), connAddr(1))
+			sent++
+		}
+		synctest.Wait()
+		if sent != heldMax || got != 0 {
+			t.Errorf("batch of %d, of which %d have left", sent, got)
+		}
+		s.Flush()
+		synctest.Wait()
+		if got != sent {
+			t.Errorf("%d of %d have left", got, sent)
+		}
+		s.Close()
+		peer.Close()
+	})
+}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/nyxnet/nyx/internal/carrier/inbox"
 	"github.com/nyxnet/nyx/internal/carrier/pipe"
+	"github.com/nyxnet/nyx/internal/wire"
 )
 
 // inboxMax bounds the datagrams that arrived by connections and wait for the
@@ -61,8 +62,7 @@ func (s *Server) At(i int) ([]byte, netip.AddrPort) {
 	return b, from
 }
 
-// Commit sends the first n bytes of what Next returned: by UDP with the batch,
-// by a connection at once.
+// Commit adds the first n bytes of what Next returned to the batch.
 func (s *Server) Commit(n int, to netip.AddrPort) {
 	if !to.Addr().Is6() || !prefix.Contains(to.Addr()) {
 		s.base.Commit(n, to)
@@ -72,7 +72,7 @@ func (s *Server) Commit(n int, to netip.AddrPort) {
 	conn := s.conns[to]
 	s.mu.Unlock()
 	if conn != nil {
-		conn.Push(s.room[:n])
+		s.hold(conn, n)
 	}
 }
 
@@ -104,7 +104,19 @@ type merged struct {
 	in    *inbox.Inbox
 	taken int    // of the last Read, from the inbox; the rest is the base's
 	room  []byte // what Next returned
+	// Of the batch, what goes by connections: it must not leave before Flush,
+	// which waits for what has to be on disk first.
+	held  []parcel
+	bytes []byte // heldMax datagrams
 }
+
+type parcel struct {
+	conn *pipe.Conn
+	n    int
+}
+
+// heldMax bounds what a batch holds for connections.
+const heldMax = 64
 
 func newMerged(base Carrier) merged { return merged{base: base, in: inbox.New(inboxMax)} }
 
@@ -156,9 +168,28 @@ func (m *merged) Wake() { m.base.Wake() }
 
 // Next returns room for one datagram, or nil when the batch is full.
 func (m *merged) Next() []byte {
+	if len(m.held) == heldMax {
+		return nil
+	}
 	m.room = m.base.Next()
 	return m.room
 }
 
+// hold adds the first n bytes of what Next returned to what goes by conn.
+func (m *merged) hold(conn *pipe.Conn, n int) {
+	if m.bytes == nil {
+		m.bytes, m.held = make([]byte, heldMax*wire.DatagramSize), make([]parcel, 0, heldMax)
+	}
+	copy(m.bytes[len(m.held)*wire.DatagramSize:], m.room[:n])
+	m.held = append(m.held, parcel{conn, n})
+}
+
 // Flush sends the batch.
-func (m *merged) Flush() error { return m.base.Flush() }
+func (m *merged) Flush() error {
+	for i, p := range m.held {
+		p.conn.Push(m.bytes[i*wire.DatagramSize:][:p.n])
+	}
+	clear(m.held)
+	m.held = m.held[:0]
+	return m.base.Flush()
+}

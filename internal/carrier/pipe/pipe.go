@@ -25,6 +25,14 @@ type Pipe interface {
 	Close() error
 }
 
+// Listener is a running server of pipes.
+type Listener interface {
+	Addr() netip.AddrPort
+	// Close ends the server and its pipes, and waits for who serves them. It
+	// may be called again.
+	Close() error
+}
+
 const (
 	// queueMax bounds the datagrams that wait to be sent: 80 ms at 40 Mbit/s.
 	// What waits longer is better lost: the session sends it again.

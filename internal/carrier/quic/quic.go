@@ -153,7 +153,7 @@ var errFull = errors.New("no room for a connection from this address")
 // Listen opens a server. accept is called with each pipe, in a goroutine of its
 // own, and returns when it is done with it; it must do so after the pipe has
 // been closed, which Close does.
-func Listen(addr netip.AddrPort, face *front.Face, accept func(pipe.Pipe)) (*Server, error) {
+func Listen(addr netip.AddrPort, face *front.Face, accept func(pipe.Pipe)) (pipe.Listener, error) {
 	sock, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(addr))
 	if err != nil {
 		return nil, fmt.Errorf("open the UDP socket: %w", err)

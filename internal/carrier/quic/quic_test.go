@@ -25,7 +25,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // start runs a server that sends back what it gets, and returns its door.
-func start(t testing.TB) (*Server, *front.Door) {
+func start(t testing.TB) (pipe.Listener, *front.Door) {
 	t.Helper()
 	cert, err := front.SelfSigned("", time.Now())
 	if err != nil {

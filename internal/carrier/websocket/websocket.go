@@ -110,7 +110,7 @@ type Server struct {
 // Listen opens a server. accept is called with each pipe, in a goroutine of its
 // own, and returns when it is done with it; it must do so after the pipe has
 // been closed, which Close does.
-func Listen(addr netip.AddrPort, face *front.Face, accept func(pipe.Pipe)) (*Server, error) {
+func Listen(addr netip.AddrPort, face *front.Face, accept func(pipe.Pipe)) (pipe.Listener, error) {
 	ln, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(addr))
 	if err != nil {
 		return nil, fmt.Errorf("open the TCP socket: %w", err)
