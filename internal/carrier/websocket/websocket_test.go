@@ -9,6 +9,8 @@ import (
 	"io"
 	"net/http"
 	"net/netip"
+	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -163,6 +165,37 @@ func BenchmarkHandshake(b *testing.B) {
 			}
 		})
 	}
+}
+
+// BenchmarkFiveThousandAMinute opens whole connections at that rate, whether
+// earlier ones are done or not.
+func BenchmarkFiveThousandAMinute(b *testing.B) {
+	_, door := start(b)
+	pace := time.NewTicker(time.Minute / 5000)
+	defer pace.Stop()
+	var opening sync.WaitGroup
+	var mu sync.Mutex
+	var took []time.Duration
+	for b.Loop() {
+		<-pace.C
+		opening.Go(func() {
+			d := *door
+			d.Forget()
+			begun := time.Now()
+			p, err := Dial(context.Background(), &d)
+			if err != nil {
+				b.Error(err)
+				return
+			}
+			mu.Lock()
+			took = append(took, time.Since(begun))
+			mu.Unlock()
+			p.Close()
+		})
+	}
+	opening.Wait()
+	slices.Sort(took)
+	b.ReportMetric(float64(took[len(took)*95/100].Microseconds())/1000, "p95-ms")
 }
 
 func BenchmarkEcho(b *testing.B) {
