@@ -27,22 +27,22 @@ type EntryCarriers struct {
 	Certificate, Key string
 }
 
-// carriers are the running servers of an entry.
+// carriers are the running servers of an entry; the zero carriers are none.
 type carriers struct {
 	servers []pipe.Listener
 	offered []directory.Carrier
 }
 
 // startCarriers puts an entry's servers beside its socket.
-func startCarriers(cfg *NodeConfig, base drive.Carrier, path string) (*carriers, drive.Carrier, error) {
+func startCarriers(cfg *NodeConfig, base drive.Carrier, path string) (c carriers, _ drive.Carrier, err error) {
 	if len(cfg.Carriers.Listen) == 0 {
-		return &carriers{}, base, nil
+		return c, base, nil
 	}
 	face, err := cfg.Carriers.face(path)
 	if err != nil {
-		return nil, nil, err
+		return c, nil, err
 	}
-	c, joined := &carriers{}, joint.NewServer(base)
+	joined := joint.NewServer(base)
 	for _, kind := range cfg.Carriers.Kinds { // in ascending order, as a descriptor has them
 		at, ok := cfg.Carriers.Listen[kind.Kind]
 		if !ok {
@@ -50,17 +50,17 @@ func startCarriers(cfg *NodeConfig, base drive.Carrier, path string) (*carriers,
 		}
 		server, err := kind.Listen(at, face, joined.Accept)
 		if err != nil {
-			return nil, nil, errors.Join(fmt.Errorf("carrier %v: %w", kind.Kind, err), c.close())
+			return c, nil, errors.Join(fmt.Errorf("carrier %v: %w", kind.Kind, err), c.close())
 		}
 		c.servers = append(c.servers, server)
 		offered, err := face.Carrier(kind.Kind, server.Addr().Port())
 		if err != nil {
-			return nil, nil, errors.Join(err, c.close())
+			return c, nil, errors.Join(err, c.close())
 		}
 		c.offered = append(c.offered, offered)
 	}
 	if len(c.servers) < len(cfg.Carriers.Listen) {
-		return nil, nil, errors.Join(errors.New("this program lacks a carrier that the configuration asks for"), c.close())
+		return c, nil, errors.Join(errors.New("this program lacks a carrier that the configuration asks for"), c.close())
 	}
 	return c, joined, nil
 }

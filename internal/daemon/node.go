@@ -92,7 +92,7 @@ type Node struct {
 	forgot   chan string   // a directory server that has restarted
 	id       wire.NodeID
 	keeper   *keeper // of a Stream node
-	carriers *carriers
+	carriers carriers
 }
 
 // StartNode runs a node: its machine on a socket, its descriptor with the
