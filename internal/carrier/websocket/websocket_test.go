@@ -9,8 +9,6 @@ import (
 	"io"
 	"net/http"
 	"net/netip"
-	"slices"
-	"sync"
 	"testing"
 	"time"
 
@@ -148,8 +146,9 @@ func TestProbing(t *testing.T) {
 // anyCertificate is what a scanner uses.
 func anyCertificate() *tls.Config { return &tls.Config{InsecureSkipVerify: true} }
 
-// BenchmarkHandshake opens connections one after another: whole ones, and
-// those that a session ticket shortens.
+// BenchmarkHandshake opens connections one after another, each to the first
+// datagram that comes back: whole ones, and those that a session ticket
+// shortens.
 func BenchmarkHandshake(b *testing.B) {
 	_, door := start(b)
 	for _, resumed := range []bool{false, true} {
@@ -165,37 +164,6 @@ func BenchmarkHandshake(b *testing.B) {
 			}
 		})
 	}
-}
-
-// BenchmarkFiveThousandAMinute opens whole connections at that rate, whether
-// earlier ones are done or not.
-func BenchmarkFiveThousandAMinute(b *testing.B) {
-	_, door := start(b)
-	pace := time.NewTicker(time.Minute / 5000)
-	defer pace.Stop()
-	var opening sync.WaitGroup
-	var mu sync.Mutex
-	var took []time.Duration
-	for b.Loop() {
-		<-pace.C
-		opening.Go(func() {
-			d := *door
-			d.Forget()
-			begun := time.Now()
-			p, err := Dial(context.Background(), &d)
-			if err != nil {
-				b.Error(err)
-				return
-			}
-			mu.Lock()
-			took = append(took, time.Since(begun))
-			mu.Unlock()
-			p.Close()
-		})
-	}
-	opening.Wait()
-	slices.Sort(took)
-	b.ReportMetric(float64(took[len(took)*95/100].Microseconds())/1000, "p95-ms")
 }
 
 func BenchmarkEcho(b *testing.B) {
