@@ -32,6 +32,9 @@ type Config struct {
 	// ClientsMax bounds the links of clients, StrangersMax those of clients that
 	// were not admitted; 0 is the default of package link.
 	ClientsMax, StrangersMax int
+	// SetupsMax bounds the route set-ups a second, and the handshakes of links
+	// that others begin; 0 is the defaults of packages mix and link.
+	SetupsMax int
 	// QueueMax bounds the frames that wait on one link; 0 is the default.
 	QueueMax int
 	Sink     trace.Sink
@@ -65,10 +68,12 @@ func New(cfg Config, rng prng.Source) *Hop {
 		AcceptAnonymous: cfg.Clients,
 		MaxClients:      cfg.ClientsMax,
 		MaxStrangers:    cfg.StrangersMax,
+		MaxHandshakes:   cfg.SetupsMax,
 		QueueMax:        cfg.QueueMax,
 	}, rng.Child("link"), &h.Pool, &h.Counts)
 	h.Table = mix.NewTable(mix.Config{
 		Onion:      cfg.Onion,
+		Limits:     mix.Limits{Setups: cfg.SetupsMax},
 		EndOfRoute: cfg.EndOfRoute,
 		Next:       h.next,
 		Node:       h.node,

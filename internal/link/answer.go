@@ -21,10 +21,9 @@ const (
 	// answerTime is how long a RESP can be asked for again and confirmed: the
 	// initiator's time to dial, and to confirm.
 	answerTime = 2 * dialTime
-	// kemInterval and kemBurst bound the key encapsulations caused by others:
-	// 2,000 handshakes a second are half a core.
-	kemInterval = 500 * time.Microsecond
-	kemBurst    = 512
+	// kemBurst is how many handshakes that others begin may come at once
+	// (Config.MaxHandshakes).
+	kemBurst = 512
 )
 
 // initKey names one handshake of one address.
@@ -57,10 +56,10 @@ type answers struct {
 	kem        bucket
 }
 
-func (a *answers) init() {
+func (a *answers) init(perSecond int) {
 	a.table = make(map[initKey]*answer)
 	a.collecting.max, a.waiting.max = answersMax, answersMax
-	a.kem = bucket{interval: kemInterval, burst: kemBurst}
+	a.kem = bucket{interval: time.Second / time.Duration(perSecond), burst: kemBurst}
 }
 
 // handleUnknown takes a datagram that belongs to no link: an INIT, or noise.

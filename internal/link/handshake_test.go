@@ -165,7 +165,7 @@ func TestAlteredInitIsRefused(t *testing.T) {
 	key := shapeKey(n.node)
 	shape := seal.NewAEAD(shapeSuite, &key)
 	try := func(change func(part int, body []byte)) bool {
-		n.answers.init()
+		n.answers.init(defaultMaxHandshakes)
 		n.outbox = fifo[parcel]{max: outboxMax}
 		for i, b := range parts {
 			b = reseal(t, shape, b, func(body []byte) { change(i, body) })

@@ -43,6 +43,9 @@ type Config struct {
 	// MaxStrangers bounds those of clients that were not admitted (Admit). When
 	// as many clients have come after one, its link is closed. 0: 8192.
 	MaxStrangers int
+	// MaxHandshakes bounds the handshakes a second that others begin here, each
+	// of which costs key work. 0: 2000, half a core.
+	MaxHandshakes int
 	// QueueMax bounds the frames that wait on one link. 0: 4096.
 	QueueMax int
 }
@@ -51,8 +54,10 @@ type Config struct {
 const (
 	defaultMaxClients = 65536 // about 25 MB of idle links
 	defaultQueueMax   = 4096  // 5 MB, 50 ms at 1 Gbit/s
+	// defaultMaxHandshakes is above the 1,500 sessions a second asked of a node.
+	defaultMaxHandshakes = 2000
 	// defaultMaxStrangers gives a client 4 s to be admitted when handshakes
-	// come at the greatest rate (kemInterval): a few round trips.
+	// come at the greatest rate: a few round trips.
 	defaultMaxStrangers = 8192
 )
 
@@ -114,6 +119,9 @@ func New(cfg Config, rng prng.Source, pool *wire.Pool, counts *trace.Counts) *En
 	if cfg.MaxStrangers <= 0 {
 		cfg.MaxStrangers = defaultMaxStrangers
 	}
+	if cfg.MaxHandshakes <= 0 {
+		cfg.MaxHandshakes = defaultMaxHandshakes
+	}
 	if cfg.QueueMax <= 0 {
 		cfg.QueueMax = defaultQueueMax
 	}
@@ -135,7 +143,7 @@ func New(cfg Config, rng prng.Source, pool *wire.Pool, counts *trace.Counts) *En
 		key := shapeKey(cfg.Self)
 		e.shape.Init(shapeSuite, &key)
 		e.cookies.init()
-		e.answers.init()
+		e.answers.init(cfg.MaxHandshakes)
 	}
 	return e
 }

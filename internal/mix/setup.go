@@ -29,8 +29,9 @@ const (
 	trainsPerLinkMax = 32
 	// jobsMax bounds set-ups that wait for PollJob.
 	jobsMax = 512
-	// spareJobs is how many jobs are kept for reuse.
-	spareJobs = 16
+	// spareJobs is how many jobs are kept for reuse, 1 MB: what a rush of set-ups
+	// brings between two rounds of the owner's loop.
+	spareJobs = 64
 )
 
 // setupJob is a train being collected, then the work on it.

@@ -34,7 +34,7 @@ type Limits struct {
 
 // Defaults of Limits, and why.
 const (
-	DefaultRoutes          = 1 << 20          // a million sessions on one machine, design figure
+	DefaultRoutes          = 1 << 21          // a million sessions that enter here, or end, or both
 	DefaultRoutesPerLink   = 4096             // a busy client holds tens
 	DefaultQueue           = 200_000          // 40 ms at 5,000,000 cells a second; 250 MB when full
 	DefaultSetups          = 2000             // 0.1 ms each: a fifth of a core, and above the 1,500 per second asked
