@@ -2,7 +2,6 @@ package bench
 
 import (
 	"bufio"
-	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -11,11 +10,14 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"runtime/metrics"
+	"sync"
 	"time"
 
 	"github.com/nyxnet/nyx/internal/control"
 	"github.com/nyxnet/nyx/internal/daemon"
 	"github.com/nyxnet/nyx/internal/gateway"
+	"github.com/nyxnet/nyx/internal/hop"
 	"github.com/nyxnet/nyx/internal/machine"
 	"github.com/nyxnet/nyx/internal/prng"
 	"github.com/nyxnet/nyx/internal/seal"
@@ -26,13 +28,16 @@ import (
 // The Stream node that is measured is a process of its own, whose resident
 // memory is its own as well: this program once more, which finds idleNodeEnv
 // set. It is asked on its standard input and answers on its standard output: an
-// idleAsk and datagrams, an idleAnswer and datagrams, each datagram after its
-// address.
+// idleAsk and datagrams, an idleAnswer and datagrams, as an idleBag holds them.
 const idleNodeEnv = "NYX_BENCH_IDLE_NODE"
 
 // idleStrangers is far below the number of sessions: a node that took admitted
 // clients for strangers would lose most of them.
-const idleStrangers = 64
+const idleStrangers = 1024
+
+// idleSetups is the bound of set-ups and link handshakes a second at the node that
+// is measured, which has more of them to do in virtual time than a default allows.
+const idleSetups = 20_000
 
 // idleAsk is how far the time has come and what arrives then. When asked to
 // measure, the node does nothing else.
@@ -44,107 +49,102 @@ type idleAsk struct {
 
 // idleAnswer is what the node sends, and how it stands.
 type idleAnswer struct {
-	Next            int64 // timer
 	CPU             int64 // of the process, ns
 	Sessions, Links uint32
 	Datagrams       uint32
-	// When asked to measure, in bytes, when what is free has been given back.
+	// When asked to measure.
 	Memory idleMemory
+}
+
+// idleMemory is the memory of the node's process, in bytes: its live heap, what is
+// resident, the process's own part of that, and the most that was resident; and
+// what a collection takes, in ns: from its begin to its end, of CPU, and the
+// longest time for which it stopped the program.
+type idleMemory struct {
+	Heap, Resident, Own, Peak uint64
+	Cycle, CycleCPU, Pause    int64
+	Collections               uint32 // so far
+	CollectCPU                int64  // of all of them, ns
 }
 
 // idleProcess is the Stream node as the clients' process sees it.
 type idleProcess struct {
 	cmd  *exec.Cmd
-	in   *bufio.Writer
-	pipe io.Closer
+	in   io.WriteCloser
 	out  *bufio.Reader
-	next machine.Time
 	last idleAnswer
 }
 
-func startIdleProcess(ctx context.Context) (*idleProcess, error) {
+func startIdleProcess() (*idleProcess, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	p := &idleProcess{cmd: exec.CommandContext(ctx, self, "bench", "idle"), next: machine.Never}
+	p := &idleProcess{cmd: exec.Command(self, "bench", "idle")}
 	p.cmd.Env = append(os.Environ(), idleNodeEnv+"=1")
 	p.cmd.Stderr = os.Stderr
-	in, err := p.cmd.StdinPipe()
-	if err != nil {
+	if p.in, err = p.cmd.StdinPipe(); err != nil {
 		return nil, err
 	}
 	out, err := p.cmd.StdoutPipe()
 	if err != nil {
 		return nil, err
 	}
-	p.pipe, p.in, p.out = in, bufio.NewWriterSize(in, 1<<18), bufio.NewReaderSize(out, 1<<18)
+	p.out = bufio.NewReaderSize(out, 1<<16)
 	return p, p.cmd.Start()
 }
 
 // stop ends the process.
 func (p *idleProcess) stop() {
-	p.pipe.Close()
+	p.in.Close()
 	p.cmd.Wait()
 }
 
-// exchange gives the node the time and what waits for it, and takes what it
-// sends.
-func (p *idleProcess) exchange(w *idleWorld) error {
-	err := p.ask(w, idleAsk{Now: int64(w.now), Datagrams: uint32(len(w.toGate))})
+// exchange gives the node the time and what was sent to it, and takes what it
+// sends into came.
+func (p *idleProcess) exchange(now machine.Time, sent []idleBag, came *idleBag) error {
+	ask := idleAsk{Now: int64(now)}
+	for _, bag := range sent {
+		ask.Datagrams += uint32(bag.len())
+	}
+	*came = (*came)[:0]
+	err := binary.Write(p.in, binary.BigEndian, ask)
+	for _, bag := range sent {
+		if err == nil && len(bag) > 0 {
+			_, err = p.in.Write(bag)
+		}
+	}
+	if err == nil {
+		err = binary.Read(p.out, binary.BigEndian, &p.last)
+	}
+	for range p.last.Datagrams {
+		if err == nil {
+			err = came.read(p.out)
+		}
+	}
 	if err != nil {
 		return fmt.Errorf("the Stream node's process: %w", err)
-	}
-	w.toGate = w.recycle(w.toGate)
-	w.gateDatagrams += uint64(p.last.Datagrams)
-	for range p.last.Datagrams {
-		m := idleMail{from: w.addrs[idleGate], b: w.buffer()}
-		if m.to, err = readDatagram(p.out, m.b); err != nil {
-			return err
-		}
-		w.route(m)
 	}
 	return nil
 }
 
-// measure asks for the memory of the process, which has nothing else to do.
-func (p *idleProcess) measure(w *idleWorld) (idleAnswer, error) {
-	if len(w.toGate) > 0 {
-		return idleAnswer{}, errors.New("datagrams wait for the Stream node")
-	}
-	err := p.ask(w, idleAsk{Now: int64(w.now), Measure: true})
-	return p.last, err
-}
-
-func (p *idleProcess) ask(w *idleWorld, a idleAsk) error {
-	binary.Write(p.in, binary.BigEndian, a) // an error stays until Flush
-	for _, m := range w.toGate {
-		writeDatagram(p.in, m.from, m.b)
-	}
-	if err := p.in.Flush(); err != nil {
+// read takes one more datagram from a reader.
+func (g *idleBag) read(r io.Reader) error {
+	var n [4]byte
+	if _, err := io.ReadFull(r, n[:]); err != nil {
 		return err
 	}
-	err := binary.Read(p.out, binary.BigEndian, &p.last)
-	p.next = machine.Time(p.last.Next)
+	_, err := io.ReadFull(r, g.add(binary.BigEndian.Uint32(n[:])))
 	return err
 }
 
-// writeDatagram writes one datagram of an IPv4 address; an error stays until
-// Flush.
-func writeDatagram(to *bufio.Writer, addr netip.AddrPort, b *[wire.DatagramSize]byte) {
-	ip := addr.Addr().As4()
-	to.Write(ip[:])
-	to.Write(binary.BigEndian.AppendUint16(nil, addr.Port()))
-	to.Write(b[:])
-}
-
-func readDatagram(from *bufio.Reader, b *[wire.DatagramSize]byte) (netip.AddrPort, error) {
-	var addr [6]byte
-	if _, err := io.ReadFull(from, addr[:]); err != nil {
-		return netip.AddrPort{}, err
+// measure asks for the memory of the process, which does nothing else.
+func (p *idleProcess) measure() (idleAnswer, error) {
+	err := binary.Write(p.in, binary.BigEndian, idleAsk{Measure: true})
+	if err == nil {
+		err = binary.Read(p.out, binary.BigEndian, &p.last)
 	}
-	_, err := io.ReadFull(from, b[:])
-	return netip.AddrPortFrom(netip.AddrFrom4([4]byte(addr[:4])), binary.BigEndian.Uint16(addr[4:])), err
+	return p.last, err
 }
 
 // idleNode is the Stream node inside its process.
@@ -152,21 +152,28 @@ type idleNode struct {
 	gate *gateway.Gateway
 	in   *bufio.Reader
 	out  *bufio.Writer
-	sent []idleMail // to be written after the answer
+	bag  idleBag // one datagram that comes, then all that leave
+	jobs []machine.Job
 }
 
 // serveIdleNode is the Stream node's process.
 func serveIdleNode(in io.Reader, out io.Writer) error {
-	w := &idleWorld{rng: prng.FromUint64(1), keys: map[wire.NodeID]*seal.KEMPrivate{}, addrs: map[wire.NodeID]netip.AddrPort{}}
-	if err := w.addNodes(); err != nil {
+	static, onion, err := idleKeys(idleGate)
+	if err != nil {
 		return err
 	}
-	cfg := w.node(idleGate)
-	cfg.StrangersMax = idleStrangers
+	mid, _, err := idleKeys(idleMid)
+	if err != nil {
+		return err
+	}
+	cfg := hop.Config{Self: idleGate, Static: static, Onion: onion, StrangersMax: idleStrangers, SetupsMax: idleSetups,
+		Neighbours: func(id wire.NodeID) (*seal.KEMPublic, netip.AddrPort, bool) {
+			return mid.Public(), idleAddr(0), id == idleMid
+		}}
 	n := &idleNode{
-		gate: gateway.New(gateway.Config{Hop: cfg, Policy: control.Policy{Lifetime: 24 * time.Hour}, Fleet: &seal.Key{}}, w.rng.Child("gate")),
-		in:   bufio.NewReaderSize(in, 1<<18),
-		out:  bufio.NewWriterSize(out, 1<<18),
+		gate: gateway.New(gateway.Config{Hop: cfg, Policy: control.Policy{Lifetime: 24 * time.Hour}, Fleet: &seal.Key{}}, prng.FromUint64(3)),
+		in:   bufio.NewReaderSize(in, 1<<16),
+		out:  bufio.NewWriterSize(out, 1<<16),
 	}
 	for {
 		var ask idleAsk
@@ -184,80 +191,92 @@ func serveIdleNode(in io.Reader, out io.Writer) error {
 
 func (n *idleNode) serve(ask *idleAsk) error {
 	g, now := n.gate, machine.Time(ask.Now)
+	a := idleAnswer{}
 	if ask.Measure {
-		a := n.answer()
 		a.Memory = settledMemory()
-		binary.Write(n.out, binary.BigEndian, a)
-		return n.out.Flush()
-	}
-	g.HandleTimer(now)
-	var b [wire.DatagramSize]byte
-	for range ask.Datagrams {
-		from, err := readDatagram(n.in, &b)
-		if err != nil {
-			return err
+	} else {
+		g.HandleTimer(now)
+		for range ask.Datagrams {
+			n.bag = n.bag[:0]
+			if err := n.bag.read(n.in); err != nil {
+				return err
+			}
+			from, b := n.bag.at(0)
+			g.HandleDatagram(now, idleAddr(from), b)
 		}
-		g.HandleDatagram(now, from, b[:])
+		n.bag = n.bag[:0]
+		n.work(now)
+		a.Datagrams = uint32(n.bag.len())
 	}
-	sent := n.work(now)
-	a := n.answer()
-	a.Datagrams = uint32(sent)
+	a.CPU, a.Sessions, a.Links = int64(cpuTime()), uint32(g.Len()), uint32(g.Links.Links())
 	binary.Write(n.out, binary.BigEndian, a)
-	for _, m := range n.sent[:sent] {
-		writeDatagram(n.out, m.to, m.b)
+	if a.Datagrams > 0 {
+		n.out.Write(n.bag)
 	}
 	return n.out.Flush()
 }
 
-// answer says how the node stands.
-func (n *idleNode) answer() idleAnswer {
-	return idleAnswer{
-		Next: int64(n.gate.NextTimer()), CPU: int64(cpuTime()),
-		Sessions: uint32(n.gate.Len()), Links: uint32(n.gate.Links.Links()),
-	}
-}
-
-// work runs jobs, reads what came on streams, and returns how many datagrams
-// leave.
-func (n *idleNode) work(now machine.Time) (sent int) {
+// work runs jobs, reads what came on streams, and puts what leaves into the bag.
+func (n *idleNode) work(now machine.Time) {
 	g := n.gate
-	for j, ok := g.PollJob(); ok; j, ok = g.PollJob() {
-		j.Run()
-		g.HandleJob(now, j)
-	}
+	n.runJobs(now)
 	for _, ok := g.Table.PollReplay(); ok; _, ok = g.Table.PollReplay() {
 	}
-	for {
+	for sent := true; sent; {
 		for ev, ok := g.PollEvent(); ok; ev, ok = g.PollEvent() {
 			if ev.Kind == session.Opened || ev.Kind == session.Readable {
 				var b [64]byte
 				g.Read(now, ev.Ref, b[:])
 			}
 		}
-		if sent == len(n.sent) {
-			n.sent = append(n.sent, idleMail{b: new([wire.DatagramSize]byte)})
+		var to netip.AddrPort
+		if to, _, sent = g.PollTransmit(now, n.bag.add(0)); sent {
+			binary.BigEndian.PutUint32(n.bag[len(n.bag)-idleRecord:], idleNumber(to))
 		}
-		m := &n.sent[sent]
-		var ok bool
-		if m.to, _, ok = g.PollTransmit(now, m.b[:]); !ok {
-			return sent
-		}
-		sent++
 	}
+	n.bag = n.bag[:len(n.bag)-idleRecord]
 }
 
-// idleMemory is the memory of the node's process: its live heap, what is
-// resident, the process's own part of that, and the most that was resident.
-type idleMemory struct{ Heap, Resident, Own, Peak uint64 }
+// runJobs runs the jobs on all processors, as drive does.
+func (n *idleNode) runJobs(now machine.Time) {
+	n.jobs = n.jobs[:0]
+	for j, ok := n.gate.PollJob(); ok; j, ok = n.gate.PollJob() {
+		n.jobs = append(n.jobs, j)
+	}
+	var all sync.WaitGroup
+	workers := min(runtime.GOMAXPROCS(0), len(n.jobs))
+	for own := range workers {
+		all.Go(func() {
+			for i := own; i < len(n.jobs); i += workers {
+				n.jobs[i].Run()
+			}
+		})
+	}
+	all.Wait()
+	for _, j := range n.jobs {
+		n.gate.HandleJob(now, j)
+	}
+}
 
 // settledMemory is the memory of this process when it has given back what it does
 // not use, as any node does in its time.
 func settledMemory() (a idleMemory) {
 	daemon.TrimMemory()
-	a.Resident, a.Own, a.Peak = residentBytes()
+	a.Resident, a.Own, a.Peak = residentBytes(os.Getpid())
+	before, began := collectCPU(), time.Now()
 	runtime.GC()
+	a.Cycle, a.CollectCPU = int64(time.Since(began)), int64(collectCPU())
+	a.CycleCPU = a.CollectCPU - int64(before)
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
-	a.Heap = m.HeapAlloc
+	a.Heap, a.Collections = m.HeapAlloc, m.NumGC
+	a.Pause = int64(m.PauseNs[(m.NumGC+255)%256])
 	return a
+}
+
+// collectCPU is the CPU time that collections have taken in this process.
+func collectCPU() time.Duration {
+	s := []metrics.Sample{{Name: "/cpu/classes/gc/total:cpu-seconds"}}
+	metrics.Read(s)
+	return time.Duration(s[0].Value.Float64() * float64(time.Second))
 }

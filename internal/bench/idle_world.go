@@ -1,321 +1,298 @@
 package bench
 
 import (
-	"cmp"
-	"context"
+	"encoding/binary"
+	"errors"
 	"fmt"
 	"net/netip"
+	"runtime"
+	"sync"
 	"time"
 
-	"github.com/nyxnet/nyx/internal/hop"
 	"github.com/nyxnet/nyx/internal/link"
 	"github.com/nyxnet/nyx/internal/machine"
-	"github.com/nyxnet/nyx/internal/mix"
 	"github.com/nyxnet/nyx/internal/prng"
-	"github.com/nyxnet/nyx/internal/relay"
 	"github.com/nyxnet/nyx/internal/seal"
-	"github.com/nyxnet/nyx/internal/stream"
 	"github.com/nyxnet/nyx/internal/trace"
 	"github.com/nyxnet/nyx/internal/wire"
 )
 
-// Sessions come at most at 900 a second of virtual time: a node takes 2000
-// set-ups a second, and each route passes it twice. They take idleSpread at
-// least, the interval of heartbeats, so that these lie evenly over time.
 const (
-	idlePerSecond = 900
-	idleSpread    = 20 * time.Second
-	idleStep      = 10 * time.Millisecond
+	// idleStep is how far time goes in a step, in which a datagram comes from
+	// one end of a link to the other.
+	idleStep = 10 * time.Millisecond
+	// idleBegun is how many sessions begin in a step, below the 10,000 cookies a
+	// second that a node gives out.
+	idleBegun = 80
+	// idleRound is the steps from one heartbeat to the next, 20 s.
+	idleRound = int(20 * time.Second / idleStep)
 )
-
-// idleWorld is one Stream node, in a process of its own, one Mix node, and
-// clients reduced to what keeps a session alive: a link, a route and the
-// session's core. The route of each goes from the Stream node through the Mix
-// node back to the Stream node. Datagrams arrive at once; time moves in steps of
-// idleStep.
-type idleWorld struct {
-	gate    *idleProcess
-	mid     *relay.Relay
-	keys    map[wire.NodeID]*seal.KEMPrivate
-	onions  map[wire.NodeID]*seal.KEMPrivate
-	addrs   map[wire.NodeID]netip.AddrPort
-	hops    []mix.HopSpec
-	clients []*idleClient
-	timers  machine.Timers[*idleClient]
-	touched []*idleClient
-	rng     prng.Source
-	pool    wire.Pool
-	counts  trace.Counts
-	now     machine.Time
-	err     error // the first of a client
-
-	toGate, toMid, toClients []idleMail
-	spare                    []*[wire.DatagramSize]byte
-	due                      bool // the Stream node has not heard of the present time
-
-	gateDatagrams uint64
-}
-
-type idleMail struct {
-	from, to netip.AddrPort
-	b        *[wire.DatagramSize]byte
-}
-
-// idleClient is one client.
-type idleClient struct {
-	addr  netip.AddrPort
-	links *link.Endpoint
-	link  link.ID
-	route *mix.Route // nil until it is admitted
-	core  *stream.Session
-	timer machine.Timer[*idleClient]
-	dirty bool
-}
 
 var idleGate, idleMid = wire.NodeID{1}, wire.NodeID{2}
 
-// newIdleWorld starts the Stream node, whose process ends with ctx or by stop.
-func newIdleWorld(ctx context.Context) (*idleWorld, error) {
-	w := &idleWorld{rng: prng.FromUint64(1), keys: map[wire.NodeID]*seal.KEMPrivate{}, addrs: map[wire.NodeID]netip.AddrPort{}}
-	if err := w.addNodes(); err != nil {
+// idleWorld is the surroundings of the Stream node, which is in a process of its
+// own: clients, and the Mix node between the node's two places on each route. In
+// a step the node works on what was sent to it in the step before, and the clients
+// on what came from it then, each on a processor of its own where there are two.
+type idleWorld struct {
+	gate   *idleProcess
+	shards []*idleShard
+	begun  uint32
+	step   int
+
+	mid    *link.Endpoint
+	pool   wire.Pool
+	counts trace.Counts
+	toGate idleBag  // of the Mix node
+	cells  [][]byte // frames that came to it in this step
+	peer   link.ID  // its link to the node
+
+	came, coming idleBag
+	sent         []idleBag
+	arrived      uint64 // datagrams that the node sent
+}
+
+// idleShard is every so manieth client.
+type idleShard struct {
+	secrets *idleSecrets
+	clients []idleClient // of all shards, by number
+	setups  map[uint32]*idleSetup
+	due     [idleRound][]uint32 // by the step of the round in which a client's heartbeat is
+	now     int                 // that of this step
+	toGate  idleBag
+
+	scalars  *prng.Stream
+	shape    seal.AEAD
+	once     seal.Once
+	frame    wire.Frame
+	ack      wire.AckFrame
+	answered uint64 // what clients said, and the node acknowledged
+}
+
+// idleBag holds datagrams, each after the number of its client, or 0 for the Mix
+// node.
+type idleBag []byte
+
+const idleRecord = 4 + wire.DatagramSize
+
+// add returns the memory of one more datagram, which is valid until the next one.
+func (g *idleBag) add(n uint32) []byte {
+	*g = binary.BigEndian.AppendUint32(*g, n)
+	from := len(*g)
+	if cap(*g) < from+wire.DatagramSize {
+		*g = append(*g, make([]byte, wire.DatagramSize)...)
+	}
+	*g = (*g)[:from+wire.DatagramSize]
+	return (*g)[from:]
+}
+
+func (g idleBag) len() int { return len(g) / idleRecord }
+
+func (g idleBag) at(i int) (n uint32, b []byte) {
+	record := g[i*idleRecord : (i+1)*idleRecord]
+	return binary.BigEndian.Uint32(record), record[4:]
+}
+
+// idleAddr is the address of a client, and that of the Mix node.
+func idleAddr(n uint32) netip.AddrPort {
+	if n == 0 {
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 2}), 1)
+	}
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, byte(n >> 16), byte(n >> 8), byte(n)}), 1)
+}
+
+var idleGateAddr = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 1)
+
+func idleNumber(addr netip.AddrPort) uint32 {
+	if ip := addr.Addr().As4(); ip[0] == 10 {
+		return uint32(ip[1])<<16 | uint32(ip[2])<<8 | uint32(ip[3])
+	}
+	return 0
+}
+
+// idleKeys are the keys of a node, the same in both processes.
+func idleKeys(id wire.NodeID) (static, onion *seal.KEMPrivate, err error) {
+	rng, label := prng.FromUint64(1), fmt.Sprint("node ", id[0])
+	if static, err = benchKEM(rng, label); err != nil {
+		return nil, nil, err
+	}
+	onion, err = benchKEM(rng, label+" onion")
+	return static, onion, err
+}
+
+// newIdleWorld starts the Stream node, whose process ends with this one or by
+// stop, for up to n clients.
+func newIdleWorld(n int) (*idleWorld, error) {
+	static, onion, err := idleKeys(idleGate)
+	if err != nil {
 		return nil, err
 	}
-	w.mid = relay.New(w.node(idleMid), w.rng.Child("mid"))
-	for _, id := range []wire.NodeID{idleGate, idleMid, idleGate} {
-		w.hops = append(w.hops, mix.HopSpec{ID: id, Onion: w.onions[id].Public()})
+	own, _, err := idleKeys(idleMid)
+	if err != nil {
+		return nil, err
 	}
-	var err error
-	w.gate, err = startIdleProcess(ctx)
+	rng := prng.FromUint64(2)
+	ephemeral, err := benchKEM(rng, "ephemeral")
+	if err != nil {
+		return nil, err
+	}
+	secrets, err := newIdleSecrets(idleGate, static.Public(), onion.Public(), ephemeral)
+	if err != nil {
+		return nil, err
+	}
+	w := &idleWorld{}
+	w.mid = link.New(link.Config{Self: idleMid, Static: own, Peer: func(id wire.NodeID) *seal.KEMPublic {
+		if id == idleGate {
+			return static.Public()
+		}
+		return nil
+	}}, rng.Child("mid"), &w.pool, &w.counts)
+	clients := make([]idleClient, n+1)
+	for i := range runtime.GOMAXPROCS(0) {
+		s := &idleShard{secrets: secrets, clients: clients, setups: map[uint32]*idleSetup{}, scalars: rng.Stream(fmt.Sprint("scalars ", i))}
+		s.shape.Init(idleSuite, &secrets.shape)
+		w.shards = append(w.shards, s)
+	}
+	w.sent = make([]idleBag, len(w.shards)+1)
+	w.gate, err = startIdleProcess()
 	return w, err
 }
 
-// addNodes makes the keys of both nodes, the same in both processes.
-func (w *idleWorld) addNodes() error {
-	w.onions = map[wire.NodeID]*seal.KEMPrivate{}
-	for _, id := range []wire.NodeID{idleGate, idleMid} {
-		label := fmt.Sprint("node ", id[0])
-		var err error
-		if w.keys[id], err = benchKEM(w.rng, label); err != nil {
+// run lets steps pass, and that many sessions begin in each.
+func (w *idleWorld) run(steps, begin int) error {
+	for range steps {
+		if err := w.next(begin); err != nil {
 			return err
 		}
-		if w.onions[id], err = benchKEM(w.rng, label+" onion"); err != nil {
-			return err
-		}
-		w.addrs[id] = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, id[0]}), 1)
 	}
 	return nil
 }
 
-func (w *idleWorld) node(id wire.NodeID) hop.Config {
-	return hop.Config{Self: id, Static: w.keys[id], Onion: w.onions[id], Neighbours: w.neighbour}
+func (w *idleWorld) next(begin int) error {
+	w.step++
+	now := machine.Time(w.step) * machine.Time(idleStep)
+	exchanged := make(chan error, 1)
+	go func() { exchanged <- w.gate.exchange(now, w.sent, &w.coming) }()
+	err := w.script(now, begin)
+	err = errors.Join(<-exchanged, err)
+	w.came, w.coming = w.coming, w.came
+	w.arrived += uint64(w.came.len())
+	for i, s := range w.shards {
+		s.toGate, w.sent[i] = w.sent[i][:0], s.toGate
+	}
+	last := len(w.shards)
+	w.toGate, w.sent[last] = w.sent[last][:0], w.toGate
+	return err
 }
 
-func (w *idleWorld) neighbour(id wire.NodeID) (*seal.KEMPublic, netip.AddrPort, bool) {
-	k := w.keys[id]
-	if k == nil {
-		return nil, netip.AddrPort{}, false
-	}
-	return k.Public(), w.addrs[id], true
-}
-
-// connect begins the session of one more client: link, admission, route with
-// the session's first flight, one stream that stays open.
-func (w *idleWorld) connect() error {
-	i := len(w.clients)
-	rng := w.rng.Child(fmt.Sprint("client ", i))
-	c := &idleClient{addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), 1)}
-	c.timer.Value = c
-	c.links = link.New(link.Config{}, rng, &w.pool, &w.counts)
-	var err error
-	if c.core, err = stream.Dial(w.now, stream.Config{}, w.keys[idleGate].Public(), rng, &w.counts); err != nil {
-		return err
-	}
-	id, err := c.core.OpenStream(w.now, stream.PriorityNormal)
-	if err != nil {
-		return err
-	}
-	if _, err := c.core.Write(w.now, id, []byte("an open stream")); err != nil {
-		return err
-	}
-	c.link = c.links.Dial(w.now, idleGate, w.keys[idleGate].Public(), w.addrs[idleGate])
-	m := wire.SessionInit{Version: wire.AdmissionVersion}
-	rng.Stream("pseudonym").Read(m.ClientID[:])
-	w.push(c, m.Put)
-	w.clients = append(w.clients, c)
-	w.touch(c)
-	return nil
-}
-
-func (w *idleWorld) push(c *idleClient, put func(*wire.Frame)) {
-	f := w.pool.Get()
-	put(f)
-	c.links.Push(c.link, f)
-}
-
-func (w *idleWorld) touch(c *idleClient) {
-	if !c.dirty {
-		c.dirty = true
-		w.touched = append(w.touched, c)
-	}
-}
-
-// run lets time pass until a point, in steps.
-func (w *idleWorld) run(ctx context.Context, until machine.Time) error {
-	for w.err == nil && ctx.Err() == nil {
-		w.settle()
-		next := min(w.gate.next, w.mid.NextTimer(), w.timers.Next())
-		next = max(w.now, (next+machine.Time(idleStep)-1)/machine.Time(idleStep)*machine.Time(idleStep))
-		if next > until {
-			w.now = until
-			return nil
-		}
-		w.now = next
-		for {
-			t, due := w.timers.Pop(w.now)
-			if !due {
-				break
-			}
-			t.Value.links.HandleTimer(w.now)
-			t.Value.core.HandleTimer(w.now)
-			w.touch(t.Value)
-		}
-		w.mid.HandleTimer(w.now)
-		w.due = w.gate.next <= w.now
-	}
-	return cmp.Or(w.err, ctx.Err())
-}
-
-// settle carries datagrams until nobody has any.
-func (w *idleWorld) settle() {
-	for moved := true; moved; {
-		moved = w.due || len(w.touched)+len(w.toGate)+len(w.toMid)+len(w.toClients) > 0
-		for _, m := range w.toClients {
-			ip := m.to.Addr().As4()
-			c := w.clients[int(ip[1])<<16|int(ip[2])<<8|int(ip[3])]
-			w.receive(c, m)
-			w.touch(c)
-		}
-		w.toClients = w.recycle(w.toClients)
-		for _, c := range w.touched {
-			c.dirty = false
-			w.work(c)
-		}
-		w.touched = w.touched[:0]
-		if w.runMid() {
-			moved = true
-		}
-		if len(w.toGate) > 0 || w.due {
-			w.due = false
-			w.gateDatagrams += uint64(len(w.toGate))
-			if err := w.gate.exchange(w); err != nil && w.err == nil {
-				w.err = err
-				return
+// script is a step of the Mix node and of all clients.
+func (w *idleWorld) script(now machine.Time, begin int) error {
+	w.mid.HandleTimer(now)
+	w.cells = w.cells[:0]
+	for i := range w.came.len() {
+		if n, b := w.came.at(i); n == 0 {
+			if from, frame, ok := w.mid.HandleDatagram(now, idleGateAddr, b); ok {
+				w.peer, w.cells = from, append(w.cells, frame)
 			}
 		}
 	}
+	first := w.begun + 1
+	w.begun += uint32(begin)
+	var all sync.WaitGroup
+	errs := make([]error, len(w.shards))
+	for i, s := range w.shards {
+		all.Go(func() { errs[i] = s.run(w, i, first) })
+	}
+	all.Wait()
+	for _, frame := range w.cells {
+		w.forward(frame)
+	}
+	for _, ok := w.mid.PollEvent(); ok; _, ok = w.mid.PollEvent() {
+	}
+	for {
+		b := w.toGate.add(0)
+		if _, _, ok := w.mid.PollTransmit(now, b); !ok {
+			w.toGate = w.toGate[:len(w.toGate)-idleRecord]
+			break
+		}
+	}
+	return errors.Join(errs...)
 }
 
-// runMid gives the Mix node what waits for it, and takes what it sends.
-func (w *idleWorld) runMid() (sent bool) {
-	m := w.mid
-	for _, mail := range w.toMid {
-		m.HandleDatagram(w.now, mail.from, mail.b[:])
+// run is a step of the clients of shard number own; those from first on begin.
+func (s *idleShard) run(w *idleWorld, own int, first uint32) (err error) {
+	mine := func(n uint32) bool { return int(n)%len(w.shards) == own }
+	s.now = w.step % idleRound
+	for _, n := range s.due[s.now] {
+		s.beat(n)
 	}
-	w.toMid = w.recycle(w.toMid)
-	for j, ok := m.PollJob(); ok; j, ok = m.PollJob() {
-		j.Run()
-		m.HandleJob(w.now, j)
+	for _, n := range s.due[(s.now+idleRound/2)%idleRound] {
+		s.pad(n)
 	}
-	for _, ok := m.Table.PollReplay(); ok; _, ok = m.Table.PollReplay() {
+	for i := range w.came.len() {
+		if n, b := w.came.at(i); n != 0 && mine(n) && err == nil {
+			err = s.receive(n, b)
+		}
 	}
-	for w.transmit(m.PollTransmit, w.addrs[idleMid]) {
-		sent = true
+	for _, frame := range w.cells {
+		if n := wire.FrameRouteID(frame); wire.FrameType(frame[0]) == wire.FrameBack && mine(n) && err == nil {
+			err = s.fromExit(n, frame)
+		}
 	}
-	return sent
+	for n := first; n <= w.begun; n++ {
+		if mine(n) {
+			s.begin(n)
+		}
+	}
+	return err
 }
 
-// buffer returns memory for a datagram.
-func (w *idleWorld) buffer() *[wire.DatagramSize]byte {
-	if n := len(w.spare); n > 0 {
-		b := w.spare[n-1]
-		w.spare = w.spare[:n-1]
-		return b
-	}
-	return new([wire.DatagramSize]byte)
-}
+// settled notes that a client's session stands.
+func (s *idleShard) settled(n uint32) { s.due[s.now] = append(s.due[s.now], n) }
 
-// transmit takes one datagram from a sender, if it has one.
-func (w *idleWorld) transmit(poll func(machine.Time, []byte) (netip.AddrPort, int, bool), from netip.AddrPort) bool {
-	b := w.buffer()
-	to, _, ok := poll(w.now, b[:])
-	if !ok {
-		w.spare = append(w.spare, b)
-		return false
-	}
-	w.route(idleMail{from, to, b})
-	return true
-}
-
-// route puts a datagram where it is picked up.
-func (w *idleWorld) route(m idleMail) {
-	switch m.to {
-	case w.addrs[idleGate]:
-		w.toGate = append(w.toGate, m)
-	case w.addrs[idleMid]:
-		w.toMid = append(w.toMid, m)
-	default:
-		w.toClients = append(w.toClients, m)
-	}
-}
-
-func (w *idleWorld) recycle(mails []idleMail) []idleMail {
-	for _, m := range mails {
-		w.spare = append(w.spare, m.b)
-	}
-	return mails[:0]
-}
-
-// receive is a client's datagram: admission is answered with the route, a cell
-// goes to the session.
-func (w *idleWorld) receive(c *idleClient, m idleMail) {
-	_, frame, ok := c.links.HandleDatagram(w.now, m.from, m.b[:])
-	if !ok {
-		return
-	}
-	switch {
-	case wire.FrameType(frame[0]) == wire.FrameAdmission && c.route == nil:
-		route, train, err := mix.Build(w.hops, wire.Fast, time.Hour, c.core.FirstFlight(), w.rng.Child("route "+c.addr.String()))
-		if err != nil {
-			w.err = err
+// forward is the Mix node's part in a frame. What it would seal for the entry to
+// pass on to the client is not sealed, for nobody opens it.
+func (w *idleWorld) forward(frame []byte) {
+	n := wire.FrameRouteID(frame)
+	switch wire.FrameType(frame[0]) {
+	case wire.FrameSetup:
+		u := w.shards[int(n)%len(w.shards)].setups[n]
+		if i, _ := wire.ShardIndex(frame); i != 0 || u == nil {
 			return
 		}
-		c.route = route
-		for i := range wire.TrainFrames {
-			w.push(c, func(f *wire.Frame) { train.Frame(i, f) })
+		for i := range wire.TrainData {
+			f := w.pool.Get()
+			putShard(f, n, i, u.onion)
+			w.mid.Push(w.peer, f)
 		}
-	case wire.FrameType(frame[0]) == wire.FrameBack && c.route != nil:
-		back, ok := c.route.Open(w.now, frame)
-		switch {
-		case !ok || back.Kind != mix.BackPacket:
-		case wire.SessionPacketKind(back.Packet) == wire.SessionRouteReady:
-			c.core.AddPath(w.now, 0)
-		default:
-			c.core.HandlePacket(w.now, 0, back.Packet)
-		}
+	case wire.FrameForward:
+		f := w.pool.Get()
+		cell := wire.CellLayer(frame, 1)
+		wire.PutCellHeader(f.B[:], wire.FrameForward, n, binary.BigEndian.Uint32(cell))
+		used := copy(f.B[wire.CellOffset:], cell[wire.CounterSize:][:wire.LayerSize(idleExit)])
+		clear(f.B[wire.CellOffset+used:])
+		w.mid.Push(w.peer, f)
+	case wire.FrameBack:
+		f := w.pool.Get()
+		copy(f.B[:], frame)
+		clear(f.B[wire.CellOffset+wire.LayerSize(1):])
+		w.mid.Push(w.peer, f)
 	}
 }
 
-// work sends what a client has to send, and sets its timer.
-func (w *idleWorld) work(c *idleClient) {
-	for _, ok := c.core.PollEvent(); ok; _, ok = c.core.PollEvent() {
+// answered is how much of what clients said was acknowledged.
+func (w *idleWorld) answered() (n uint64) {
+	for _, s := range w.shards {
+		n += s.answered
 	}
-	var packet [wire.SessionPacketSize]byte
-	for c.route != nil && c.core.PollPacket(w.now, 0, packet[:]) {
-		w.push(c, func(f *wire.Frame) { c.route.Seal(f, packet[:], 0) })
+	return n
+}
+
+// standing is how many sessions stand.
+func (w *idleWorld) standing() int {
+	n := int(w.begun)
+	for _, s := range w.shards {
+		n -= len(s.setups)
 	}
-	for _, ok := c.links.PollEvent(); ok; _, ok = c.links.PollEvent() {
-	}
-	for w.transmit(c.links.PollTransmit, c.addr) {
-	}
-	w.timers.Set(&c.timer, min(c.links.NextTimer(), c.core.NextTimer()))
+	return n
 }

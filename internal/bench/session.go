@@ -225,15 +225,15 @@ func waitAhead(ctx context.Context, l *daemon.Local) error {
 // does not tell.
 func residentMB() float64 {
 	runtime.GC()
-	now, _, _ := residentBytes()
+	now, _, _ := residentBytes(os.Getpid())
 	return float64(now) / 1e6
 }
 
-// residentBytes is the resident memory of this process, its own part of that
+// residentBytes is the resident memory of a process, its own part of that
 // (without the program's text, which is mapped as it is run), and the most it has
 // been, or 0 where the system does not tell.
-func residentBytes() (now, own, most uint64) {
-	b, err := os.ReadFile("/proc/self/status")
+func residentBytes(pid int) (now, own, most uint64) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		return 0, 0, 0
 	}
