@@ -94,7 +94,7 @@ func (x *Exit) sendDatagrams(flow *tunnel.Datagrams, socket *net.UDPConn, sentTo
 // UDP programs expect. The receiving goroutine needs a sender's state of its
 // own: Datagrams.Send and Receive share none.
 func (x *Exit) receiveDatagrams(flow *tunnel.Datagrams, socket *net.UDPConn, sentTo *peers) {
-	buf := make([]byte, tunnel.MessageMax)
+	buf := make([]byte, wire.MaxMessageSize)
 	for {
 		n, from, err := socket.ReadFromUDPAddrPort(buf)
 		if err != nil {

@@ -33,7 +33,7 @@ type Service struct {
 
 	open  map[session.Ref]*exchange
 	spare buffers
-	buf   [16 << 10]byte // of a flow's datagrams
+	buf   [wire.MaxMessageSize]byte // of a flow's datagrams and messages
 }
 
 // Echo answers with the request's body.
@@ -242,14 +242,20 @@ func (u *User) target(network wire.Network) wire.Target {
 }
 
 // Flow opens a stream for datagrams in the session of an isolation key. send
-// passes one datagram, once; it may be called at any time after established.
+// passes one datagram, once, or a message if it is larger than one packet; it
+// may be called at any time after established.
 func (u *User) Flow(isolation string, established func(now machine.Time, send func(now machine.Time, b []byte) error)) {
 	u.net.Sim.Do(u.Node, func(now machine.Time) {
 		ref, err := u.Core().Open(now, isolation, u.target(wire.UDP))
 		if err != nil {
 			return
 		}
-		send := func(now machine.Time, b []byte) error { return u.Core().SendDatagram(now, ref, b) }
+		send := func(now machine.Time, b []byte) error {
+			if len(b) > wire.MaxDatagramSize {
+				return u.Core().SendMessage(now, ref, b)
+			}
+			return u.Core().SendDatagram(now, ref, b)
+		}
 		// The status is the sign that the stream stands; this side stays open.
 		u.open[ref] = &exchange{target: true, done: func(now machine.Time, _ []byte, err error) {
 			if err == nil {

@@ -26,7 +26,12 @@ type Streams interface {
 	Abort(now machine.Time, r Ref, code uint64)
 	// SendDatagram sends an unreliable message that fits one packet.
 	SendDatagram(now machine.Time, r Ref, p []byte) error
-	// ReadDatagram takes the oldest message that arrived.
+	// SendMessage sends a message of up to wire.MaxMessageSize bytes, of which
+	// what is lost is sent again for a while. stream.ErrWouldBlock means that
+	// it was not taken.
+	SendMessage(now machine.Time, r Ref, p []byte) error
+	// ReadDatagram takes the oldest datagram or message that arrived. If p is
+	// too small, the size that it needs comes with io.ErrShortBuffer.
 	ReadDatagram(now machine.Time, r Ref, p []byte) (int, error)
 }
 
@@ -99,6 +104,16 @@ func (s *Set[O]) SendDatagram(now machine.Time, r Ref, p []byte) error {
 	}
 	s.Touch(m)
 	return m.Core.SendDatagram(now, r.Stream, p)
+}
+
+// SendMessage implements Streams.
+func (s *Set[O]) SendMessage(now machine.Time, r Ref, p []byte) error {
+	m, err := s.member(r)
+	if err != nil {
+		return err
+	}
+	s.Touch(m)
+	return m.Core.SendMessage(now, r.Stream, p)
 }
 
 // ReadDatagram implements Streams.

@@ -110,7 +110,7 @@ func or[T comparable](v *T, otherwise T) {
 
 // capabilities are what this side announces.
 func (c *Config) capabilities() wire.Capabilities {
-	optional := []uint16{wire.CapDatagrams, wire.CapPaths, wire.CapHeartbeats}
+	optional := []uint16{wire.CapDatagrams, wire.CapPaths, wire.CapHeartbeats, wire.CapMessages}
 	if !c.NoRepair {
 		optional = append(optional, wire.CapRepair)
 	}
@@ -123,5 +123,5 @@ func (c *Config) capabilities() wire.Capabilities {
 }
 
 func known(capability uint16) bool {
-	return capability >= wire.CapDatagrams && capability <= wire.CapRepair
+	return capability >= wire.CapDatagrams && capability <= wire.CapRepair || capability == wire.CapMessages
 }

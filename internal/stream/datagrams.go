@@ -2,13 +2,14 @@ package stream
 
 import (
 	"encoding/binary"
+	"io"
 
 	"github.com/nyxnet/nyx/internal/machine"
 	"github.com/nyxnet/nyx/internal/wire"
 )
 
 // mail is a bounded queue of datagrams, stored one after another as
-// [flow 8][length 2][data].
+// [flow 8][length 4][data].
 type mail struct {
 	b     []byte
 	head  int
@@ -16,7 +17,7 @@ type mail struct {
 	told  bool // DatagramReadable was told and not used up
 }
 
-const mailHeader = 10
+const mailHeader = 12
 
 // mailMax bounds a queue of datagrams in bytes: 100 ms at 20 Mbit/s. When it
 // is full the oldest goes: of what is not sent again, the newest matters most.
@@ -35,7 +36,7 @@ func (m *mail) push(flow uint64, p []byte) (displaced int) {
 		m.head = 0
 	}
 	m.b = binary.BigEndian.AppendUint64(m.b, flow)
-	m.b = binary.BigEndian.AppendUint16(m.b, uint16(len(p)))
+	m.b = binary.BigEndian.AppendUint32(m.b, uint32(len(p)))
 	m.b = append(m.b, p...)
 	m.count++
 	return displaced
@@ -44,12 +45,12 @@ func (m *mail) push(flow uint64, p []byte) (displaced int) {
 // front returns the oldest datagram; the queue must not be empty.
 func (m *mail) front() (flow uint64, p []byte) {
 	b := m.b[m.head:]
-	n := int(binary.BigEndian.Uint16(b[8:]))
+	n := int(binary.BigEndian.Uint32(b[8:]))
 	return binary.BigEndian.Uint64(b), b[mailHeader : mailHeader+n]
 }
 
 func (m *mail) drop() {
-	m.head += mailHeader + int(binary.BigEndian.Uint16(m.b[m.head+8:]))
+	m.head += mailHeader + int(binary.BigEndian.Uint32(m.b[m.head+8:]))
 	m.count--
 	if m.head == len(m.b) {
 		m.b, m.head = m.b[:0], 0
@@ -104,21 +105,26 @@ func (s *Session) handleDatagram(now machine.Time, f wire.DatagramFrame) bool {
 	if st.in.flags&inStopped != 0 {
 		return true
 	}
+	s.deliverDatagram(st, f.Data)
+	return true
+}
+
+func (s *Session) deliverDatagram(st *stream, b []byte) {
 	if st.mail == nil {
 		st.mail = &mail{}
 	}
-	s.stats.DatagramsDropped += uint64(st.mail.push(f.Flow, f.Data))
-	s.stats.BytesReceived += uint64(len(f.Data))
+	s.stats.DatagramsDropped += uint64(st.mail.push(st.id, b))
+	s.stats.BytesReceived += uint64(len(b))
 	if !st.mail.told {
 		st.mail.told = true
 		s.tell(Event{Kind: DatagramReadable, Stream: st.id})
 	}
-	return true
 }
 
-// ReadDatagram copies the oldest datagram of the stream's flow into p, which
-// should have room for wire.MaxDatagramSize bytes; what does not fit is lost.
-// After a DatagramReadable event the caller reads until ErrWouldBlock.
+// ReadDatagram copies the oldest datagram or message of the stream's flow into
+// p. If p is too small it stays, and the size that it needs comes with
+// io.ErrShortBuffer. After a DatagramReadable event the caller reads until
+// ErrWouldBlock.
 func (s *Session) ReadDatagram(_ machine.Time, id uint64, p []byte) (int, error) {
 	st, err := s.find(id)
 	if err != nil {
@@ -132,6 +138,9 @@ func (s *Session) ReadDatagram(_ machine.Time, id uint64, p []byte) (int, error)
 		return 0, ErrWouldBlock
 	}
 	_, d := m.front()
+	if len(d) > len(p) {
+		return len(d), io.ErrShortBuffer
+	}
 	n := copy(p, d)
 	m.drop()
 	return n, nil

@@ -361,6 +361,7 @@ func (s *Session) open(now machine.Time, schedule *seal.Schedule, peerID uint32,
 	down.Clear()
 	s.state, s.peerID = stateOpen, peerID
 	s.repairs = !s.cfg.NoRepair && slices.Contains(theirs.Optional, wire.CapRepair)
+	s.messages = slices.Contains(theirs.Optional, wire.CapMessages)
 	s.send.max = max(s.send.max, theirs.SessionWindow)
 	s.send.maxStreams = max(s.send.maxStreams, theirs.Streams)
 	s.send.streamWindow = max(s.send.streamWindow, theirs.StreamWindow)

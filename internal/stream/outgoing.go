@@ -178,10 +178,7 @@ func (s *Session) streamLost(st *stream, lo, hi uint64, fin bool) bool {
 	}
 	added := uint64(0)
 	if lo = max(lo, o.base); lo < hi {
-		added = o.lost.add(lo, hi)
-		for i := o.acked.search(lo + 1); i < len(o.acked) && o.acked[i].lo < hi; i++ {
-			added -= o.lost.remove(max(lo, o.acked[i].lo), min(hi, o.acked[i].hi))
-		}
+		added = o.lost.addExcept(lo, hi, o.acked)
 		s.send.backlog += added
 	}
 	if fin && o.flags&outFinAcked == 0 {

@@ -42,6 +42,16 @@ func (s *spans) add(lo, hi uint64) uint64 {
 	return added
 }
 
+// addExcept puts what of [lo, hi) is not in out into the set and returns how
+// many numbers were new.
+func (s *spans) addExcept(lo, hi uint64, out spans) uint64 {
+	added := s.add(lo, hi)
+	for i := out.search(lo + 1); i < len(out) && out[i].lo < hi; i++ {
+		added -= s.remove(max(lo, out[i].lo), min(hi, out[i].hi))
+	}
+	return added
+}
+
 // remove takes [lo, hi) out of the set and returns how many numbers left.
 func (s *spans) remove(lo, hi uint64) uint64 {
 	if lo >= hi || len(*s) == 0 {

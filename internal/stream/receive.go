@@ -175,6 +175,12 @@ func (s *Session) frame(now machine.Time, id uint8, t wire.SessionFrameType, b [
 			s.lastUse = now
 			ok = s.handleDatagram(now, f)
 		}
+	case wire.SFrameMessage, wire.SFrameMessageEnd:
+		var f wire.MessageFrame
+		if f, n, err = wire.ParseMessage(b); err == nil {
+			s.lastUse = now
+			ok = s.handleMessage(now, &f)
+		}
 	case wire.SFrameNack:
 		var f wire.NackFrame
 		if f, n, err = wire.ParseNackFrame(b); err == nil {

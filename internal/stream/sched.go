@@ -56,6 +56,9 @@ type schedule struct {
 	control *stream // streams with control frames, newest first
 
 	datagrams *mail // to be sent
+	// messagesLast: streams come before messages in this packet, the other way
+	// round in the next.
+	messagesLast bool
 }
 
 // datagramBytes is the size of the datagrams that wait.
@@ -162,5 +165,5 @@ const (
 
 // hasWork reports whether anything waits that the congestion window governs.
 func (s *Session) hasWork() bool {
-	return s.pending != 0 || s.sched.control != nil || s.sched.datagramBytes() > 0 || s.sched.waiting()
+	return s.pending != 0 || s.sched.control != nil || s.sched.datagramBytes() > 0 || s.messagesWait() || s.sched.waiting()
 }

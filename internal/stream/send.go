@@ -127,7 +127,13 @@ func (s *Session) fill(now machine.Time, b []byte, limit int, id uint8, data, ac
 	if data {
 		b = s.fillControl(b, limit)
 		b = s.fillDatagrams(b, limit)
-		b = s.fillStreams(now, b, limit)
+		if s.sched.messagesLast = !s.sched.messagesLast; s.sched.messagesLast {
+			b = s.fillStreams(now, b, limit)
+			b = s.fillMessages(now, b, limit)
+		} else {
+			b = s.fillMessages(now, b, limit)
+			b = s.fillStreams(now, b, limit)
+		}
 	}
 	return b, eliciting || len(b) > before
 }
@@ -317,6 +323,8 @@ func (s *Session) chunkArrived(now machine.Time, c *chunk) {
 		s.streamArrived(now, c.st, c.at, c.at+uint64(c.size), false)
 	case wire.SFrameStreamFin:
 		s.streamArrived(now, c.st, c.at, c.at+uint64(c.size), true)
+	case wire.SFrameMessage, wire.SFrameMessageEnd:
+		s.fragmentArrived(c)
 	case wire.SFrameReset:
 		c.st.out.flags |= outDone
 		s.finish(now, c.st)
@@ -330,6 +338,8 @@ func (s *Session) chunkLost(c *chunk) bool {
 		return s.streamLost(c.st, c.at, c.at+uint64(c.size), false)
 	case wire.SFrameStreamFin:
 		return s.streamLost(c.st, c.at, c.at+uint64(c.size), true)
+	case wire.SFrameMessage, wire.SFrameMessageEnd:
+		return s.fragmentLost(c)
 	case wire.SFrameReset:
 		if c.st.out.flags&outDone == 0 {
 			s.control(c.st, ctlReset)

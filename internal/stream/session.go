@@ -43,6 +43,7 @@ type Session struct {
 	confirmed bool // the peer has shown the session keys
 	joining   bool // the packet at hand may make a path (HandleNewPath)
 	repairs   bool // the peer takes REPAIR frames
+	messages  bool // the peer takes MESSAGE frames
 	suite     seal.Suite
 	active    uint8 // path for data, or noPath
 	pathEpoch uint8
@@ -67,6 +68,8 @@ type Session struct {
 	sched    schedule
 	classOut uint64
 	nackOut  wire.NackFrame
+	outbox   *outbox // messages; nil before the first
+	inbox    *inbox
 
 	events    []Event
 	eventHead int
@@ -200,6 +203,7 @@ type Counters struct {
 	Rebuilt                        uint64 // packets of the peer that were lost or late and rebuilt
 	Heartbeats, HeartbeatsReceived uint64
 	DatagramsDropped               uint64 // displaced from full queues here
+	MessagesSent, MessagesLost     uint64 // known to have arrived; given up
 	NacksReceived                  uint64 // packets that the peer heard were dropped
 	Rekeys                         uint64 // of both directions
 	StreamWindow                   uint64 // receive window of the stream that moved last
@@ -209,7 +213,7 @@ type Counters struct {
 func (s *Session) Stats() Stats {
 	st := Stats{
 		Counters: s.stats, RTT: s.rtt.smooth, RTTVar: s.rtt.vary, MinRTT: s.rtt.least, LossDelay: s.rtt.lossDelay(),
-		Backlog: int(s.send.backlog) + s.sched.datagramBytes(), Streams: s.streams.n, HeartbeatQueue: int(s.beats.queued),
+		Backlog: int(s.send.backlog) + s.sched.datagramBytes() + s.outbox.waiting(), Streams: s.streams.n, HeartbeatQueue: int(s.beats.queued),
 		SessionWindow: s.recv.win.size,
 	}
 	if w := s.work; w != nil {

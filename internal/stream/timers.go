@@ -63,7 +63,7 @@ func (s *Session) NextTimer() machine.Time {
 	if s.cfg.HeartbeatInterval > 0 && s.streams.n > 0 {
 		t = min(t, s.beatAt())
 	}
-	t = min(t, s.sweepAt())
+	t = min(t, s.outbox.expiryAt(), s.inbox.expiryAt(), s.sweepAt())
 	return t
 }
 
@@ -109,6 +109,8 @@ func (s *Session) HandleTimer(now machine.Time) {
 		s.arrived.now = true // it leaves at the next chance; no timer is needed
 	}
 	s.beats.ripe = s.beats.queued > 0 && now >= s.beats.since.Add(s.cfg.AckDelay)
+	s.expireMessages(now)
+	s.expirePartials(now)
 	s.checkSilence(now)
 	s.in.dropOldKey(now)
 	if s.oweSince != 0 && now >= s.oweSince.Add(s.cfg.VanishTimeout) {
@@ -162,6 +164,8 @@ func (s *Session) sweep() {
 	if s.eventHead == len(s.events) {
 		s.events = nil
 	}
+	s.outbox.trim()
+	s.inbox.trim()
 	if m := s.sched.datagrams; m != nil && m.count == 0 {
 		s.sched.datagrams = nil
 	}

@@ -63,6 +63,8 @@ const (
 	RepairIn                              // repair packets received
 	Rebuilt                               // session packets rebuilt from repairs
 	RoutesTampered                        // routes left because cells were changed on the way back
+	MessageReassembled                    // messages that arrived whole
+	FragmentError                         // messages of which fragments came, and not all
 	NumCounters
 )
 
@@ -80,6 +82,7 @@ var counterNames = [NumCounters]string{
 	"session_packet_in", "drop_session_auth", "drop_session_replay",
 	"drop_session_malformed", "drop_session_unknown", "retransmitted",
 	"spurious_retransmit", "repair_out", "repair_in", "rebuilt", "routes_tampered",
+	"stream_messages_reassembled", "stream_fragment_reassembly_error",
 }
 
 // String returns the counter's name as exported.
@@ -95,7 +98,8 @@ func (c Counter) String() string {
 // is what cover hides from who watches the wire.
 func (c Counter) TellsContent() bool {
 	switch c {
-	case RealOut, DummyOut, DummyIn, SessionPacketIn, Retransmitted, SpuriousRetransmit, RepairOut, RepairIn, Rebuilt:
+	case RealOut, DummyOut, DummyIn, SessionPacketIn, Retransmitted, SpuriousRetransmit, RepairOut, RepairIn, Rebuilt,
+		MessageReassembled, FragmentError:
 		return true
 	}
 	return false

@@ -182,7 +182,16 @@ func (c *Conn) SendDatagram(p []byte) (err error) {
 	return err
 }
 
-// ReadDatagram waits for the next message. On a stream of which it is called
+// SendMessage sends a message of which what is lost is sent again for a while.
+func (c *Conn) SendMessage(p []byte) (err error) {
+	if !c.side.host.Do(func(now machine.Time) { err = c.side.machine.SendMessage(now, c.ref, p) }) {
+		return ErrStopped
+	}
+	return err
+}
+
+// ReadDatagram waits for the next datagram or message. If p is too small for it,
+// it stays, and n is what it needs, with io.ErrShortBuffer. On a stream of which it is called
 // no bytes follow the status: its end is the flow's.
 func (c *Conn) ReadDatagram(p []byte) (n int, err error) {
 	var stray [1]byte

@@ -21,6 +21,7 @@ package wire
 //	REPAIR           [0x0e][mask 8][symbol 1045] see frames_repair.go
 //	REBUILT          [0x0f][greatest][mask 8]
 //	STREAM           [0x10 | fin][stream][offset][length][data]
+//	MESSAGE          [0x16 | end] see frames_message.go
 //
 // All except PADDING, ACK, REBUILT and CLOSE ask for an acknowledgement.
 
@@ -47,6 +48,8 @@ const (
 	SFrameRebuilt       SessionFrameType = 0x0f
 	SFrameStream        SessionFrameType = 0x10
 	SFrameStreamFin     SessionFrameType = 0x11
+	SFrameMessage       SessionFrameType = 0x16
+	SFrameMessageEnd    SessionFrameType = 0x17
 )
 
 // MaxStreamCount bounds the number of streams that one side opens in the life

@@ -15,7 +15,11 @@ func StreamHeaderLen(stream, offset uint64, size int) int {
 // StreamRoom is how many of size bytes a STREAM frame of at most room bytes
 // can carry, or -1 if not even the header fits.
 func StreamRoom(stream, offset uint64, size, room int) int {
-	room -= 1 + VarintLen(stream) + VarintLen(offset)
+	return dataRoom(size, room-1-VarintLen(stream)-VarintLen(offset))
+}
+
+// dataRoom is how many of size bytes fit room bytes behind their length, or -1.
+func dataRoom(size, room int) int {
 	switch {
 	case room < 1:
 		return -1

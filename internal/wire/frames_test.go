@@ -38,6 +38,9 @@ func reencodeFrame(b []byte) (again []byte, n int, err error) {
 	case SFrameStream, SFrameStreamFin:
 		f, n, err := ParseStream(b)
 		return append(AppendStreamHeader(nil, f.Stream, f.Offset, len(f.Data), f.Fin), f.Data...), n, err
+	case SFrameMessage, SFrameMessageEnd:
+		f, n, err := ParseMessage(b)
+		return append(AppendMessageHeader(nil, f.Flow, f.Number, f.Offset, len(f.Data), f.End), f.Data...), n, err
 	case SFrameAck:
 		var f AckFrame
 		n, err := f.Parse(b)
@@ -81,6 +84,8 @@ var frameTable = []struct{ name, hex string }{
 	{"rebuilt of the first", "0f 00 0000000000000001"},
 	{"stream", "10 04 4400 03 616263"},
 	{"stream end", "11 04 00 00"},
+	{"message", "16 04 4400 4401 03 616263"},
+	{"message end", "17 04 00 80010000 01 61"},
 	{"ack of one", "02 00 00 00 00"},
 	{"ack of two ranges", "02 0a 19 01 02 03 01"},
 }
@@ -124,6 +129,9 @@ func TestMalformedFrames(t *testing.T) {
 		"0f 05 0000000000000000",       // nothing rebuilt
 		"0f 05 0000000000000040",       // rebuilt below 0
 		"0e 0000000000000001",          // REPAIR is no frame among others
+		"16 00 00 00 00",               // fragment without data
+		"17 00 00 80010100 01 61",      // message past its greatest size
+		"16 00 00 ffffffffffffffff 01 61",
 	} {
 		if _, _, err := reencodeFrame(unhexFrame(t, s)); err == nil {
 			t.Errorf("%s accepted", s)

@@ -13,7 +13,8 @@ import (
 //	status   [1]
 //
 // On a stream of network UDP no bytes follow: its datagrams travel as DATAGRAM
-// frames with the stream's id, each carrying [host length 1][host][port 2][data].
+// frames, or MESSAGE frames if one does not hold them, with the stream's id as
+// flow, each carrying [host length 1][host][port 2][data].
 // Hosts are IP addresses as text or names, which the exit resolves; a service
 // inside the network is a name under ServiceDomain.
 
@@ -130,33 +131,6 @@ func (s Status) String() string {
 		return statusNames[s]
 	}
 	return statusNames[0]
-}
-
-// A UDP message can be larger than one DATAGRAM frame: it travels as up to
-// DatagramPartsMax parts, which the other end puts together or drops:
-//
-//	[message 2][part index 4 bits, parts − 1 4 bits][chunk]
-
-// DatagramPartsMax bounds the parts of one UDP message: 16 of them hold more
-// than any path outside carries unfragmented, 9000-byte frames included.
-const DatagramPartsMax = 16
-
-// DatagramPartHeader is the size of a part's header.
-const DatagramPartHeader = 3
-
-// AppendDatagramPart appends a part's header.
-func AppendDatagramPart(b []byte, message uint16, part, parts int) []byte {
-	b = binary.BigEndian.AppendUint16(b, message)
-	return append(b, byte(part<<4|(parts-1)))
-}
-
-// ParseDatagramPart parses a part.
-func ParseDatagramPart(b []byte) (message uint16, part, parts int, chunk []byte, ok bool) {
-	if len(b) < DatagramPartHeader {
-		return 0, 0, 0, nil, false
-	}
-	part, parts = int(b[2]>>4), int(b[2]&15)+1
-	return binary.BigEndian.Uint16(b), part, parts, b[DatagramPartHeader:], part < parts
 }
 
 // AppendDatagramTarget appends the header of a UDP message.
