@@ -1,6 +1,7 @@
 package nyx_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -98,6 +99,46 @@ func TestServiceInsideTheNetwork(t *testing.T) {
 	conn.SetDeadline(time.Now().Add(2 * time.Minute))
 	if b, err := io.ReadAll(conn); err != nil || string(b) != "ping" {
 		t.Errorf("got %q, %v", b, err)
+	}
+}
+
+// Datagrams of every size reach a target and come back, also such as no packet
+// holds.
+func TestPacketsThroughTheNetwork(t *testing.T) {
+	c := open(t)
+	echo, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer echo.Close()
+	go func() {
+		for b := make([]byte, 1<<16); ; {
+			n, from, err := echo.ReadFrom(b)
+			if err != nil {
+				return
+			}
+			echo.WriteTo(b[:n], from)
+		}
+	}()
+	p, err := c.ListenPacket(timeout(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	p.SetDeadline(time.Now().Add(2 * time.Minute))
+	got := make([]byte, 1<<16)
+	for _, size := range []int{0, 1, 1000, 1500, 9000, 65_507} {
+		sent := bytes.Repeat([]byte{byte(size)}, size)
+		if n, err := p.WriteTo(sent, echo.LocalAddr()); n != size || err != nil {
+			t.Fatal(n, err)
+		}
+		n, from, err := p.ReadFrom(got)
+		if err != nil || from.String() != echo.LocalAddr().String() || !bytes.Equal(got[:n], sent) {
+			t.Errorf("%d bytes of %d from %v, %v", n, size, from, err)
+		}
+	}
+	if _, err := p.WriteTo(nil, &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)}); err == nil {
+		t.Error("port 0 was written to")
 	}
 }
 

@@ -258,8 +258,13 @@ func statusError(s wire.Status) error {
 	return errors.New(s.String())
 }
 
-// OpenDatagrams opens a flow of UDP messages.
+// OpenDatagrams opens a flow of UDP messages, for the proxy.
 func (c *Client) OpenDatagrams(ctx context.Context, isolation string) (proxy.Datagrams, error) {
+	return c.OpenFlow(ctx, isolation)
+}
+
+// OpenFlow opens a flow of UDP messages.
+func (c *Client) OpenFlow(ctx context.Context, isolation string) (*tunnel.Datagrams, error) {
 	conn, err := c.dial(ctx, isolation, wire.Target{Network: wire.UDP, Host: "0.0.0.0", Port: 0})
 	if err != nil {
 		return nil, err
