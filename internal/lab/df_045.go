@@ -2,7 +2,6 @@ package lab
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
 	"math"
@@ -14,15 +13,11 @@ import (
 	"github.com/nyxnet/nyx/internal/wire"
 )
 
-// reassembledWithin is by when a message must be whole.
-const reassembledWithin = 30 * time.Second
+// fragmentBytes is what of a message travels in one packet of the control.
+const fragmentBytes = 1000
 
-// fragmentBytes is what of a message travels in one packet, and fragmentHead
-// the message's number, the fragment's and their count in the control.
-const (
-	fragmentBytes = 1000
-	fragmentHead  = 8
-)
+// messageRate is the messages of a second over all users.
+const messageRate = 200
 
 // fragments is DF-045: messages of several packets under loss, reordering and
 // duplication, compared at both ends.
@@ -48,9 +43,9 @@ func fragments(r *Run) error {
 	r.Note("loss of %.3f %% on each of 5 hops for each of %d packets of a message", loss*100, parts)
 	messages := r.Scaled("messages")
 	if r.Protected {
-		streamMessages(r, w, messages, size)
+		repairedMessages(r, w, messages, size)
 	} else {
-		datagramMessages(r, w, messages, size, parts)
+		onceMessages(r, w, messages, size, parts)
 	}
 	var again uint64
 	for _, u := range w.Users {
@@ -61,78 +56,65 @@ func fragments(r *Run) error {
 	return nil
 }
 
-// messageRate is the messages of a second over all users.
-const messageRate = 200
-
-// streamMessages sends each message as a stream of its own. The service
-// answers with the digest of what it got.
-func streamMessages(r *Run, w *Network, messages, size int) {
-	for _, g := range w.Gateways {
-		g.Service.Answer = func(_ machine.Time, body []byte) []byte {
-			h := sha256.Sum256(body)
-			return h[:]
-		}
-	}
-	end := w.Sim.Now().Add(time.Duration(messages) * time.Second / messageRate)
-	answered, sent := 0, 0
-	w.Poisson("messages", messageRate, end, func(_ machine.Time, i int) {
-		body := messageBody(r, i, size)
-		want := sha256.Sum256(body)
-		sent++
-		late := false
-		w.Sim.After(reassembledWithin, func(machine.Time) { late = true })
-		w.Users[i%len(w.Users)].Ask("a", body, func(_ machine.Time, answer []byte, err error) {
-			if !late {
-				answered++
-				r.Trial("stream_fragment_reassembly_error", err != nil || !bytes.Equal(answer, want[:]))
-			}
-		})
-	})
-	w.Sim.RunUntil(end.Add(reassembledWithin + time.Second))
-	r.Tally("stream_fragment_reassembly_error", uint64(sent-answered), uint64(sent-answered))
-}
-
-// datagramMessages is the control: the parts of a message travel as datagrams,
-// which nobody sends again.
-func datagramMessages(r *Run, w *Network, messages, size, parts int) {
-	got := map[uint32]int{}
-	for _, g := range w.Gateways {
-		g.Service.Message = func(_ machine.Time, b []byte) {
-			if len(b) > fragmentHead {
-				got[binary.BigEndian.Uint32(b)]++
-			}
-		}
-	}
+// messageFlow sends messages over one flow of each user, and counts those that
+// the service did not get whole: sent at a rate, each by send.
+func messageFlow(r *Run, w *Network, messages, size int, send func(pass func([]byte), i int, body []byte), whole func(i int) bool) {
 	sends := make([]func(machine.Time, []byte) error, len(w.Users))
 	for i, u := range w.Users {
-		u.Flow("a", func(_ machine.Time, send func(machine.Time, []byte) error) { sends[i] = send })
+		u.Flow("a", func(_ machine.Time, pass func(machine.Time, []byte) error) { sends[i] = pass })
 	}
 	w.Sim.RunFor(5 * time.Second)
 	end := w.Sim.Now().Add(time.Duration(messages) * time.Second / messageRate)
 	sent := 0
 	w.Poisson("messages", messageRate, end, func(_ machine.Time, i int) {
-		u := w.Users[i%len(w.Users)]
-		body := messageBody(r, i, size)
-		w.Sim.Do(u.Node, func(now machine.Time) {
-			for k := range parts {
-				b := binary.BigEndian.AppendUint32(nil, uint32(i))
-				b = binary.BigEndian.AppendUint32(b, uint32(k))
-				b = append(b, body[k*fragmentBytes:min(size, (k+1)*fragmentBytes)]...)
-				if send := sends[i%len(w.Users)]; send != nil {
-					send(now, b)
-				}
+		u := i % len(w.Users)
+		w.Sim.Do(w.Users[u].Node, func(now machine.Time) {
+			if pass := sends[u]; pass != nil {
+				send(func(b []byte) { pass(now, b) }, i, messageBody(r, i, size))
 			}
 		})
 		sent++
 	})
 	w.Sim.RunUntil(end.Add(5 * time.Second))
 	for i := range sent {
-		r.Trial("stream_fragment_reassembly_error", got[uint32(i)] < parts)
+		r.Trial("stream_fragment_reassembly_error", !whole(i))
 	}
 }
 
+// repairedMessages sends messages as such: their session sends again what is
+// lost of them. The service compares each with what was sent.
+func repairedMessages(r *Run, w *Network, messages, size int) {
+	got := map[uint32]bool{}
+	for _, g := range w.Gateways {
+		g.Service.Message = func(_ machine.Time, b []byte) {
+			i := binary.BigEndian.Uint32(b)
+			twice := got[i]
+			got[i] = !twice && bytes.Equal(b, messageBody(r, int(i), size))
+		}
+	}
+	messageFlow(r, w, messages, size, func(pass func([]byte), _ int, body []byte) { pass(body) },
+		func(i int) bool { return got[uint32(i)] })
+}
+
+// onceMessages is the control: the parts of a message travel as datagrams,
+// which nobody sends again.
+func onceMessages(r *Run, w *Network, messages, size, parts int) {
+	got := map[uint32]int{}
+	for _, g := range w.Gateways {
+		g.Service.Message = func(_ machine.Time, b []byte) { got[binary.BigEndian.Uint32(b)]++ }
+	}
+	messageFlow(r, w, messages, size, func(pass func([]byte), i int, body []byte) {
+		for k := range parts {
+			b := binary.BigEndian.AppendUint32(nil, uint32(i))
+			pass(append(b, body[k*fragmentBytes:min(size, (k+1)*fragmentBytes)]...))
+		}
+	}, func(i int) bool { return got[uint32(i)] == parts })
+}
+
+// messageBody is the message of a number, which stands in its first bytes.
 func messageBody(r *Run, i, size int) []byte {
 	body := make([]byte, size)
 	r.Source("messages").Stream(fmt.Sprint(i)).Read(body)
+	binary.BigEndian.PutUint32(body, uint32(i))
 	return body
 }
