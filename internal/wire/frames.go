@@ -21,6 +21,8 @@ package wire
 //	REPAIR           [0x0e][mask 8][symbol 1045] see frames_repair.go
 //	REBUILT          [0x0f][greatest][mask 8]
 //	STREAM           [0x10 | fin][stream][offset][length][data]
+//	PRIORITY         [0x12] see frames_lanes.go
+//	LANE             [0x13] see frames_lanes.go
 //	MESSAGE          [0x16 | end] see frames_message.go
 //
 // All except PADDING, ACK, REBUILT and CLOSE ask for an acknowledgement.
@@ -48,6 +50,8 @@ const (
 	SFrameRebuilt       SessionFrameType = 0x0f
 	SFrameStream        SessionFrameType = 0x10
 	SFrameStreamFin     SessionFrameType = 0x11
+	SFramePriority      SessionFrameType = 0x12
+	SFrameLane          SessionFrameType = 0x13
 	SFrameMessage       SessionFrameType = 0x16
 	SFrameMessageEnd    SessionFrameType = 0x17
 )

@@ -38,6 +38,12 @@ func reencodeFrame(b []byte) (again []byte, n int, err error) {
 	case SFrameStream, SFrameStreamFin:
 		f, n, err := ParseStream(b)
 		return append(AppendStreamHeader(nil, f.Stream, f.Offset, len(f.Data), f.Fin), f.Data...), n, err
+	case SFramePriority:
+		f, n, err := ParsePriority(b)
+		return f.Append(nil), n, err
+	case SFrameLane:
+		f, n, err := ParseLane(b)
+		return f.Append(nil), n, err
 	case SFrameMessage, SFrameMessageEnd:
 		f, n, err := ParseMessage(b)
 		return append(AppendMessageHeader(nil, f.Flow, f.Number, f.Offset, len(f.Data), f.End), f.Data...), n, err
@@ -84,6 +90,9 @@ var frameTable = []struct{ name, hex string }{
 	{"rebuilt of the first", "0f 00 0000000000000001"},
 	{"stream", "10 04 4400 03 616263"},
 	{"stream end", "11 04 00 00"},
+	{"priority", "12 4400 03 09"},
+	{"lane", "13 05 ff 01"},
+	{"lane removed", "13 07 00 80010000"},
 	{"message", "16 04 4400 4401 03 616263"},
 	{"message end", "17 04 00 80010000 01 61"},
 	{"ack of one", "02 00 00 00 00"},
@@ -118,6 +127,10 @@ func TestMalformedFrames(t *testing.T) {
 		"05 4001",                      // 1 in two bytes
 		"05 80000001",                  // 1 in four
 		"05 c000000000000001",          // 1 in eight
+		"12 00 08 01",                  // lane 8
+		"13 08 01 01",                  // weight of lane 8
+		"13 00 00 01",                  // lane 0 removed
+		"12 00 01 c000000100000000",    // version of 33 bits
 		"07 d000000000000001",          // more streams than ids
 		"0d 01 c9",                     // reason of 201 bytes
 		"02 05 00 40 00",               // 65 ranges

@@ -31,6 +31,7 @@ const (
 	CapPaths      uint16 = 2 // more than one path, PATH frames
 	CapHeartbeats uint16 = 3 // HEARTBEAT frames
 	CapRepair     uint16 = 4 // takes REPAIR frames
+	CapPriorities uint16 = 5 // PRIORITY and LANE frames
 	CapMessages   uint16 = 9 // takes MESSAGE frames
 )
 
