@@ -34,9 +34,9 @@ func newApp(w *world) *app {
 	return a
 }
 
-func (a *app) open(up, down int, prio Priority) uint64 {
+func (a *app) open(up, down int, lane Lane) uint64 {
 	a.w.t.Helper()
-	id, err := a.w.client.OpenStream(a.w.now, prio)
+	id, err := a.w.client.OpenStream(a.w.now, lane)
 	if err != nil {
 		a.w.t.Fatal(err)
 	}
@@ -167,7 +167,7 @@ func TestManyStreamsThroughLossAndReordering(t *testing.T) {
 		}
 		a := newApp(w)
 		for i := range 200 {
-			a.open(5_000+i*37, 20_000+i*101, Priority(i%3))
+			a.open(5_000+i*37, 20_000+i*101, Lane(i%3))
 		}
 		a.finish(2 * time.Minute)
 		c, s := w.client.Stats(), w.server.Stats()

@@ -56,6 +56,9 @@ type Config struct {
 	// NoRepair leaves error correction out: no repair is sent, and the peer is
 	// not told that this side could use them.
 	NoRepair bool
+	// NoPriorities leaves lanes to this side alone: the peer is neither told of
+	// them nor heard.
+	NoPriorities bool
 	// UnixStart is the unix time, in seconds, of machine time 0, or 0 if
 	// unknown. With it, a HELLO that is older than the responder's record of
 	// HELLOs cannot have its 0-RTT data taken again (docs/protocol.md, section
@@ -114,6 +117,9 @@ func (c *Config) capabilities() wire.Capabilities {
 	if !c.NoRepair {
 		optional = append(optional, wire.CapRepair)
 	}
+	if !c.NoPriorities {
+		optional = append(optional, wire.CapPriorities)
+	}
 	return wire.Capabilities{
 		Required:      c.Required,
 		Optional:      append(optional, c.Optional...),
@@ -123,5 +129,9 @@ func (c *Config) capabilities() wire.Capabilities {
 }
 
 func known(capability uint16) bool {
-	return capability >= wire.CapDatagrams && capability <= wire.CapRepair || capability == wire.CapMessages
+	switch capability {
+	case wire.CapDatagrams, wire.CapPaths, wire.CapHeartbeats, wire.CapRepair, wire.CapPriorities, wire.CapMessages:
+		return true
+	}
+	return false
 }

@@ -16,6 +16,11 @@ var (
 	ErrStreamUnknown = errors.New("stream: no such stream")
 	// ErrStreamLimit means that the peer allows no more streams at present.
 	ErrStreamLimit = errors.New("stream: the peer allows no more streams now")
+	// ErrLane means that a session can have no such lane: its number is too
+	// great, or it is the normal one, which cannot be removed.
+	ErrLane = errors.New("stream: no such lane")
+	// ErrLaneVersion means that a later change of a lane is in force.
+	ErrLaneVersion = errors.New("stream: a later change of the lane is in force")
 	// ErrWriteClosed means that this side has ended its direction.
 	ErrWriteClosed = errors.New("stream: write after the end")
 	// ErrTooLarge means that a datagram does not fit one packet.

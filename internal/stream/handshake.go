@@ -371,6 +371,7 @@ func (s *Session) open(now machine.Time, schedule *seal.Schedule, peerID uint32,
 		}
 	}
 	s.unblock()
+	s.meetLanes(theirs)
 	s.rtt.peerAck = time.Duration(theirs.AckDelayMicros) * time.Microsecond
 	s.tell(Event{Kind: Established})
 	s.cfg.Sink.Emit(now, trace.SessionUp, 0, 0)

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/nyxnet/nyx/internal/machine"
+	"github.com/nyxnet/nyx/internal/trace"
 	"github.com/nyxnet/nyx/internal/wire"
 )
 
@@ -151,12 +152,16 @@ func (s *Session) handleStream(now machine.Time, f *wire.StreamFrame) bool {
 				i.early = append(i.early[:0], i.early[1:]...)
 			}
 		} else {
-			if i.early.add(lo, end); len(i.early) > piecesMax {
+			if i.early.add(lo, end) == 0 {
+				s.counts[trace.LaneDuplicate]++
+			}
+			if len(i.early) > piecesMax {
 				return s.failFrame(now, "a stream in too many pieces")
 			}
 			return true
 		}
 	} else if !f.Fin {
+		s.counts[trace.LaneDuplicate]++
 		return true
 	}
 	if i.have > i.read || i.flags&inFin != 0 && i.have == i.final {

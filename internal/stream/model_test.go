@@ -38,7 +38,7 @@ func TestModelReliablePipe(t *testing.T) {
 		}
 		t.Repeat(map[string]func(*rapid.T){
 			"open": m.open, "write": m.write, "write big": m.writeBig, "close": m.closeWrite, "read": m.read,
-			"run": m.run, "move": m.move, "break": m.breakPath, "": m.check,
+			"lane": m.lane, "weight": m.weight, "run": m.run, "move": m.move, "break": m.breakPath, "": m.check,
 		})
 		m.settle()
 	})
@@ -60,7 +60,7 @@ func (m *model) open(t *rapid.T) {
 	if s == nil || len(m.ids) > 40 {
 		return
 	}
-	id, err := s.OpenStream(m.w.now, Priority(rapid.IntRange(0, 2).Draw(t, "priority")))
+	id, err := s.OpenStream(m.w.now, Lane(rapid.IntRange(0, 2).Draw(t, "priority")))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -132,6 +132,19 @@ func (m *model) take(s *Session, id uint64, in *pipe, size int) bool {
 	return n > 0
 }
 
+func (m *model) lane(t *rapid.T) {
+	if s, id, _, _ := m.pick(t); s != nil {
+		s.SetLane(m.w.now, id, Lane(rapid.IntRange(0, MaxLanes-1).Draw(t, "lane")), uint32(rapid.IntRange(0, 4).Draw(t, "version")))
+	}
+}
+
+func (m *model) weight(t *rapid.T) {
+	if s := m.sides()[rapid.IntRange(0, 1).Draw(t, "side")]; s != nil {
+		s.SetWeight(m.w.now, Lane(rapid.IntRange(0, MaxLanes-1).Draw(t, "lane")), uint8(rapid.IntRange(0, 9).Draw(t, "weight")),
+			uint32(rapid.IntRange(0, 4).Draw(t, "version")))
+	}
+}
+
 func (m *model) run(t *rapid.T) {
 	m.w.run(time.Duration(rapid.IntRange(0, 100).Draw(t, "ms")) * time.Millisecond)
 }
@@ -149,6 +162,9 @@ func (m *model) check(t *rapid.T) {
 	for side, s := range m.sides() {
 		if s != nil && (s.state == stateClosing || s.state == stateClosed) {
 			t.Fatalf("side %d closed: %v", side, s.closedError())
+		}
+		if s != nil {
+			checkLanes(t, s)
 		}
 	}
 }
@@ -183,6 +199,14 @@ func (m *model) settle() {
 		}
 	}
 	m.w.run(20 * time.Second)
+	for l := range Lane(MaxLanes) {
+		weight, version := m.w.client.Weight(l)
+		if m.w.server != nil {
+			if w, v := m.w.server.Weight(l); w != weight || v != version {
+				m.t.Fatalf("lane %d weighs %d at version %d here and %d at %d there", l, weight, version, w, v)
+			}
+		}
+	}
 	for _, s := range m.sides() {
 		if s != nil && (s.streams.n != 0 || s.send.buffered != 0 || s.send.backlog != 0 || s.recv.used != s.recv.win.eaten) {
 			m.t.Fatalf("left behind: %d streams, %d buffered, %d backlog, %d of %d credited",

@@ -16,6 +16,9 @@ type outgoing struct {
 	code            uint64 // of the peer's STOP
 	resetCode       uint64
 	flags           outFlags
+	lane            Lane
+	turn            int16  // bytes left of its turn in the lane
+	laneVersion     uint32 // of lane
 }
 
 type outFlags uint8

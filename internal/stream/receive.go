@@ -169,6 +169,16 @@ func (s *Session) frame(now machine.Time, id uint8, t wire.SessionFrameType, b [
 		if stream, limit, n, err = wire.ParseMaxStreamData(b); err == nil {
 			ok = s.handleMaxStreamData(now, stream, limit)
 		}
+	case wire.SFramePriority:
+		var f wire.PriorityFrame
+		if f, n, err = wire.ParsePriority(b); err == nil {
+			ok = s.handlePriority(now, f)
+		}
+	case wire.SFrameLane:
+		var f wire.LaneFrame
+		if f, n, err = wire.ParseLane(b); err == nil {
+			ok = s.handleLane(now, f)
+		}
 	case wire.SFrameDatagram:
 		var f wire.DatagramFrame
 		if f, n, err = wire.ParseDatagram(b); err == nil {

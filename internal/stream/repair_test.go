@@ -224,7 +224,7 @@ func TestModelRepairs(t *testing.T) {
 		flow := a.open(0, 1, PriorityNormal)
 		a.flows[flow].down = nil
 		for i := range 4 {
-			a.open(200_000+i*1000, 100_000, Priority(i%3))
+			a.open(200_000+i*1000, 100_000, Lane(i%3))
 		}
 		number := uint32(0)
 		for range rapid.IntRange(20, 60).Draw(t, "turns") {

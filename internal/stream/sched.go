@@ -1,11 +1,13 @@
 package stream
 
+import "github.com/nyxnet/nyx/internal/wire"
+
 // listID names the queue that a stream stands in.
 type listID uint8
 
 const (
 	listNone    listID = iota
-	listSend           // of its priority
+	listSend           // of its lane
 	listBlocked        // waits for the session's limits
 )
 
@@ -50,8 +52,7 @@ func (q *queue) remove(st *stream) {
 
 // schedule decides what goes into the next packet.
 type schedule struct {
-	send    [numPriorities]queue
-	credit  [numPriorities]int8
+	lanes   *lanes // nil while nothing waits and nothing was changed
 	blocked queue
 	control *stream // streams with control frames, newest first
 
@@ -69,38 +70,23 @@ func (c *schedule) datagramBytes() int {
 	return c.datagrams.size()
 }
 
-// shares are the packets that a priority gets in a round.
-var shares = [numPriorities]int8{PriorityNormal: 4, PriorityHigh: 8, PriorityLow: 1}
-
-// order is the order of priorities within a round.
-var order = [numPriorities]Priority{PriorityHigh, PriorityNormal, PriorityLow}
-
-// pick returns the stream whose turn it is, or nil. charge takes the turn off
-// its priority's account.
-func (c *schedule) pick(charge bool) *stream {
-	for range 2 {
-		for _, p := range order {
-			if st := c.send[p].head; st != nil && c.credit[p] > 0 {
-				if charge {
-					c.credit[p]--
-				}
-				return st
-			}
-		}
-		c.credit = shares
+// made returns the lanes, made if need be.
+func (c *schedule) made() *lanes {
+	if c.lanes == nil {
+		c.lanes = newLanes()
 	}
-	return nil
+	return c.lanes
 }
 
-func (c *schedule) waiting() bool {
-	return c.send[PriorityNormal].head != nil || c.send[PriorityHigh].head != nil || c.send[PriorityLow].head != nil
-}
+func (c *schedule) waiting() bool { return c.lanes != nil && c.lanes.waiting != 0 }
+
+// turnBytes is a stream's turn in its lane: a full packet.
+const turnBytes = wire.SessionPayloadSize
 
 // enqueue puts the stream at the end of its queue if it has something to send.
 func (s *Session) enqueue(st *stream) {
 	if st.list == listNone && !st.dead && st.out.sendable() {
-		st.list = listSend
-		s.sched.send[st.prio].pushBack(st)
+		s.sched.made().push(st, false)
 	}
 }
 
@@ -110,18 +96,29 @@ func (s *Session) enqueueFirst(st *stream) {
 		return
 	}
 	s.dequeue(st)
-	st.list = listSend
-	s.sched.send[st.prio].pushFront(st)
+	s.sched.made().push(st, true)
 }
 
 func (s *Session) dequeue(st *stream) {
 	switch st.list {
 	case listSend:
-		s.sched.send[st.prio].remove(st)
+		s.sched.lanes.remove(st)
 	case listBlocked:
 		s.sched.blocked.remove(st)
 	}
 	st.list = listNone
+}
+
+// served notes that n bytes of a stream were put into a packet: on its lane's
+// account, and as part of its turn. What it took beyond its turn, the next is
+// shorter by.
+func (s *Session) served(st *stream, n int) {
+	s.sched.lanes.charge(st.queued, n)
+	st.out.turn -= int16(n)
+	if st.out.turn <= 0 || !st.out.sendable() {
+		s.dequeue(st)
+		s.enqueue(st)
+	}
 }
 
 // block parks a stream until the session's limits move.
@@ -161,6 +158,7 @@ const (
 	pendClass
 	pendNack
 	pendPing // nothing but a sign of life
+	pendLanes
 )
 
 // hasWork reports whether anything waits that the congestion window governs.

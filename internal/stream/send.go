@@ -162,6 +162,9 @@ func (s *Session) fillControl(b []byte, limit int) []byte {
 		value(pendMaxData, wire.SFrameMaxData, s.recv.win.max)
 		value(pendMaxStreams, wire.SFrameMaxStreams, s.recv.maxStreams)
 		value(pendClass, wire.SFrameClass, s.classOut)
+		if s.pending&pendLanes != 0 {
+			b = s.fillLanes(b, limit)
+		}
 		if s.pending&pendNack != 0 && limit-len(b) >= controlReserve {
 			b = s.nackOut.Append(b)
 			s.pending &^= pendNack
@@ -172,7 +175,7 @@ func (s *Session) fillControl(b []byte, limit int) []byte {
 			s.pending &^= pendPing
 		}
 	}
-	for st := s.sched.control; st != nil && limit-len(b) >= 3*controlReserve; st = s.sched.control {
+	for st := s.sched.control; st != nil && limit-len(b) >= 4*controlReserve; st = s.sched.control {
 		s.sched.control, st.ctlNext = st.ctlNext, nil
 		flags := st.ctl
 		st.ctl = 0
@@ -191,18 +194,21 @@ func (s *Session) fillControl(b []byte, limit int) []byte {
 			b = wire.AppendMaxStreamData(b, st.id, st.in.win.max)
 			l.addChunk(chunk{st: st, kind: wire.SFrameMaxStreamData})
 		}
+		if flags&ctlPriority != 0 {
+			b = wire.PriorityFrame{Stream: st.id, Lane: uint8(st.out.lane), Version: st.out.laneVersion}.Append(b)
+			l.addChunk(chunk{st: st, kind: wire.SFramePriority})
+		}
 	}
 	return b
 }
 
 func (s *Session) fillStreams(now machine.Time, b []byte, limit int) []byte {
-	charge := true
 	for limit-len(b) > streamLeast {
-		st := s.sched.pick(charge)
+		st := s.sched.lanes.pick()
 		if st == nil {
 			break
 		}
-		charge = false
+		before := len(b)
 		var sent, blocked bool
 		b, sent, blocked = s.appendStream(now, st, b, limit)
 		switch {
@@ -212,11 +218,8 @@ func (s *Session) fillStreams(now machine.Time, b []byte, limit int) []byte {
 			s.dequeue(st)
 			s.enqueue(st)
 			return b
-		case !st.out.sendable():
-			s.dequeue(st)
-		case limit-len(b) <= streamLeast || len(st.out.lost) == 0:
-			s.dequeue(st)
-			s.enqueue(st)
+		default:
+			s.served(st, len(b)-before)
 		}
 	}
 	return b
@@ -348,6 +351,10 @@ func (s *Session) chunkLost(c *chunk) bool {
 		s.control(c.st, ctlStop)
 	case wire.SFrameMaxStreamData:
 		s.control(c.st, ctlWindow)
+	case wire.SFramePriority:
+		s.control(c.st, ctlPriority)
+	case wire.SFrameLane:
+		s.tellWeight(Lane(c.at))
 	case wire.SFrameMaxData:
 		s.pending |= pendMaxData
 	case wire.SFrameMaxStreams:

@@ -44,6 +44,7 @@ type Session struct {
 	joining   bool // the packet at hand may make a path (HandleNewPath)
 	repairs   bool // the peer takes REPAIR frames
 	messages  bool // the peer takes MESSAGE frames
+	peerLanes bool // the peer understands PRIORITY and LANE
 	suite     seal.Suite
 	active    uint8 // path for data, or noPath
 	pathEpoch uint8

@@ -8,18 +8,6 @@ import (
 	"github.com/nyxnet/nyx/internal/wire"
 )
 
-// Priority is a stream's share of the session: while streams of several
-// priorities have something to send, they get packets in the ratio 8 : 4 : 1.
-type Priority uint8
-
-// Priorities.
-const (
-	PriorityNormal Priority = iota
-	PriorityHigh
-	PriorityLow
-	numPriorities
-)
-
 // stream is one byte channel. Ids are number × 2, plus 1 if the responder
 // opened it.
 type stream struct {
@@ -30,7 +18,7 @@ type stream struct {
 
 	next, prev *stream // in the queue that list names
 	list       listID
-	prio       Priority
+	queued     Lane // whose queue listSend is
 	ctl        ctlFlags
 	dead       bool
 	ctlNext    *stream
@@ -43,6 +31,7 @@ const (
 	ctlReset ctlFlags = 1 << iota
 	ctlStop
 	ctlWindow
+	ctlPriority
 	ctlQueued // the stream is in the control queue
 )
 
@@ -56,27 +45,31 @@ func (s *Session) ownBit() uint64 {
 	return 1
 }
 
-// OpenStream opens a stream of a priority. It can be written to at once; where
-// the peer does not allow it yet, its bytes wait.
-func (s *Session) OpenStream(now machine.Time, prio Priority) (id uint64, err error) {
+// OpenStream opens a stream in a lane, of which the peer learns. It can be
+// written to at once; where the peer does not allow it yet, its bytes wait.
+func (s *Session) OpenStream(now machine.Time, l Lane) (id uint64, err error) {
 	if err := s.closedError(); err != nil {
 		return 0, err
 	}
 	if s.send.opened-s.send.ended >= uint64(s.cfg.MaxStreams) || s.send.opened >= wire.MaxStreamCount {
 		return 0, ErrStreamLimit
 	}
-	if prio >= numPriorities {
-		prio = PriorityNormal
+	if l >= MaxLanes {
+		return 0, ErrLane
 	}
-	st := s.newStream(s.send.opened*2+s.ownBit(), prio)
+	st := s.newStream(s.send.opened*2 + s.ownBit())
 	s.send.opened++
 	s.lastUse = now
+	if l != PriorityNormal {
+		st.out.lane, st.out.laneVersion = l, 1
+		s.tellLane(st)
+	}
 	s.cfg.Sink.Emit(now, trace.StreamUp, st.id, 0)
 	return st.id, nil
 }
 
-func (s *Session) newStream(id uint64, prio Priority) *stream {
-	st := &stream{id: id, prio: prio}
+func (s *Session) newStream(id uint64) *stream {
+	st := &stream{id: id}
 	st.out.limit = s.send.streamWindow
 	st.in.win.start(firstStreamWindow)
 	s.streams.put(st)
@@ -103,7 +96,7 @@ func (s *Session) peerStream(now machine.Time, id uint64) (st *stream, ok bool) 
 		return nil, false
 	}
 	for s.recv.opened <= number {
-		st = s.newStream(s.recv.opened*2+(1-s.ownBit()), PriorityNormal)
+		st = s.newStream(s.recv.opened*2 + (1 - s.ownBit()))
 		s.recv.opened++
 		s.tell(Event{Kind: StreamOpened, Stream: st.id})
 		s.cfg.Sink.Emit(now, trace.StreamUp, st.id, 0)

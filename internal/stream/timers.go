@@ -169,6 +169,9 @@ func (s *Session) sweep() {
 	if m := s.sched.datagrams; m != nil && m.count == 0 {
 		s.sched.datagrams = nil
 	}
+	if c := s.sched.lanes; c != nil && c.plain() {
+		s.sched.lanes = nil
+	}
 	for _, st := range s.streams.slots {
 		if st == nil {
 			continue

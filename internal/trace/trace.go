@@ -62,6 +62,8 @@ const (
 	RepairOut                             // repair packets sent
 	RepairIn                              // repair packets received
 	Rebuilt                               // session packets rebuilt from repairs
+	PriorityConflict                      // changes of lanes that met another as late or later
+	LaneDuplicate                         // STREAM frames that held nothing new
 	RoutesTampered                        // routes left because cells were changed on the way back
 	MessageReassembled                    // messages that arrived whole
 	FragmentError                         // messages of which fragments came, and not all
@@ -81,7 +83,8 @@ var counterNames = [NumCounters]string{
 	"routes_expired", "routes_closed", "dummy_out", "real_out", "dummy_in",
 	"session_packet_in", "drop_session_auth", "drop_session_replay",
 	"drop_session_malformed", "drop_session_unknown", "retransmitted",
-	"spurious_retransmit", "repair_out", "repair_in", "rebuilt", "routes_tampered",
+	"spurious_retransmit", "repair_out", "repair_in", "rebuilt",
+	"stream_priority_conflict", "stream_lane_duplicate_count", "routes_tampered",
 	"stream_messages_reassembled", "stream_fragment_reassembly_error",
 }
 
@@ -99,7 +102,7 @@ func (c Counter) String() string {
 func (c Counter) TellsContent() bool {
 	switch c {
 	case RealOut, DummyOut, DummyIn, SessionPacketIn, Retransmitted, SpuriousRetransmit, RepairOut, RepairIn, Rebuilt,
-		MessageReassembled, FragmentError:
+		PriorityConflict, LaneDuplicate, MessageReassembled, FragmentError:
 		return true
 	}
 	return false
