@@ -3,7 +3,9 @@ package daemon
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net/netip"
+	"strconv"
 	"time"
 
 	"github.com/nyxnet/nyx/internal/carrier/front"
@@ -29,6 +31,7 @@ type EntryCarriers struct {
 
 // carriers are the running servers of an entry; the zero carriers are none.
 type carriers struct {
+	face    *front.Face // of all servers; nil without
 	servers []pipe.Listener
 	offered []directory.Carrier
 }
@@ -42,6 +45,7 @@ func startCarriers(cfg *NodeConfig, base drive.Carrier, path string) (c carriers
 	if err != nil {
 		return c, nil, err
 	}
+	c.face = face
 	joined := joint.NewServer(base)
 	for _, kind := range cfg.Carriers.Kinds { // in ascending order, as a descriptor has them
 		at, ok := cfg.Carriers.Listen[kind.Kind]
@@ -74,6 +78,36 @@ func (e *EntryCarriers) face(path string) (*front.Face, error) {
 		f.Certificate, err = front.Load(e.Certificate, e.Key)
 	}
 	return f, err
+}
+
+// writeHandshakes writes the handshakes of entries as histograms.
+func writeHandshakes(w io.Writer, parts []part) {
+	const name = "tls_handshake_duration"
+	header := "# HELP " + name + " Seconds from a connection's first packet to the end of its handshake, by carriers beside UDP.\n# TYPE " + name + " histogram\n"
+	for _, p := range parts {
+		if p.handshakes == nil {
+			continue
+		}
+		fmt.Fprint(w, header)
+		header = ""
+		n := uint64(0)
+		for i, in := range p.handshakes.Classes {
+			n += in
+			le := "+Inf"
+			if i < len(front.Bounds) {
+				le = strconv.FormatFloat(front.Bounds[i].Seconds(), 'g', -1, 64)
+			}
+			fmt.Fprintf(w, "%s_bucket{part=%q,le=%q} %d\n", name, p.Name, le, n)
+		}
+		fmt.Fprintf(w, "%s_sum{part=%q} %g\n%s_count{part=%q} %d\n", name, p.Name, p.handshakes.Time.Seconds(), name, p.Name, n)
+	}
+	header = "# TYPE tls_handshake_refused_total counter\n"
+	for _, p := range parts {
+		if p.handshakes != nil {
+			fmt.Fprintf(w, "%stls_handshake_refused_total{part=%q} %d\n", header, p.Name, p.handshakes.Refused)
+			header = ""
+		}
+	}
 }
 
 func (c *carriers) close() error {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"regexp"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -106,6 +107,11 @@ func TestEachCarrierAlone(t *testing.T) {
 			roundTrip(t, conn, bytes.Repeat([]byte("nyx"), 100_000))
 			if n := w.passed.Load(); n != 0 {
 				t.Errorf("%d datagrams by UDP", n)
+			}
+			var page bytes.Buffer
+			writeHandshakes(&page, l.parts())
+			if !regexp.MustCompile(`tls_handshake_duration_count\{part="stream-\d"\} [1-9]`).Match(page.Bytes()) {
+				t.Errorf("no handshake in the metrics:\n%s", page.Bytes())
 			}
 		})
 	}

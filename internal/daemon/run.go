@@ -57,7 +57,7 @@ func Run(ctx context.Context, cfg *setup.Config, kinds []joint.Kind, log *slog.L
 			return err
 		}
 		parts = append(parts, running{"node", n.Done(), n.Failure, n.Close})
-		counted = append(counted, func() part { return newPart(cfg.Name, n.Stats(), n.Err()) })
+		counted = append(counted, n.part)
 		log.Info("node", "name", cfg.Name, "roles", cfg.Roles.String(), "address", n.Addr().String())
 		go announce(ctx, n.Listed(), log, "the directory lists this node; traffic can flow")
 		go keepTrimmed(ctx)

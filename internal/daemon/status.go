@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"sync"
 
+	"github.com/nyxnet/nyx/internal/carrier/front"
 	"github.com/nyxnet/nyx/internal/proxy"
 	"github.com/nyxnet/nyx/internal/trace"
 )
@@ -28,6 +29,8 @@ type part struct {
 	State  string            `json:"state"`
 	Counts map[string]uint64 `json:"counts"` // that are not 0
 	counts trace.Counts
+	// handshakes are those of an entry with carriers beside UDP, else nil.
+	handshakes *front.HandshakeCounts
 }
 
 // source is where a Status has its counters from.
@@ -104,7 +107,7 @@ func (s *Status) Close() {
 func (l *Local) parts() []part {
 	out := []part{newPart("client", l.Client.Stats(), l.Client.Err())}
 	for _, n := range l.Nodes {
-		out = append(out, newPart(n.cfg.Name, n.Stats(), n.Err()))
+		out = append(out, n.part())
 	}
 	return out
 }
@@ -121,6 +124,15 @@ func newPart(name string, c trace.Counts, err error) part {
 	}
 	if n := c.CellsOut(); n != 0 {
 		p.Counts[cellsOut] = n
+	}
+	return p
+}
+
+func (n *Node) part() part {
+	p := newPart(n.cfg.Name, n.Stats(), n.Err())
+	if n.carriers.face != nil {
+		c := n.carriers.face.Handshakes.Counts()
+		p.handshakes = &c
 	}
 	return p
 }
@@ -148,6 +160,7 @@ func writeMetrics(w http.ResponseWriter, s source) {
 		}
 	}
 	counter(cellsOut, (*trace.Counts).CellsOut)
+	writeHandshakes(w, parts)
 	if s.proxy == nil || !s.traffic {
 		return
 	}

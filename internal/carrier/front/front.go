@@ -46,6 +46,11 @@ type Face struct {
 	Path string
 	// Site answers everything else; nil is Welcome.
 	Site http.Handler
+	// Unbounded takes handshakes of one address as fast as they come; it is
+	// the control of a measurement, and no server's setting.
+	Unbounded bool
+	// Handshakes counts those of all servers with this face.
+	Handshakes Handshakes
 }
 
 // certificateLife is that of a certificate which the node issues to itself:

@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/nyxnet/nyx/internal/directory"
@@ -136,31 +137,98 @@ func TestOnlyThePathLeadsToTheCarrier(t *testing.T) {
 }
 
 func TestLimits(t *testing.T) {
-	var l Limits
+	l := (&Face{Unbounded: true}).Limits()
 	one := netip.MustParseAddr("2001:db8::1")
+	var last *Visit
 	for i := range PerAddressMax {
-		if !l.Take(one) {
+		if last = l.Take(one); last == nil {
 			t.Fatalf("refused connection %d", i)
 		}
 	}
-	if l.Take(netip.MustParseAddr("2001:db8::2")) {
+	if l.Take(netip.MustParseAddr("2001:db8::2")) != nil {
 		t.Error("an address of the same /64 has room of its own")
 	}
-	if !l.Take(netip.MustParseAddr("192.0.2.1")) || !l.Take(netip.MustParseAddr("2001:db8:0:1::1")) {
+	if l.Take(netip.MustParseAddr("192.0.2.1")) == nil || l.Take(netip.MustParseAddr("2001:db8:0:1::1")) == nil {
 		t.Error("others are refused")
 	}
-	l.Release(one)
-	if !l.Take(one) || l.Take(one) {
-		t.Error("Release frees one place")
+	last.End()
+	last.End()
+	if l.Take(one) == nil || l.Take(one) != nil {
+		t.Error("one End frees one place")
 	}
-	var full Limits
+	l = new(Face).Limits()
 	for i := range ConnectionsMax {
-		if full.Busy() != (i >= busyAt) {
+		if l.Busy() != (i >= busyAt) {
 			t.Fatalf("busy at %d", i)
 		}
-		full.Take(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}))
+		l.Take(address(i))
 	}
-	if full.Take(netip.MustParseAddr("192.0.2.1")) {
+	if l.Take(netip.MustParseAddr("192.0.2.1")) != nil {
 		t.Error("the server has no bound")
 	}
+}
+
+func address(i int) netip.Addr {
+	return netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})
+}
+
+// One address has so many handshakes in a time; another's are its own.
+func TestHandshakesOfOneAddress(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var f Face
+		l := f.Limits()
+		one := netip.MustParseAddr("192.0.2.1")
+		take := func() (n int) {
+			for v := l.Take(one); v != nil; v = l.Take(one) {
+				n++
+				v.Shaken()
+				v.Shaken()
+				v.End()
+			}
+			return n
+		}
+		if n := take(); n != int(HandshakeBurst/HandshakeGap) {
+			t.Errorf("%d at once", n)
+		}
+		if v := l.Take(netip.MustParseAddr("192.0.2.2")); v == nil {
+			t.Error("another address is refused")
+		} else {
+			v.End()
+		}
+		time.Sleep(5 * HandshakeGap)
+		if n := take(); n != 5 {
+			t.Errorf("%d after five gaps", n)
+		}
+		if c := f.Handshakes.Counts(); c.Refused != 2 || c.Classes[0] != 105 {
+			t.Errorf("counted %+v", c)
+		}
+		// Control: without the bound nobody is refused.
+		l = (&Face{Unbounded: true}).Limits()
+		for range 1000 {
+			v := l.Take(one)
+			if v == nil {
+				t.Fatal("refused")
+			}
+			v.End()
+		}
+	})
+}
+
+// Addresses that come once do not fill the memory, nor lock others out.
+func TestAddressesAreForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := new(Face).Limits()
+		for i := range 2 * addressesMax {
+			if v := l.Take(address(i)); v != nil {
+				v.End()
+			}
+		}
+		if len(l.of) != addressesMax {
+			t.Errorf("%d addresses are remembered, want %d", len(l.of), addressesMax)
+		}
+		time.Sleep(HandshakeBurst)
+		if l.Take(netip.MustParseAddr("192.0.2.1")) == nil || len(l.of) != 1 {
+			t.Errorf("%d addresses are remembered after a pause", len(l.of))
+		}
+	})
 }

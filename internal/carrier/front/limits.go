@@ -3,6 +3,7 @@ package front
 import (
 	"net/netip"
 	"sync"
+	"time"
 )
 
 const (
@@ -12,44 +13,113 @@ const (
 	// PerAddressMax bounds those of one address (/64 for IPv6): many clients
 	// share one behind a provider's translator, but not all of a server.
 	PerAddressMax = 512
+	// HandshakeGap and HandshakeBurst bound the handshakes of one address: one
+	// in this time, and as many at once as come in that time. A handshake is
+	// work for the server before the visitor has shown anything; who comes
+	// faster is refused, and delays nobody else.
+	HandshakeGap   = 10 * time.Millisecond
+	HandshakeBurst = time.Second
 	// busyAt is where a server asks unproven addresses to prove themselves
 	// before it does work for them.
 	busyAt = ConnectionsMax / 4
 )
 
-// Limits counts the connections of a server. The zero Limits is ready.
+// addressesMax bounds the addresses that a server remembers.
+const addressesMax = 2 * ConnectionsMax
+
+// Limits counts the connections of a server.
 type Limits struct {
+	gap  time.Duration
+	seen *Handshakes
+
 	mu    sync.Mutex
 	total int
-	of    map[netip.Addr]int
+	of    map[netip.Addr]account
+	swept time.Time
 }
 
-// Take counts a connection from an address. False: there is no room for it,
-// and nothing was counted.
-func (l *Limits) Take(a netip.Addr) bool {
+// account is what is known of an address.
+type account struct {
+	connections int
+	// paid is when its handshakes so far have been worked off, at one in a gap.
+	paid time.Time
+}
+
+// Limits returns what bounds one server's connections.
+func (f *Face) Limits() *Limits {
+	l := &Limits{gap: HandshakeGap, seen: &f.Handshakes, of: make(map[netip.Addr]account)}
+	if f.Unbounded {
+		l.gap = 0
+	}
+	return l
+}
+
+// Visit is a connection for which there was room.
+type Visit struct {
+	limits *Limits
+	from   netip.Addr
+	begun  time.Time
+	shaken bool
+	ended  bool
+}
+
+// Take counts a connection from an address. Nil: there is no room for it.
+func (l *Limits) Take(a netip.Addr) *Visit {
 	a = block(a)
+	now := time.Now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.total >= ConnectionsMax || l.of[a] >= PerAddressMax {
-		return false
+	of := l.of[a]
+	if of.paid.Before(now) {
+		of.paid = now
 	}
-	if l.of == nil {
-		l.of = make(map[netip.Addr]int)
+	of.paid = of.paid.Add(l.gap)
+	if l.total >= ConnectionsMax || of.connections >= PerAddressMax || of.paid.Sub(now) > HandshakeBurst || !l.room(now) {
+		l.seen.refused.Add(1)
+		return nil
 	}
 	l.total++
-	l.of[a]++
-	return true
+	of.connections++
+	l.of[a] = of
+	return &Visit{limits: l, from: a, begun: now}
 }
 
-// Release undoes a Take.
-func (l *Limits) Release(a netip.Addr) {
-	a = block(a)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.total--
-	if l.of[a]--; l.of[a] == 0 {
-		delete(l.of, a)
+// room forgets addresses that owe nothing when there are too many, not more
+// often than it can help. l.mu is held.
+func (l *Limits) room(now time.Time) bool {
+	if len(l.of) >= addressesMax && now.Sub(l.swept) >= HandshakeBurst {
+		l.swept = now
+		for a, of := range l.of {
+			if of.connections == 0 && !of.paid.After(now) {
+				delete(l.of, a)
+			}
+		}
 	}
+	return len(l.of) < addressesMax
+}
+
+// Shaken says that the handshake is done. It may be called again.
+func (v *Visit) Shaken() {
+	v.limits.mu.Lock()
+	defer v.limits.mu.Unlock()
+	if !v.shaken && !v.ended {
+		v.shaken = true
+		v.limits.seen.observe(time.Since(v.begun))
+	}
+}
+
+// End says that the connection has ended. It may be called again.
+func (v *Visit) End() {
+	v.limits.mu.Lock()
+	defer v.limits.mu.Unlock()
+	if v.ended {
+		return
+	}
+	v.ended = true
+	v.limits.total--
+	of := v.limits.of[v.from]
+	of.connections--
+	v.limits.of[v.from] = of
 }
 
 // Busy reports that addresses should be proven first.

@@ -143,7 +143,7 @@ type Server struct {
 	sock      *net.UDPConn
 	transport *quicgo.Transport
 	http      *http3.Server
-	limits    front.Limits
+	limits    *front.Limits
 	pipes     pipe.Group
 	serving   sync.WaitGroup
 }
@@ -158,7 +158,7 @@ func Listen(addr netip.AddrPort, face *front.Face, accept func(pipe.Pipe)) (pipe
 	if err != nil {
 		return nil, fmt.Errorf("open the UDP socket: %w", err)
 	}
-	s := &Server{sock: sock, addr: sock.LocalAddr().(*net.UDPAddr).AddrPort()}
+	s := &Server{sock: sock, limits: face.Limits(), addr: sock.LocalAddr().(*net.UDPAddr).AddrPort()}
 	s.transport = &quicgo.Transport{
 		Conn: sock, ConnContext: s.admit, VerifySourceAddress: func(net.Addr) bool { return s.limits.Busy() },
 	}
@@ -166,6 +166,7 @@ func Listen(addr netip.AddrPort, face *front.Face, accept func(pipe.Pipe)) (pipe
 		Handler:         face.Handler(takesDatagrams, func(w http.ResponseWriter, r *http.Request) { s.take(w, r, accept) }),
 		EnableDatagrams: true, MaxHeaderBytes: headerMax,
 		ConnContext: func(ctx context.Context, qc *quicgo.Conn) context.Context {
+			go shaken(qc)
 			return context.WithValue(ctx, connKey{}, qc)
 		},
 	}
@@ -178,14 +179,30 @@ func Listen(addr netip.AddrPort, face *front.Face, accept func(pipe.Pipe)) (pipe
 	return s, nil
 }
 
+// visitKey is the key of a connection's visit in its context.
+type visitKey struct{}
+
 // admit counts a connection until it ends.
 func (s *Server) admit(ctx context.Context, info *quicgo.ClientInfo) (context.Context, error) {
 	udp, ok := info.RemoteAddr.(*net.UDPAddr)
-	if !ok || !s.limits.Take(udp.AddrPort().Addr()) {
+	if !ok {
 		return nil, errFull
 	}
-	context.AfterFunc(ctx, func() { s.limits.Release(udp.AddrPort().Addr()) })
-	return ctx, nil
+	visit := s.limits.Take(udp.AddrPort().Addr())
+	if visit == nil {
+		return nil, errFull
+	}
+	context.AfterFunc(ctx, visit.End)
+	return context.WithValue(ctx, visitKey{}, visit), nil
+}
+
+// shaken takes note of the end of a handshake.
+func shaken(qc *quicgo.Conn) {
+	select {
+	case <-qc.HandshakeComplete():
+		qc.Context().Value(visitKey{}).(*front.Visit).Shaken()
+	case <-qc.Context().Done():
+	}
 }
 
 // connKey is the key of a request's connection in its context.

@@ -8,6 +8,7 @@ package websocket
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -102,7 +103,6 @@ func Dial(ctx context.Context, d *front.Door) (pipe.Pipe, error) {
 type Server struct {
 	addr    netip.AddrPort
 	http    *http.Server
-	limits  front.Limits
 	pipes   pipe.Group
 	serving sync.WaitGroup
 }
@@ -119,9 +119,10 @@ func Listen(addr netip.AddrPort, face *front.Face, accept func(pipe.Pipe)) (pipe
 	s.http = &http.Server{
 		Handler:   face.Handler(isUpgrade, func(w http.ResponseWriter, r *http.Request) { s.take(w, r, accept) }),
 		TLSConfig: face.TLS("h2", "http/1.1"), ReadHeaderTimeout: headerTime, MaxHeaderBytes: headerMax, IdleTimeout: idleMax,
-		ErrorLog: log.New(io.Discard, "", 0), // it would name the addresses of clients
+		ConnState: shaken,
+		ErrorLog:  log.New(io.Discard, "", 0), // it would name the addresses of clients
 	}
-	s.serving.Go(func() { s.http.ServeTLS(&limited{ln, &s.limits}, "", "") })
+	s.serving.Go(func() { s.http.ServeTLS(&limited{ln, face.Limits()}, "", "") })
 	return s, nil
 }
 
@@ -167,23 +168,31 @@ func (l *limited) Accept() (net.Conn, error) {
 			return nil, err
 		}
 		from := c.RemoteAddr().(*net.TCPAddr).AddrPort().Addr()
-		if !l.limits.Take(from) {
+		visit := l.limits.Take(from)
+		if visit == nil {
 			c.Close()
 			continue
 		}
 		c.SetWriteBuffer(writeBuffer)
-		return &counted{TCPConn: c, release: sync.OnceFunc(func() { l.limits.Release(from) })}, nil
+		return &counted{c, visit}, nil
 	}
 }
 
-// counted is a connection that is released when it closes.
+// counted is a connection whose visit ends when it closes.
 type counted struct {
 	*net.TCPConn
-	release func()
+	visit *front.Visit
 }
 
 // Close closes the connection.
 func (c *counted) Close() error {
-	c.release()
+	c.visit.End()
 	return c.TCPConn.Close()
+}
+
+// shaken takes note of a connection's first request: its handshake is done.
+func shaken(c net.Conn, state http.ConnState) {
+	if t, ok := c.(*tls.Conn); ok && state == http.StateActive {
+		t.NetConn().(*counted).visit.Shaken()
+	}
 }
