@@ -10,5 +10,6 @@ func Funcs() map[string]Func {
 		"DF-050":  arrival,
 		"SCL-001": baseline,
 		"SCL-012": killMixes,
+		"SCL-035": carrierHandshakes,
 	}
 }
