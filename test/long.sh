@@ -14,9 +14,14 @@
 #   idle      325 s without traffic, then a request
 #   wan       level STANDARD with 100 ms of network round trip between client
 #             and network, the class of 100 in use
+#   faults    100 MiB at level FAST over 100 Mbit/s and 100 ms, with loss, with
+#             jitter, through a change of the client's address, and through a
+#             cut to 5 Mbit/s; TCP over the same wire beside it.
+#             FAULTS="loss cut" runs two of them
 #
-# Needs nginx, curl, nc (OpenBSD) and ss; ssh and wan need root and their
-# programs (openssh-server, iproute2, /dev/net/tun), and are skipped without.
+# Needs nginx, curl, nc (OpenBSD) and ss; ssh, wan and faults need root and their
+# programs (openssh-server; iproute2, /dev/net/tun or netem; iperf3), and are
+# skipped without.
 # NYX=FILE tests that binary instead of building ./cmd/nyx.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
@@ -39,9 +44,10 @@ if [ "${NYX_LONG:-}" = "" ]; then
 fi
 work=$NYX_LONG
 runs=("$@")
-[ ${#runs[@]} -gt 0 ] || runs=(transfer short ssh kill exit idle wan)
+[ ${#runs[@]} -gt 0 ] || runs=(transfer short ssh kill exit idle wan faults)
 
 . test/phases.sh
+. test/wire.sh
 
 mapfile -t free < <("$work/httpsink" -free 3)
 socks=127.0.0.1:${free[0]} http=127.0.0.1:${free[1]} sshd_port=${free[2]}
@@ -196,47 +202,83 @@ run_idle() {
 	down
 }
 
-# The network in one namespace, its client in another, and a slow wire between.
 run_wan() {
-	[ "$(id -u)" = 0 ] && [ -e /dev/net/tun ] && unshare -n true 2>/dev/null || { skip wan "needs root, namespaces and /dev/net/tun"; return; }
-	"$work/nyx" network init --dir "$work/net" --name wan --allow-private --stream 3 --mix 6 --threshold 2 >/dev/null || return
-	# Every node has a network of its own, 127.N.0.1; the same with 10 is not loopback.
-	grep -rlZ '127\.' "$work/net" | xargs -0 sed -i 's/127\.\([0-9]*\)\.0\.1/10.\1.0.1/g'
-	"$work/slowwire" -a nyxa -b nyxb -delay 50ms -ready "$work/wire" &
-	children+=($!)
-	wait_for 10 test -e "$work/wire" || return
-	unshare -n sleep 100000 &
-	local other=$!
-	children+=("$other")
-	sleep 0.2
-	ip link set nyxb netns "$other"
-	local config nodes=() n
-	for n in 0 1 2 3 4 5 6 7 8 9; do ip addr add "10.$n.0.1/32" dev nyxa; done
-	ip link set nyxa up && ip route add 10.200.0.0/16 dev nyxa src 10.0.0.1 || return
-	for n in 1 2 3; do printf '[metrics]\nlisten = "127.0.0.1:%d"\ntraffic = true\n' "$((9490 + n))" >>"$work/net/stream-$n/node.toml"; done
+	local why said rate before
+	why=$(wire_can) || { skip wan "$why"; return; }
+	wire_open delay 50ms limit 16384 && wire_join wan --level standard --class 100 || return
 	# out: cells with content that the exits have sent back.
 	out() { for n in 1 2 3; do curl -sf "http://127.0.0.1:$((9490 + n))/metrics"; done | awk '/^nyx.*real_out/ { n += $NF } END { print n + 0 }'; }
-	nsenter -n -t "$other" sh -c 'ip link set lo up; ip addr add 10.200.0.1/32 dev nyxb; ip link set nyxb up; ip route add 10.0.0.0/8 dev nyxb src 10.200.0.1' || return
-	for config in "$work"/net/*/node.toml; do
-		"$work/nyx" node --quiet --config "$config" 2>>"$work/wan.log" &
-		nodes+=($!)
-		children+=($!)
-	done
-	nsenter -n -t "$other" "$work/nyx" proxy --quiet --network "$work/net/network.toml" --socks "$socks" --level standard --class 100 \
-		--ready "$work/wanready" 2>>"$work/wan.log" &
-	local proxy=$!
-	children+=("$proxy")
-	wait_for 60 test -s "$work/wanready" || { result 1 "wan" "not ready in 60 s: $(tail -n 2 "$work/wan.log" | paste -sd" ")"; return; }
-	inside() { nsenter -n -t "$other" "$work/probe" -socks "$socks" "$@" 2>&1; }
-	inside -requests 20 "http://$http/small" >/dev/null
-	local said rate before
+	inside "$work/probe" -socks "$socks" -requests 20 "http://$http/small" >/dev/null
 	for rate in 5 ${WAN_RATE:-23}; do
 		before=$(out)
-		said=$(inside -requests $((rate * 60)) -inflight 16 -rate "$rate" "http://$http/page") &&
+		said=$(inside "$work/probe" -socks "$socks" -requests $((rate * 60)) -inflight 16 -rate "$rate" "http://$http/page" 2>&1) &&
 			awk '{ for (i = 1; i < NF; i++) { if ($i == "P95") p95 = $(i+1); if ($i == "P99") p99 = $(i+1) } } END { exit !(p95 <= 350 && p99 <= 500) }' <<<"$said"
-		result $? "STANDARD, 100 ms of round trip, $rate requests per second, class used to $((($(out) - before) / 60)) % (P95 ≤ 350, P99 ≤ 500 ms)" "$said"
+		result $? "STANDARD, 100 ms of round trip ($wire), $rate requests per second, class used to $((($(out) - before) / 60)) % (P95 ≤ 350, P99 ≤ 500 ms)" "$said"
 	done
-	kill "$proxy" "${nodes[@]}"
+	wire_leave
+	wire_close
+}
+
+# tcp CONTROL FLAG...: what iperf3 moves through the wire, towards the client, in
+# Mbit/s, with a congestion control of the kernel's.
+tcp() {
+	local control=$1
+	shift
+	inside timeout 600 iperf3 -c 10.0.0.1 -R -f m -C "$control" "$@" | awk -v control="$control" '/receiver/ { print control, $(NF-2) }'
+}
+
+# both_tcp: with each of the two controls that the kernel may have.
+both_tcp() { for control in cubic bbr; do tcp $control -t 20; done | paste -sd' '; }
+
+# faulty NAME TCP: 100 MiB through Nyx; what happens to the wire meanwhile is in
+# the background. Goodput in Mbit/s beside TCP's.
+faulty() {
+	local said rate
+	said=$(inside "$work/probe" -socks "$socks" -download "http://$http/hundred" 2>&1)
+	rate=$(awk '{ for (i = 1; i < NF; i++) if ($i == "MB/s,") r = $(i-1) } END { print r * 8 }' <<<"$said")
+	[[ $said == "$((100 << 20)) bytes $hundred "* ]]
+	result $? "100 MiB, $1 ($wire)" "$rate Mbit/s, TCP $2; longest stall ${said##*stall }"
+}
+
+run_faults() {
+	local why fault good="delay 50ms rate 100mbit limit 1440" # room for 100 ms beside what is under way
+	why=$(wire_can) || { skip faults "$why"; return; }
+	command -v iperf3 >/dev/null || { skip faults "needs iperf3"; return; }
+	head -c $((100 << 20)) "$work/www/gigabyte" >"$work/www/hundred"
+	hundred=$(sha256sum "$work/www/hundred" | cut -d' ' -f1)
+	wire_open $good && wire_join faults --level fast || return
+	iperf3 -s >/dev/null 2>&1 &
+	children+=($!)
+	wait_for 10 inside nc -z 10.0.0.1 5201
+	for fault in ${FAULTS:-clean shallow loss jitter both address cut}; do
+		wire_set $good
+		case $fault in
+		clean) faulty "100 ms, 100 Mbit/s, room for 100 ms in the queue" "$(both_tcp)" ;;
+		shallow) wire_set delay 50ms rate 100mbit limit 700 && faulty "the same with room for 23 ms in the queue" "$(both_tcp)" ;;
+		loss) wire_set $good loss 5% && faulty "5 % loss each way" "$(both_tcp)" ;;
+		jitter) wire_set delay 50ms 20ms rate 100mbit limit 1440 && faulty "20 ms of jitter, reordering" "$(both_tcp)" ;;
+		both) wire_set delay 50ms 20ms rate 100mbit limit 1440 loss 5% && faulty "5 % loss, 20 ms of jitter, reordering" "$(both_tcp)" ;;
+		address)
+			{ sleep 4; inside ip link set nyxb down; sleep 3; wire_address 10.200.0.2; } &
+			faulty "the interface goes for 3 s and returns with another address" "ends with its address"
+			wire_address 10.200.0.1
+			;;
+		cut)
+			cut() { sleep 5; wire_set delay 50ms rate 5mbit limit 150; }
+			cut &
+			local slow
+			slow=$(tcp cubic -n 100M)
+			wait $!
+			wire_set $good
+			cut &
+			faulty "100 Mbit/s, after 5 s 5 Mbit/s" "$slow"
+			wait $!
+			;;
+		*) result 1 "$fault" "there is no such fault" ;;
+		esac
+	done
+	wire_leave
+	wire_close
 }
 
 for run in "${runs[@]}"; do

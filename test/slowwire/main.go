@@ -1,53 +1,74 @@
 //go:build linux
 
-// Command slowwire is a slow wire between two network namespaces: two TUN
-// devices, and every packet that enters one leaves the other after a delay.
-// It stands in for netem where the kernel has none. Needs root.
+// Command slowwire is a bad wire between two network namespaces: two TUN
+// devices, and what enters one leaves the other, late, or not at all. It stands
+// in for netem where the kernel has none, and takes netem's words. Needs root.
 //
-//	slowwire -a tun0 -b tun1 -delay 50ms -ready FILE
+//	slowwire -a tun0 -b tun1 -ready FILE delay 50ms 20ms loss 5% rate 100mbit limit 700
 //
-// The devices belong to the process and go with it; either can be moved to
-// another namespace while it runs (ip link set tun1 netns PID).
+// Both directions have the same faults. Each line of standard input replaces
+// them all while packets are under way, and has a line on standard output that
+// says what became of the packets since the last, first of those from a to b.
+// The devices belong to the process and
+// go with it; either can be moved to another namespace while it runs (ip link
+// set tun1 netns PID).
 package main
 
 import (
+	"bufio"
 	"flag"
+	"fmt"
 	"log"
 	"os"
-	"time"
+	"strings"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
-)
 
-const (
-	packetMax = 65536
-	// inFlightMax is more than 100 MB/s fill in 100 ms with packets of 1308 bytes.
-	inFlightMax = 16384
+	"github.com/nyxnet/nyx/internal/prng"
 )
-
-type packet struct {
-	due   time.Time
-	bytes []byte
-}
 
 func main() {
 	log.SetFlags(0)
 	log.SetPrefix("slowwire: ")
 	a := flag.String("a", "nyxa", "`name` of one device")
 	b := flag.String("b", "nyxb", "`name` of the other")
-	delay := flag.Duration("delay", 50*time.Millisecond, "one-way delay")
 	ready := flag.String("ready", "", "make this `file` when the devices are there")
+	seed := flag.Uint64("seed", 1, "of what is drawn: losses and jitter")
 	flag.Parse()
+	f, err := parseFaults(flag.Args())
+	if err != nil {
+		log.Fatal(err)
+	}
+	var faults atomic.Pointer[Faults]
+	faults.Store(&f)
 	one, other := open(*a), open(*b)
-	for _, way := range []struct{ from, to *os.File }{{one, other}, {other, one}} {
-		queue := make(chan packet, inFlightMax)
-		go receive(way.from, *delay, queue)
-		go deliver(way.to, queue)
+	draws := prng.FromUint64(*seed)
+	var wires []*wire
+	for _, d := range []struct {
+		name     string
+		from, to *os.File
+	}{{"there", one, other}, {"back", other, one}} {
+		w := newWire(draws.Stream(d.name), func(p []byte) { d.to.Write(p) }) // a device that is down refuses it: lost
+		wires = append(wires, w)
+		go w.deliver()
+		go receive(d.from, w, &faults)
 	}
 	if *ready != "" {
 		if err := os.WriteFile(*ready, nil, 0o644); err != nil {
 			log.Fatal(err)
 		}
+	}
+	lines := bufio.NewScanner(os.Stdin)
+	for lines.Scan() {
+		f, err := parseFaults(strings.Fields(lines.Text()))
+		if err != nil {
+			log.Fatal(err)
+		}
+		faults.Store(&f)
+		there, back := wires[0].take(), wires[1].take()
+		fmt.Printf("there %d packets, %d lost, %d too many; back %d, %d, %d\n",
+			there.in, there.lost, there.full, back.in, back.lost, back.full)
 	}
 	select {}
 }
@@ -68,27 +89,15 @@ func open(name string) *os.File {
 	return os.NewFile(uintptr(fd), name)
 }
 
-// receive takes packets in; what does not fit the wire is dropped, as a
-// router's queue would.
-func receive(from *os.File, delay time.Duration, queue chan<- packet) {
+const packetMax = 65536
+
+func receive(from *os.File, w *wire, faults *atomic.Pointer[Faults]) {
 	b := make([]byte, packetMax)
 	for {
 		n, err := from.Read(b)
 		if err != nil {
 			log.Fatal(err)
 		}
-		select {
-		case queue <- packet{time.Now().Add(delay), append([]byte(nil), b[:n]...)}:
-		default:
-		}
-	}
-}
-
-// deliver lets packets out in their order. A device that is not up yet refuses
-// them, and they are lost.
-func deliver(to *os.File, queue <-chan packet) {
-	for p := range queue {
-		time.Sleep(time.Until(p.due))
-		to.Write(p.bytes)
+		w.put(b[:n], faults.Load())
 	}
 }
