@@ -22,6 +22,7 @@ import (
 	"github.com/nyxnet/nyx/internal/obfs"
 	"github.com/nyxnet/nyx/internal/proxy"
 	"github.com/nyxnet/nyx/internal/setup"
+	"github.com/nyxnet/nyx/internal/stream"
 	"github.com/nyxnet/nyx/internal/wire"
 )
 
@@ -37,6 +38,21 @@ const (
 )
 
 var levels = [...]wire.Level{Standard: wire.Standard, Fast: wire.Fast, High: wire.High, Extreme: wire.Extreme}
+
+// Priority is a connection's share of what its session carries: while
+// connections of several priorities have something to send or to receive, high
+// ones get 8 parts, normal ones 4 and low ones 1, and those of one priority share
+// evenly. Nothing on any wire shows it; the other end of the session knows it.
+type Priority int
+
+// Priorities.
+const (
+	PriorityNormal Priority = iota
+	PriorityHigh
+	PriorityLow
+)
+
+var lanes = [...]stream.Lane{PriorityNormal: stream.PriorityNormal, PriorityHigh: stream.PriorityHigh, PriorityLow: stream.PriorityLow}
 
 // Config says which network a client joins, and how.
 type Config struct {
@@ -63,6 +79,7 @@ var (
 type Client struct {
 	running   *daemon.Client
 	isolation string
+	priority  Priority
 	root      bool
 }
 
@@ -93,7 +110,24 @@ func (c *Client) Ready(ctx context.Context) error { return c.running.WaitReady(c
 // no route and no exit's memory, with streams of another key. Closing it does
 // nothing.
 func (c *Client) Isolated(key string) *Client {
-	return &Client{running: c.running, isolation: "sdk\x00" + key}
+	return &Client{running: c.running, isolation: "sdk\x00" + key, priority: c.priority}
+}
+
+// Prioritized returns a view of the client that dials with a priority, in the
+// sessions of the same key. Closing it does nothing.
+func (c *Client) Prioritized(p Priority) *Client {
+	return &Client{running: c.running, isolation: c.isolation, priority: p}
+}
+
+// SetPriority changes the priority of a connection that a Client dialled or a
+// listener accepted, for both directions. If both ends do so at once, one of the
+// two holds at both.
+func SetPriority(conn net.Conn, p Priority) error {
+	c, ok := conn.(interface{ SetLane(stream.Lane) error })
+	if !ok || p < 0 || int(p) >= len(lanes) {
+		return &net.OpError{Op: "set priority", Net: "nyx", Err: errors.ErrUnsupported}
+	}
+	return c.SetLane(lanes[p])
 }
 
 // Dial opens a stream to an address as "host:port", where host is a name, an IP
@@ -122,6 +156,12 @@ func (c *Client) Dial(ctx context.Context, network, address string) (net.Conn, e
 	conn, err := c.running.DialStream(ctx, c.isolation, host, uint16(port))
 	if err != nil {
 		return nil, &net.OpError{Op: "dial", Net: network, Err: err}
+	}
+	if c.priority != PriorityNormal {
+		if err := SetPriority(conn, c.priority); err != nil {
+			conn.Close()
+			return nil, err
+		}
 	}
 	return conn, nil
 }

@@ -102,6 +102,31 @@ func TestServiceInsideTheNetwork(t *testing.T) {
 	}
 }
 
+// A connection may be dialled with a priority, and have another one later, at
+// either end.
+func TestPriorities(t *testing.T) {
+	c := open(t)
+	target, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer target.Close()
+	conn, err := c.Isolated("shell").Prioritized(nyx.PriorityHigh).Dial(timeout(t), "tcp", target.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if err := nyx.SetPriority(conn, nyx.PriorityLow); err != nil {
+		t.Error(err)
+	}
+	if err := nyx.SetPriority(conn, 3); !errors.Is(err, errors.ErrUnsupported) {
+		t.Errorf("a priority that is none: %v", err)
+	}
+	if err := nyx.SetPriority(&net.TCPConn{}, nyx.PriorityLow); !errors.Is(err, errors.ErrUnsupported) {
+		t.Errorf("a connection of another kind: %v", err)
+	}
+}
+
 // Datagrams of every size reach a target and come back, also such as no packet
 // holds.
 func TestPacketsThroughTheNetwork(t *testing.T) {

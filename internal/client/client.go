@@ -10,6 +10,7 @@ package client
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -41,8 +42,13 @@ type Config struct {
 	RouteTTL time.Duration
 	// NetworkKey is the network's pre-shared key, if it has one.
 	NetworkKey *seal.Key
-	Stream     stream.Config // Level is set from above
-	Sink       trace.Sink
+	// HighPorts and LowPorts are the ports of targets whose streams are opened in
+	// the high and the low lane of their session. The exit learns of the lane,
+	// which with other ports than everybody's is a mark of this client. nil
+	// HighPorts means DefaultHighPorts.
+	HighPorts, LowPorts []directory.PortRange
+	Stream              stream.Config // Level is set from above
+	Sink                trace.Sink
 }
 
 const (
@@ -51,7 +57,26 @@ const (
 	defaultRouteTTL = 10 * time.Minute
 )
 
+// DefaultHighPorts are those of remote shells and screens, where a person waits
+// for each byte: ssh, RDP and VNC.
+var DefaultHighPorts = []directory.PortRange{{First: 22, Last: 22}, {First: 3389, Last: 3389}, {First: 5900, Last: 5909}}
+
+// lane is that of streams to a port.
+func (c *Config) lane(port uint16) stream.Lane {
+	in := func(r directory.PortRange) bool { return port >= r.First && port <= r.Last }
+	switch {
+	case slices.ContainsFunc(c.HighPorts, in):
+		return stream.PriorityHigh
+	case slices.ContainsFunc(c.LowPorts, in):
+		return stream.PriorityLow
+	}
+	return stream.PriorityNormal
+}
+
 func (c Config) withDefaults() Config {
+	if c.HighPorts == nil {
+		c.HighPorts = DefaultHighPorts
+	}
 	if c.RoutesPerSession == 0 {
 		c.RoutesPerSession = defaultRoutes
 	}
@@ -160,7 +185,7 @@ func (c *Client) Open(now machine.Time, isolation string, t wire.Target) (sessio
 }
 
 func (c *Client) openOn(now machine.Time, k *circuit, t wire.Target) (session.Ref, error) {
-	id, err := k.member.Core.OpenStream(now, stream.PriorityNormal)
+	id, err := k.member.Core.OpenStream(now, c.cfg.lane(t.Port))
 	if err != nil {
 		return session.Ref{}, err
 	}

@@ -65,7 +65,7 @@ func Run(ctx context.Context, cfg *setup.Config, kinds []joint.Kind, log *slog.L
 	if cfg.Client {
 		p, err := StartProxy(ProxyConfig{
 			Network: cfg.Network, Directories: cfg.Directories, Poll: cfg.Poll, StateDir: cfg.Keys,
-			Client: client.Config{Level: cfg.Proxy.Level}, Socks: cfg.Proxy.Socks.String(), Carriers: kinds,
+			Client: client.Config{Level: cfg.Proxy.Level, HighPorts: cfg.Proxy.High, LowPorts: cfg.Proxy.Low}, Socks: cfg.Proxy.Socks.String(), Carriers: kinds,
 		})
 		if err != nil {
 			return err

@@ -154,11 +154,21 @@ func TestStreamsAreReachedByRef(t *testing.T) {
 	if err := client.SendDatagram(1, here, []byte("unreliable")); err != nil {
 		t.Fatal(err)
 	}
+	if err := client.SetWeight(1, c.ID, 5, 9, 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := client.SetLane(1, here, 5, 0); err != nil {
+		t.Fatal(err)
+	}
 	if err := client.CloseWrite(1, here); err != nil {
 		t.Fatal(err)
 	}
 	pump(c, v)
 	var b [100]byte
+	l, _, err := v.Core.Lane(id)
+	if weight, _ := v.Core.Weight(5); err != nil || l != 5 || weight != 9 {
+		t.Errorf("the server knows lane %d (%v) and its weight %d", l, err, weight)
+	}
 	if n, err := server.Read(1, there, b[:]); err != nil || string(b[:n]) != "hello" {
 		t.Errorf("read %q, %v", b[:n], err)
 	}
@@ -185,7 +195,8 @@ func TestRefsOfEndedSessionsAreGone(t *testing.T) {
 	_, read := client.Read(1, r, b[:])
 	_, write := client.Write(1, r, b[:])
 	_, message := client.ReadDatagram(1, r, b[:])
-	for _, err := range []error{read, write, message, client.CloseWrite(1, r), client.SendDatagram(1, r, b[:])} {
+	for _, err := range []error{read, write, message, client.CloseWrite(1, r), client.SendDatagram(1, r, b[:]),
+		client.SetLane(1, r, 1, 0), client.SetWeight(1, r.Session, 1, 1, 0)} {
 		if !errors.Is(err, ErrGone) {
 			t.Errorf("a ref of an ended session gives %v", err)
 		}

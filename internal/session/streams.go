@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"github.com/nyxnet/nyx/internal/machine"
+	"github.com/nyxnet/nyx/internal/stream"
 )
 
 // ErrGone means that the session of a ref has ended.
@@ -24,6 +25,10 @@ type Streams interface {
 	StopReading(now machine.Time, r Ref, code uint64)
 	// Abort ends both directions at once.
 	Abort(now machine.Time, r Ref, code uint64)
+	// SetLane moves a stream to another lane, at both ends. A version of 0 means
+	// the next; with one of their own, writers that do not know of each other
+	// have one outcome (stream.Session.SetLane).
+	SetLane(now machine.Time, r Ref, l stream.Lane, version uint32) error
 	// SendDatagram sends an unreliable message that fits one packet.
 	SendDatagram(now machine.Time, r Ref, p []byte) error
 	// SendMessage sends a message of up to wire.MaxMessageSize bytes, of which
@@ -94,6 +99,27 @@ func (s *Set[O]) Abort(now machine.Time, r Ref, code uint64) {
 		m.Core.StopReading(now, r.Stream, code)
 		s.Touch(m)
 	}
+}
+
+// SetLane implements Streams.
+func (s *Set[O]) SetLane(now machine.Time, r Ref, l stream.Lane, version uint32) error {
+	m, err := s.member(r)
+	if err != nil {
+		return err
+	}
+	s.Touch(m)
+	return m.Core.SetLane(now, r.Stream, l, version)
+}
+
+// SetWeight gives a lane of a session a weight, at both ends: adds it, changes it
+// or, with 0, removes it (stream.Session.SetWeight).
+func (s *Set[O]) SetWeight(now machine.Time, session uint32, l stream.Lane, weight uint8, version uint32) error {
+	m, err := s.member(Ref{Session: session})
+	if err != nil {
+		return err
+	}
+	s.Touch(m)
+	return m.Core.SetWeight(now, l, weight, version)
 }
 
 // SendDatagram implements Streams.

@@ -91,6 +91,9 @@ type ProxyConfig struct {
 	// Socks is the address of the SOCKS5 and HTTP proxy.
 	Socks netip.AddrPort
 	Level wire.Level
+	// High and Low are the ports of targets whose streams are opened in the high
+	// and the low lane of a session. nil High means client.DefaultHighPorts.
+	High, Low []directory.PortRange
 }
 
 // Defaults of a configuration.
@@ -139,6 +142,10 @@ type configFile struct {
 		Socks string `toml:"socks"`
 		Level string `toml:"level"`
 	} `toml:"client"`
+	Lanes struct {
+		High []string `toml:"high"`
+		Low  []string `toml:"low"`
+	} `toml:"lanes"`
 	Metrics struct {
 		Listen  string `toml:"listen"`
 		Traffic bool   `toml:"traffic"`
@@ -182,6 +189,10 @@ func parseConfig(path string, b []byte) (*Config, error) {
 	if c.Client {
 		c.Proxy.Socks = d.address("client.socks", f.Client.Socks)
 		c.Proxy.Level = d.level("client.level", f.Client.Level)
+		if d.has("lanes.high") {
+			c.Proxy.High = d.portList("lanes.high", f.Lanes.High)
+		}
+		c.Proxy.Low = d.portList("lanes.low", f.Lanes.Low)
 	}
 	d.strayTables(c)
 	return c, d.err()
@@ -336,6 +347,7 @@ func (d *document) strayTables(c *Config) {
 		{"carriers", c.Roles.Has(directory.RoleEntry), "entry"},
 		{"authority", c.Authority, "authority"},
 		{"client", c.Client, "client"},
+		{"lanes", c.Client, "client"},
 	} {
 		if d.has(t.table) && !t.wanted {
 			d.bad(t.table, "has no effect without the role %s. Remove the table, or add the role", t.roles)
@@ -421,6 +433,14 @@ func (d *document) level(key, s string) wire.Level {
 
 // ports parses ranges in any order and joins those that touch.
 func (d *document) ports(key string, list []string) []directory.PortRange {
+	if len(list) == 0 {
+		d.bad(key, `empty: an exit opens at least one port. Write ports = ["80", "443"], or remove the role exit`)
+	}
+	return d.portList(key, list)
+}
+
+// portList parses ports and ranges, and joins those that touch. It is never nil.
+func (d *document) portList(key string, list []string) []directory.PortRange {
 	var all []directory.PortRange
 	for _, s := range list {
 		first, last, ranged := strings.Cut(s, "-")
@@ -435,11 +455,8 @@ func (d *document) ports(key string, list []string) []directory.PortRange {
 		}
 		all = append(all, directory.PortRange{First: uint16(lo), Last: uint16(hi)})
 	}
-	if len(list) == 0 {
-		d.bad(key, `empty: an exit opens at least one port. Write ports = ["80", "443"], or remove the role exit`)
-	}
 	slices.SortFunc(all, func(a, b directory.PortRange) int { return int(a.First) - int(b.First) })
-	var out []directory.PortRange
+	out := []directory.PortRange{}
 	for _, r := range all {
 		if n := len(out); n > 0 && int(r.First) <= int(out[n-1].Last)+1 {
 			out[n-1].Last = max(out[n-1].Last, r.Last)

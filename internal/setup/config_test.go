@@ -87,6 +87,16 @@ func TestConfigDefaults(t *testing.T) {
 	if !c.Client || c.Proxy.Level != wire.Standard || c.Proxy.Socks.String() != "127.0.0.1:9150" || c.LogLevel != "info" || c.Metrics.IsValid() || c.Traffic {
 		t.Errorf("%+v", c)
 	}
+	if c.Proxy.High != nil || len(c.Proxy.Low) != 0 {
+		t.Errorf("lanes %v and %v", c.Proxy.High, c.Proxy.Low)
+	}
+	c, err = parseConfig(path, []byte("name = \"c\"\nroles = [\"client\"]\nnetwork = \"network.toml\"\n[lanes]\nhigh = []\nlow = [\"873\", \"6881-6889\"]\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Proxy.High == nil || len(c.Proxy.High) != 0 || !slices.Equal(c.Proxy.Low, []directory.PortRange{{First: 873, Last: 873}, {First: 6881, Last: 6889}}) {
+		t.Errorf("lanes %v and %v", c.Proxy.High, c.Proxy.Low)
+	}
 	if len(c.Directories) != 3 {
 		t.Errorf("directories %v are not the network file's", c.Directories)
 	}
@@ -117,6 +127,7 @@ func TestConfigMistakes(t *testing.T) {
 		{`region = "eu"`, "region = \"eu\"\nlabel = \"lan\"", `11: relay.label: "lan": a label is for loopback and private addresses only`},
 		{`capacity = 5000`, `capacity = -1`, `11: relay.capacity: -1 is out of range`},
 		{`capacity = 5000`, `capacity = 4294967296`, `11: relay.capacity: 4294967296 is out of range`},
+		{`capacity = 5000`, "capacity = 5000\n[lanes]\nlow = []", `12: lanes: has no effect without the role client`},
 		{`capacity = 5000`, `capasity = 5000`, `11: relay.capasity: unknown key. Remove it, or check its spelling`},
 		{`operator = "acme"`, `operator = "Acme Inc"`, `9: relay.operator: "Acme Inc" is not a name`},
 		{"region = \"eu\"\n", "", `6: relay.region: missing`},

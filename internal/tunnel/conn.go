@@ -174,6 +174,16 @@ const (
 	codeAborted = 1
 )
 
+// SetLane moves the connection to a lane of its session, for both directions.
+// While others have more to send than the session carries, lanes share it by
+// their weights.
+func (c *Conn) SetLane(l stream.Lane) (err error) {
+	if !c.side.host.Do(func(now machine.Time) { err = c.side.machine.SetLane(now, c.ref, l, 0) }) {
+		return ErrStopped
+	}
+	return c.wrap("set lane", err)
+}
+
 // SendDatagram sends an unreliable message that fits one packet.
 func (c *Conn) SendDatagram(p []byte) (err error) {
 	if !c.side.host.Do(func(now machine.Time) { err = c.side.machine.SendDatagram(now, c.ref, p) }) {

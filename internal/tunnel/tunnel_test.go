@@ -241,3 +241,30 @@ func TestDatagrams(t *testing.T) {
 		t.Error("a flow that was closed goes on")
 	}
 }
+
+// A connection's lane holds at both ends, whichever of them sets it.
+func TestLaneHoldsAtBothEnds(t *testing.T) {
+	p, accepted := pair(t)
+	near, far := conns(t, p, accepted)
+	b := []byte{2}
+	for _, step := range []struct {
+		by, to *tunnel.Conn
+		at     *duo.End
+		lane   stream.Lane
+	}{{near, far, p.Server, stream.PriorityHigh}, {far, near, p.Client, stream.PriorityLow}} {
+		if err := step.by.SetLane(step.lane); err != nil {
+			t.Fatal(err)
+		}
+		step.by.Write(b) // travels with what the peer is told, or behind it
+		if _, err := io.ReadFull(step.to, b); err != nil {
+			t.Fatal(err)
+		}
+		if l, err := step.at.Lane(step.to); err != nil || l != step.lane {
+			t.Errorf("the other end knows lane %d, %v; want %d", l, err, step.lane)
+		}
+	}
+	near.Close()
+	if err := near.SetLane(stream.MaxLanes); err == nil {
+		t.Error("a lane that cannot be is set")
+	}
+}

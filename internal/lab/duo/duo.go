@@ -99,6 +99,12 @@ func (p *Pair) Open(first []byte) (*tunnel.Conn, error) {
 	})
 }
 
+// Lane is the lane in which this end has a connection.
+func (e *End) Lane(c *tunnel.Conn) (l stream.Lane, err error) {
+	e.Host.Do(func(machine.Time) { l, _, err = e.member.Core.Lane(c.Ref().Stream) })
+	return l, err
+}
+
 // End ends the session.
 func (p *Pair) End() {
 	p.Client.Host.Do(func(now machine.Time) {
