@@ -85,6 +85,28 @@ func TestDeadExitIsLeftSoon(t *testing.T) {
 	}
 }
 
+// A client that only receives finds out as soon that its exit has died. (Control:
+// without the question that it asks when the bytes stop, at the next heartbeat.)
+func TestADownloadFindsItsDeadExit(t *testing.T) {
+	for i := range 4 {
+		w, u := withUserIn(t, seededWorld(t, uint64(i+1), lab.Plan{Streams: 6, Mixes: 8, Hop: sim.Link{Latency: 2 * time.Millisecond, Rate: 4 << 20}}))
+		for _, g := range w.Gateways {
+			g.Service.Answer = func(machine.Time, []byte) []byte { return make([]byte, 16<<20) }
+		}
+		var ended machine.Time
+		u.Ask("a", nil, func(now machine.Time, _ []byte, err error) { ended = now })
+		w.Sim.RunFor(time.Second)
+		crashExit(t, w, u, "a")
+		died := w.Sim.Now()
+		w.Sim.RunWhile(died.Add(time.Minute), func() bool { return ended == 0 })
+		if took := ended.Sub(died); ended == 0 || took > 2*time.Second {
+			t.Errorf("run %d: the transfer ended %v after its exit", i, took)
+		} else {
+			t.Log(took)
+		}
+	}
+}
+
 // On a loaded machine relays answer late and by fits and starts, and every
 // measure of the session grows with that. A dead exit is found out all the same,
 // and a session that holds one route only, because the other is being replaced,

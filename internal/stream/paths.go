@@ -248,6 +248,18 @@ func (s *Session) checkSilence(now machine.Time) {
 	}
 }
 
+// lullAt is when a client at FAST asks for a sign of life because the bytes that
+// it receives have stopped, once for each time that they do. It owes nothing then
+// and is owed nothing: that its address has changed, or that its exit has died,
+// neither side would know before the next keep-alive or heartbeat. Elsewhere
+// cover goes both ways all the time.
+func (s *Session) lullAt() machine.Time {
+	if !s.receiving || s.streams.n == 0 || s.active == noPath {
+		return machine.Never
+	}
+	return s.quietSince().Add(s.silence())
+}
+
 // silentAt is when checkSilence has work.
 func (s *Session) silentAt(p *path) machine.Time {
 	if p.waiting == 0 || p.flying <= 0 {

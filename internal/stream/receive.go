@@ -139,7 +139,7 @@ func (s *Session) frame(now machine.Time, id uint8, t wire.SessionFrameType, b [
 	case wire.SFrameStream, wire.SFrameStreamFin:
 		var f wire.StreamFrame
 		if f, n, err = wire.ParseStream(b); err == nil {
-			s.lastUse = now
+			s.lastUse, s.receiving = now, s.client && s.paced()
 			ok = s.handleStream(now, &f)
 		}
 	case wire.SFrameAck:

@@ -45,6 +45,7 @@ type Session struct {
 	repairs   bool // the peer takes REPAIR frames
 	messages  bool // the peer takes MESSAGE frames
 	peerLanes bool // the peer understands PRIORITY and LANE
+	receiving bool // bytes came, and their end was not asked after (lullAt)
 	suite     seal.Suite
 	active    uint8 // path for data, or noPath
 	pathEpoch uint8

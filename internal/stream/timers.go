@@ -49,7 +49,7 @@ func (s *Session) NextTimer() machine.Time {
 		t = min(t, s.beats.since.Add(s.cfg.AckDelay))
 	}
 	if s.active != noPath {
-		t = min(t, s.silentAt(&s.paths[s.active]))
+		t = min(t, s.silentAt(&s.paths[s.active]), s.lullAt())
 	}
 	if s.in.oldUntil != 0 {
 		t = min(t, s.in.oldUntil)
@@ -112,6 +112,10 @@ func (s *Session) HandleTimer(now machine.Time) {
 	s.expireMessages(now)
 	s.expirePartials(now)
 	s.checkSilence(now)
+	if now >= s.lullAt() {
+		s.receiving = false
+		s.paths[s.active].ping = true
+	}
 	s.in.dropOldKey(now)
 	if s.oweSince != 0 && now >= s.oweSince.Add(s.cfg.VanishTimeout) {
 		s.fail(now, wire.CodeVanished, "")
