@@ -70,12 +70,16 @@ func abnormalEnds(r *Run) error {
 	return nil
 }
 
-// held counts what nodes hold of sessions: admission records, sessions, and
-// the state of each route at each of its hops.
+// held counts what nodes hold of sessions: links of clients, admission records,
+// sessions with their streams, what stands in their name before targets, and the
+// state of each route at each of its hops.
 func (w *Network) held() (n int) {
 	for _, g := range w.Gateways {
 		core := g.Core()
-		n += core.Admitted() + core.Len() + core.Table.Routes()
+		n += core.Links.Clients() + core.Admitted() + core.Len() + core.Table.Routes() + g.Service.Open()
+		for _, s := range core.Figures() {
+			n += s.Streams
+		}
 	}
 	for _, m := range w.Relays {
 		n += m.Core().Table.Routes()

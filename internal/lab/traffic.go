@@ -88,6 +88,9 @@ func (b *buffers) put(x *exchange) {
 	x.in, x.out = nil, nil
 }
 
+// Open is how many requests are being served: at an exit, connections to targets.
+func (s *Service) Open() int { return len(s.open) }
+
 func (s *Service) reset() { s.open = map[session.Ref]*exchange{} }
 
 // step serves what became possible.

@@ -191,8 +191,11 @@ func (l *link) peer() (wire.NodeID, bool) {
 	return l.remote.node, true
 }
 
+// Clients is the number of links of clients.
+func (e *Endpoint) Clients() int { return len(e.links) - len(e.byPeer) }
+
 // full reports whether there is no room for the link of one more client.
-func (e *Endpoint) full() bool { return len(e.links)-len(e.byPeer) >= e.cfg.MaxClients }
+func (e *Endpoint) full() bool { return e.Clients() >= e.cfg.MaxClients }
 
 // newLink returns a registered link.
 func (e *Endpoint) newLink(now machine.Time, addr netip.AddrPort, r *remote) *link {
