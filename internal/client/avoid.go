@@ -24,8 +24,12 @@ type avoided struct {
 // leaves a client with only his own.
 const avoidedMax = 8
 
-func (a *avoidance) add(node wire.NodeID, until machine.Time) {
+func (a *avoidance) remove(node wire.NodeID) {
 	*a = slices.DeleteFunc(*a, func(o avoided) bool { return o.node == node })
+}
+
+func (a *avoidance) add(node wire.NodeID, until machine.Time) {
+	a.remove(node)
 	if len(*a) == avoidedMax {
 		*a = slices.Delete(*a, 0, 1)
 	}

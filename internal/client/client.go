@@ -119,13 +119,18 @@ type Client struct {
 	refusing avoidance // entries that refused of late
 	dead     avoidance // exits that died of late
 	suspects avoidance // hops beside which cells were changed
+	failing  avoidance // hops at which set-ups failed of late
+	blames   []blamed  // those that may have
 
 	serial    uint64
 	handle    uint32 // of the last session
 	packet    [wire.SessionPacketSize]byte
-	failures  int // set-ups that failed in a row
-	failedAt  machine.Time
-	lastError error // why the last one failed
+	setups    span         // what set-ups took
+	failures  int          // set-ups that failed in a row
+	unheard   int          // of them, those since which nothing at all came back
+	failedAt  machine.Time // the last of them
+	heard     machine.Time // the last cell of any route
+	lastError error        // why the last one failed
 	plan      machine.Timer[func(machine.Time)]
 	watcher   machine.Timer[func(machine.Time)]
 	probes    *prng.Stream

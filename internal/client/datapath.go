@@ -60,6 +60,7 @@ func (c *Client) handleBack(now machine.Time, from link.ID, frame []byte) {
 		c.faulted(now, r, back)
 		return
 	}
+	c.heard = now
 	switch back.Kind {
 	case mix.BackPacket:
 		r.hear(now)
@@ -70,7 +71,8 @@ func (c *Client) handleBack(now machine.Time, from link.ID, frame []byte) {
 	case mix.BackNack:
 		c.nacked(now, r, back)
 	case mix.BackLoop:
-		if !r.ready && back.Position == r.core.Hops()-1 {
+		r.reached = max(r.reached, back.Position+1)
+		if !r.ready && r.reached == r.core.Hops() {
 			r.hear(now)
 			c.up(now, r)
 		}

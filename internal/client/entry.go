@@ -23,6 +23,7 @@ type entry struct {
 	token    wire.Token
 	waiting  []*route // to be sent when admitted
 	tries    int      // of SESSION_INIT under this nonce
+	setups   span     // what set-ups by it took
 	renew    machine.Timer[func(machine.Time)]
 }
 

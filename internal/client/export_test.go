@@ -137,3 +137,9 @@ func (c *Client) Through(id wire.NodeID) (n int) {
 	}
 	return n
 }
+
+// Entries is how many entries the client has links to.
+func (c *Client) Entries() int { return len(c.entries) }
+
+// Failing is how many nodes are avoided because set-ups failed at them.
+func (c *Client) Failing(now machine.Time) int { return len(c.failing.nodes(now)) }

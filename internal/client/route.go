@@ -33,6 +33,9 @@ type route struct {
 	entry    *entry
 	serial   uint64
 	begun    machine.Time
+	sent     machine.Time // the set-up; 0: it waits for admission
+	limit    machine.Time // of the set-up
+	reached  int          // hops that have it, as their LOOPs say
 	ready    bool
 	joined   bool        // it carries its circuit's session
 	call     wire.CallID // of a calling circuit: each route makes a call of its own
@@ -49,16 +52,6 @@ type route struct {
 	faults   int             // cells that were changed on the way back
 	outbox   [][]byte        // packets that are not a session's, for its next slots
 	expire   machine.Timer[func(machine.Time)]
-}
-
-// setupTimeout is how long a set-up may take before another route is tried:
-// the handshakes of fresh links between hops (two round trips each), twelve
-// frames at every hop, and the mixes' delays. The first failure is answered by
-// another attempt at once, so that a wrong guess costs one such time; later
-// ones are given more.
-func (c *Client) setupTimeout() time.Duration {
-	d := time.Second + time.Duration(c.cfg.Level.Mixes())*8*c.cfg.Level.MixDelay()
-	return min(d<<min(c.failures, 2), 5*time.Second)
 }
 
 // setupAsk is how often a set-up is asked for at FAST.
@@ -91,9 +84,9 @@ func (c *Client) build(now machine.Time, k *circuit, slot int, first []byte) err
 	if k.exit == nil {
 		k.exit = path.Exit()
 	}
-	limit := now.Add(c.setupTimeout())
-	r.expire.Value = func(now machine.Time) { c.await(now, r, limit) }
-	c.timers.Set(&r.expire, limit)
+	r.limit = now.Add(c.setupTimeout(r.entry))
+	r.expire.Value = func(now machine.Time) { c.await(now, r) }
+	c.timers.Set(&r.expire, r.limit)
 	if r.entry.admitted {
 		c.sendTrain(now, r)
 	} else {
@@ -110,10 +103,11 @@ var errSetupTimeout = errors.New("client: no answer to the set-up of a route")
 // last the entry.
 func (c *Client) draw(now machine.Time, k *circuit) (directory.Path, error) {
 	req := directory.Request{Level: c.cfg.Level, AvoidEntry: c.refusing.nodes(now)}
-	wished := append(c.suspected(now), c.dead.nodes(now)...)
+	wished, failing := append(c.suspected(now), c.dead.nodes(now)...), c.failing.nodes(now)
 	if k.exit != nil {
 		req.Exit = &k.exit.ID
-		wished = slices.DeleteFunc(wished, func(n wire.NodeID) bool { return n == k.exit.ID })
+		isExit := func(n wire.NodeID) bool { return n == k.exit.ID }
+		wished, failing = slices.DeleteFunc(wished, isExit), slices.DeleteFunc(failing, isExit)
 	} else {
 		wished = append(wished, c.elsewhere()...)
 	}
@@ -127,9 +121,17 @@ func (c *Client) draw(now machine.Time, k *circuit) (directory.Path, error) {
 		}
 	}
 	own := req.AvoidNodes
-	req.AvoidNodes = append(wished, own...)
+	wished = append(wished, own...)
+	req.AvoidNodes = append(failing, wished...)
 	path, err := c.view.Draw(c.paths, req)
-	if err != nil && len(wished) > 0 {
+	for range failing { // the oldest first
+		if err == nil {
+			break
+		}
+		req.AvoidNodes = req.AvoidNodes[1:]
+		path, err = c.view.Draw(c.paths, req)
+	}
+	if err != nil && len(wished) > len(own) {
 		req.AvoidNodes = own
 		path, err = c.view.Draw(c.paths, req)
 	}
@@ -175,15 +177,18 @@ func (c *Client) epoch(now machine.Time) uint64 {
 }
 
 // await asks again for a set-up that is not answered, with a LOOP to its last
-// hop, until its time is over. Only at FAST: elsewhere the last hop sends cover
-// from the beginning, and one answer more or less matters nothing.
-func (c *Client) await(now machine.Time, r *route, limit machine.Time) {
-	if now >= limit {
+// hop, until its time is over; and the hops before it, to know how far it came.
+// Only at FAST: elsewhere the last hop sends cover from the beginning, and one
+// answer more or less matters nothing.
+func (c *Client) await(now machine.Time, r *route) {
+	if now >= r.limit {
 		c.fail(now, r, errSetupTimeout)
 		return
 	}
-	c.loop(r, r.core.Hops()-1, c.probes.Uint64())
-	c.timers.Set(&r.expire, min(limit, now.Add(setupAsk)))
+	for position := r.core.Hops() - 1; position >= r.reached; position-- {
+		c.loop(r, position, c.probes.Uint64())
+	}
+	c.timers.Set(&r.expire, min(r.limit, now.Add(setupAsk)))
 }
 
 // loop has the hop of a position answer with echo.
@@ -207,16 +212,19 @@ func (c *Client) sendTrain(now machine.Time, r *route) {
 		c.links.Push(r.entry.link, f)
 	}
 	r.train = nil
+	r.sent, r.limit = now, now.Add(c.setupTimeout(r.entry))
 	c.routes[routeKey{r.entry.link, r.core.ID()}] = r
+	next := r.limit
 	if c.cfg.Level == wire.Fast {
-		c.timers.Set(&r.expire, min(r.expire.At(), now.Add(setupAsk)))
+		next = min(next, now.Add(setupAsk))
 	}
+	c.timers.Set(&r.expire, next)
 }
 
 // up notes the first packet that came back on a route: it stands.
 func (c *Client) up(now machine.Time, r *route) {
 	r.ready, r.gap = true, gapFirst
-	c.failures, c.lastError = 0, nil
+	c.stood(now, r)
 	policy := obfs.PolicyOf(c.cfg.Level)
 	if c.cfg.Class != 0 && policy.Floor != 0 {
 		policy = policy.Pinned(c.cfg.Class)
@@ -272,9 +280,8 @@ func (c *Client) fail(now machine.Time, r *route, why error) {
 		return
 	}
 	c.lastError = why
-	if !r.ready && r.begun >= c.failedAt { // those that began together fail together
-		c.failures++
-		c.failedAt = now
+	if !r.ready {
+		c.failed(now, r)
 	}
 	c.cfg.Sink.Emit(now, trace.RouteDown, uint64(len(r.path.Nodes())), uint64(now.Sub(r.begun)))
 	c.drop(now, r)
@@ -289,15 +296,6 @@ func (c *Client) fail(now machine.Time, r *route, why error) {
 		old.expire.Value = func(now machine.Time) { c.renew(now, old) }
 	}
 	c.timers.Set(&c.plan, now.Add(c.backoff()))
-}
-
-// backoff is the pause before the next set-up: none after the first failure,
-// up to 5 s when nothing succeeds.
-func (c *Client) backoff() time.Duration {
-	if c.failures <= 1 {
-		return 0
-	}
-	return min(100*time.Millisecond<<min(c.failures, 6), 5*time.Second)
 }
 
 // renew replaces a route at the end of its life: the new one is built into a

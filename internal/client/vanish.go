@@ -286,6 +286,7 @@ func (c *Client) nacked(now machine.Time, r *route, back mix.Back) {
 	if back.Reason != wire.NackLinkGone {
 		return
 	}
+	c.blameLink(now, r, back.Position)
 	k, nodes := r.circuit, r.path.Nodes()
 	if k.purpose == exiting && r.joined && back.Position == len(nodes)-2 {
 		by := nodes[back.Position].ID

@@ -1,0 +1,167 @@
+package client
+
+import (
+	"slices"
+	"time"
+
+	"github.com/nyxnet/nyx/internal/machine"
+	"github.com/nyxnet/nyx/internal/wire"
+)
+
+// What a client learns from the set-ups of its routes, and does about it
+// (docs/protocol.md, section 5.6): how long one is given follows from what they
+// took by the same entry; how soon the next is tried follows from whether
+// anything comes back at all; and nodes at which they fail are left out of draws
+// for a while.
+
+// span estimates how long something takes, as RFC 6298 does round trips. The
+// zero span has measured nothing.
+type span struct{ mean, vary time.Duration }
+
+func (s *span) sample(d time.Duration) {
+	if s.mean == 0 {
+		s.mean, s.vary = d, d/2
+		return
+	}
+	s.vary += ((s.mean - d).Abs() - s.vary) / 4
+	s.mean += (d - s.mean) / 8
+}
+
+const (
+	// setupLeast is the least time that a set-up is given: more than a busy
+	// process is held up for, and room for the answer to a LOOP (setupAsk).
+	setupLeast = 400 * time.Millisecond
+	// setupFirst is what it is given where nothing was measured: the handshakes
+	// of fresh links between hops, and twelve frames at every hop.
+	setupFirst = time.Second
+	setupMost  = 5 * time.Second
+	// setupFresh times the mean is what a set-up takes when every link between
+	// its hops is fresh: two round trips for each before the one that it takes
+	// itself.
+	setupFresh = 3
+)
+
+// setupTimeout is how long a set-up by an entry may take, from when its train is
+// sent, before another route is tried; and how long the entry's link and admission
+// may, before. While nothing comes back, or nothing was measured, it
+// doubles: the guess may be wrong.
+func (c *Client) setupTimeout(e *entry) time.Duration {
+	mixing := time.Duration(c.cfg.Level.Mixes()) * 8 * c.cfg.Level.MixDelay()
+	d := setupFirst + mixing
+	took := e.setups
+	if took.mean == 0 {
+		took = c.setups
+	}
+	if took.mean != 0 && e.admitted {
+		d = max(took.mean+4*took.vary, setupFresh*took.mean, setupLeast+mixing)
+	}
+	doubled := c.unheard
+	if took.mean == 0 {
+		doubled = c.failures
+	}
+	return min(d<<min(doubled, 2), setupMost)
+}
+
+// stood notes a set-up that was answered.
+func (c *Client) stood(now machine.Time, r *route) {
+	took := now.Sub(r.sent)
+	r.entry.setups.sample(took)
+	c.setups.sample(took)
+	c.failures, c.unheard, c.lastError = 0, 0, nil
+	for _, n := range r.path.Nodes() {
+		c.failing.remove(n.ID)
+		c.blames = slices.DeleteFunc(c.blames, func(b blamed) bool { return b.node == n.ID })
+	}
+}
+
+// failed notes a set-up that was not. Those that began together fail together,
+// and are one failure. If nothing at all was heard since it was sent, the fault
+// is most likely at this end, and no node's.
+func (c *Client) failed(now machine.Time, r *route) {
+	heard := c.heard > max(r.begun, r.sent)
+	if r.begun >= c.failedAt {
+		c.failures++
+		if !heard {
+			c.unheard++
+		}
+		c.failedAt = now
+	}
+	if heard {
+		c.blamePath(now, r)
+	}
+}
+
+// setupsFree is how many set-ups in a row may fail, while others are heard, until
+// the next has to wait.
+const setupsFree = 4
+
+// backoff is the pause before the next set-up: none after the first failure, nor
+// while routes fail that others outlive; up to 5 s when nothing succeeds.
+func (c *Client) backoff() time.Duration {
+	n := max(c.unheard, c.failures-setupsFree)
+	if n <= 1 {
+		return 0
+	}
+	return min(100*time.Millisecond<<min(n, 6), setupMost)
+}
+
+// blamed is a node beside which set-ups failed.
+type blamed struct {
+	node   wire.NodeID
+	weight int
+	at     machine.Time
+}
+
+const (
+	// blameMost is the weight with which a node is left out of draws, for
+	// failingShun, and blameKeep how long a lesser one is remembered.
+	blameMost   = 4
+	blameKeep   = time.Minute
+	failingShun = 5 * time.Minute
+	// blamesMax bounds the nodes that are remembered: the paths of some failures.
+	blamesMax = 32
+)
+
+// blamePath blames the hops of a set-up that was not answered. At FAST it is
+// known how far it came, by the LOOPs that were (blameLink). Elsewhere it may be any,
+// and the second failure tells: every route that stands clears its nodes. A set-up
+// that was never sent is its entry's failure.
+func (c *Client) blamePath(now machine.Time, r *route) {
+	if c.cfg.Level == wire.Fast || r.sent == 0 {
+		c.blameLink(now, r, r.reached-1)
+		return
+	}
+	for _, n := range r.path.Nodes() {
+		c.blame(now, n.ID, blameMost/2)
+	}
+}
+
+// blameLink blames the hop after a position for a failure: it is gone, or drops
+// what it gets. It may be who is at the position that does not pass it on; then he
+// is beside one failure after the other.
+func (c *Client) blameLink(now machine.Time, r *route, position int) {
+	nodes := r.path.Nodes()
+	if position >= 0 {
+		c.blame(now, nodes[position].ID, 1)
+	}
+	if position+1 < len(nodes) {
+		c.blame(now, nodes[position+1].ID, blameMost)
+	}
+}
+
+func (c *Client) blame(now machine.Time, node wire.NodeID, weight int) {
+	c.blames = slices.DeleteFunc(c.blames, func(b blamed) bool {
+		if b.node == node {
+			weight += b.weight
+		}
+		return b.node == node || now.Sub(b.at) > blameKeep
+	})
+	if weight >= blameMost {
+		c.failing.add(node, now.Add(failingShun))
+		return
+	}
+	if len(c.blames) == blamesMax {
+		c.blames = slices.Delete(c.blames, 0, 1)
+	}
+	c.blames = append(c.blames, blamed{node, weight, now})
+}
