@@ -7,6 +7,7 @@ import (
 
 	"github.com/nyxnet/nyx/internal/client"
 	"github.com/nyxnet/nyx/internal/machine"
+	"github.com/nyxnet/nyx/internal/sim"
 )
 
 // releasedWithin is by when nodes hold nothing of a client that vanished: the
@@ -21,7 +22,7 @@ const releasedWithin = 11 * time.Minute
 func TestVanishedClientsAreCleanedUp(t *testing.T) {
 	for _, protected := range []bool{true, false} {
 		stopped, routes := false, 1 // of those who stay: none idles until its links end
-		w, err := NewRun(&Scenario{ID: "test"}, 1).NewNetwork(Plan{Streams: 6, Mixes: 9, Hop: wan,
+		w, err := NewRun(&Scenario{ID: "test"}, 1).NewNetwork(Plan{Streams: 6, Mixes: 9, Hop: sim.Link{Latency: 10 * time.Millisecond},
 			Wrap:   func(m machine.Machine) machine.Machine { return &timeless{m, &stopped} },
 			Client: func(c *client.Config) { c.Ahead, c.RoutesPerSession = -1, routes }})
 		if err != nil {
@@ -81,7 +82,8 @@ func TestVanishedClientsAreCleanedUp(t *testing.T) {
 		if released := float64(held-left) / float64(held); (released >= 0.998) != protected {
 			t.Errorf("protected %v: %d of %d resources are left, %.2f %% released", protected, left, held, 100*released)
 		}
-		if grown := heapBytes() - heap; protected && grown > atWork/20 {
+		// What the simulator keeps for datagrams to come is some of it.
+		if grown := heapBytes() - heap; protected && grown > atWork/8 {
 			t.Errorf("%d KiB of %d KiB of memory are left", grown>>10, atWork>>10)
 		}
 		runtime.KeepAlive(w)
