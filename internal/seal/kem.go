@@ -7,7 +7,9 @@ import (
 	"fmt"
 )
 
-// Sizes of the hybrid KEM, in bytes: X25519 first, then ML-KEM-768.
+// Sizes of the hybrid KEM, in bytes: X25519 first, then ML-KEM-768. It is the
+// one of static, link and onion keys; that of ephemeral keys is negotiated
+// (ephemeral.go).
 const (
 	KEMPublicSize     = 32 + mlkem.EncapsulationKeySize768 // 1216
 	KEMCiphertextSize = 32 + mlkem.CiphertextSize768       // 1120
@@ -89,7 +91,7 @@ func Encapsulate(to *KEMPublic, seed *[32]byte) (secret Key, ciphertext [KEMCiph
 	sm, cm := to.m.Encapsulate()
 	copy(ciphertext[:32], ephemeral.PublicKey().Bytes())
 	copy(ciphertext[32:], cm)
-	secret = combine(sx, sm, ciphertext[:], to.encoded[:32])
+	secret = combine(KEM768, sx, sm, ciphertext[:], to.encoded[:32])
 	clear(sx)
 	clear(sm)
 	return secret, ciphertext, nil
@@ -113,12 +115,13 @@ func (k *KEMPrivate) Decapsulate(ciphertext []byte) (secret Key, err error) {
 	if err != nil {
 		return secret, ErrKEM
 	}
-	secret = combine(sx, sm, ciphertext, k.public.encoded[:32])
+	secret = combine(KEM768, sx, sm, ciphertext, k.public.encoded[:32])
 	clear(sx)
 	clear(sm)
 	return secret, nil
 }
 
-func combine(sx, sm, ciphertext, xPublic []byte) Key {
-	return Hash("hybrid kem X25519 ML-KEM-768", sm, sx, ciphertext, xPublic)
+// combine makes the secret of both parts; it clears neither.
+func combine(k KEM, sx, sm, ciphertext, xPublic []byte) Key {
+	return Hash("hybrid kem "+k.String(), sm, sx, ciphertext, xPublic)
 }
