@@ -254,7 +254,7 @@ func (w *idleShard) hello(n uint32, u *idleSetup) []byte {
 	own := wire.Capabilities{SessionWindow: 1 << 20, StreamWindow: 1 << 18, Streams: 100, AckDelayMicros: 25_000}
 	const said = "an open stream"
 	block := wire.HelloBlock{Capabilities: own.Append(nil), Frames: append(wire.AppendStreamHeader(nil, 0, 0, len(said), false), said...)}
-	head := wire.HelloHead{Suite: uint8(idleSuite), ID: n, Proposed: n, Key: s.ephemeral.Public().Bytes(), Ciphertext: s.ciphertext}
+	head := wire.HelloHead{KEM: uint8(seal.KEM768), Suite: uint8(idleSuite), ID: n, Proposed: n, Key: s.ephemeral.Public().Bytes(), Ciphertext: s.ciphertext}
 	copy(head.Random[:], bigEndian(n))
 	message := head.Append(make([]byte, 0, wire.MaxHelloSize))
 	u.schedule = seal.NewSchedule(idleSessionProtocol)
@@ -302,7 +302,7 @@ func (w *idleShard) replied(n uint32, packet []byte) error {
 	if u.replied++; u.replied < int(part.Parts) {
 		return nil
 	}
-	ciphertext, sealed, err := wire.ParseReply(u.reply)
+	ciphertext, sealed, err := wire.ParseReply(uint8(seal.KEM768), u.reply)
 	if err != nil {
 		return err
 	}

@@ -211,6 +211,12 @@ func (c *Client) meet(now machine.Time, r *route) {
 
 func (c *Client) sendMeeting(now machine.Time, r *route, m wire.MeetingPacket) {
 	m.Put(c.packet[:])
+	c.sendPacket(now, r)
+}
+
+// sendPacket sends c.packet, which is not a session's of ours: at once on a
+// route without shaping, else in the route's next slot.
+func (c *Client) sendPacket(now machine.Time, r *route) {
 	if r.shaper.Shaped() {
 		r.outbox = append(r.outbox, append([]byte(nil), c.packet[:]...))
 		return
@@ -303,6 +309,11 @@ func (c *Client) handleHello(now machine.Time, r *route, packet []byte) {
 		return
 	}
 	core, err := k.service.acceptor.Accept(now, c.cfg.Stream.Level, k.service.kem, hello, &c.Counts)
+	if refusal := (*stream.Refusal)(nil); errors.As(err, &refusal) {
+		c.packet = refusal.Packet
+		c.sendPacket(now, r)
+		return
+	}
 	if err != nil {
 		c.Counts[trace.DropSessionMalformed]++
 		return

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"errors"
 	"slices"
 	"strconv"
 
@@ -163,6 +164,10 @@ func (g *Gateway) handleHello(now machine.Time, e *end, hello []byte) {
 	}
 	e.hellos++
 	core, err := g.acceptor.Accept(now, e.level, g.cfg.Hop.Static, hello, &g.Counts)
+	if refusal := (*stream.Refusal)(nil); errors.As(err, &refusal) {
+		g.sendOrQueue(now, e, refusal.Packet[:])
+		return
+	}
 	if err != nil {
 		g.Counts[trace.DropSessionMalformed]++
 		return

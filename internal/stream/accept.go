@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"errors"
 	"time"
 
 	"github.com/nyxnet/nyx/internal/machine"
@@ -52,6 +53,8 @@ func NewAcceptor(cfg Config, rng prng.Source) *Acceptor {
 // Accept takes a whole HELLO for a static key, for a session at a level. The
 // same HELLO again gives the same session, whose REPLY is then repeated, or
 // ErrReplayed after its end. The caller adds the path by which the HELLO came.
+// With a *Refusal there is no session, and its packet goes back where the HELLO
+// came from.
 func (a *Acceptor) Accept(now machine.Time, level wire.Level, static *seal.KEMPrivate, hello []byte, counts *trace.Counts) (*Session, error) {
 	digest := seal.Hash("session hello", hello)
 	key := helloHash(digest[:16])
@@ -76,6 +79,13 @@ func (a *Acceptor) Accept(now machine.Time, level wire.Level, static *seal.KEMPr
 	a.now.seen[key] = s
 	a.live[s.localID] = struct{}{}
 	return s, nil
+}
+
+// SetKEM changes the strongest KEM that is taken, for HELLOs that come from now
+// on; what stands is not touched.
+func (a *Acceptor) SetKEM(k seal.KEM) {
+	a.cfg.KEM = k
+	clear(a.configs)
 }
 
 // config returns what all sessions of a level share.
@@ -140,20 +150,25 @@ func (a *Acceptor) fresh(s *Session, now machine.Time, tens uint32) bool {
 
 // respond makes the session and its REPLY.
 func (a *Acceptor) respond(now machine.Time, cfg *shared, static *seal.KEMPrivate, hello []byte, counts *trace.Counts) (*Session, error) {
+	counts[trace.PQHandshakes]++
 	head, err := wire.ParseHello(hello)
-	if err != nil || !seal.Suite(head.Suite).Valid() || head.ID == 0 {
+	kem, unknown := seal.KEM(head.KEM), errors.Is(err, wire.ErrVersion)
+	if err != nil && !unknown || head.ID == 0 || !unknown && !seal.Suite(head.Suite).Valid() {
 		return nil, ErrHello
 	}
 	secret, err := static.Decapsulate(head.Ciphertext)
 	if err != nil {
 		return nil, ErrHello
 	}
-	schedule := seal.NewSchedule(sessionProtocol)
+	defer secret.Clear()
+	if unknown || kem > cfg.KEM {
+		return nil, refuse(static, hello, &secret, head.ID, cfg.KEM, counts)
+	}
+	schedule := seal.NewSchedule(sessionProtocol(kem))
 	defer schedule.Clear()
 	schedule.MixHash(static.Public().Bytes())
-	schedule.MixHash(hello[:wire.HelloHeadSize])
+	schedule.MixHash(hello[:wire.HelloHeadSize(head.KEM)])
 	schedule.MixKey(secret[:])
-	secret.Clear()
 	plain, err := schedule.OpenNext(nil, head.Sealed)
 	if err != nil {
 		return nil, ErrHello
@@ -166,6 +181,9 @@ func (a *Acceptor) respond(now machine.Time, cfg *shared, static *seal.KEMPrivat
 	if err != nil {
 		return nil, ErrHello
 	}
+	if best := strongest(&theirs, cfg.KEM); kem < best {
+		return nil, refuse(static, hello, &secret, head.ID, best, counts)
+	}
 	early := schedule.Key("early data")
 	defer early.Clear()
 
@@ -174,17 +192,18 @@ func (a *Acceptor) respond(now machine.Time, cfg *shared, static *seal.KEMPrivat
 	s.hs = &handshake{at: machine.Never, until: now.Add(cfg.HandshakeTimeout)}
 	s.hs.head.Proposed = head.Proposed
 	reply := wire.ReplyBlock{ID: s.localID}
-	if knowsAll(theirs.Required) {
+	if cfg.knowsAll(theirs.Required) {
 		own := cfg.capabilities()
 		reply.Capabilities = own.Append(nil)
 		reply.Early = a.fresh(s, now, block.Time)
 	} else {
 		reply.Status = wire.CodeCapability
 	}
-	if err := a.reply(s, schedule, head.Key, reply); err != nil {
+	if err := a.reply(s, schedule, kem, head.Key, reply); err != nil {
 		return nil, ErrHello
 	}
 	if reply.Status != 0 {
+		s.mismatch()
 		s.hs.refusing = true
 		s.state = stateClosing
 		s.closing = &closing{code: reply.Status, reason: "a required capability is unknown here"}
@@ -199,22 +218,18 @@ func (a *Acceptor) respond(now machine.Time, cfg *shared, static *seal.KEMPrivat
 }
 
 // reply seals the REPLY.
-func (a *Acceptor) reply(s *Session, schedule *seal.Schedule, key []byte, block wire.ReplyBlock) error {
-	ephemeral, err := seal.ParseKEMPublic(key)
-	if err != nil {
-		return err
-	}
+func (a *Acceptor) reply(s *Session, schedule *seal.Schedule, kem seal.KEM, key []byte, block wire.ReplyBlock) error {
 	var scalar [32]byte
 	a.draw.Read(scalar[:])
-	secret, ciphertext, err := seal.Encapsulate(ephemeral, &scalar)
+	secret, ciphertext, err := seal.EncapsulateTo(kem, key, &scalar)
 	if err != nil {
 		return err
 	}
-	schedule.MixHash(ciphertext[:])
+	schedule.MixHash(ciphertext)
 	schedule.MixKey(secret[:])
 	secret.Clear()
 	clear(scalar[:])
-	s.hs.message = schedule.SealNext(ciphertext[:], block.Append(nil))
+	s.hs.message = schedule.SealNext(ciphertext, block.Append(nil))
 	return nil
 }
 

@@ -2,6 +2,7 @@ package stream
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/nyxnet/nyx/internal/seal"
@@ -49,6 +50,12 @@ type Config struct {
 	// time, the sending key is replaced; 1 GiB and 10 min.
 	RekeyBytes    uint64
 	RekeyInterval time.Duration
+	// KEM is the strongest KEM of ephemeral keys that this side takes part in,
+	// and offers; seal.KEM768.
+	KEM seal.KEM
+	// Without are capabilities of this version that this side does without, as
+	// one of an earlier version would: it neither announces nor knows them.
+	Without []uint16
 	// Required are capabilities without which this side will not talk.
 	Required []uint16
 	// Optional are capabilities announced besides those of this version.
@@ -66,7 +73,23 @@ type Config struct {
 	UnixStart int64
 	// Sink takes trace events; nil takes none.
 	Sink trace.Sink
+
+	knows capabilities
 }
+
+// capabilities is a set of those that this version has.
+type capabilities uint16
+
+func setOf(lists ...[]uint16) (s capabilities) {
+	for _, list := range lists {
+		for _, c := range list {
+			s |= 1 << c // 0 for the unknown, which lie beyond
+		}
+	}
+	return s
+}
+
+func (s capabilities) has(c uint16) bool { return s>>c&1 != 0 }
 
 // First limits that every side grants. A client's 0-RTT data relies on them.
 const (
@@ -75,12 +98,24 @@ const (
 	firstStreams       = 16
 )
 
-var errConfig = errors.New("stream: configuration out of range: capability list longer than 32, or an unknown suite or level")
+var errConfig = errors.New("stream: configuration out of range: capability list longer than 32, or an unknown suite, KEM or level")
 
 func (c Config) withDefaults() (Config, error) {
-	if len(c.Required) > 32 || len(c.Optional) > 32 || !c.Level.Valid() || (c.Suite != 0 && !c.Suite.Valid()) {
+	or(&c.KEM, seal.KEM768)
+	if len(c.Required) > 32 || len(c.Optional) > 32 || !c.Level.Valid() || (c.Suite != 0 && !c.Suite.Valid()) || !c.KEM.Valid() {
 		return c, errConfig
 	}
+	c.knows = setOf([]uint16{wire.CapDatagrams, wire.CapPaths, wire.CapHeartbeats, wire.CapMessages})
+	if !c.NoRepair {
+		c.knows |= 1 << wire.CapRepair
+	}
+	if !c.NoPriorities {
+		c.knows |= 1 << wire.CapPriorities
+	}
+	if c.KEM >= seal.KEM1024 {
+		c.knows |= 1 << wire.CapKEM1024
+	}
+	c.knows &^= setOf(c.Without)
 	if c.Suite == 0 {
 		c.Suite = seal.Preferred()
 	}
@@ -113,12 +148,11 @@ func or[T comparable](v *T, otherwise T) {
 
 // capabilities are what this side announces.
 func (c *Config) capabilities() wire.Capabilities {
-	optional := []uint16{wire.CapDatagrams, wire.CapPaths, wire.CapHeartbeats, wire.CapMessages}
-	if !c.NoRepair {
-		optional = append(optional, wire.CapRepair)
-	}
-	if !c.NoPriorities {
-		optional = append(optional, wire.CapPriorities)
+	optional := make([]uint16, 0, 16+len(c.Optional))
+	for n := range uint16(16) {
+		if c.knows.has(n) {
+			optional = append(optional, n)
+		}
 	}
 	return wire.Capabilities{
 		Required:      c.Required,
@@ -128,10 +162,7 @@ func (c *Config) capabilities() wire.Capabilities {
 	}
 }
 
-func known(capability uint16) bool {
-	switch capability {
-	case wire.CapDatagrams, wire.CapPaths, wire.CapHeartbeats, wire.CapRepair, wire.CapPriorities, wire.CapMessages:
-		return true
-	}
-	return false
+// knowsAll reports whether nothing that a peer requires is unknown here.
+func (c *Config) knowsAll(required []uint16) bool {
+	return !slices.ContainsFunc(required, func(n uint16) bool { return !c.knows.has(n) })
 }

@@ -67,6 +67,9 @@ func (s *Session) SendDatagram(now machine.Time, id uint64, p []byte) error {
 	if len(p) > wire.MaxDatagramSize {
 		return ErrTooLarge
 	}
+	if s.state == stateOpen && !s.common.has(wire.CapDatagrams) {
+		return ErrNoDatagrams
+	}
 	if s.sched.datagrams == nil {
 		s.sched.datagrams = &mail{}
 	}
@@ -79,7 +82,7 @@ func (s *Session) SendDatagram(now machine.Time, id uint64, p []byte) error {
 // them before streams have their turn.
 func (s *Session) fillDatagrams(b []byte, limit int) []byte {
 	m := s.sched.datagrams
-	if m == nil {
+	if m == nil || !s.common.has(wire.CapDatagrams) {
 		return b
 	}
 	for m.count > 0 {
@@ -165,9 +168,13 @@ func (s *Session) beatDue(data bool) bool {
 	return s.beats.queued > 0 && !data && (s.beats.ripe || !s.hasWork())
 }
 
-// SendHeartbeat queues a heartbeat.
+// SendHeartbeat queues a heartbeat, or a PING to a peer that knows none.
 func (s *Session) SendHeartbeat(now machine.Time) {
 	if s.state != stateOpen {
+		return
+	}
+	if !s.common.has(wire.CapHeartbeats) {
+		s.pending |= pendPing
 		return
 	}
 	if s.beats.queued == 0 {

@@ -25,6 +25,8 @@ var (
 	ErrWriteClosed = errors.New("stream: write after the end")
 	// ErrTooLarge means that a datagram does not fit one packet.
 	ErrTooLarge = errors.New("stream: datagram does not fit one packet")
+	// ErrNoDatagrams means that the peer's version takes no datagrams.
+	ErrNoDatagrams = errors.New("stream: the peer takes no datagrams")
 	// ErrReplayed means that a HELLO was taken before and its session is gone.
 	ErrReplayed = errors.New("stream: HELLO was seen before")
 	// ErrHello means that a HELLO is malformed or not made for this key.

@@ -16,8 +16,11 @@ import (
 // are answered (machine.RepeatAfter).
 type handshake struct {
 	schedule *seal.Schedule // client: after the HELLO
-	private  *seal.KEMPrivate
-	secret   seal.Key // client: of the responder's static key
+	private  *seal.Ephemeral
+	draw     *prng.Stream    // client: for HELLOs
+	peer     *seal.KEMPublic // client: the responder's static key
+	secret   seal.Key        // client: of the ciphertext to it
+	offers   uint8           // client: HELLOs of different KEMs
 	head     wire.HelloHead
 	message  []byte // HELLO or REPLY
 	part     int    // next part to send
@@ -37,7 +40,7 @@ type handshake struct {
 const heldMax = 32
 
 // sessionProtocol names the handshake in its schedule.
-const sessionProtocol = "nyx session 1 X25519 ML-KEM-768 SHA-256"
+func sessionProtocol(k seal.KEM) string { return "nyx session 1 " + k.String() + " SHA-256" }
 
 // Dial begins a session with the holder of a static key, as the client. The
 // HELLO is made at the first FirstFlight or PollPacket, with what was written
@@ -51,27 +54,37 @@ func Dial(now machine.Time, cfg Config, peer *seal.KEMPublic, rng prng.Source, c
 	s := newSession(now, &shared{Config: cfg}, counts, true)
 	s.state, s.suite = stateHello, cfg.Suite
 	s.localID = drawID(draw)
-	hs := &handshake{at: machine.Never, until: now.Add(cfg.HandshakeTimeout)}
-	hs.head = wire.HelloHead{Suite: uint8(cfg.Suite), ID: s.localID, Proposed: drawID(draw)}
-	draw.Read(hs.head.Random[:])
-	var seed [seal.KEMSeedSize]byte
-	draw.Read(seed[:])
-	if hs.private, err = seal.NewKEMPrivate(&seed); err != nil {
+	s.hs = &handshake{draw: draw, peer: peer, until: now.Add(cfg.HandshakeTimeout)}
+	if err := s.offer(cfg.KEM); err != nil {
 		return nil, err
+	}
+	return s, nil
+}
+
+// offer prepares a HELLO with a KEM: the first, or one after a refusal.
+func (s *Session) offer(kem seal.KEM) (err error) {
+	hs := s.hs
+	hs.offers++
+	hs.at, hs.tries, hs.part, hs.message, hs.flown = machine.Never, 0, 0, nil, false
+	hs.head = wire.HelloHead{KEM: uint8(kem), Suite: uint8(s.suite), ID: s.localID, Proposed: drawID(hs.draw)}
+	hs.draw.Read(hs.head.Random[:])
+	var seed [seal.KEMSeedSize]byte
+	hs.draw.Read(seed[:])
+	if hs.private, err = seal.NewEphemeral(kem, &seed); err != nil {
+		return err
 	}
 	var scalar [32]byte
-	draw.Read(scalar[:])
-	secret, ciphertext, err := seal.Encapsulate(peer, &scalar)
+	hs.draw.Read(scalar[:])
+	secret, ciphertext, err := seal.Encapsulate(hs.peer, &scalar)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	hs.secret, hs.head.Key, hs.head.Ciphertext = secret, hs.private.Public().Bytes(), ciphertext[:]
-	hs.schedule = seal.NewSchedule(sessionProtocol)
-	hs.schedule.MixHash(peer.Bytes())
+	hs.secret, hs.head.Key, hs.head.Ciphertext = secret, hs.private.Public(), ciphertext[:]
+	hs.schedule = seal.NewSchedule(sessionProtocol(kem))
+	hs.schedule.MixHash(hs.peer.Bytes())
 	clear(seed[:])
 	clear(scalar[:])
-	s.hs = hs
-	return s, nil
+	return nil
 }
 
 func drawID(draw *prng.Stream) uint32 {
@@ -95,9 +108,10 @@ func newSession(now machine.Time, cfg *shared, counts *trace.Counts, client bool
 
 // FirstFlight returns the HELLO for a route's set-up, with the 0-RTT frames of
 // what was written so far, as far as they fit. Everything else follows when a
-// path is there. The caller must not change it. It is nil after the handshake.
+// path is there. The caller must not change it. It is nil after the handshake,
+// and where the HELLO is too large for a set-up: then it follows on a path.
 func (s *Session) FirstFlight() []byte {
-	if s.state != stateHello {
+	if s.state != stateHello || s.hs.head.KEM != uint8(seal.KEM768) {
 		return nil
 	}
 	if s.hs.message == nil {
@@ -119,23 +133,25 @@ func (s *Session) helloWait() time.Duration {
 	return machine.RepeatAfter(int(s.hs.tries), first, first<<probeBackoff)
 }
 
-// makeHello seals the HELLO. Its frames count as packet 0.
+// makeHello seals the HELLO. Its frames count as packet 0; one after a refusal
+// has none.
 func (s *Session) makeHello(now machine.Time) {
 	hs := s.hs
 	own := s.cfg.capabilities()
 	block := wire.HelloBlock{Time: s.unixTens(now), Capabilities: own.Append(nil)}
-	room := wire.MaxHelloBlock - len(block.Append(nil))
 	w := s.busy()
-	first := w.sent.chunkNext
-	frames, eliciting := s.fill(now, make([]byte, 0, wire.MaxHelloBlock), room, s.active, true, false, false)
-	block.Frames = frames
-	s.out.next++
-	s.record(now, s.active, first, eliciting, recEarly)
+	if hs.offers == 1 {
+		room := wire.HelloRoom(hs.head.KEM) - len(block.Append(nil))
+		first := w.sent.chunkNext
+		frames, eliciting := s.fill(now, make([]byte, 0, room), room, s.active, true, false, false)
+		block.Frames = frames
+		s.out.next++
+		s.record(now, s.active, first, eliciting, recEarly)
+	}
 
 	head := hs.head.Append(make([]byte, 0, wire.MaxHelloSize))
 	hs.schedule.MixHash(head)
 	hs.schedule.MixKey(hs.secret[:])
-	hs.secret.Clear()
 	hs.message = hs.schedule.SealNext(head, block.Append(nil))
 	early := hs.schedule.Key("early data")
 	hs.early.Init(s.suite, &early)
@@ -287,7 +303,10 @@ func (s *Session) handleReplyPart(now machine.Time, id uint8, b []byte) {
 // does not authenticate, after which the handshake goes on.
 func (s *Session) handleReply(now machine.Time, id uint8, reply []byte) bool {
 	hs := s.hs
-	ciphertext, sealed, err := wire.ParseReply(reply)
+	if refusal, tag, err := wire.ParseHelloRefusal(reply); err == nil {
+		return s.handleRefusal(now, refusal, tag)
+	}
+	ciphertext, sealed, err := wire.ParseReply(hs.head.KEM, reply)
 	if err != nil {
 		return false
 	}
@@ -309,6 +328,9 @@ func (s *Session) handleReply(now machine.Time, id uint8, reply []byte) bool {
 		return false
 	}
 	if block.Status != 0 {
+		if block.Status == wire.CodeCapability {
+			s.mismatch()
+		}
 		s.end(now, &closing{code: block.Status, reason: "refused by the peer"})
 		return true
 	}
@@ -334,17 +356,14 @@ func (s *Session) handleReply(now machine.Time, id uint8, reply []byte) bool {
 	for i := range s.paths {
 		s.paths[i].ping = s.paths[i].present && uint8(i) != s.active
 	}
-	if !knowsAll(theirs.Required) {
+	if !s.cfg.knowsAll(theirs.Required) {
+		s.mismatch()
 		s.fail(now, wire.CodeCapability, "a required capability is unknown here")
 	}
 	for _, b := range held {
 		s.handleData(now, id, b)
 	}
 	return true
-}
-
-func knowsAll(required []uint16) bool {
-	return !slices.ContainsFunc(required, func(c uint16) bool { return !known(c) })
 }
 
 // open takes the keys and the peer's limits.
@@ -360,8 +379,11 @@ func (s *Session) open(now machine.Time, schedule *seal.Schedule, peerID uint32,
 	up.Clear()
 	down.Clear()
 	s.state, s.peerID = stateOpen, peerID
-	s.repairs = !s.cfg.NoRepair && slices.Contains(theirs.Optional, wire.CapRepair)
-	s.messages = slices.Contains(theirs.Optional, wire.CapMessages)
+	s.common = s.cfg.knows & setOf(theirs.Required, theirs.Optional)
+	if m := s.sched.datagrams; m != nil && !s.common.has(wire.CapDatagrams) {
+		s.stats.DatagramsDropped += uint64(m.count)
+		s.sched.datagrams = nil
+	}
 	s.send.max = max(s.send.max, theirs.SessionWindow)
 	s.send.maxStreams = max(s.send.maxStreams, theirs.Streams)
 	s.send.streamWindow = max(s.send.streamWindow, theirs.StreamWindow)
@@ -371,7 +393,7 @@ func (s *Session) open(now machine.Time, schedule *seal.Schedule, peerID uint32,
 		}
 	}
 	s.unblock()
-	s.meetLanes(theirs)
+	s.meetLanes()
 	s.rtt.peerAck = time.Duration(theirs.AckDelayMicros) * time.Microsecond
 	s.tell(Event{Kind: Established})
 	s.cfg.Sink.Emit(now, trace.SessionUp, 0, 0)
@@ -383,6 +405,9 @@ func (s *Session) open(now machine.Time, schedule *seal.Schedule, peerID uint32,
 // confirm notes that the peer has shown the session keys.
 func (s *Session) confirm(now machine.Time) {
 	s.confirmed = true
+	if !s.client {
+		s.counts[trace.PQHandshakeSuccess]++
+	}
 	if hs := s.hs; hs != nil {
 		hs.done, hs.message = true, nil
 		hs.at = now.Add(3 * s.pto())

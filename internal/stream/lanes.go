@@ -3,7 +3,6 @@ package stream
 import (
 	"math"
 	"math/bits"
-	"slices"
 
 	"github.com/nyxnet/nyx/internal/machine"
 	"github.com/nyxnet/nyx/internal/trace"
@@ -181,7 +180,7 @@ func (s *Session) applyWeight(l Lane, weight uint8, version uint32) bool {
 
 // tellWeight has the peer told of a lane, if it can be.
 func (s *Session) tellWeight(l Lane) {
-	if s.peerLanes {
+	if s.common.has(wire.CapPriorities) {
 		s.sched.made().unsent |= 1 << l
 		s.pending |= pendLanes
 	}
@@ -189,9 +188,6 @@ func (s *Session) tellWeight(l Lane) {
 
 // handleLane takes a LANE frame.
 func (s *Session) handleLane(now machine.Time, f wire.LaneFrame) bool {
-	if s.cfg.NoPriorities {
-		return false
-	}
 	s.lastUse = now
 	s.applyWeight(Lane(f.Lane), f.Weight, f.Version)
 	return true
@@ -250,7 +246,7 @@ func (s *Session) applyLane(st *stream, l Lane, version uint32) bool {
 
 // tellLane has the peer told of a stream's lane, if it can be.
 func (s *Session) tellLane(st *stream) {
-	if s.peerLanes {
+	if s.common.has(wire.CapPriorities) {
 		s.control(st, ctlPriority)
 	}
 }
@@ -258,9 +254,6 @@ func (s *Session) tellLane(st *stream) {
 // handlePriority takes a PRIORITY frame. It may come before the stream's first
 // byte, and after its end.
 func (s *Session) handlePriority(now machine.Time, f wire.PriorityFrame) bool {
-	if s.cfg.NoPriorities {
-		return false
-	}
 	st, ok := s.peerStream(now, f.Stream)
 	if st == nil {
 		return ok || s.failFrame(now, "lane of a stream that was never opened")
@@ -271,8 +264,7 @@ func (s *Session) handlePriority(now machine.Time, f wire.PriorityFrame) bool {
 }
 
 // meetLanes begins to tell the peer of lanes, once it is known to understand.
-func (s *Session) meetLanes(theirs *wire.Capabilities) {
-	s.peerLanes = !s.cfg.NoPriorities && slices.Contains(theirs.Optional, wire.CapPriorities)
+func (s *Session) meetLanes() {
 	for _, st := range s.streams.slots {
 		if st != nil && st.out.laneVersion > 0 {
 			s.tellLane(st)

@@ -92,7 +92,7 @@ func TestMessagesOfEverySize(t *testing.T) {
 			t.Errorf("message of %d bytes: %v", size, err)
 		}
 	}
-	w.client.messages = false // as with a peer that did not announce them
+	w.client.common &^= setOf([]uint16{wire.CapMessages}) // as with a peer that did not announce them
 	if err := w.client.SendMessage(w.now, id, make([]byte, 5000)); !errors.Is(err, ErrTooLarge) {
 		t.Errorf("to who takes no messages: %v", err)
 	}

@@ -126,7 +126,7 @@ func (s *Session) SendMessage(now machine.Time, id uint64, p []byte) error {
 	if _, err := s.find(id); err != nil {
 		return err
 	}
-	if len(p) == 0 || len(p) > wire.MaxMessageSize || s.state == stateOpen && !s.messages {
+	if len(p) == 0 || len(p) > wire.MaxMessageSize || s.state == stateOpen && !s.common.has(wire.CapMessages) {
 		return ErrTooLarge
 	}
 	if s.outbox == nil {
@@ -168,7 +168,7 @@ func (o *outbox) waiting() int {
 
 // messagesWait reports whether there is something of messages to send.
 func (s *Session) messagesWait() bool {
-	return s.messages && s.outbox.waiting() > 0
+	return s.common.has(wire.CapMessages) && s.outbox.waiting() > 0
 }
 
 // fillMessages appends fragments, in as many frames as fit.

@@ -5,6 +5,7 @@ import (
 
 	"github.com/nyxnet/nyx/internal/machine"
 	"github.com/nyxnet/nyx/internal/trace"
+	"github.com/nyxnet/nyx/internal/wire"
 )
 
 // MaxPaths is the greatest number of paths of a session. Path ids are local:
@@ -141,7 +142,9 @@ func (s *Session) usePath(now machine.Time, id uint8) {
 // announcePath tells the peer to use the route that the next packet takes.
 func (s *Session) announcePath() {
 	s.pathSeq++
-	s.pending |= pendPath
+	if s.common.has(wire.CapPaths) {
+		s.pending |= pendPath
+	}
 }
 
 // heard notes an authentic packet on a path and moves to it if the active one

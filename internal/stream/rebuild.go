@@ -97,8 +97,11 @@ func (s *Session) appendRebuilt(b []byte, limit int) []byte {
 
 // handleRepair takes a REPAIR, the payload of packet pn.
 func (s *Session) handleRepair(now machine.Time, id uint8, pn uint64, payload []byte) bool {
+	if !s.cfg.knows.has(wire.CapRepair) {
+		return s.unknownFrame()
+	}
 	f, err := wire.ParseRepair(pn, payload)
-	if err != nil || s.cfg.NoRepair {
+	if err != nil {
 		return false
 	}
 	s.stats.RepairsReceived++

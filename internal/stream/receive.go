@@ -133,6 +133,9 @@ func (s *Session) frames(now machine.Time, id uint8, b []byte) (eliciting, promp
 
 // frame handles one frame and returns its size.
 func (s *Session) frame(now machine.Time, id uint8, t wire.SessionFrameType, b []byte) (n int, ok bool) {
+	if c := capabilityOf(t); c != 0 && !s.cfg.knows.has(c) {
+		return 0, s.unknownFrame()
+	}
 	var err error
 	ok = true
 	switch t {
@@ -207,7 +210,7 @@ func (s *Session) frame(now machine.Time, id uint8, t wire.SessionFrameType, b [
 			s.handleValue(now, id, t, v)
 		}
 	default:
-		return 0, false
+		return 0, s.unknownFrame()
 	}
 	return n, ok && err == nil
 }

@@ -129,7 +129,7 @@ func (m *restMeter) queue(now machine.Time) bool { return now < m.until }
 
 // measure takes the fate of a packet into the loss of its path.
 func (s *Session) measure(now machine.Time, r *record, lost bool) {
-	if !s.repairs || r.path >= MaxPaths || s.rtt.latest == 0 {
+	if !s.common.has(wire.CapRepair) || r.path >= MaxPaths || s.rtt.latest == 0 {
 		return
 	}
 	f := &s.work.repair
@@ -148,7 +148,7 @@ func (s *Session) measure(now machine.Time, r *record, lost bool) {
 // it must not come by a repair.
 func (s *Session) protecting(id uint8) int64 {
 	w := s.work
-	if !s.repairs || w == nil || s.pending&pendPath != 0 || s.rtt.smooth < repairRTT {
+	if !s.common.has(wire.CapRepair) || w == nil || s.pending&pendPath != 0 || s.rtt.smooth < repairRTT {
 		return 0
 	}
 	return w.repair.loss[id].repairShare()

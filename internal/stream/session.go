@@ -42,14 +42,12 @@ type Session struct {
 	client    bool
 	confirmed bool // the peer has shown the session keys
 	joining   bool // the packet at hand may make a path (HandleNewPath)
-	repairs   bool // the peer takes REPAIR frames
-	messages  bool // the peer takes MESSAGE frames
-	peerLanes bool // the peer understands PRIORITY and LANE
 	receiving bool // bytes came, and their end was not asked after (lullAt)
 	suite     seal.Suite
 	active    uint8 // path for data, or noPath
 	pathEpoch uint8
 	pending   pending
+	common    capabilities // what both sides can do; none before the session is open
 	localID   uint32
 	peerID    uint32
 	hello     helloHash // responder: of its HELLO

@@ -209,6 +209,9 @@ func (w *world) deliver(l letter) {
 
 func (w *world) accept(path uint8, hello []byte) {
 	s, err := w.acceptor.Accept(w.now, w.scfg.Level, w.static, hello, &w.scounts)
+	if refusal := (*Refusal)(nil); errors.As(err, &refusal) {
+		w.send(false, path, refusal.Packet[:])
+	}
 	if err != nil {
 		return
 	}

@@ -67,6 +67,11 @@ const (
 	RoutesTampered                        // routes left because cells were changed on the way back
 	MessageReassembled                    // messages that arrived whole
 	FragmentError                         // messages of which fragments came, and not all
+	PQHandshakes                          // session handshakes asked of this side
+	PQHandshakeSuccess                    // of these, finished: the client has shown the keys
+	HandshakesRefused                     // of these, told to come again with another KEM or version
+	VersionMismatch                       // sessions that ended because the sides' versions do not go together
+	ClientVersionErrors                   // of these, on the side that was called
 	NumCounters
 )
 
@@ -86,6 +91,8 @@ var counterNames = [NumCounters]string{
 	"spurious_retransmit", "repair_out", "repair_in", "rebuilt",
 	"stream_priority_conflict", "stream_lane_duplicate_count", "routes_tampered",
 	"stream_messages_reassembled", "stream_fragment_reassembly_error",
+	"pq_handshakes", "pq_handshake_success", "pq_handshakes_refused",
+	"stream_sdk_version_mismatch", "client_version_errors",
 }
 
 // String returns the counter's name as exported.

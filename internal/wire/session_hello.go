@@ -7,12 +7,19 @@ import (
 
 // The two messages of the session handshake:
 //
-//	HELLO  [version 1][suite 1][client's connection id 4][proposed id 4][random 32]
-//	       [ephemeral KEM key 1216][ciphertext to the static key 1120][sealed block]
+//	HELLO  [version 1][KEM 1][suite 1][client's connection id 4][proposed id 4][random 32]
+//	       [ciphertext to the static key 1120][ephemeral key 1216 or 1600][sealed block]
 //	block  [time u32, unix seconds / 10, 0 unknown][length 2][capabilities][frames]
 //
-//	REPLY  [ciphertext to the ephemeral key 1120][sealed block]
+//	REPLY  [ciphertext to the ephemeral key 1120 or 1600][sealed block]
 //	block  [status 1][early 1][responder's connection id 4][length 2][capabilities]
+//
+// KEM is that of the ephemeral key: 1 for X25519 and ML-KEM-768, 2 for X25519
+// and ML-KEM-1024. What stands up to the ciphertext, that included, has its
+// place in every version and with every KEM, so that whoever knows neither can
+// say in an authentic way what it knows. It does in the place of a REPLY:
+//
+//	refusal [version 1][KEM 1][tag 16]
 //
 // The proposed id is the connection id that the client uses in EARLY packets
 // and would like the responder to choose; the REPLY's id counts afterwards.
@@ -22,57 +29,105 @@ import (
 // Sizes of the session handshake.
 const (
 	SessionVersion = 1
-	kemPublicSize  = 1216
 	kemCipherSize  = 1120
-	// HelloHeadSize is what stands before the sealed block of a HELLO.
-	HelloHeadSize = 2 + 4 + 4 + 32 + kemPublicSize + kemCipherSize // 2378
-	// MaxHelloSize is the greatest HELLO: what a route's set-up carries.
-	MaxHelloSize = 2812
-	// MaxHelloBlock is the room in the block of a HELLO.
-	MaxHelloBlock = MaxHelloSize - HelloHeadSize - TagSize // 418
-	// ReplyHeadSize is what stands before the sealed block of a REPLY.
-	ReplyHeadSize = kemCipherSize
+	// helloFixedSize is what has its place in every version.
+	helloFixedSize = 3 + 4 + 4 + 32 + kemCipherSize // 1163
+	// MaxHelloSize is the greatest HELLO of all: three parts. One with KEM 1
+	// ends at MaxFirstFlight, so that it can travel in a route's set-up.
+	MaxHelloSize = MaxSessionParts * SessionChunkSize // 3210
+	// RefusalSize is the size of a refusal, which no REPLY has.
+	RefusalSize = 2 + TagSize
 	// MaxReplySize is the greatest REPLY: two parts.
 	MaxReplySize = 2 * SessionChunkSize
 	// MaxCapabilities bounds the encoded capabilities of either side.
 	MaxCapabilities = 256
 )
 
-// ErrHandshake means that a handshake message is malformed.
-var ErrHandshake = errors.New("wire: malformed session handshake message")
+var (
+	// ErrHandshake means that a handshake message is malformed.
+	ErrHandshake = errors.New("wire: malformed session handshake message")
+	// ErrVersion means that a HELLO is of a version, or with a KEM, that is not
+	// known here.
+	ErrVersion = errors.New("wire: session handshake of an unknown version or KEM")
+)
+
+// kemSizes are of an ephemeral key's encoding and of a ciphertext to it, by KEM.
+var kemSizes = [...]struct{ public, ciphertext int }{1: {1216, 1120}, 2: {1600, 1600}}
+
+func kemKnown(kem uint8) bool { return kem != 0 && int(kem) < len(kemSizes) }
+
+// HelloHeadSize is what stands before the sealed block of a HELLO with a KEM
+// that is known.
+func HelloHeadSize(kem uint8) int { return helloFixedSize + kemSizes[kem].public }
+
+// HelloRoom is the room in the block of a HELLO with a KEM that is known.
+func HelloRoom(kem uint8) int { return helloMax(kem) - HelloHeadSize(kem) - TagSize }
+
+func helloMax(kem uint8) int {
+	if kem == 1 {
+		return MaxFirstFlight
+	}
+	return MaxHelloSize
+}
 
 // HelloHead is the part of a HELLO before the sealed block.
 type HelloHead struct {
+	KEM      uint8
 	Suite    uint8
 	ID       uint32
 	Proposed uint32
 	Random   [32]byte
-	// Key and Ciphertext alias the message.
-	Key, Ciphertext []byte
+	// Ciphertext and Key alias the message.
+	Ciphertext, Key []byte
 	// Sealed is the block, sealed; it aliases the message.
 	Sealed []byte
 }
 
 // Append appends the head; the sealed block follows.
 func (h *HelloHead) Append(b []byte) []byte {
-	b = append(b, SessionVersion, h.Suite)
+	b = append(b, SessionVersion, h.KEM, h.Suite)
 	b = binary.BigEndian.AppendUint32(b, h.ID)
 	b = binary.BigEndian.AppendUint32(b, h.Proposed)
 	b = append(b, h.Random[:]...)
-	return append(append(b, h.Key...), h.Ciphertext...)
+	return append(append(b, h.Ciphertext...), h.Key...)
 }
 
-// ParseHello parses a whole HELLO.
+// ParseHello parses a whole HELLO. With ErrVersion, Key and Sealed are nil and
+// the other fields hold nevertheless.
 func ParseHello(b []byte) (h HelloHead, err error) {
-	if len(b) < HelloHeadSize+TagSize || len(b) > MaxHelloSize || b[0] != SessionVersion {
+	if len(b) < helloFixedSize || len(b) > MaxHelloSize {
 		return h, ErrHandshake
 	}
-	h.Suite, h.ID, h.Proposed = b[1], binary.BigEndian.Uint32(b[2:]), binary.BigEndian.Uint32(b[6:])
-	copy(h.Random[:], b[10:])
-	h.Key = b[42 : 42+kemPublicSize]
-	h.Ciphertext = b[42+kemPublicSize : HelloHeadSize]
-	h.Sealed = b[HelloHeadSize:]
+	h.KEM, h.Suite = b[1], b[2]
+	h.ID, h.Proposed = binary.BigEndian.Uint32(b[3:]), binary.BigEndian.Uint32(b[7:])
+	copy(h.Random[:], b[11:])
+	h.Ciphertext = b[helloFixedSize-kemCipherSize : helloFixedSize]
+	if b[0] != SessionVersion || !kemKnown(h.KEM) {
+		return h, ErrVersion
+	}
+	head := HelloHeadSize(h.KEM)
+	if len(b) < head+TagSize || len(b) > helloMax(h.KEM) {
+		return HelloHead{}, ErrHandshake
+	}
+	h.Key, h.Sealed = b[helloFixedSize:head], b[head:]
 	return h, nil
+}
+
+// HelloRefusal says what a responder takes instead of a HELLO's version or KEM.
+type HelloRefusal struct {
+	Version uint8 // the greatest that it knows
+	KEM     uint8 // with which it asks for another HELLO
+}
+
+// Append appends what the tag of a refusal is over.
+func (r HelloRefusal) Append(b []byte) []byte { return append(b, r.Version, r.KEM) }
+
+// ParseHelloRefusal parses a refusal. A message of another size is none.
+func ParseHelloRefusal(b []byte) (r HelloRefusal, tag []byte, err error) {
+	if len(b) != RefusalSize {
+		return r, nil, ErrHandshake
+	}
+	return HelloRefusal{b[0], b[1]}, b[2:], nil
 }
 
 // HelloBlock is the sealed content of a HELLO.
@@ -92,7 +147,7 @@ func (h HelloBlock) Append(b []byte) []byte {
 
 // ParseHelloBlock parses the opened block.
 func ParseHelloBlock(b []byte) (h HelloBlock, err error) {
-	if len(b) < 6 || len(b) > MaxHelloBlock {
+	if len(b) < 6 || len(b) > MaxHelloSize {
 		return h, ErrHandshake
 	}
 	size := int(binary.BigEndian.Uint16(b[4:]))
@@ -121,12 +176,14 @@ func (r ReplyBlock) Append(b []byte) []byte {
 	return append(b, r.Capabilities...)
 }
 
-// ParseReply splits a REPLY into ciphertext and sealed block.
-func ParseReply(b []byte) (ciphertext, sealed []byte, err error) {
-	if len(b) < ReplyHeadSize+TagSize || len(b) > MaxReplySize {
+// ParseReply splits the REPLY to a HELLO with a KEM that is known into
+// ciphertext and sealed block.
+func ParseReply(kem uint8, b []byte) (ciphertext, sealed []byte, err error) {
+	head := kemSizes[kem].ciphertext
+	if len(b) < head+TagSize || len(b) > MaxReplySize {
 		return nil, nil, ErrHandshake
 	}
-	return b[:ReplyHeadSize], b[ReplyHeadSize:], nil
+	return b[:head], b[head:], nil
 }
 
 // ParseReplyBlock parses the opened block.

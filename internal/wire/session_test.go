@@ -75,29 +75,41 @@ func TestSessionParts(t *testing.T) {
 }
 
 func testHello() HelloHead {
-	return HelloHead{Suite: 1, ID: 2, Proposed: 3, Random: [32]byte{4}, Key: make([]byte, kemPublicSize), Ciphertext: make([]byte, kemCipherSize)}
+	return HelloHead{KEM: 1, Suite: 1, ID: 2, Proposed: 3, Random: [32]byte{4}, Key: make([]byte, 1216), Ciphertext: make([]byte, kemCipherSize)}
 }
 
 func TestHelloRoundTrip(t *testing.T) {
 	h := testHello()
 	b := append(h.Append(nil), make([]byte, 40)...)
 	got, err := ParseHello(b)
-	if err != nil || got.ID != 2 || got.Proposed != 3 || got.Random != h.Random || len(got.Sealed) != 40 || len(h.Append(nil)) != HelloHeadSize {
+	if err != nil || got.ID != 2 || got.Proposed != 3 || got.Random != h.Random || len(got.Sealed) != 40 || len(h.Append(nil)) != HelloHeadSize(1) {
 		t.Errorf("%v %+v", err, got.ID)
 	}
 	if again := append(got.Append(nil), got.Sealed...); !bytes.Equal(again, b) {
 		t.Error("encodes differently")
 	}
-	for _, n := range []int{0, 1, HelloHeadSize, HelloHeadSize + TagSize - 1} {
+	for _, n := range []int{0, 1, helloFixedSize - 1, HelloHeadSize(1), HelloHeadSize(1) + TagSize - 1} {
 		if _, err := ParseHello(b[:n]); err == nil {
 			t.Errorf("HELLO of %d bytes accepted", n)
 		}
 	}
-	if b[0] = 9; func() bool { _, err := ParseHello(b); return err == nil }() {
-		t.Error("unknown version accepted")
+	for at, what := range []string{"version", "KEM"} { // 0 and 1
+		strange := bytes.Clone(b)
+		strange[at] = 9
+		got, err := ParseHello(strange)
+		if err != ErrVersion || got.ID != 2 || len(got.Ciphertext) != kemCipherSize || got.Key != nil || got.Sealed != nil {
+			t.Errorf("unknown %s: %v %+v", what, err, got.ID)
+		}
 	}
-	if _, err := ParseHello(make([]byte, MaxHelloSize+1)); err == nil {
-		t.Error("too long HELLO accepted")
+	for kem, most := range map[uint8]int{1: MaxFirstFlight, 2: 3 * SessionChunkSize} {
+		b := make([]byte, most+1)
+		b[0], b[1] = SessionVersion, kem
+		if _, err := ParseHello(b); err == nil {
+			t.Errorf("too long HELLO with KEM %d accepted", kem)
+		}
+		if h, err := ParseHello(b[:most]); err != nil || len(h.Sealed) != HelloRoom(kem)+TagSize {
+			t.Errorf("greatest HELLO with KEM %d: %v", kem, err)
+		}
 	}
 	block := HelloBlock{Time: 9, Capabilities: []byte("caps"), Frames: []byte("frames")}
 	e := block.Append(nil)
@@ -130,9 +142,18 @@ func TestReplyRoundTrip(t *testing.T) {
 	if e[1] = 2; func() bool { _, err := ParseReplyBlock(e); return err == nil }() {
 		t.Error("second encoding of true accepted")
 	}
-	for _, n := range []int{0, ReplyHeadSize, ReplyHeadSize + TagSize - 1, MaxReplySize + 1} {
-		if _, _, err := ParseReply(make([]byte, n)); err == nil {
-			t.Errorf("REPLY of %d bytes accepted", n)
+	for kem, head := range map[uint8]int{1: 1120, 2: 1600} {
+		for _, n := range []int{0, RefusalSize, head, head + TagSize - 1, MaxReplySize + 1} {
+			if _, _, err := ParseReply(kem, make([]byte, n)); err == nil {
+				t.Errorf("REPLY of %d bytes to KEM %d accepted", n, kem)
+			}
+		}
+	}
+	told := append(HelloRefusal{Version: 3, KEM: 2}.Append(nil), make([]byte, TagSize)...)
+	for n := range len(told) + 2 {
+		got, tag, err := ParseHelloRefusal(append(told, 0)[:n])
+		if (err == nil) != (n == RefusalSize) || err == nil && (got != HelloRefusal{3, 2} || len(tag) != TagSize) {
+			t.Errorf("refusal of %d bytes: %+v %v", n, got, err)
 		}
 	}
 }
@@ -173,6 +194,8 @@ func TestCapabilitiesHaveOneEncoding(t *testing.T) {
 func FuzzHello(f *testing.F) {
 	h := testHello()
 	f.Add(append(h.Append(nil), make([]byte, 40)...), HelloBlock{Capabilities: []byte{0xa0}}.Append(nil))
+	strong := HelloHead{KEM: 2, Suite: 1, ID: 2, Key: make([]byte, 1600), Ciphertext: make([]byte, kemCipherSize)}
+	f.Add(append(strong.Append(nil), make([]byte, 40)...), []byte{})
 	f.Fuzz(func(t *testing.T, message, block []byte) {
 		if h, err := ParseHello(message); err == nil && !bytes.Equal(append(h.Append(nil), h.Sealed...), message) {
 			t.Error("HELLO has two encodings")
@@ -186,8 +209,10 @@ func FuzzHello(f *testing.F) {
 func FuzzReply(f *testing.F) {
 	f.Add(make([]byte, 1200), ReplyBlock{ID: 1, Capabilities: []byte{0xa0}}.Append(nil))
 	f.Fuzz(func(t *testing.T, message, block []byte) {
-		if c, s, err := ParseReply(message); err == nil && len(c)+len(s) != len(message) {
-			t.Error("REPLY does not split")
+		for _, kem := range []uint8{1, 2} {
+			if c, s, err := ParseReply(kem, message); err == nil && len(c)+len(s) != len(message) {
+				t.Error("REPLY does not split")
+			}
 		}
 		if b, err := ParseReplyBlock(block); err == nil && !bytes.Equal(b.Append(nil), block) {
 			t.Error("block has two encodings")
