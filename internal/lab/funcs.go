@@ -6,10 +6,13 @@ func Funcs() map[string]Func {
 		"DF-003":  routeSearch,
 		"DF-012":  splitDirectory,
 		"DF-015":  abnormalEnds,
+		"DF-032":  versionMix,
 		"DF-045":  fragments,
 		"DF-050":  arrival,
 		"SCL-001": baseline,
 		"SCL-012": killMixes,
 		"SCL-035": carrierHandshakes,
+		"SCL-036": switchKEM,
+		"SCL-039": clientVersions,
 	}
 }
