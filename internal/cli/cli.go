@@ -15,7 +15,9 @@ import (
 	"github.com/nyxnet/nyx/internal/daemon"
 	"github.com/nyxnet/nyx/internal/directory"
 	"github.com/nyxnet/nyx/internal/obfs"
+	"github.com/nyxnet/nyx/internal/seal"
 	"github.com/nyxnet/nyx/internal/setup"
+	"github.com/nyxnet/nyx/internal/stream"
 	"github.com/nyxnet/nyx/internal/wire"
 )
 
@@ -90,7 +92,7 @@ func Node(allowed directory.Roles, kinds []joint.Kind) *cobra.Command {
 // Proxy is the command that joins an existing network as a client.
 func Proxy(kinds []joint.Kind) *cobra.Command {
 	var network, socks, level, ready, carrier string
-	var class int
+	var class, kem int
 	var quiet bool
 	cmd := &cobra.Command{
 		Use:     "proxy --network FILE",
@@ -109,13 +111,16 @@ func Proxy(kinds []joint.Kind) *cobra.Command {
 			if class < 0 || class > ClassMax {
 				return fmt.Errorf("--class %d is out of range; use 1 to %d cells per second", class, ClassMax)
 			}
+			if kem != int(seal.KEM768) && kem != int(seal.KEM1024) {
+				return fmt.Errorf("--kem %d is not a KEM; use 1 for X25519 with ML-KEM-768, or 2 to begin with X25519 and ML-KEM-1024", kem)
+			}
 			use, kinds, err := Carrier(carrier, kinds)
 			if err != nil {
 				return err
 			}
 			p, err := daemon.StartProxy(daemon.ProxyConfig{
 				Network: n, Socks: socks, Use: use, Carriers: kinds,
-				Client: client.Config{Level: l, Class: obfs.Class(class)},
+				Client: client.Config{Level: l, Class: obfs.Class(class), Stream: stream.Config{KEM: seal.KEM(kem)}},
 			})
 			if err != nil {
 				return err
@@ -152,6 +157,7 @@ func Proxy(kinds []joint.Kind) *cobra.Command {
 	fs.StringVar(&socks, "socks", "127.0.0.1:9150", "address of the SOCKS5 and HTTP proxy")
 	fs.StringVar(&level, "level", "standard", "anonymity level: fast, standard, high, extreme")
 	fs.IntVar(&class, "class", 0, "pin the emission class of shaped routes, cells per second")
+	fs.IntVar(&kem, "kem", 1, "strongest key exchange of sessions: 1 (X25519 and ML-KEM-768), 2 (X25519 and ML-KEM-1024)")
 	fs.StringVar(&carrier, "carrier", "auto", "how datagrams reach the entry: auto (UDP, else what passes), udp, quic, websocket")
 	fs.StringVar(&ready, "ready", "", "write this JSON file when traffic can flow")
 	fs.BoolVar(&quiet, "quiet", false, "print nothing but errors")

@@ -15,6 +15,7 @@ import (
 	"github.com/nyxnet/nyx/internal/proxy"
 	"github.com/nyxnet/nyx/internal/seal"
 	"github.com/nyxnet/nyx/internal/setup"
+	"github.com/nyxnet/nyx/internal/stream"
 	"github.com/nyxnet/nyx/internal/trace"
 )
 
@@ -65,7 +66,7 @@ func Run(ctx context.Context, cfg *setup.Config, kinds []joint.Kind, log *slog.L
 	if cfg.Client {
 		p, err := StartProxy(ProxyConfig{
 			Network: cfg.Network, Directories: cfg.Directories, Poll: cfg.Poll, StateDir: cfg.Keys,
-			Client: client.Config{Level: cfg.Proxy.Level, HighPorts: cfg.Proxy.High, LowPorts: cfg.Proxy.Low}, Socks: cfg.Proxy.Socks.String(), Carriers: kinds,
+			Client: client.Config{Level: cfg.Proxy.Level, HighPorts: cfg.Proxy.High, LowPorts: cfg.Proxy.Low, Stream: stream.Config{KEM: cfg.KEM}}, Socks: cfg.Proxy.Socks.String(), Carriers: kinds,
 		})
 		if err != nil {
 			return err
@@ -154,7 +155,7 @@ func startConfiguredNode(cfg *setup.Config, kinds []joint.Kind, log *slog.Logger
 		Listen: cfg.Relay.Listen, Advertise: cfg.Relay.Advertise, Operator: cfg.Relay.Operator, Region: cfg.Relay.Region,
 		Label: cfg.Relay.Label, Capacity: cfg.Relay.Capacity,
 		Identity: keys.Identity, Link: keys.Link, Onions: storedOnions(cfg.Keys), Params: cfg.Network.Params,
-		Fleet: keys.Fleet, StateDir: cfg.Keys,
+		Fleet: keys.Fleet, StateDir: cfg.Keys, Stream: stream.Config{KEM: cfg.KEM},
 		Trust: cfg.Network.Trust, Directories: cfg.Directories, Poll: cfg.Poll,
 		Policy: control.Policy{NetworkKey: cfg.Network.PSK}, Exit: cfg.Exit, Log: log,
 		Carriers: EntryCarriers{Kinds: kinds, Listen: cfg.Entry.Listen, Name: cfg.Entry.Name, Certificate: cfg.Entry.Certificate, Key: cfg.Entry.Key},

@@ -65,19 +65,19 @@ func (r *Run) mixVersions(series string, sessions int, clients, stations func(i 
 	if err != nil {
 		return err
 	}
-	visits := make([]*visit, sessions)
+	passages := make([]*passage, sessions)
 	const spread = 10 * time.Second // over which the sessions begin
-	for i := range visits {
+	for i := range passages {
 		f.Sim.At(machine.Time(spread)/machine.Time(sessions)*machine.Time(i), func(machine.Time) {
-			v := &visit{o: f.Call(f.Stations[(i/10)%len(f.Stations)], clients(i).config(r.Protected))}
-			visits[i] = v
+			v := &passage{o: f.Call(f.Stations[(i/10)%len(f.Stations)], clients(i).config(r.Protected))}
+			passages[i] = v
 			v.run(f)
 		})
 	}
-	f.Sim.RunUntil(machine.Time(spread + visitTime + answerWithin))
+	f.Sim.RunUntil(machine.Time(spread + passageTime + answerWithin))
 	messages, taken := 0, 0
 	codes := map[wire.Code]int{}
-	for _, v := range visits {
+	for _, v := range passages {
 		if v.o.Over {
 			codes[v.o.Code]++
 		}
@@ -91,20 +91,20 @@ func (r *Run) mixVersions(series string, sessions int, clients, stations func(i 
 	return nil
 }
 
-// visit is what a session of a mix of versions does: requests, a stream that
+// passage is what a session of a mix of versions does: requests, a stream that
 // stays open and so brings heartbeats, datagrams where the peer takes them, and
 // an end as agreed.
-type visit struct {
+type passage struct {
 	o               *Caller
 	asked, answered int
 	sent            int
 	held            uint64
 }
 
-// visitTime is from the first request to the end.
-const visitTime = 20 * time.Second
+// passageTime is from the first request to the end.
+const passageTime = 20 * time.Second
 
-func (v *visit) run(f *Fleet) {
+func (v *passage) run(f *Fleet) {
 	ask := func(machine.Time) {
 		v.asked++
 		v.o.Ask(make([]byte, 3000), func(machine.Time) { v.answered++ })
@@ -114,7 +114,7 @@ func (v *visit) run(f *Fleet) {
 		core.Write(now, v.held, []byte("stays open"))
 	})
 	ask(0)
-	for at := 5 * time.Second; at < visitTime; at += 5 * time.Second {
+	for at := 5 * time.Second; at < passageTime; at += 5 * time.Second {
 		f.Sim.After(at, func(now machine.Time) {
 			ask(now)
 			v.o.Do(func(now machine.Time, core *stream.Session) {
@@ -127,4 +127,4 @@ func (v *visit) run(f *Fleet) {
 }
 
 // failed reports whether a request was not answered or the session has ended.
-func (v *visit) failed() bool { return v.o.Over || v.answered < v.asked || v.asked == 0 }
+func (v *passage) failed() bool { return v.o.Over || v.answered < v.asked || v.asked == 0 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/nyxnet/nyx/internal/directory"
+	"github.com/nyxnet/nyx/internal/seal"
 	"github.com/nyxnet/nyx/internal/wire"
 )
 
@@ -38,6 +39,8 @@ type Config struct {
 	Entry   CarrierConfig
 	Serve   AuthorityConfig
 	Proxy   ProxyConfig
+	// KEM is the strongest KEM of sessions that end here or begin here.
+	KEM     seal.KEM
 	Metrics netip.AddrPort // of the metrics endpoint; invalid means none
 	// Traffic has metrics tell content from cover.
 	Traffic bool
@@ -146,6 +149,9 @@ type configFile struct {
 		High []string `toml:"high"`
 		Low  []string `toml:"low"`
 	} `toml:"lanes"`
+	Session struct {
+		KEM int `toml:"kem"`
+	} `toml:"session"`
 	Metrics struct {
 		Listen  string `toml:"listen"`
 		Traffic bool   `toml:"traffic"`
@@ -170,6 +176,7 @@ func parseConfig(path string, b []byte) (*Config, error) {
 	f.Relay.Capacity = DefaultCapacity
 	f.Client.Socks, f.Client.Level, f.Log.Level = defaultSocks, defaultLevel, defaultLogLevel
 	f.Exit.Ports = []string{"1-65535"}
+	f.Session.KEM = int(seal.KEM768)
 	d, err := decode(path, b, &f)
 	if err != nil {
 		return nil, err
@@ -255,6 +262,9 @@ func (d *document) common(c *Config, f *configFile) {
 	}
 	if f.Metrics.Listen != "" {
 		c.Metrics = d.address("metrics.listen", f.Metrics.Listen)
+	}
+	if c.KEM = seal.KEM(f.Session.KEM); f.Session.KEM != int(c.KEM) || !c.KEM.Valid() {
+		d.bad("session.kem", "%d is not a KEM. Write 1 for X25519 with ML-KEM-768, or 2 to allow X25519 with ML-KEM-1024", f.Session.KEM)
 	}
 	c.Traffic = f.Metrics.Traffic
 	if c.LogLevel = f.Log.Level; !slices.Contains([]string{"debug", "info", "warn", "error"}, c.LogLevel) {
@@ -348,6 +358,7 @@ func (d *document) strayTables(c *Config) {
 		{"authority", c.Authority, "authority"},
 		{"client", c.Client, "client"},
 		{"lanes", c.Client, "client"},
+		{"session", c.Client || c.Roles&^directory.RoleMix != 0, "entry, exit, meeting or client"},
 	} {
 		if d.has(t.table) && !t.wanted {
 			d.bad(t.table, "has no effect without the role %s. Remove the table, or add the role", t.roles)
