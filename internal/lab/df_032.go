@@ -21,7 +21,7 @@ type release struct {
 // The releases of the lab: version 1 knows streams and paths, version 2 what
 // this build has with the stronger KEM, version 3 what nobody knows yet.
 var (
-	release1 = release{kem: seal.KEM768, without: []uint16{wire.CapDatagrams, wire.CapHeartbeats, wire.CapRepair, wire.CapMessages}}
+	release1 = release{kem: seal.KEM768, without: []uint16{wire.CapDatagrams, wire.CapHeartbeats, wire.CapRepair, wire.CapPriorities, wire.CapMessages}}
 	release2 = release{kem: seal.KEM1024}
 	release3 = release{kem: seal.KEM1024, optional: []uint16{200, 201}}
 )
