@@ -34,11 +34,11 @@ type Config struct {
 	// Poll is how often a new document is looked for. Zero means the default.
 	Poll time.Duration
 
-	Relay   RelayConfig
-	Exit    directory.ExitPolicy
-	Entry   CarrierConfig
-	Serve   AuthorityConfig
-	Proxy   ProxyConfig
+	Relay RelayConfig
+	Exit  directory.ExitPolicy
+	Entry CarrierConfig
+	Serve AuthorityConfig
+	Proxy ProxyConfig
 	// KEM is the strongest KEM of sessions that end here or begin here.
 	KEM     seal.KEM
 	Metrics netip.AddrPort // of the metrics endpoint; invalid means none
