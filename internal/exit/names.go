@@ -58,7 +58,7 @@ func (n *names) send(host string, port uint16, data []byte) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.known[host] == nil && !n.resolvesAtOnce(host) {
-		n.wait(host, message{port, bytes.Clone(data)})
+		n.wait(host, port, data)
 		return
 	}
 	if n.known[host] == nil {
@@ -87,19 +87,19 @@ func (n *names) keep(host string, addrs []netip.Addr) {
 	n.known[host] = addrs
 }
 
-// wait keeps a message for a name, and has the name looked up if nobody does.
-// What exceeds a bound is dropped and counted. The lock is held.
-func (n *names) wait(host string, m message) {
+// wait keeps a copy of a message for a name, and has the name looked up if nobody
+// does. What exceeds a bound is dropped and counted. The lock is held.
+func (n *names) wait(host string, port uint16, data []byte) {
 	queue, asked := n.waiting[host]
 	if asked && len(queue) < messagesPerName {
-		n.waiting[host] = append(queue, m)
+		n.waiting[host] = append(queue, message{port, bytes.Clone(data)})
 		return
 	}
 	if asked || len(n.waiting) >= lookupsPerFlow || n.ctx.Err() != nil || !n.exit.lookups.begin(n.session) {
 		n.exit.Counts.Busy.Add(1)
 		return
 	}
-	n.waiting[host] = []message{m}
+	n.waiting[host] = []message{{port, bytes.Clone(data)}}
 	n.running.Go(func() {
 		defer n.exit.lookups.end(n.session)
 		n.lookUp(host)
