@@ -37,7 +37,8 @@ type Config struct {
 	SetupsMax int
 	// QueueMax bounds the frames that wait on one link; 0 is the default.
 	QueueMax int
-	Sink     trace.Sink
+	// Sink hears of links that come up and go down.
+	Sink trace.Sink
 }
 
 // Hop moves frames between links and routes. It belongs to one machine.
@@ -50,6 +51,7 @@ type Hop struct {
 	self       wire.NodeID
 	neighbours Neighbours
 	queueMax   int
+	sink       trace.Sink
 }
 
 // queueMax is the default bound of one link's queue: 5 MB, 50 ms at 1 Gbit/s.
@@ -60,7 +62,7 @@ func New(cfg Config, rng prng.Source) *Hop {
 	if cfg.QueueMax == 0 {
 		cfg.QueueMax = queueMax
 	}
-	h := &Hop{self: cfg.Self, neighbours: cfg.Neighbours, queueMax: cfg.QueueMax}
+	h := &Hop{self: cfg.Self, neighbours: cfg.Neighbours, queueMax: cfg.QueueMax, sink: cfg.Sink}
 	h.Links = link.New(link.Config{
 		Self:            cfg.Self,
 		Static:          cfg.Static,
@@ -120,15 +122,23 @@ func (h *Hop) Forward(now machine.Time) {
 	}
 }
 
-// LinkEvents tells the table of links that went down, and passes every event
-// on to the owner.
+// LinkEvents tells the table of links that went down and the sink of all, and
+// passes every event on to the owner.
 func (h *Hop) LinkEvents(now machine.Time, each func(link.Event)) {
 	for {
 		ev, ok := h.Links.PollEvent()
 		if !ok {
 			return
 		}
-		if ev.Kind == link.Down {
+		switch ev.Kind {
+		case link.Up:
+			var node uint64
+			if ev.Identified {
+				node = 1
+			}
+			h.sink.Emit(now, trace.LinkUp, node, 0)
+		case link.Down:
+			h.sink.Emit(now, trace.LinkDown, uint64(ev.Reason), 0)
 			h.Table.LinkDown(now, ev.Link)
 		}
 		if each != nil {

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nyxnet/nyx/internal/gateway"
 	"github.com/nyxnet/nyx/internal/hop"
 	"github.com/nyxnet/nyx/internal/lab"
 	"github.com/nyxnet/nyx/internal/lab/rogue"
@@ -120,5 +121,33 @@ func TestLinkEventsReachTheOwner(t *testing.T) {
 	}
 	if len(events) != 1 || events[0].Kind != link.Down {
 		t.Errorf("events %+v, want one link down", events)
+	}
+}
+
+// A hop tells its sink of links that come up, of clients and of nodes, and of
+// those that go down, with the reason.
+func TestLinksAreTold(t *testing.T) {
+	told := map[trace.Event]int{}
+	w, err := lab.NewRun(&lab.Scenario{ID: "test"}, 1).NewNetwork(lab.Plan{Streams: 3, Mixes: 4, Gateway: func(c *gateway.Config) {
+		c.Hop.Sink = func(e trace.Event) {
+			e.At = 0
+			told[e]++
+		}
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.AddUsers(1)
+	if err := w.WaitReady(10 * time.Second); err != nil {
+		t.Fatal(err)
+	}
+	client, node := trace.Event{Kind: trace.LinkUp}, trace.Event{Kind: trace.LinkUp, A: 1}
+	if told[client] == 0 || told[node] == 0 {
+		t.Errorf("told %v", told)
+	}
+	w.Sim.Crash(w.Users[0].Node)
+	w.Sim.RunFor(time.Minute)
+	if silent := (trace.Event{Kind: trace.LinkDown, A: uint64(link.Silent)}); told[silent] != told[client] {
+		t.Errorf("%d links of the client came up, %d fell silent", told[client], told[silent])
 	}
 }

@@ -151,8 +151,8 @@ type Kind uint8
 
 // Event kinds.
 const (
-	LinkUp         Kind = iota // A: round-trip time of the handshake in ns
-	LinkDown                   // A: reason
+	LinkUp         Kind = iota // A: 1 of a node, 0 of a client
+	LinkDown                   // A: reason (link.Reason)
 	RouteUp                    // A: hops, B: set-up time in ns
 	RouteDown                  // A: hops, B: age in ns
 	SessionUp                  // A: set-up time in ns
