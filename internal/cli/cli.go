@@ -2,11 +2,13 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -129,7 +131,8 @@ func Proxy(kinds []joint.Kind) *cobra.Command {
 			if !quiet {
 				fmt.Fprintf(cmd.OutOrStdout(), "proxy %s (SOCKS5 and HTTP), level %v; waiting for the network\n", p.Addr(), l)
 			}
-			if err := p.Client.WaitReady(cmd.Context()); err != nil {
+			tell := func(why error) { fmt.Fprintln(cmd.ErrOrStderr(), "still waiting:", why) }
+			if err := waitReady(cmd.Context(), p.Client.WaitReady, tell); err != nil {
 				if cmd.Context().Err() != nil {
 					return nil
 				}
@@ -163,4 +166,26 @@ func Proxy(kinds []joint.Kind) *cobra.Command {
 	fs.BoolVar(&quiet, "quiet", false, "print nothing but errors")
 	cmd.MarkFlagRequired("network")
 	return cmd
+}
+
+// tellWaiting is after what time of waiting for a network the reason is told, and
+// told again if it has become another.
+const tellWaiting = 10 * time.Second
+
+// waitReady waits with wait, and tells why it takes so long.
+func waitReady(ctx context.Context, wait func(context.Context) error, tell func(error)) error {
+	said := ""
+	for {
+		some, cancel := context.WithTimeout(ctx, tellWaiting)
+		err := wait(some)
+		over := some.Err() != nil
+		cancel()
+		if err == nil || !over || ctx.Err() != nil {
+			return err
+		}
+		if err.Error() != said {
+			said = err.Error()
+			tell(err)
+		}
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -300,24 +301,27 @@ func TestCloseLeavesNothingBehind(t *testing.T) {
 }
 
 // The network's key is asked for, and a client without it learns why it has no
-// route.
+// route, and keeps it in mind while it tries again.
 func TestNetworkKey(t *testing.T) {
 	key := seal.Key{1}
 	wrong := seal.Key{2}
 	for _, c := range []struct {
 		key *seal.Key
-		ok  bool
-	}{{&key, true}, {&wrong, false}, {nil, false}} {
+		why string
+	}{{&key, ""}, {&wrong, "another pre-shared key"}, {nil, "put its psk line into the network file"}} {
 		w := newWorld(t, lab.Plan{
 			Gateway: func(g *gateway.Config) { g.Policy.NetworkKey = &key },
 			Client:  func(cfg *client.Config) { cfg.NetworkKey = c.key },
 		})
 		w.AddUsers(1)
-		if err := w.WaitReady(5 * time.Second); (err == nil) != c.ok {
-			t.Errorf("ready: %v, want %v", err, c.ok)
+		if err := w.WaitReady(5 * time.Second); (err == nil) != (c.why == "") {
+			t.Errorf("ready: %v", err)
 		}
-		if !c.ok && w.Users[0].Core().LastError() == nil {
-			t.Error("no reason is given")
+		for range 10 {
+			if err := w.Users[0].Core().LastError(); c.why != "" && (err == nil || !strings.Contains(err.Error(), c.why)) {
+				t.Errorf("the reason is %v, want %q", err, c.why)
+			}
+			w.Sim.RunFor(4 * time.Second)
 		}
 	}
 }

@@ -19,6 +19,7 @@ type entry struct {
 	node     wire.NodeID
 	link     link.ID
 	admitted bool
+	refused  error // why it refused, until it admits
 	nonce    [16]byte
 	token    wire.Token
 	waiting  []*route // to be sent when admitted
@@ -110,7 +111,7 @@ func (c *Client) handleAdmission(now machine.Time, from link.ID, frame []byte) {
 
 // admit sends what waited for admission, and renews it before it ends.
 func (c *Client) admit(now machine.Time, e *entry, ready *wire.SessionReady) {
-	e.token = ready.Token
+	e.token, e.refused = ready.Token, nil
 	if !e.admitted {
 		e.admitted = true
 		for _, r := range e.waiting {
@@ -126,14 +127,31 @@ func (c *Client) admit(now machine.Time, e *entry, ready *wire.SessionReady) {
 // refuse gives up the routes that waited, and asks again later.
 func (c *Client) refuse(now machine.Time, e *entry, why wire.Refusal) {
 	waiting := e.waiting
-	e.waiting, e.admitted = nil, false
+	e.waiting, e.admitted, e.refused = nil, false, c.refusal(why)
 	c.refusing.add(e.node, now.Add(refusedRetry))
 	for _, r := range waiting {
-		c.fail(now, r, fmt.Errorf("client: the entry refused the session: %v", why))
+		c.fail(now, r, e.refused)
 	}
 	c.freshNonce(e)
 	c.timers.Set(&e.renew, now.Add(refusedRetry))
 }
+
+// refusal is why an entry refused this client, and what to do. An honest client is
+// refused by policy for one reason: it has not proven the network's key.
+func (c *Client) refusal(why wire.Refusal) error {
+	switch {
+	case why != wire.RefusedPolicy:
+		return fmt.Errorf("client: the entry refused the session: %v", why)
+	case c.cfg.NetworkKey == nil:
+		return errNoNetworkKey
+	}
+	return errWrongNetworkKey
+}
+
+var (
+	errNoNetworkKey    = errors.New("client: the network admits holders of its pre-shared key only: put its psk line into the network file")
+	errWrongNetworkKey = errors.New("client: the network has another pre-shared key than the psk line of the network file")
+)
 
 // refusedRetry is when a client that was refused asks again. Until then its
 // routes enter elsewhere if they can.

@@ -182,7 +182,11 @@ func (c *Client) epoch(now machine.Time) uint64 {
 // answer more or less matters nothing.
 func (c *Client) await(now machine.Time, r *route) {
 	if now >= r.limit {
-		c.fail(now, r, errSetupTimeout)
+		why := errSetupTimeout
+		if r.train != nil && r.entry.refused != nil {
+			why = r.entry.refused // it was never sent
+		}
+		c.fail(now, r, why)
 		return
 	}
 	for position := r.core.Hops() - 1; position >= r.reached; position-- {
