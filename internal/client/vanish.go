@@ -284,6 +284,7 @@ func (c *Client) looped(now machine.Time, r *route, back mix.Back) {
 // it has not been heard between them, the exit is.
 func (c *Client) nacked(now machine.Time, r *route, back mix.Back) {
 	if back.Reason != wire.NackLinkGone {
+		c.dropped(now, r, back)
 		return
 	}
 	c.blameLink(now, r, back.Position)
@@ -301,6 +302,18 @@ func (c *Client) nacked(now machine.Time, r *route, back mix.Back) {
 		k.goneBy, k.goneAt = by, now
 	}
 	c.fail(now, r, errBroken)
+}
+
+// dropped takes the word of a hop that had no room for a cell: the session sends
+// again what was in it.
+func (c *Client) dropped(now machine.Time, r *route, back mix.Back) {
+	m := r.circuit.member
+	if m == nil || !r.joined {
+		return
+	}
+	if packet, ok := r.core.Dropped(back); ok && m.Core.Dropped(now, packet) {
+		c.Touch(m)
+	}
 }
 
 // exitGone ends the session of a circuit whose exit has died, what was built

@@ -20,6 +20,7 @@ var facts = []struct {
 	{"DF-003", "mix.route_plan_latency", "ratio", "<=", 0.5, "%", map[string]float64{"search_mean_ms": 200}},
 	{"DF-012", "directory.query_success_ratio", "ratio", ">=", 95, "%", map[string]float64{"node_response_success": 0.7, "nodes_unknown": 0.5}},
 	{"DF-015", "stream.session_close_lag", "ratio", ">=", 99.8, "%", map[string]float64{"terminate_delay_mean_s": 20}},
+	{"DF-023", "mix.frame_drop_detect_latency", "p99", "<=", 40, "ms", map[string]float64{"drop_share": 0.05}},
 	{"DF-045", "stream.fragment_reassembly_error", "ratio", "<=", 0.3, "%", map[string]float64{"reassembly_share": 0.12}},
 	{"DF-050", "end_to_end.success_ratio", "ratio", ">=", 99.95, "%", map[string]float64{"routes_per_day": 1e8}},
 	{"SCL-001", "stream_latency_p95", "p95", "<=", 320, "ms", map[string]float64{

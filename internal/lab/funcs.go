@@ -6,6 +6,7 @@ func Funcs() map[string]Func {
 		"DF-003":  routeSearch,
 		"DF-012":  splitDirectory,
 		"DF-015":  abnormalEnds,
+		"DF-023":  droppedFrames,
 		"DF-032":  versionMix,
 		"DF-045":  fragments,
 		"DF-050":  arrival,

@@ -29,8 +29,9 @@ type Plan struct {
 	Regions []string
 	// Ideal makes every processor infinitely fast.
 	Ideal bool
-	// Gateway and Client may change a machine's configuration before it starts.
+	// Gateway, Mix and Client may change a machine's configuration before it starts.
 	Gateway func(*gateway.Config)
+	Mix     func(*hop.Config)
 	Client  func(*client.Config)
 	// Wrap may put something around the machine of a node.
 	Wrap func(machine.Machine) machine.Machine
@@ -259,6 +260,9 @@ func (w *Network) addMix(i int) error {
 	h, err := w.nodeKeys(name, directory.RoleMix, at, region)
 	if err != nil {
 		return err
+	}
+	if w.plan.Mix != nil {
+		w.plan.Mix(&h)
 	}
 	r := &Relay{ID: h.Self}
 	r.Node = w.Sim.AddNode(sim.NodeConfig{Name: name, Addr: at, Region: region, Cost: w.cost(),

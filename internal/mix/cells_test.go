@@ -201,6 +201,50 @@ func TestQueueIsBounded(t *testing.T) {
 	}
 }
 
+// A NACK names the packet that was dropped, and only one that this route carried
+// not long ago.
+func TestNackNamesThePacket(t *testing.T) {
+	n := newNet(t, 4, Limits{})
+	r := n.open(wire.Fast, nil, 71)
+	drop := uint64(0)
+	n.nodes[1].cfg.Room = func(id link.ID) bool { return id != toward(2) || drop == 0 }
+	p := packetOf(1)
+	send := func(number uint64) {
+		wire.PutSessionHeader(p, wire.SessionData, 1, number)
+		n.send(r, p)
+		n.run()
+	}
+	for number := range uint64(20) {
+		drop = number % 7 / 6
+		send(number)
+		if drop == 0 {
+			continue
+		}
+		b, ok := n.opened(r)
+		if got, known := r.Dropped(b); !ok || !known || uint64(got) != number {
+			t.Errorf("packet %d was dropped, the NACK names %d, %v", number, got, known)
+		}
+		b.Counter--
+		if got, known := r.Dropped(b); known && uint64(got) == number {
+			t.Error("another counter names the same packet")
+		}
+	}
+	drop = 1
+	send(100)
+	b, _ := n.opened(r)
+	for range sentMax {
+		var f wire.Frame
+		r.Seal(&f, p, 0)
+	}
+	if _, known := r.Dropped(b); known {
+		t.Error("a packet of long ago is known")
+	}
+	r.Close()
+	if _, known := r.Dropped(b); known {
+		t.Error("a closed route knows its packets")
+	}
+}
+
 func TestNackWhenALinkTakesNoMoreOrIsGone(t *testing.T) {
 	n := newNet(t, 4, Limits{})
 	r := n.open(wire.Fast, nil, 69)

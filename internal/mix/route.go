@@ -37,6 +37,7 @@ type Route struct {
 	ttl    time.Duration
 	hops   []clientHop
 	mix    int // position of the first hop that delays; -1 if none does
+	sent   *sentLog
 	closed bool
 }
 
@@ -184,7 +185,7 @@ func (r *Route) Hops() int { return len(r.hops) }
 
 // Close overwrites the keys. The route must not be used afterwards.
 func (r *Route) Close() {
-	r.closed = true
+	r.closed, r.sent = true, nil
 	for i := range r.hops {
 		h := &r.hops[i]
 		h.keys.clear()
@@ -238,6 +239,9 @@ func (r *Route) seal(f *wire.Frame, position int, command, flag wire.Command, co
 	}
 	if r.closed || !r.countersLeft(position) {
 		return false
+	}
+	if command == wire.CommandDeliver {
+		r.remember(content)
 	}
 	at := layerAt(position)
 	body := f.B[at : at+wire.LayerSize(position)-wire.TagSize]

@@ -102,6 +102,11 @@ func (s *Session) detectLoss(now machine.Time) {
 func (s *Session) lose(now machine.Time, r *record, congested bool) {
 	w := s.work
 	w.sent.lose(r)
+	var told uint64
+	if r.flags&recTold != 0 {
+		told = 1
+	}
+	s.cfg.Sink.Emit(now, trace.PacketLost, uint64(now.Sub(r.cc.SentAt)), told)
 	s.landed(r.path)
 	s.stats.Lost++
 	if r.flags&recRequeued == 0 {

@@ -203,6 +203,29 @@ func (s *Session) SendClass(_ machine.Time, class uint64) {
 	s.pending |= pendClass
 }
 
+// Dropped tells that a hop dropped a packet, of whose number low is the low half,
+// for want of room: its content is queued again now, and not when it is overdue,
+// and the congestion controller hears of it. It reports false if the packet's fate
+// was known, or of no matter.
+func (s *Session) Dropped(now machine.Time, low uint32) bool {
+	w := s.work
+	if w == nil || s.state != stateOpen {
+		return false
+	}
+	pn := wire.ExpandNumber(s.out.next, low)
+	if open, ok := w.sent.nextOpen(pn, min(pn+1, w.sent.next)); !ok || open != pn {
+		return false
+	}
+	r := w.sent.at(pn)
+	if r.flags&recLost != 0 {
+		return false
+	}
+	r.flags |= recTold
+	s.lose(now, r, true)
+	s.setProbeTimer(now)
+	return true
+}
+
 // NoteDrops tells the peer that hops of the route reported packets dropped on
 // their way from the peer.
 func (s *Session) NoteDrops(_ machine.Time, reason byte, packets uint64) {

@@ -384,3 +384,50 @@ func TestFaultyPeersAreBounded(t *testing.T) {
 		}
 	}
 }
+
+// What a hop tells that it dropped is sent again at once, and only once; without
+// its word the sender waits for more than a round trip.
+func TestToldDropsAreSentAgainAtOnce(t *testing.T) {
+	for _, told := range []bool{true, false} {
+		w := established(t, 5, Config{}, Config{})
+		id, err := w.client.OpenStream(w.now, PriorityNormal)
+		if err != nil {
+			t.Fatal(err)
+		}
+		write := func(b []byte) {
+			if n, err := w.client.Write(w.now, id, b); n != len(b) || err != nil {
+				t.Fatal(n, err)
+			}
+		}
+		write([]byte("before"))
+		w.run(time.Second)
+		lost := -1
+		w.rewrite = func(fromClient bool, _ uint8, b []byte) []byte {
+			if fromClient && lost < 0 && wire.SessionPacketKind(b) == wire.SessionData {
+				lost = int(wire.SessionPacketNumber(b))
+				return nil
+			}
+			return b
+		}
+		write(bytes.Repeat([]byte{1}, 5000))
+		w.run(time.Millisecond)
+		before := w.client.Stats().Retransmitted
+		if lost < 0 || before != 0 {
+			t.Fatalf("packet %d was lost, %d sent again", lost, before)
+		}
+		if told && !w.client.Dropped(w.now, uint32(lost)) {
+			t.Error("the packet is not known")
+		}
+		if told && w.client.Dropped(w.now, uint32(lost)) || w.client.Dropped(w.now, uint32(lost)+1000) {
+			t.Error("a packet was dropped twice, or one that was never sent")
+		}
+		w.run(10 * time.Millisecond)
+		if again := w.client.Stats().Retransmitted; (again == 1) != told {
+			t.Errorf("told %v: %d packets sent again", told, again)
+		}
+		w.run(5 * time.Second)
+		if w.client.Stats().Spurious != 0 {
+			t.Error("a packet was sent again for nothing")
+		}
+	}
+}

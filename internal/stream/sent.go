@@ -22,6 +22,7 @@ const (
 	recLost     uint8 = 1 << iota // taken for lost, content queued again
 	recRequeued                   // content queued again by the probe timer
 	recEarly                      // sealed for 0-RTT
+	recTold                       // dropped, as a hop told
 )
 
 // chunk is a piece of content of a packet, for acknowledgement or another

@@ -167,6 +167,7 @@ const (
 	SessionClosed              // SESSION_TERMINATE; A: ns between the last sign of life and release
 	RouteTampered              // A: position of the fault (0: the entry), B: cells that were changed
 	ExitGone                   // an exit was given up with its sessions
+	PacketLost                 // a session takes a packet for lost; A: ns since it was sent, B: 1 if a hop told that it dropped it
 	NumKinds
 )
 
@@ -174,7 +175,7 @@ var kindNames = [NumKinds]string{
 	"link_up", "link_down", "route_up", "route_down", "session_up", "session_down",
 	"stream_up", "stream_down", "rekeyed", "path_switched", "class_changed",
 	"SESSION_INIT", "SESSION_REFUSED", "SESSION_TERMINATE",
-	"route_tampered", "exit_gone",
+	"route_tampered", "exit_gone", "packet_lost",
 }
 
 // String returns the kind's name as it stands in golden traces.
