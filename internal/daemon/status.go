@@ -160,6 +160,12 @@ func writeMetrics(w http.ResponseWriter, s source) {
 		}
 	}
 	counter(cellsOut, (*trace.Counts).CellsOut)
+	fmt.Fprint(w, "# HELP transport_packet_loss Share of the neighbours' datagrams that did not arrive.\n# TYPE transport_packet_loss gauge\n")
+	for i := range parts {
+		if lost, sent := parts[i].counts.PacketLoss(); sent > 0 {
+			fmt.Fprintf(w, "transport_packet_loss{part=%q} %g\n", parts[i].Name, float64(lost)/float64(sent))
+		}
+	}
 	writeHandshakes(w, parts)
 	if s.proxy == nil || !s.traffic {
 		return

@@ -157,6 +157,12 @@ func (e *Endpoint) open(now machine.Time, k *keyset, counter uint64, b []byte) (
 		e.counts[trace.DropLinkAuth]++
 		return nil, false, false
 	}
+	if newest {
+		// A hostile counter tells no more than a window of losses.
+		e.counts[trace.LinkMissed] += min(counter-k.next, windowSize)
+	} else {
+		e.counts[trace.LinkLate]++
+	}
 	if h == nil && (wire.FrameType(frame[0]) == wire.FramePad || counter < k.next+Near && k.rests(now)) {
 		k.next = k.recent.Mark(k.next, counter)
 	} else {

@@ -563,3 +563,37 @@ func BenchmarkHandshake(b *testing.B) {
 		c.events, n.events = c.events[:0], n.events[:0]
 	}
 }
+
+// Links tell what did not arrive: what newer datagrams overtook, less what came
+// after all. A hostile counter tells no more than a window.
+func TestLossIsCounted(t *testing.T) {
+	w, c, n, ic, _ := pair(t)
+	before := *n.counts
+	var sent [][]byte
+	for i := range 100 {
+		sent = append(sent, sealOne(c, ic, fmt.Sprint(i)))
+	}
+	for i, b := range sent {
+		if i%10 != 5 {
+			n.HandleDatagram(w.now, c.addr, b)
+		}
+	}
+	n.HandleDatagram(w.now, c.addr, sent[25])
+	n.HandleDatagram(w.now, c.addr, sent[35])
+	n.HandleDatagram(w.now, c.addr, sent[35]) // a replay is no arrival
+	after := *n.counts
+	if missed, late := after[trace.LinkMissed]-before[trace.LinkMissed], after[trace.LinkLate]-before[trace.LinkLate]; missed != 10 || late != 2 {
+		t.Errorf("%d missed and %d late, want 10 and 2", missed, late)
+	}
+	lostBefore, sentBefore := before.PacketLoss()
+	if lost, all := after.PacketLoss(); lost-lostBefore != 8 || all-sentBefore != 100 {
+		t.Errorf("%d of %d lost, want 8 of 100", lost-lostBefore, all-sentBefore)
+	}
+	for _, k := range c.byIndex {
+		k.sent += 1 << 40
+	}
+	n.HandleDatagram(w.now, c.addr, sealOne(c, ic, "far"))
+	if missed := n.counts[trace.LinkMissed] - after[trace.LinkMissed]; missed != windowSize {
+		t.Errorf("a counter far ahead tells %d losses", missed)
+	}
+}

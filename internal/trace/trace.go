@@ -72,6 +72,8 @@ const (
 	HandshakesRefused                     // of these, told to come again with another KEM or version
 	VersionMismatch                       // sessions that ended because the sides' versions do not go together
 	ClientVersionErrors                   // of these, on the side that was called
+	LinkMissed                            // datagrams of neighbours that newer ones overtook
+	LinkLate                              // of these, arrived after all
 	NumCounters
 )
 
@@ -93,6 +95,7 @@ var counterNames = [NumCounters]string{
 	"stream_messages_reassembled", "stream_fragment_reassembly_error",
 	"pq_handshakes", "pq_handshake_success", "pq_handshakes_refused",
 	"stream_sdk_version_mismatch", "client_version_errors",
+	"link_missed", "link_late",
 }
 
 // String returns the counter's name as exported.
@@ -127,6 +130,14 @@ func (c *Counts) Add(o *Counts) {
 
 // CellsOut is how many cells were emitted, with content or without.
 func (c *Counts) CellsOut() uint64 { return c[RealOut] + c[DummyOut] }
+
+// PacketLoss is how many datagrams of neighbours did not arrive, of how many
+// that they sent: what the counters of links show, so far.
+func (c *Counts) PacketLoss() (lost, sent uint64) {
+	arrived := c[LinkIn] - c[DropSize] - c[DropLinkUnknown] - c[DropLinkAuth] - c[DropLinkReplay]
+	lost = c[LinkMissed] - min(c[LinkMissed], c[LinkLate])
+	return lost, arrived + lost
+}
 
 // Event is one typed step of a machine: what, when, and up to two numbers
 // whose meaning the kind gives (a size, a count, a small index).
