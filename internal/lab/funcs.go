@@ -11,6 +11,7 @@ func Funcs() map[string]Func {
 		"DF-045":  fragments,
 		"DF-050":  arrival,
 		"SCL-001": baseline,
+		"SCL-006": saturation,
 		"SCL-012": killMixes,
 		"SCL-035": carrierHandshakes,
 		"SCL-036": switchKEM,
