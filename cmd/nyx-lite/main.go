@@ -18,8 +18,8 @@ import (
 )
 
 // carriers are those beside UDP. QUIC is the full program's: it does not fit
-// this one's size.
-var carriers = []joint.Kind{{Kind: directory.CarrierWebSocket, Dial: websocket.Dial, Listen: websocket.Listen}}
+// this one's size. Nor does the server's side, which only entries need.
+var carriers = []joint.Kind{{Kind: directory.CarrierWebSocket, Dial: websocket.Dial}}
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

@@ -49,7 +49,7 @@ func startCarriers(cfg *NodeConfig, base drive.Carrier, path string) (c carriers
 	joined := joint.NewServer(base)
 	for _, kind := range cfg.Carriers.Kinds { // in ascending order, as a descriptor has them
 		at, ok := cfg.Carriers.Listen[kind.Kind]
-		if !ok {
+		if !ok || kind.Listen == nil {
 			continue
 		}
 		server, err := kind.Listen(at, face, joined.Accept)

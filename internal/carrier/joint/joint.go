@@ -32,7 +32,8 @@ type Carrier interface {
 }
 
 // Kind is one kind of connections: how a client opens one, how a node takes
-// them. Kinds stand in the order in which they are tried.
+// them; nil where a program has no such side. Kinds stand in the order in which
+// they are tried.
 type Kind struct {
 	Kind   directory.CarrierKind
 	Dial   func(ctx context.Context, d *front.Door) (pipe.Pipe, error)
