@@ -3,6 +3,7 @@ package stream
 import (
 	"encoding/binary"
 	"io"
+	"time"
 
 	"github.com/nyxnet/nyx/internal/machine"
 	"github.com/nyxnet/nyx/internal/wire"
@@ -150,22 +151,38 @@ func (s *Session) ReadDatagram(_ machine.Time, id uint64, p []byte) (int, error)
 }
 
 // beats are heartbeats that wait for a packet. They have a queue of their own:
-// a heartbeat rides with data where data flows, takes a packet where none does,
-// and waits for data that is held up no longer than an acknowledgement would.
+// a heartbeat rides with data where data flows, and waits for it a while. After
+// that it takes a packet, with those that came meanwhile; where the session was
+// quiet, at once.
 type beats struct {
 	queued uint8
 	ripe   bool // has waited long enough
+	debt   uint8
 	number uint64
 	since  machine.Time // of the oldest that waits
 }
 
 // beatsMax bounds the queue: what has not left by then is stale.
-const beatsMax = 8
+const beatsMax = 64
+
+// beatShare is how many packets of data leave before heartbeats take another one
+// in front of data that is held up, and the part of a packet with data that they
+// may fill: together 3 % of what a session sends.
+const beatShare = 64
 
 // beatDue reports whether a heartbeat should take a packet of its own; data
 // says that one with data is about to leave.
 func (s *Session) beatDue(data bool) bool {
-	return s.beats.queued > 0 && !data && (s.beats.ripe || !s.hasWork())
+	return s.beats.queued > 0 && !data && s.beats.ripe && (s.beats.debt == 0 || !s.hasWork())
+}
+
+// beatWait is how long a heartbeat waits for data: where it would take a packet
+// from the pacer, of which data may come to have need, a quarter of a round trip.
+func (s *Session) beatWait() time.Duration {
+	if s.paced() {
+		return max(s.cfg.AckDelay, s.rtt.smooth/4)
+	}
+	return s.cfg.AckDelay
 }
 
 // SendHeartbeat queues a heartbeat, or a PING to a peer that knows none.
@@ -179,13 +196,20 @@ func (s *Session) SendHeartbeat(now machine.Time) {
 	}
 	if s.beats.queued == 0 {
 		s.beats.since = now
+		s.beats.ripe = !s.hasWork() && now.Sub(s.quietSince()) >= s.beatWait()
 	}
 	s.beats.queued = min(s.beats.queued+1, beatsMax)
 }
 
 // fillHeartbeats appends the heartbeats that wait; several in a row are one
-// sign of life each.
-func (s *Session) fillHeartbeats(_ machine.Time, b []byte, limit int) []byte {
+// sign of life each. data says that data shares the packet.
+func (s *Session) fillHeartbeats(b []byte, limit int, data bool) []byte {
+	if data {
+		limit = min(limit, len(b)+wire.SessionPayloadSize/beatShare)
+		s.beats.debt -= min(s.beats.debt, 1)
+	} else if s.beats.queued > 0 && s.hasWork() {
+		s.beats.debt = beatShare
+	}
 	for s.beats.queued > 0 && limit-len(b) >= 9 {
 		s.beats.number++
 		b = wire.AppendValue(b, wire.SFrameHeartbeat, s.beats.number)

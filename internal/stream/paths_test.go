@@ -267,6 +267,28 @@ func TestHeartbeatsDoNotPressData(t *testing.T) {
 	}
 }
 
+// However many heartbeats there are, and however slow the route, they take a
+// small share of its packets while data waits.
+func TestHeartbeatsHaveASmallShare(t *testing.T) {
+	cfg := Config{Congestion: congestion.Fixed, FixedRate: 64 << 10}
+	w := established(t, 3, cfg, cfg)
+	a := newApp(w)
+	id := a.open(4<<20, 0, PriorityNormal)
+	w.run(time.Second)
+	packets, bytes := w.client.Stats().PacketsSent, w.client.Stats().BytesSent
+	for range 10_000 {
+		w.client.SendHeartbeat(w.now)
+		w.run(time.Millisecond)
+	}
+	packets, bytes = w.client.Stats().PacketsSent-packets, w.client.Stats().BytesSent-bytes
+	if most := bytes * 105 / 100 / 1040; packets > most {
+		t.Errorf("%d packets for %d bytes of data", packets, bytes)
+	}
+	if a.flows[id].upGot.Len() == 0 || w.server.Stats().HeartbeatsReceived < 100 {
+		t.Errorf("%d heartbeats came", w.server.Stats().HeartbeatsReceived)
+	}
+}
+
 // A heartbeat leaves soon although the congestion window is full.
 func TestHeartbeatHasItsOwnQueue(t *testing.T) {
 	w := established(t, 3, Config{}, Config{})

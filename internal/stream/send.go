@@ -123,7 +123,7 @@ func (s *Session) fill(now machine.Time, b []byte, limit int, id uint8, data, ac
 		return b, eliciting
 	}
 	before := len(b)
-	b = s.fillHeartbeats(now, b, limit)
+	b = s.fillHeartbeats(b, limit, data)
 	if data {
 		b = s.fillControl(b, limit)
 		b = s.fillDatagrams(b, limit)

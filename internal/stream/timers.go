@@ -46,7 +46,7 @@ func (s *Session) NextTimer() machine.Time {
 		t = min(t, s.arrived.due)
 	}
 	if s.beats.queued > 0 && !s.beats.ripe {
-		t = min(t, s.beats.since.Add(s.cfg.AckDelay))
+		t = min(t, s.beats.since.Add(s.beatWait()))
 	}
 	if s.active != noPath {
 		t = min(t, s.silentAt(&s.paths[s.active]), s.lullAt())
@@ -108,7 +108,9 @@ func (s *Session) HandleTimer(now machine.Time) {
 	if s.arrived.ready(now) {
 		s.arrived.now = true // it leaves at the next chance; no timer is needed
 	}
-	s.beats.ripe = s.beats.queued > 0 && now >= s.beats.since.Add(s.cfg.AckDelay)
+	if s.beats.queued > 0 && now >= s.beats.since.Add(s.beatWait()) {
+		s.beats.ripe = true
+	}
 	s.expireMessages(now)
 	s.expirePartials(now)
 	s.checkSilence(now)
