@@ -44,8 +44,12 @@ type sendLimits struct {
 }
 
 // Bounds of send buffers: a stream's follows twice the congestion window, so
-// that a writer that is woken in time never starves the route.
+// that a writer that is woken in time never starves the route. Where a window of
+// the peer's is used up, half of it still waits for the peer's reader when it
+// moves on, and the writer is held back after sendBufferHeld bytes: that is 50 ms
+// at 320 KiB/s.
 const (
+	sendBufferHeld  = 16 << 10
 	sendBufferMin   = 256 << 10
 	sendBufferMax   = 16 << 20
 	sendBufferTotal = 48 << 20
@@ -64,7 +68,11 @@ func (s *Session) writeRoom(st *stream) int {
 	if s.send.buffered >= sendBufferTotal && used >= sendBufferMin/4 {
 		return 0
 	}
-	return int(size - used)
+	room := int(size - used)
+	if o := &st.out; o.next >= o.limit || st.list == listBlocked {
+		room = min(room, sendBufferHeld-int(o.end-o.next))
+	}
+	return room
 }
 
 // sendable reports what keeps a stream in the sending queue: lost or new bytes
@@ -166,8 +174,13 @@ func (s *Session) streamArrived(now machine.Time, st *stream, lo, hi uint64, fin
 		s.finish(now, st)
 		return
 	}
-	if o.flags&outBlocked != 0 && s.writeRoom(st) >= sendBufferMin/4 {
-		o.flags &^= outBlocked
+	s.wakeWriter(st)
+}
+
+// wakeWriter tells a writer that found no room that there is some again.
+func (s *Session) wakeWriter(st *stream) {
+	if st.out.flags&outBlocked != 0 && s.writeRoom(st) >= sendBufferMin/4 {
+		st.out.flags &^= outBlocked
 		s.tell(Event{Kind: Writable, Stream: st.id})
 	}
 }

@@ -328,3 +328,60 @@ func TestDatagrams(t *testing.T) {
 		t.Errorf("dropped %d, backlog %d", st.DatagramsDropped, st.Backlog)
 	}
 }
+
+// heldBack runs a writer, and a reader that after a second in which it read
+// everything takes only reads bytes a second, or none. It returns how long after
+// a window of the peer's was used up Write found no room, how much then waited
+// here, and how much at the peer.
+func heldBack(t *testing.T, writes, reads int) (after time.Duration, here, there uint64) {
+	cfg := Config{Congestion: congestion.Fixed, FixedRate: 8 << 20}
+	w := established(t, 3, cfg, cfg)
+	id, _ := w.client.OpenStream(w.now, PriorityNormal)
+	st := w.client.streams.get(id)
+	const tick = time.Millisecond
+	chunk, buf := make([]byte, max(1, writes/1000)), make([]byte, 1<<20)
+	usedUp := machine.Time(0)
+	for begin := w.now; w.now.Sub(begin) < 30*time.Second; w.run(tick) {
+		slow := w.now.Sub(begin) > time.Second
+		if slow && reads == 0 {
+			buf = buf[:0]
+		} else if slow {
+			buf = buf[:max(1, reads/1000)]
+		}
+		if len(buf) > 0 {
+			w.server.Read(w.now, id, buf)
+		}
+		if slow && usedUp == 0 && (st.out.next >= st.out.limit || st.list == listBlocked) {
+			usedUp = w.now
+		}
+		for left := chunk; len(left) > 0; {
+			n, err := w.client.Write(w.now, id, left)
+			if left = left[n:]; err == nil {
+				continue
+			}
+			if !errors.Is(err, ErrWouldBlock) {
+				t.Fatal(err)
+			}
+			if usedUp > 0 {
+				in := &w.server.streams.get(id).in
+				return w.now.Sub(usedUp), st.out.end - st.out.next, in.have - in.read
+			}
+			break
+		}
+	}
+	t.Fatalf("a writer of %d bytes a second was not held back by a reader of %d", writes, reads)
+	return 0, 0, 0
+}
+
+// A reader that is slow, or stops, holds the writer back: what waits is the
+// window that the peer gave, and beyond it no more than the reader last took.
+func TestASlowReaderHoldsTheWriterBack(t *testing.T) {
+	for _, c := range []struct{ writes, reads int }{{400 << 10, 100 << 10}, {400 << 10, 0}, {1 << 20, 200 << 10}, {4 << 20, 0}} {
+		after, here, there := heldBack(t, c.writes, c.reads)
+		t.Logf("writes %d KiB/s, reads %d KiB/s: held back %v after the window was used up, %d KiB wait here, %d KiB there",
+			c.writes>>10, c.reads>>10, after, here>>10, there>>10)
+		if after > 50*time.Millisecond {
+			t.Errorf("writes %d, reads %d: held back %v after the window was used up, want 50 ms", c.writes, c.reads, after)
+		}
+	}
+}
