@@ -23,6 +23,10 @@ var facts = []struct {
 	{"DF-023", "mix.frame_drop_detect_latency", "p99", "<=", 40, "ms", map[string]float64{"drop_share": 0.05}},
 	{"DF-045", "stream.fragment_reassembly_error", "ratio", "<=", 0.3, "%", map[string]float64{"reassembly_share": 0.12}},
 	{"DF-050", "end_to_end.success_ratio", "ratio", ">=", 99.95, "%", map[string]float64{"routes_per_day": 1e8}},
+	{"DF-005", "stream.latency_p95", "p95", "<=", 120, "ms", map[string]float64{"high_share": 0.3, "standard_share": 0.7}},
+	{"DF-028", "stream.lane_duplicate_count", "ratio", "<=", 0.1, "%", map[string]float64{"lanes_from": 2, "lanes_to": 5}},
+	{"DF-037", "stream.priority_conflict", "ratio", "<=", 0, "%", map[string]float64{"conflict_share": 0.15}},
+	{"DF-046", "stream.heartbeat_queue_share", "mean", "<=", 0.05, "ratio", map[string]float64{"heartbeat_share": 0.4}},
 	{"SCL-001", "stream_latency_p95", "p95", "<=", 320, "ms", map[string]float64{
 		"requests_per_second": 500, "payload_bytes": 64, "stream_nodes": 10, "mix_nodes": 15}},
 	{"SCL-012", "mix_failover_duration", "max", "<=", 25, "s", map[string]float64{

@@ -4,11 +4,15 @@ package lab
 func Funcs() map[string]Func {
 	return map[string]Func{
 		"DF-003":  routeSearch,
+		"DF-005":  classes,
 		"DF-012":  splitDirectory,
 		"DF-015":  abnormalEnds,
 		"DF-023":  droppedFrames,
+		"DF-028":  switchLanes,
 		"DF-032":  versionMix,
+		"DF-037":  priorityWrites,
 		"DF-045":  fragments,
+		"DF-046":  heartbeats,
 		"DF-050":  arrival,
 		"SCL-001": baseline,
 		"SCL-006": saturation,

@@ -10,6 +10,7 @@ import (
 	"github.com/nyxnet/nyx/internal/client"
 	"github.com/nyxnet/nyx/internal/gateway"
 	"github.com/nyxnet/nyx/internal/machine"
+	"github.com/nyxnet/nyx/internal/prng"
 	"github.com/nyxnet/nyx/internal/session"
 	"github.com/nyxnet/nyx/internal/sim"
 	"github.com/nyxnet/nyx/internal/stream"
@@ -339,7 +340,10 @@ func (u *User) Pending() int { return len(u.open) }
 // Poisson calls f at the times of a Poisson process from now until end, with
 // the number of the call. The times depend on the seed and the label alone.
 func (w *Network) Poisson(label string, perSecond float64, end machine.Time, f func(now machine.Time, i int)) {
-	rng := w.Sim.Rand(label)
+	w.poisson(w.Sim.Rand(label), perSecond, end, f)
+}
+
+func (w *Network) poisson(rng *prng.Stream, perSecond float64, end machine.Time, f func(now machine.Time, i int)) {
 	mean := time.Duration(float64(time.Second) / perSecond)
 	i := 0
 	var next func(machine.Time)
