@@ -33,7 +33,7 @@ func (s *Session) handleAck(now machine.Time, f *wire.AckFrame) bool {
 		}
 	}
 	if largest >= s.out.first {
-		s.out.confirmed = true
+		s.keyAcknowledged(now)
 	}
 	if !news {
 		return true

@@ -50,6 +50,10 @@ type Config struct {
 	// time, the sending key is replaced; 1 GiB and 10 min.
 	RekeyBytes    uint64
 	RekeyInterval time.Duration
+	// RekeySpread is the last part of RekeyInterval, in which each key ends at a
+	// moment of its own, so that sessions that began together do not change keys
+	// together; a tenth of RekeyInterval. Negative: none.
+	RekeySpread time.Duration
 	// KEM is the strongest KEM of ephemeral keys that this side takes part in,
 	// and offers; seal.KEM768.
 	KEM seal.KEM
@@ -71,6 +75,9 @@ type Config struct {
 	// HELLOs cannot have its 0-RTT data taken again (docs/protocol.md, section
 	// 12.3).
 	UnixStart int64
+	// Sealed, if not nil, is given each DATA packet after its seal and may spoil
+	// it: for faults.
+	Sealed func(packet []byte)
 	// Sink takes trace events; nil takes none.
 	Sink trace.Sink
 
@@ -133,6 +140,8 @@ func (c Config) withDefaults() (Config, error) {
 	or(&c.VanishTimeout, 30*time.Second)
 	or(&c.RekeyBytes, 1<<30)
 	or(&c.RekeyInterval, 10*time.Minute)
+	or(&c.RekeySpread, c.RekeyInterval/10)
+	c.RekeySpread = min(max(c.RekeySpread, 0), c.RekeyInterval)
 	c.MaxStreams = max(c.MaxStreams, firstStreams)
 	c.StreamWindowMax = max(c.StreamWindowMax, firstStreamWindow)
 	c.SessionWindowMax = max(c.SessionWindowMax, firstSessionWindow)

@@ -194,6 +194,7 @@ func (s *Session) pollHello(now machine.Time, id uint8, b []byte) bool {
 	pn := s.out.next
 	s.out.next++
 	wire.PutSessionHeader(b, wire.SessionEarly, hs.head.Proposed, pn)
+	untag(b)
 	hs.early.Seal(body[:0], body, b[:wire.SessionHeaderSize], pn)
 	s.record(now, id, first, eliciting, recEarly)
 	return true

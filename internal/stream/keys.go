@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"encoding/binary"
 	"time"
 
 	"github.com/nyxnet/nyx/internal/machine"
@@ -24,14 +25,32 @@ type sealing struct {
 	first uint64 // first packet of this phase
 	bytes uint64 // sent in this phase
 	since machine.Time
+	asked machine.Time // the first packet of this phase that is to be acknowledged; 0: none
+	wave  uint16       // of 65,536: how much earlier the key ends, in parts of Config.RekeySpread
 	phase byte
 	// confirmed: the peer has acknowledged a packet of this phase, so that it
 	// cannot be two phases behind.
 	confirmed bool
+	rolled    bool // this is not the first phase
 }
 
 func (k *sealing) start(now machine.Time, key seal.Key) {
-	k.key, k.since, k.first, k.bytes, k.phase, k.confirmed = key, now, k.next, 0, 0, false
+	*k = sealing{key: key, next: k.next}
+	k.begin(now)
+}
+
+// begin starts a phase with the key at hand. When the key ends by time follows
+// from the key itself, so that nobody else knows, and no two sessions agree.
+func (k *sealing) begin(now machine.Time) {
+	moment := seal.Derive(&k.key, "end of phase")
+	k.wave = binary.BigEndian.Uint16(moment[:])
+	moment.Clear()
+	k.since, k.first, k.bytes, k.confirmed, k.asked = now, k.next, 0, false, 0
+}
+
+// ageMax is how old the present key gets.
+func (s *Session) ageMax() time.Duration {
+	return s.cfg.RekeyInterval - s.cfg.RekeySpread>>16*time.Duration(s.out.wave)
 }
 
 // rollKey moves to the next phase if volume or time ask for it, but not before
@@ -40,15 +59,30 @@ func (k *sealing) start(now machine.Time, key seal.Key) {
 func (s *Session) rollKey(now machine.Time) {
 	k := &s.out
 	age := now.Sub(k.since)
-	if !k.confirmed || (k.bytes < s.cfg.RekeyBytes && age < s.cfg.RekeyInterval) || age < 3*s.pto() {
+	if !k.confirmed || (k.bytes < s.cfg.RekeyBytes && age < s.ageMax()) || age < 3*s.pto() {
 		return
 	}
 	k.key = seal.Derive(&k.key, nextPhase)
 	s.busy().sealing.Forget()
 	k.phase ^= 1
-	k.first, k.bytes, k.since, k.confirmed = k.next, 0, now, false
+	k.rolled = true
+	k.begin(now)
 	s.stats.Rekeys++
+	s.counts[trace.Rekeys]++
 	s.cfg.Sink.Emit(now, trace.Rekeyed, s.stats.Rekeys, 0)
+}
+
+// keyAcknowledged notes that the peer has a packet of the present phase. What the
+// change of keys has added is how much later than a round trip that is known.
+func (s *Session) keyAcknowledged(now machine.Time) {
+	if k := &s.out; !k.confirmed {
+		k.confirmed = true
+		if k.rolled && k.asked != 0 {
+			added := max(0, now.Sub(k.asked)-s.rtt.smooth)
+			s.counts[trace.RekeyLatency] += uint64(added / time.Microsecond)
+			s.cfg.Sink.Emit(now, trace.KeyConfirmed, uint64(added), 0)
+		}
+	}
 }
 
 // sealPacket finishes the packet in b, whose payload stands after the header,
@@ -57,6 +91,7 @@ func (s *Session) sealPacket(now machine.Time, b []byte) {
 	k := &s.out
 	pn := k.next - 1
 	wire.PutSessionHeader(b, wire.SessionData|wire.SessionKind(k.phase<<7), s.peerID, pn)
+	untag(b)
 	body := b[wire.SessionHeaderSize : wire.SessionHeaderSize+wire.SessionPayloadSize]
 	w, head := s.work, b[:wire.SessionHeaderSize]
 	if s.single(now, w == nil || !w.sealing.Ready()) {
@@ -68,6 +103,22 @@ func (s *Session) sealPacket(now machine.Time, b []byte) {
 		w.sealing.Seal(body[:0], body, head, pn)
 	}
 	k.bytes += wire.SessionPacketSize
+	if s.cfg.Sealed != nil {
+		s.cfg.Sealed(b)
+	}
+}
+
+// untag clears where the tag of a packet will be, and tagged reports whether the
+// seal has written one: a packet that was not sealed must not leave. A real tag
+// is zero once in 2^128 packets.
+func untag(b []byte) { clear(b[wire.SessionPacketSize-wire.TagSize : wire.SessionPacketSize]) }
+
+func tagged(b []byte) bool {
+	if k := wire.SessionKind(b[0] &^ wire.SessionPhaseBit); k != wire.SessionData && k != wire.SessionEarly {
+		return true // a part of a handshake, which has its own
+	}
+	tag := b[wire.SessionPacketSize-wire.TagSize : wire.SessionPacketSize]
+	return binary.BigEndian.Uint64(tag)|binary.BigEndian.Uint64(tag[8:]) != 0
 }
 
 // opening is the receiving direction.

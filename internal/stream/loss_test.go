@@ -2,6 +2,7 @@ package stream
 
 import (
 	"bytes"
+	"slices"
 	"testing"
 	"time"
 
@@ -264,6 +265,59 @@ func forge(s *Session, k *sealing, pn uint64) []byte {
 }
 
 // The defaults of the specification: 10 minutes and 1 GiB.
+// Sessions that began together change keys within a tenth of the interval before
+// its end, each at a moment of its own and a new one each time.
+func TestRekeyMomentsSpread(t *testing.T) {
+	moments := func(cfg Config) (buckets [20]int) {
+		cfg, err := cfg.withDefaults()
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := &Session{cfg: &shared{Config: cfg}}
+		key := seal.Key{1}
+		for range 4000 {
+			s.out.start(0, key)
+			early := cfg.RekeyInterval - s.ageMax()
+			if early < 0 || early >= cfg.RekeyInterval/10 {
+				t.Fatalf("a key ends %v early", early)
+			}
+			buckets[early*20/(cfg.RekeyInterval/10)]++
+			key = seal.Derive(&key, nextPhase)
+		}
+		return buckets
+	}
+	for i, n := range moments(Config{}) {
+		if n < 120 || n > 280 {
+			t.Errorf("%d of 4,000 keys end in part %d of 20", n, i)
+		}
+	}
+	if control := moments(Config{RekeySpread: -1}); control[0] != 4000 {
+		t.Errorf("control: %d of 4,000 keys end together", control[0])
+	}
+}
+
+// What a change of keys adds to a round trip is measured where it happens.
+func TestRekeyLatencyIsMeasured(t *testing.T) {
+	var added []time.Duration
+	cfg := Config{RekeyInterval: time.Second, Sink: func(e trace.Event) {
+		if e.Kind == trace.KeyConfirmed {
+			added = append(added, time.Duration(e.A))
+		}
+	}}
+	w := established(t, 3, cfg, Config{})
+	a := newApp(w)
+	for range 20 {
+		a.open(3_000, 3_000, PriorityNormal)
+		w.run(250 * time.Millisecond)
+	}
+	if len(added) < 3 || w.ccounts[trace.Rekeys] < 3 {
+		t.Fatalf("%d changes of keys were measured of %d", len(added), w.ccounts[trace.Rekeys])
+	}
+	if most := slices.Max(added); most > 30*time.Millisecond {
+		t.Errorf("on a route of 20 ms both ways a change of keys added %v", most)
+	}
+}
+
 func TestRekeyDefaults(t *testing.T) {
 	cfg, err := Config{}.withDefaults()
 	if err != nil || cfg.RekeyBytes != 1<<30 || cfg.RekeyInterval != 10*time.Minute {

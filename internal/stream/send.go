@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/nyxnet/nyx/internal/machine"
+	"github.com/nyxnet/nyx/internal/trace"
 	"github.com/nyxnet/nyx/internal/wire"
 )
 
@@ -13,14 +14,33 @@ import (
 //	2. pollData: congestion window, pacing, probes, due acknowledgements.
 //	3. fill: acknowledgement, control frames, heartbeats, datagrams, streams.
 //	4. seal in place; the record of the packet; the timers.
+//	5. PollPacket again: what has no tag does not leave.
 
 // PollPacket fills b, of wire.SessionPacketSize bytes, if something should
 // leave on the path now, and reports whether it did.
+//
+// A packet of which the seal has left no tag is not sent: it counts as lost.
 func (s *Session) PollPacket(now machine.Time, id uint8, b []byte) bool {
 	if id >= MaxPaths || !s.paths[id].present {
 		return false
 	}
 	b = b[:wire.SessionPacketSize]
+	for range untaggedMax {
+		if !s.poll(now, id, b) {
+			return false
+		}
+		if tagged(b) {
+			return true
+		}
+		s.counts[trace.MissingAuthTags]++
+	}
+	return false
+}
+
+// untaggedMax bounds the packets that one call gives up for want of a tag.
+const untaggedMax = 4
+
+func (s *Session) poll(now machine.Time, id uint8, b []byte) bool {
 	switch s.state {
 	case stateHello:
 		return s.pollHello(now, id, b)
@@ -242,6 +262,9 @@ func (s *Session) record(now machine.Time, id uint8, firstChunk uint64, elicitin
 	r.path, r.epoch, r.flags = id, s.pathEpoch, flags
 	if !eliciting {
 		return
+	}
+	if s.out.asked == 0 {
+		s.out.asked = now
 	}
 	r.cc.SentAt, r.cc.Bytes = now, wire.SessionPacketSize
 	w.sent.setOpen(r)

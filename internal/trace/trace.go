@@ -67,6 +67,9 @@ const (
 	RoutesTampered                        // routes left because cells were changed on the way back
 	MessageReassembled                    // messages that arrived whole
 	FragmentError                         // messages of which fragments came, and not all
+	Rekeys                                // sending keys of sessions replaced
+	RekeyLatency                          // µs that these added to the first round trip under each
+	MissingAuthTags                       // session packets found without a tag before they left, and not sent
 	PQHandshakes                          // session handshakes asked of this side
 	PQHandshakeSuccess                    // of these, finished: the client has shown the keys
 	HandshakesRefused                     // of these, told to come again with another KEM or version
@@ -93,7 +96,7 @@ var counterNames = [NumCounters]string{
 	"spurious_retransmit", "repair_out", "repair_in", "rebuilt",
 	"stream_priority_conflict", "stream_lane_duplicate_count", "routes_tampered",
 	"stream_messages_reassembled", "stream_fragment_reassembly_error",
-	"pq_handshakes", "pq_handshake_success", "pq_handshakes_refused",
+	"stream_rekeys", "stream_rekey_latency_us", "obf_missing_auth_tags", "pq_handshakes", "pq_handshake_success", "pq_handshakes_refused",
 	"stream_sdk_version_mismatch", "client_version_errors",
 	"link_missed", "link_late",
 }
@@ -111,7 +114,7 @@ func (c Counter) String() string {
 // is what cover hides from who watches the wire.
 func (c Counter) TellsContent() bool {
 	switch c {
-	case RealOut, DummyOut, DummyIn, SessionPacketIn, Retransmitted, SpuriousRetransmit, RepairOut, RepairIn, Rebuilt,
+	case RealOut, DummyOut, DummyIn, SessionPacketIn, Retransmitted, SpuriousRetransmit, RepairOut, RepairIn, Rebuilt, Rekeys, RekeyLatency,
 		PriorityConflict, LaneDuplicate, MessageReassembled, FragmentError:
 		return true
 	}
@@ -179,6 +182,7 @@ const (
 	RouteTampered              // A: position of the fault (0: the entry), B: cells that were changed
 	ExitGone                   // an exit was given up with its sessions
 	PacketLost                 // a session takes a packet for lost; A: ns since it was sent, B: 1 if a hop told that it dropped it
+	KeyConfirmed               // the peer has a packet under a new key; A: ns beyond the known round trip
 	NumKinds
 )
 
@@ -186,7 +190,7 @@ var kindNames = [NumKinds]string{
 	"link_up", "link_down", "route_up", "route_down", "session_up", "session_down",
 	"stream_up", "stream_down", "rekeyed", "path_switched", "class_changed",
 	"SESSION_INIT", "SESSION_REFUSED", "SESSION_TERMINATE",
-	"route_tampered", "exit_gone", "packet_lost",
+	"route_tampered", "exit_gone", "packet_lost", "key_confirmed",
 }
 
 // String returns the kind's name as it stands in golden traces.
