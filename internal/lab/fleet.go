@@ -59,6 +59,8 @@ type ends[O any] struct {
 	over func(now machine.Time, m *session.Member[O], code uint64)
 	app  func(now machine.Time, ev session.Event)
 	now  *session.Member[O] // whose turn it is to send
+	// spoil, if not nil, is given each packet that leaves.
+	spoil func(packet []byte)
 }
 
 // handle gives a packet to its session.
@@ -104,6 +106,9 @@ func (e *ends[O]) PollTransmit(now machine.Time, b []byte) (to netip.AddrPort, n
 		}
 		m := e.now
 		if m.Core.PollPacket(now, 0, b[:wire.SessionPacketSize]) {
+			if e.spoil != nil {
+				e.spoil(b[:wire.SessionPacketSize])
+			}
 			return e.at(m.Owner), wire.SessionPacketSize, true
 		}
 		e.now = nil
@@ -126,8 +131,9 @@ type Station struct {
 	static   *seal.KEMPrivate
 	cfg      stream.Config
 	acceptor *stream.Acceptor
-	parts    map[uint32]*stream.Assembly // of HELLOs, by the client's id
-	work     []machine.Job               // HELLOs to be answered
+	parts    map[uint32]*stream.Assembly  // of HELLOs, by the client's id
+	worked   map[[seal.HashSize]byte]bool // HELLOs: whether they were answered
+	work     []machine.Job                // HELLOs to be answered
 	refusals []refused
 	open     map[session.Ref]*exchange
 	spare    buffers
@@ -143,8 +149,9 @@ type refused struct {
 
 // helloJob is a HELLO whose key work takes its time on the node's processor.
 type helloJob struct {
-	from  netip.AddrPort
-	hello []byte
+	from   netip.AddrPort
+	hello  []byte
+	digest [seal.HashSize]byte
 }
 
 func (*helloJob) Run() {}
@@ -153,6 +160,7 @@ func (s *Station) start(rng prng.Source) machine.Machine {
 	s.ends = ends[netip.AddrPort]{Set: session.NewSet[netip.AddrPort](), at: func(a netip.AddrPort) netip.AddrPort { return a },
 		over: s.forget, app: s.serve}
 	s.acceptor = stream.NewAcceptor(s.cfg, rng)
+	s.worked = map[[seal.HashSize]byte]bool{}
 	s.parts, s.open = map[uint32]*stream.Assembly{}, map[session.Ref]*exchange{}
 	s.work, s.refusals = nil, nil
 	return s
@@ -173,9 +181,18 @@ func (s *Station) HandleDatagram(now machine.Time, from netip.AddrPort, b []byte
 		a = &stream.Assembly{}
 		s.parts[id] = a
 	}
-	if hello, whole := a.Add(b); whole {
-		delete(s.parts, id)
-		s.work = append(s.work, &helloJob{from, hello})
+	hello, whole := a.Add(b)
+	if !whole {
+		return
+	}
+	delete(s.parts, id)
+	digest := seal.Hash("lab hello", hello)
+	switch answered, known := s.worked[digest]; {
+	case !known:
+		s.worked[digest] = false
+		s.work = append(s.work, &helloJob{from, hello, digest})
+	case answered: // a repetition costs no key work
+		s.accept(now, from, hello)
 	}
 }
 
@@ -192,10 +209,15 @@ func (s *Station) PollJob() (machine.Job, bool) {
 // HandleJob answers a HELLO.
 func (s *Station) HandleJob(now machine.Time, job machine.Job) {
 	j := job.(*helloJob)
-	core, err := s.acceptor.Accept(now, wire.Fast, s.static, j.hello, &s.Counts)
+	s.worked[j.digest] = true
+	s.accept(now, j.from, j.hello)
+}
+
+func (s *Station) accept(now machine.Time, from netip.AddrPort, hello []byte) {
+	core, err := s.acceptor.Accept(now, wire.Fast, s.static, hello, &s.Counts)
 	if refusal := (*stream.Refusal)(nil); errors.As(err, &refusal) {
 		if !s.silent {
-			s.refusals = append(s.refusals, refused{j.from, refusal.Packet})
+			s.refusals = append(s.refusals, refused{from, refusal.Packet})
 		}
 		return
 	}
@@ -205,7 +227,7 @@ func (s *Station) HandleJob(now machine.Time, job machine.Job) {
 	}
 	m := s.Get(core.LocalID())
 	if m == nil {
-		m = s.Add(core, j.from)
+		m = s.Add(core, from)
 		core.AddPath(now, 0)
 	}
 	s.Touch(m)
