@@ -19,6 +19,7 @@ func Funcs() map[string]Func {
 		"SCL-001": baseline,
 		"SCL-006": saturation,
 		"SCL-012": killMixes,
+		"SCL-013": backpressure,
 		"SCL-035": carrierHandshakes,
 		"SCL-036": switchKEM,
 		"SCL-039": clientVersions,

@@ -118,6 +118,7 @@ func (e *end) step(now machine.Time) {
 		}
 		f := e.fetches[ev.Ref.Stream]
 		switch {
+		case ev.Kind == session.Opened && e.fetches == nil:
 		case ev.Kind == session.Opened: // by the server: what nobody asked for is read and dropped
 			e.fetches[ev.Ref.Stream] = &fetch{done: func(machine.Time, int) {}}
 		case ev.Kind == session.Closed:
