@@ -95,9 +95,8 @@ func runIdle(ctx context.Context, o Options) ([]Figure, error) {
 		{Name: "setting up all sessions, as it ran", Value: (warm.wall + cost.wall).Seconds(), Unit: "s",
 			Note: fmt.Sprintf("node, clients and the Mix node on this machine; %.1f s of CPU of the node", (warm.cpu + cost.cpu).Seconds())},
 		{Name: "setting up a session, CPU of the node", Value: micros(cost.cpu) / float64(added), Unit: "µs/session", Note: "link, admission, two set-ups, session: key work of both jobs and handshakes; the heartbeats meanwhile"},
-		{Name: "a collection of the node's heap", Value: float64(m.Cycle) / 1e6, Unit: "ms", Note: fmt.Sprintf("%.1f ms of CPU", float64(m.CycleCPU)/1e6)},
+		{Name: "a collection of the node's heap", Value: float64(m.Cycle) / 1e6, Unit: "ms", Note: fmt.Sprintf("%.1f ms of CPU; there were %d before it", float64(m.CycleCPU)/1e6, m.Collections-1)},
 		{Name: "longest stop in a collection", Value: float64(m.Pause) / 1e6, Unit: "ms", Note: "of that one"},
-		{Name: "all collections, CPU", Value: float64(m.CollectCPU) / 1e9, Unit: "s", Note: fmt.Sprintf("%d of them", m.Collections)},
 	}, nil
 }
 

@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
-	"runtime/metrics"
 	"sync"
 	"time"
 
@@ -64,7 +63,6 @@ type idleMemory struct {
 	Heap, Resident, Own, Peak uint64
 	Cycle, CycleCPU, Pause    int64
 	Collections               uint32 // so far
-	CollectCPU                int64  // of all of them, ns
 }
 
 // idleProcess is the Stream node as the clients' process sees it.
@@ -263,20 +261,12 @@ func (n *idleNode) runJobs(now machine.Time) {
 func settledMemory() (a idleMemory) {
 	daemon.TrimMemory()
 	a.Resident, a.Own, a.Peak = residentBytes(os.Getpid())
-	before, began := collectCPU(), time.Now()
+	before, began := cpuTime(), time.Now()
 	runtime.GC()
-	a.Cycle, a.CollectCPU = int64(time.Since(began)), int64(collectCPU())
-	a.CycleCPU = a.CollectCPU - int64(before)
+	a.Cycle, a.CycleCPU = int64(time.Since(began)), int64(cpuTime()-before)
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	a.Heap, a.Collections = m.HeapAlloc, m.NumGC
 	a.Pause = int64(m.PauseNs[(m.NumGC+255)%256])
 	return a
-}
-
-// collectCPU is the CPU time that collections have taken in this process.
-func collectCPU() time.Duration {
-	s := []metrics.Sample{{Name: "/cpu/classes/gc/total:cpu-seconds"}}
-	metrics.Read(s)
-	return time.Duration(s[0].Value.Float64() * float64(time.Second))
 }
