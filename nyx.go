@@ -17,8 +17,12 @@ import (
 	"net"
 	"strconv"
 
+	"github.com/nyxnet/nyx/internal/carrier/joint"
+	"github.com/nyxnet/nyx/internal/carrier/quic"
+	"github.com/nyxnet/nyx/internal/carrier/websocket"
 	"github.com/nyxnet/nyx/internal/client"
 	"github.com/nyxnet/nyx/internal/daemon"
+	"github.com/nyxnet/nyx/internal/directory"
 	"github.com/nyxnet/nyx/internal/obfs"
 	"github.com/nyxnet/nyx/internal/proxy"
 	"github.com/nyxnet/nyx/internal/setup"
@@ -54,6 +58,33 @@ const (
 
 var lanes = [...]stream.Lane{PriorityNormal: stream.PriorityNormal, PriorityHigh: stream.PriorityHigh, PriorityLow: stream.PriorityLow}
 
+// Carrier is how a client's datagrams reach its entry. With QUIC and WebSocket
+// alone none leaves by plain UDP, and only entries that offer them are reached.
+type Carrier int
+
+// Carriers. Auto is the default.
+const (
+	Auto      Carrier = iota // UDP, and where it is blocked QUIC, then WebSocket, until it passes again
+	UDP                      // plain datagrams
+	QUIC                     // in HTTP/3, on UDP
+	WebSocket                // in messages over TLS, on TCP
+)
+
+var carriers = [...]struct {
+	use   joint.Use
+	kinds []joint.Kind
+}{
+	Auto:      {joint.Auto, []joint.Kind{quicKind, webSocketKind}},
+	UDP:       {joint.UDP, nil},
+	QUIC:      {joint.Only, []joint.Kind{quicKind}},
+	WebSocket: {joint.Only, []joint.Kind{webSocketKind}},
+}
+
+var (
+	quicKind      = joint.Kind{Kind: directory.CarrierQUIC, Dial: quic.Dial}
+	webSocketKind = joint.Kind{Kind: directory.CarrierWebSocket, Dial: websocket.Dial}
+)
+
 // Config says which network a client joins, and how.
 type Config struct {
 	// NetworkFile is the path of the network file: whom to trust, where to ask.
@@ -63,6 +94,8 @@ type Config struct {
 	// Class pins the emission rate of shaped routes, in cells per second and
 	// direction; 0 lets it follow use at scheduled reviews.
 	Class int
+	// Carrier is how datagrams reach an entry; zero is Auto.
+	Carrier Carrier
 }
 
 // Errors by which Dial says why a target was not reached. They are wrapped.
@@ -92,11 +125,15 @@ func Open(cfg Config) (*Client, error) {
 	if cfg.Class < 0 || cfg.Class > 10000 {
 		return nil, fmt.Errorf("nyx: class %d is out of range: use 0 to 10000 cells per second", cfg.Class)
 	}
+	if cfg.Carrier < 0 || int(cfg.Carrier) >= len(carriers) {
+		return nil, fmt.Errorf("nyx: %d is not a carrier", cfg.Carrier)
+	}
 	n, err := setup.LoadNetwork(cfg.NetworkFile)
 	if err != nil {
 		return nil, err
 	}
-	running, err := daemon.JoinNetwork(n, client.Config{Level: levels[cfg.Level], Class: obfs.Class(cfg.Class)})
+	running, err := daemon.JoinNetwork(n, client.Config{Level: levels[cfg.Level], Class: obfs.Class(cfg.Class)},
+		carriers[cfg.Carrier].use, carriers[cfg.Carrier].kinds)
 	if err != nil {
 		return nil, err
 	}

@@ -9,14 +9,19 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"regexp"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
 
 	"github.com/nyxnet/nyx"
+	"github.com/nyxnet/nyx/internal/carrier/joint"
+	"github.com/nyxnet/nyx/internal/carrier/quic"
+	"github.com/nyxnet/nyx/internal/carrier/websocket"
 	"github.com/nyxnet/nyx/internal/client"
 	"github.com/nyxnet/nyx/internal/daemon"
+	"github.com/nyxnet/nyx/internal/directory"
 	"github.com/nyxnet/nyx/internal/wire"
 )
 
@@ -24,8 +29,20 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // open runs a network on this machine and joins it through its network file.
 func open(t *testing.T) *nyx.Client {
+	c, _ := openBy(t, nyx.UDP)
+	return c
+}
+
+// openBy is open with a carrier, which the network's entries have.
+func openBy(t *testing.T, carrier nyx.Carrier) (*nyx.Client, *daemon.Local) {
 	t.Helper()
-	l, err := daemon.StartLocal(daemon.LocalConfig{Seed: [32]byte{3}, Streams: 3, Mixes: 6, Client: client.Config{Level: wire.Fast}})
+	cfg := daemon.LocalConfig{Seed: [32]byte{3}, Streams: 3, Mixes: 6, Client: client.Config{Level: wire.Fast}, Use: joint.UDP}
+	if carrier != nyx.UDP {
+		cfg.Carriers = []joint.Kind{
+			{Kind: directory.CarrierQUIC, Listen: quic.Listen}, {Kind: directory.CarrierWebSocket, Listen: websocket.Listen},
+		}
+	}
+	l, err := daemon.StartLocal(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -34,18 +51,45 @@ func open(t *testing.T) *nyx.Client {
 	if err := l.WriteNetwork(file); err != nil {
 		t.Fatal(err)
 	}
-	c, err := nyx.Open(nyx.Config{NetworkFile: file, Level: nyx.Fast})
+	c, err := nyx.Open(nyx.Config{NetworkFile: file, Level: nyx.Fast, Carrier: carrier})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	return c
+	return c, l
 }
 
 func timeout(t *testing.T) context.Context {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	t.Cleanup(cancel)
 	return ctx
+}
+
+func TestCarriers(t *testing.T) {
+	for _, carrier := range []nyx.Carrier{nyx.Auto, nyx.QUIC, nyx.WebSocket} {
+		c, l := openBy(t, carrier)
+		if err := c.Ready(timeout(t)); err != nil {
+			t.Errorf("carrier %d: %v", carrier, err)
+		}
+		status, err := daemon.ServeStatus("127.0.0.1:0", l)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer status.Close()
+		resp, err := http.Get(status.URL() + "metrics")
+		if err != nil {
+			t.Fatal(err)
+		}
+		page, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		shaken := regexp.MustCompile(`tls_handshake_duration_count\S+ [1-9]`).Match(page)
+		if err != nil || shaken != (carrier != nyx.Auto) {
+			t.Errorf("carrier %d: entries saw a handshake: %v, %v", carrier, shaken, err)
+		}
+	}
+	if _, err := nyx.Open(nyx.Config{Carrier: nyx.WebSocket + 1}); err == nil {
+		t.Error("a carrier that there is not was accepted")
+	}
 }
 
 func TestHTTPThroughTheNetwork(t *testing.T) {

@@ -81,6 +81,7 @@ func networkCommand() *cobra.Command {
 	fs.IntVar(&c.Regions, "regions", 1, "number of regions over which nodes are spread")
 	fs.Uint16Var(&c.Port, "port", setup.DefaultPort, "first port; nodes of one machine have ports in a row")
 	fs.BoolVar(&c.AllowPrivate, "allow-private", false, "let exits open private and loopback targets")
+	fs.BoolVar(&c.Carriers, "carriers", false, "let entries take links by QUIC and WebSocket too")
 	fs.BoolVar(&c.PSK, "psk", false, "make a pre-shared key that clients need")
 	initialise.MarkFlagRequired("dir")
 	cmd.AddCommand(initialise)
@@ -89,7 +90,7 @@ func networkCommand() *cobra.Command {
 
 // processNetwork makes or finds the files of a network whose nodes run as
 // processes of their own.
-func processNetwork(f upFlags) (dir string, files []string, network string, err error) {
+func processNetwork(f upFlags, carriers bool) (dir string, files []string, network string, err error) {
 	base := f.data
 	if base == "" {
 		config, err := os.UserConfigDir()
@@ -101,8 +102,11 @@ func processNetwork(f upFlags) (dir string, files []string, network string, err 
 	if err := os.MkdirAll(base, 0o700); err != nil {
 		return "", nil, "", fmt.Errorf("cannot make the data directory: %w", err)
 	}
-	const authorities = 3
-	port, err := freePorts(authorities + f.streams + f.mixes)
+	init := setup.InitConfig{
+		Network: "local", Streams: f.streams, Mixes: f.mixes, Authorities: 3, Regions: max(f.regions, 1),
+		AllowPrivate: true, Carriers: carriers, Wall: time.Now().Unix(),
+	}
+	init.Port, err = freePorts(init.Ports())
 	if err != nil {
 		return "", nil, "", err
 	}
@@ -110,10 +114,7 @@ func processNetwork(f upFlags) (dir string, files []string, network string, err 
 	if err != nil {
 		return "", nil, "", fmt.Errorf("cannot make a directory for the processes: %w", err)
 	}
-	made, err := setup.Init(filepath.Join(dir, "network"), setup.InitConfig{
-		Network: "local", Streams: f.streams, Mixes: f.mixes, Authorities: authorities, Regions: max(f.regions, 1),
-		Port: port, AllowPrivate: true, Wall: time.Now().Unix(),
-	})
+	made, err := setup.Init(filepath.Join(dir, "network"), init)
 	if err != nil {
 		os.RemoveAll(dir)
 		return "", nil, "", err

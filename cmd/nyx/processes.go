@@ -73,7 +73,7 @@ func runProcesses(ctx context.Context, f upFlags, cfg daemon.LocalConfig, say fu
 	if err != nil {
 		return fmt.Errorf("cannot find this program: %w", err)
 	}
-	dir, files, networkFile, err := processNetwork(f)
+	dir, files, networkFile, err := processNetwork(f, len(cfg.Carriers) > 0)
 	if err != nil {
 		return err
 	}
@@ -89,7 +89,9 @@ func runProcesses(ctx context.Context, f upFlags, cfg daemon.LocalConfig, say fu
 			return err
 		}
 	}
-	p, err := daemon.StartProxy(daemon.ProxyConfig{Network: network, Poll: 2 * time.Second, Client: cfg.Client, Socks: cfg.Socks})
+	p, err := daemon.StartProxy(daemon.ProxyConfig{
+		Network: network, Poll: 2 * time.Second, Client: cfg.Client, Socks: cfg.Socks, Use: cfg.Use, Carriers: cfg.UseCarriers,
+	})
 	if err != nil {
 		return err
 	}

@@ -132,10 +132,10 @@ func (p *program) awaitEnd(t *testing.T) (stderr string) {
 
 // nyx up --processes starts every node as a process, becomes ready, carries a
 // request, goes on without the leading authority, and ends at SIGTERM with all
-// of its children.
+// of its children. With a carrier, so that the nodes' files name it.
 func TestUpProcesses(t *testing.T) {
 	data, ready := t.TempDir(), filepath.Join(t.TempDir(), "ready.json")
-	p := startProgram(t, "up", "--processes", "--stream", "2", "--mix", "3", "--data", data, "--socks", "127.0.0.1:0", "--ready", ready)
+	p := startProgram(t, "up", "--processes", "--stream", "2", "--mix", "3", "--carrier", "websocket", "--data", data, "--socks", "127.0.0.1:0", "--ready", ready)
 	proxy, _, _ := strings.Cut(p.await(t, "ready; proxy "), " ")
 	if len(p.children) != 3+2+3 || p.alive() != len(p.children) {
 		t.Errorf("%d of %d children run: %v", p.alive(), len(p.children), p.children)

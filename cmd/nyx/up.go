@@ -87,9 +87,6 @@ func (f *upFlags) local() (cfg daemon.LocalConfig, err error) {
 	if err != nil {
 		return cfg, err
 	}
-	if use != joint.UDP && f.processes {
-		return cfg, fmt.Errorf("--carrier %s does not go with --processes, whose entries have UDP only", f.carrier)
-	}
 	var offered []joint.Kind
 	if use != joint.UDP {
 		offered = carriers

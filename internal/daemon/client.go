@@ -121,9 +121,9 @@ func (cfg *ClientConfig) carrier(base drive.Carrier) (drive.Carrier, func(*direc
 }
 
 // JoinNetwork starts a client of the network that a network file describes.
-func JoinNetwork(n *setup.Network, cfg client.Config) (*Client, error) {
+func JoinNetwork(n *setup.Network, cfg client.Config, use joint.Use, kinds []joint.Kind) (*Client, error) {
 	cfg.NetworkKey = n.PSK
-	return StartClient(ClientConfig{Client: cfg, Trust: n.Trust, Directories: n.Directories}, systemEntropy())
+	return StartClient(ClientConfig{Client: cfg, Trust: n.Trust, Directories: n.Directories, Use: use, Carriers: kinds}, systemEntropy())
 }
 
 func (c *Client) afterRound(now machine.Time) {

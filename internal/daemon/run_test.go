@@ -20,6 +20,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/nyxnet/nyx/internal/carrier/joint"
 	"github.com/nyxnet/nyx/internal/client"
 	"github.com/nyxnet/nyx/internal/directory"
 	"github.com/nyxnet/nyx/internal/proxy"
@@ -337,7 +338,7 @@ func TestLocalNetworkIsShownAndJoined(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	joined, err := JoinNetwork(network, client.Config{Level: wire.Fast})
+	joined, err := JoinNetwork(network, client.Config{Level: wire.Fast}, joint.UDP, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

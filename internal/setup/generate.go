@@ -36,6 +36,9 @@ type InitConfig struct {
 	AllowPrivate bool
 	// PSK makes a secret of the network's members.
 	PSK bool
+	// Carriers lets entries take links by QUIC and WebSocket too: WebSocket at
+	// the number of the node's UDP port, QUIC at ports after those of all nodes.
+	Carriers bool
 	// Params are the network's; zero fields mean the defaults.
 	Params directory.Params
 	// Wall is the time, in seconds since 1970, from which onion keys count.
@@ -72,10 +75,19 @@ func (c *InitConfig) validate() error {
 		return fmt.Errorf("threshold %d of %d authorities makes no sense", c.Threshold, c.Authorities)
 	case c.Regions < 1 || c.Regions > directory.MaxRegions:
 		return fmt.Errorf("%d regions: 1 to %d are possible", c.Regions, directory.MaxRegions)
-	case int(c.Port)+c.Streams+c.Mixes+c.Authorities > 65535:
-		return fmt.Errorf("port %d leaves no room for %d nodes below 65536", c.Port, c.Streams+c.Mixes+c.Authorities)
+	case int(c.Port)+c.Ports() > 65535:
+		return fmt.Errorf("port %d leaves no room for %d ports below 65536", c.Port, c.Ports())
 	}
 	return nil
+}
+
+// Ports is how many ports in a row the network has at the most.
+func (c *InitConfig) Ports() int {
+	n := c.Streams + c.Mixes + c.Authorities
+	if c.Carriers {
+		n += c.Streams
+	}
+	return n
 }
 
 // Init makes a network in dir, which must not exist or be empty: the keys and
@@ -256,13 +268,18 @@ func (g *generator) node(dir string, i int) error {
 	fmt.Fprintf(&g.members, "%x %s\n", made.ID(), name)
 	var b strings.Builder
 	g.head(&b, name, roles)
-	fmt.Fprintf(&b, "\n[relay]\nlisten = %q\noperator = \"operator-%d\"\nregion = \"region-%d\"\n", g.place(true), i+1, i%g.Regions+1)
+	at := g.place(true)
+	fmt.Fprintf(&b, "\n[relay]\nlisten = %q\noperator = \"operator-%d\"\nregion = \"region-%d\"\n", at, i+1, i%g.Regions+1)
 	if len(g.Hosts) == 0 && !manyLoopbacks() {
 		fmt.Fprintf(&b, "# All nodes share one address here: the label keeps their networks apart.\nlabel = %q\n", name)
 	}
 	fmt.Fprintf(&b, "# Sustained datagrams per second; paths are drawn by it.\ncapacity = %d\n", DefaultCapacity)
 	if stream {
 		fmt.Fprintf(&b, "\n[exit]\n# Whether loopback and private targets are opened.\nallow_private = %v\nports = [\"1-65535\"]\n", g.AllowPrivate)
+		if g.Carriers {
+			quic := netip.AddrPortFrom(at.Addr(), g.Port+uint16(g.Streams+g.Mixes+g.Authorities+i))
+			fmt.Fprintf(&b, "\n[carriers]\n# Where networks block UDP; best with port 443.\nquic = %q\nwebsocket = %q\n", quic, at)
+		}
 		g.out.Streams = append(g.out.Streams, filepath.Join(dir, name, "node.toml"))
 	} else {
 		g.out.Mixes = append(g.out.Mixes, filepath.Join(dir, name, "node.toml"))

@@ -218,7 +218,7 @@ func TestInitRefuses(t *testing.T) {
 		"authorities: 1 to 32":         func(c *InitConfig) { c.Authorities, c.Threshold = 33, 1 },
 		"threshold 2 of 1":             func(c *InitConfig) { c.Threshold = 2 },
 		"65 regions":                   func(c *InitConfig) { c.Regions = 65 },
-		"leaves no room for 6 nodes":   func(c *InitConfig) { c.Port = 65530 },
+		"leaves no room for 6 ports":   func(c *InitConfig) { c.Port = 65530 },
 		"no randomness":                func(c *InitConfig) { c.Random = strings.NewReader("short") },
 		"0 authorities: 1 to 32 are p": func(c *InitConfig) { c.Authorities, c.Threshold = 0, 1 },
 	} {
