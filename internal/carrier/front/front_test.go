@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -102,6 +103,34 @@ func TestNameOnTheWire(t *testing.T) {
 		if _, err := handshake(t, server, doorOf(t, face).TLS("http/1.1")); err != nil || got != name {
 			t.Errorf("asked for %q, want %q: %v", got, name, err)
 		}
+	}
+}
+
+// What a client says in the clear is what any Go program says to a server of
+// that name, and nothing below TLS 1.3 comes of it.
+func TestHelloIsAnyGoProgram(t *testing.T) {
+	face := testFace(t, "www.example.com")
+	var hellos []tls.ClientHelloInfo
+	server := face.TLS("http/1.1")
+	server.GetConfigForClient = func(h *tls.ClientHelloInfo) (*tls.Config, error) {
+		hellos = append(hellos, *h)
+		return nil, nil
+	}
+	plain := &tls.Config{ServerName: face.Name, NextProtos: []string{"http/1.1"}, InsecureSkipVerify: true, ClientSessionCache: tls.NewLRUClientSessionCache(1)}
+	for _, client := range []*tls.Config{doorOf(t, face).TLS("http/1.1"), plain} {
+		if _, err := handshake(t, server, client); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a, b := hellos[0], hellos[1]
+	if !slices.Equal(a.CipherSuites, b.CipherSuites) || !slices.Equal(a.Extensions, b.Extensions) || !slices.Equal(a.SupportedVersions, b.SupportedVersions) ||
+		!slices.Equal(a.SupportedCurves, b.SupportedCurves) || !slices.Equal(a.SignatureSchemes, b.SignatureSchemes) {
+		t.Errorf("a client says\n%+v\nand any program\n%+v", a, b)
+	}
+	old := face.TLS("http/1.1")
+	old.MaxVersion = tls.VersionTLS12
+	if _, err := handshake(t, old, doorOf(t, face).TLS("http/1.1")); !errors.Is(err, errVersion) {
+		t.Errorf("a server of TLS 1.2: %v", err)
 	}
 }
 

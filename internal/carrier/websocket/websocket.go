@@ -81,15 +81,23 @@ func (c *conn) Close() error {
 // Dial opens a pipe through a door.
 func Dial(ctx context.Context, d *front.Door) (pipe.Pipe, error) {
 	transport := &http.Transport{
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		// Not TLSClientConfig: the transport would leave http/1.1 out of the
+		// hello, where browsers have it for WebSockets.
+		DialTLSContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			var dialer net.Dialer
 			c, err := dialer.DialContext(ctx, "tcp", d.Addr.String())
-			if tcp, ok := c.(*net.TCPConn); ok {
-				tcp.SetWriteBuffer(writeBuffer)
+			if err != nil {
+				return nil, err
 			}
-			return c, err
+			c.(*net.TCPConn).SetWriteBuffer(writeBuffer)
+			t := tls.Client(c, d.TLS("http/1.1"))
+			if err := t.HandshakeContext(ctx); err != nil {
+				c.Close()
+				return nil, err
+			}
+			return t, nil
 		},
-		TLSClientConfig: d.TLS("http/1.1"), DisableKeepAlives: true,
+		DisableKeepAlives: true,
 	}
 	defer transport.CloseIdleConnections()
 	c, _, err := ws.Dial(ctx, "wss://"+d.Host()+d.Path, &ws.DialOptions{HTTPClient: &http.Client{Transport: transport}})

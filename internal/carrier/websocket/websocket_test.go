@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/netip"
 	"testing"
@@ -122,6 +123,35 @@ func TestWrongDoor(t *testing.T) {
 	if p, err := Dial(ctx, &lost); err == nil {
 		t.Errorf("another path: %v", p)
 	}
+}
+
+// The hello names http/1.1, as a browser's for a WebSocket does.
+func TestHelloNamesTheProtocol(t *testing.T) {
+	_, door := start(t)
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	listened := *door
+	listened.Addr = ln.Addr().(*net.TCPAddr).AddrPort()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		if p, err := Dial(t.Context(), &listened); err == nil {
+			t.Error("there is no server: ", p)
+		}
+	}()
+	c, err := ln.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	hello := make([]byte, 1400)
+	if _, err := io.ReadFull(c, hello); err != nil || !bytes.Contains(hello, []byte("\x08http/1.1")) {
+		t.Errorf("hello %q, %v", hello, err)
+	}
+	c.Close()
+	<-ended
 }
 
 // Who does not know the path sees a web server.
