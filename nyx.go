@@ -24,6 +24,7 @@ import (
 	"github.com/nyxnet/nyx/internal/daemon"
 	"github.com/nyxnet/nyx/internal/directory"
 	"github.com/nyxnet/nyx/internal/obfs"
+	"github.com/nyxnet/nyx/internal/pack"
 	"github.com/nyxnet/nyx/internal/proxy"
 	"github.com/nyxnet/nyx/internal/setup"
 	"github.com/nyxnet/nyx/internal/stream"
@@ -113,6 +114,7 @@ type Client struct {
 	running   *daemon.Client
 	isolation string
 	priority  Priority
+	codec     *pack.Codec // nil: streams are not compressed
 	root      bool
 }
 
@@ -143,17 +145,28 @@ func Open(cfg Config) (*Client, error) {
 // Ready waits until traffic can flow. Its error says what is missing.
 func (c *Client) Ready(ctx context.Context) error { return c.running.WaitReady(ctx) }
 
+// view returns a copy of the client whose Close does nothing.
+func (c *Client) view() *Client {
+	v := *c
+	v.root = false
+	return &v
+}
+
 // Isolated returns a view of the client whose streams share no session, and so
 // no route and no exit's memory, with streams of another key. Closing it does
 // nothing.
 func (c *Client) Isolated(key string) *Client {
-	return &Client{running: c.running, isolation: "sdk\x00" + key, priority: c.priority}
+	v := c.view()
+	v.isolation = "sdk\x00" + key
+	return v
 }
 
 // Prioritized returns a view of the client that dials with a priority, in the
 // sessions of the same key. Closing it does nothing.
 func (c *Client) Prioritized(p Priority) *Client {
-	return &Client{running: c.running, isolation: c.isolation, priority: p}
+	v := c.view()
+	v.priority = p
+	return v
 }
 
 // SetPriority changes the priority of a connection that a Client dialled or a
@@ -165,6 +178,19 @@ func SetPriority(conn net.Conn, p Priority) error {
 		return &net.OpError{Op: "set priority", Net: "nyx", Err: errors.ErrUnsupported}
 	}
 	return c.SetLane(lanes[p])
+}
+
+// Compressed returns a view of the client that asks exits to compress what its
+// streams carry, between here and there. Who can put text of its own beside a
+// secret in one write, and sees how much is sent, can guess the secret (as in
+// CRIME and BREACH): use it for content without secrets, or where nobody else
+// chooses what is sent. It does nothing for services, for ports of protocols
+// that are encrypted by themselves (443 among them), and at exits that do not
+// offer it. Closing the view does nothing.
+func (c *Client) Compressed() *Client {
+	v := c.view()
+	v.codec = &pack.Codec{}
+	return v
 }
 
 // Dial opens a stream to an address as "host:port", where host is a name, an IP
@@ -190,7 +216,7 @@ func (c *Client) Dial(ctx context.Context, network, address string) (net.Conn, e
 	if err := c.running.WaitReady(ctx); err != nil {
 		return nil, &net.OpError{Op: "dial", Net: network, Err: err}
 	}
-	conn, err := c.running.DialStream(ctx, c.isolation, host, uint16(port))
+	conn, err := c.dial(ctx, host, uint16(port))
 	if err != nil {
 		return nil, &net.OpError{Op: "dial", Net: network, Err: err}
 	}
@@ -201,6 +227,21 @@ func (c *Client) Dial(ctx context.Context, network, address string) (net.Conn, e
 		}
 	}
 	return conn, nil
+}
+
+// dial opens a stream, compressed if that is wished and the exit agrees.
+func (c *Client) dial(ctx context.Context, host string, port uint16) (net.Conn, error) {
+	if c.codec == nil {
+		return c.running.DialStream(ctx, c.isolation, host, port)
+	}
+	conn, err := c.running.DialCompressed(ctx, c.isolation, host, port)
+	if err != nil {
+		return nil, err
+	}
+	if !conn.Compressed {
+		return conn, nil
+	}
+	return c.codec.Conn(conn), nil
 }
 
 // Listen offers a service inside the network under a key. It returns when

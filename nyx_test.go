@@ -22,6 +22,7 @@ import (
 	"github.com/nyxnet/nyx/internal/client"
 	"github.com/nyxnet/nyx/internal/daemon"
 	"github.com/nyxnet/nyx/internal/directory"
+	"github.com/nyxnet/nyx/internal/pack"
 	"github.com/nyxnet/nyx/internal/wire"
 )
 
@@ -36,7 +37,8 @@ func open(t *testing.T) *nyx.Client {
 // openBy is open with a carrier, which the network's entries have.
 func openBy(t *testing.T, carrier nyx.Carrier) (*nyx.Client, *daemon.Local) {
 	t.Helper()
-	cfg := daemon.LocalConfig{Seed: [32]byte{3}, Streams: 3, Mixes: 6, Client: client.Config{Level: wire.Fast}, Use: joint.UDP}
+	cfg := daemon.LocalConfig{Seed: [32]byte{3}, Streams: 3, Mixes: 6, Client: client.Config{Level: wire.Fast}, Use: joint.UDP,
+		Compress: new(pack.Codec).Content}
 	if carrier != nyx.UDP {
 		cfg.Carriers = []joint.Kind{
 			{Kind: directory.CarrierQUIC, Listen: quic.Listen}, {Kind: directory.CarrierWebSocket, Listen: websocket.Listen},
@@ -168,6 +170,39 @@ func TestPriorities(t *testing.T) {
 	}
 	if err := nyx.SetPriority(&net.TCPConn{}, nyx.PriorityLow); !errors.Is(err, errors.ErrUnsupported) {
 		t.Errorf("a connection of another kind: %v", err)
+	}
+}
+
+// The target sees plain bytes of a stream that was compressed on the way.
+func TestCompressedThroughTheNetwork(t *testing.T) {
+	c := open(t).Compressed()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	go func() {
+		if conn, err := ln.Accept(); err == nil {
+			io.Copy(conn, conn)
+			conn.Close()
+		}
+	}()
+	conn, err := c.Dial(timeout(t), "tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(2 * time.Minute))
+	text := bytes.Repeat([]byte("the same again "), 10_000)
+	go func() {
+		conn.Write(text)
+		conn.(interface{ CloseWrite() error }).CloseWrite()
+	}()
+	if got, err := io.ReadAll(conn); err != nil || !bytes.Equal(got, text) {
+		t.Errorf("%d bytes of %d came back, %v", len(got), len(text), err)
+	}
+	if _, ok := conn.(*pack.Conn); !ok {
+		t.Error("the exit did not agree to compress")
 	}
 }
 

@@ -19,6 +19,7 @@ import (
 	"github.com/nyxnet/nyx/internal/carrier/websocket"
 	"github.com/nyxnet/nyx/internal/cli"
 	"github.com/nyxnet/nyx/internal/directory"
+	"github.com/nyxnet/nyx/internal/pack"
 )
 
 // carriers are those beside UDP, in the order in which they are tried.
@@ -53,7 +54,7 @@ of every wire nor any single relay learns who talks to whom.`,
 	cmd.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return fmt.Errorf("%w; see %s --help", err, c.CommandPath())
 	})
-	cmd.AddCommand(upCommand(), cli.Node(0, carriers), cli.Proxy(carriers), keygenCommand(), networkCommand(), benchCommand(), scenarioCommand())
+	cmd.AddCommand(upCommand(), cli.Node(0, carriers, new(pack.Codec).Content), cli.Proxy(carriers), keygenCommand(), networkCommand(), benchCommand(), scenarioCommand())
 	return cmd
 }
 

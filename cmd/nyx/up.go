@@ -15,6 +15,7 @@ import (
 	"github.com/nyxnet/nyx/internal/client"
 	"github.com/nyxnet/nyx/internal/daemon"
 	"github.com/nyxnet/nyx/internal/obfs"
+	"github.com/nyxnet/nyx/internal/pack"
 	"github.com/nyxnet/nyx/internal/setup"
 	"github.com/nyxnet/nyx/internal/stream"
 	"github.com/nyxnet/nyx/internal/stream/congestion"
@@ -94,7 +95,8 @@ func (f *upFlags) local() (cfg daemon.LocalConfig, err error) {
 	return daemon.LocalConfig{
 		Streams: f.streams, Mixes: f.mixes, Socks: f.socks, Regions: f.regions,
 		Class: obfs.Class(f.class), Stream: streams, Carriers: offered, Use: use, UseCarriers: kinds,
-		Client: client.Config{Level: level, Class: obfs.Class(f.class), Stream: streams},
+		Compress: new(pack.Codec).Content,
+		Client:   client.Config{Level: level, Class: obfs.Class(f.class), Stream: streams},
 	}, nil
 }
 

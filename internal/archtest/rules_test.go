@@ -51,6 +51,7 @@ var ranks = map[string]int{
 	"internal/telemetry": 80,
 
 	"internal/tunnel": 85, // streams of a driven machine as net.Conn
+	"internal/pack":   86, // their content compressed
 	"scenarios":       85, // the catalogue's data
 
 	"internal/lab":     90,

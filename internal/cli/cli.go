@@ -20,6 +20,7 @@ import (
 	"github.com/nyxnet/nyx/internal/seal"
 	"github.com/nyxnet/nyx/internal/setup"
 	"github.com/nyxnet/nyx/internal/stream"
+	"github.com/nyxnet/nyx/internal/tunnel"
 	"github.com/nyxnet/nyx/internal/wire"
 )
 
@@ -61,7 +62,7 @@ func Carrier(name string, kinds []joint.Kind) (joint.Use, []joint.Kind, error) {
 
 // Node is the command that runs the roles of a configuration. Roles beyond
 // allowed are refused; zero allows all.
-func Node(allowed directory.Roles, kinds []joint.Kind) *cobra.Command {
+func Node(allowed directory.Roles, kinds []joint.Kind, compress func(*tunnel.Conn) io.ReadWriter) *cobra.Command {
 	var path string
 	var quiet, check bool
 	cmd := &cobra.Command{
@@ -81,7 +82,7 @@ func Node(allowed directory.Roles, kinds []joint.Kind) *cobra.Command {
 				fmt.Fprintf(cmd.OutOrStdout(), "%s is valid\n", path)
 				return nil
 			}
-			return daemon.Run(cmd.Context(), cfg, kinds, logger(cmd.ErrOrStderr(), cfg.LogLevel, quiet))
+			return daemon.Run(cmd.Context(), cfg, kinds, compress, logger(cmd.ErrOrStderr(), cfg.LogLevel, quiet))
 		},
 	}
 	cmd.Flags().StringVar(&path, "config", "", "configuration file (TOML)")

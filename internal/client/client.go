@@ -195,6 +195,9 @@ func (c *Client) openOn(now machine.Time, k *circuit, t wire.Target) (session.Re
 		return session.Ref{}, err
 	}
 	c.Touch(k.member)
+	if t.Network == wire.TCPCompressed && !k.member.Core.TakesCompressed() {
+		t.Network = wire.TCP
+	}
 	request := wire.AppendTarget(nil, t)
 	if n, err := k.member.Core.Write(now, id, request); n < len(request) {
 		k.member.Core.Reset(now, id, 0)

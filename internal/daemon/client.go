@@ -183,6 +183,18 @@ func (c *Client) DialStream(ctx context.Context, isolation, host string, port ui
 	return c.dial(ctx, isolation, wire.Target{Network: wire.TCP, Host: host, Port: port})
 }
 
+// DialCompressed is DialStream with the wish that content travel compressed
+// between here and the exit, which decides and is not asked for ports of protocols
+// that are encrypted by themselves, nor are services. Conn.Compressed says whether
+// the content is that of package pack. What it leaks: docs/threat-model.md.
+func (c *Client) DialCompressed(ctx context.Context, isolation, host string, port uint16) (*tunnel.Conn, error) {
+	t := wire.Target{Network: wire.TCPCompressed, Host: host, Port: port}
+	if wire.Sealed(port) || service.Inside(host) {
+		t.Network = wire.TCP
+	}
+	return c.dial(ctx, isolation, t)
+}
+
 func (c *Client) dial(ctx context.Context, isolation string, t wire.Target) (*tunnel.Conn, error) {
 	if !wire.ValidHost(t.Host) {
 		return nil, fmt.Errorf("%w: %q is neither a name nor an address", proxy.ErrHostUnreachable, t.Host)
@@ -239,12 +251,13 @@ func (c *Client) open(ctx context.Context, open func(machine.Time) (session.Ref,
 		conn.Close()
 		return nil, err
 	}
+	conn.Compressed = wire.Status(status[0]) == wire.StatusCompressed
 	return conn, nil
 }
 
 func statusError(s wire.Status) error {
 	switch s {
-	case wire.StatusOK:
+	case wire.StatusOK, wire.StatusCompressed:
 		return nil
 	case wire.StatusNotAllowed:
 		return proxy.ErrNotAllowed

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -22,6 +23,7 @@ import (
 	"github.com/nyxnet/nyx/internal/seal"
 	"github.com/nyxnet/nyx/internal/setup"
 	"github.com/nyxnet/nyx/internal/stream"
+	"github.com/nyxnet/nyx/internal/tunnel"
 )
 
 // LocalConfig is a complete network on this machine.
@@ -46,6 +48,8 @@ type LocalConfig struct {
 	Carriers    []joint.Kind
 	Use         joint.Use
 	UseCarriers []joint.Kind
+	// Compress is how exits compress streams that ask for it; nil: not at all.
+	Compress func(*tunnel.Conn) io.ReadWriter
 
 	block func(drive.Carrier) drive.Carrier // for tests: see ClientConfig
 }
@@ -127,6 +131,7 @@ func (l *Local) start(cfg LocalConfig, entropy prng.Source) error {
 			return err
 		}
 		node.Trust, node.Directories, node.Clock, node.Workers = trust, urls, clock, workers
+		node.Compress = cfg.Compress
 		n, err := StartNode(node, entropy.Child(node.Name))
 		if err != nil {
 			return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -59,6 +60,8 @@ type NodeConfig struct {
 	Policy control.Policy       // Stream nodes
 	Exit   directory.ExitPolicy // Stream nodes
 	Stream stream.Config        // Stream nodes
+	// Compress is how an exit compresses streams that ask for it; nil: not at all.
+	Compress func(*tunnel.Conn) io.ReadWriter
 	// Carriers are those that an entry has beside UDP.
 	Carriers EntryCarriers
 	Class    obfs.Class   // pins the emission class of shaped routes
@@ -126,7 +129,7 @@ func StartNode(cfg NodeConfig, rng prng.Source) (*Node, error) {
 		}, rng)
 		n.keeper = &keeper{id: n.id, clock: cfg.Clock, draw: rng.Stream("keeper")}
 		n.sessions = g.Figures
-		n.exit = exit.New(exit.Config{Policy: exit.Policy{AllowPrivate: cfg.Exit.Private, Ports: cfg.Exit.Allows}, Services: map[string]func(*tunnel.Conn){keeperHost: n.keeper.serve}})
+		n.exit = exit.New(exit.Config{Policy: exit.Policy{AllowPrivate: cfg.Exit.Private, Ports: cfg.Exit.Allows}, Services: map[string]func(*tunnel.Conn){keeperHost: n.keeper.serve}, Compress: cfg.Compress})
 		side = tunnel.NewSide(g, n.exit.Serve)
 		m, n.stats, n.drain, n.table = g, g.Stats, g.Drain, g.Table
 	}

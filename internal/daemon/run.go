@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"time"
@@ -17,6 +18,7 @@ import (
 	"github.com/nyxnet/nyx/internal/setup"
 	"github.com/nyxnet/nyx/internal/stream"
 	"github.com/nyxnet/nyx/internal/trace"
+	"github.com/nyxnet/nyx/internal/tunnel"
 )
 
 // part of a process that may stop by itself.
@@ -29,8 +31,9 @@ type running struct {
 
 // Run runs the roles of a configuration until ctx ends. Its log names parts and
 // their state, never who uses them for what. kinds are the carriers that the
-// program has beside UDP.
-func Run(ctx context.Context, cfg *setup.Config, kinds []joint.Kind, log *slog.Logger) error {
+// program has beside UDP, compress how its exit compresses streams that ask for it,
+// or nil.
+func Run(ctx context.Context, cfg *setup.Config, kinds []joint.Kind, compress func(*tunnel.Conn) io.ReadWriter, log *slog.Logger) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var parts []running
@@ -53,7 +56,7 @@ func Run(ctx context.Context, cfg *setup.Config, kinds []joint.Kind, log *slog.L
 		log.Info("directory authority", "url", a.URL())
 	}
 	if cfg.Roles != 0 {
-		n, err := startConfiguredNode(cfg, kinds, log.With("part", "node"))
+		n, err := startConfiguredNode(cfg, kinds, compress, log.With("part", "node"))
 		if err != nil {
 			return err
 		}
@@ -142,7 +145,7 @@ func startConfigured(cfg *setup.Config, log *slog.Logger) (*Authority, error) {
 	})
 }
 
-func startConfiguredNode(cfg *setup.Config, kinds []joint.Kind, log *slog.Logger) (*Node, error) {
+func startConfiguredNode(cfg *setup.Config, kinds []joint.Kind, compress func(*tunnel.Conn) io.ReadWriter, log *slog.Logger) (*Node, error) {
 	keys, err := setup.LoadNodeKeys(cfg.Keys)
 	if err != nil {
 		return nil, err
@@ -157,7 +160,7 @@ func startConfiguredNode(cfg *setup.Config, kinds []joint.Kind, log *slog.Logger
 		Identity: keys.Identity, Link: keys.Link, Onions: storedOnions(cfg.Keys), Params: cfg.Network.Params,
 		Fleet: keys.Fleet, StateDir: cfg.Keys, Stream: stream.Config{KEM: cfg.KEM},
 		Trust: cfg.Network.Trust, Directories: cfg.Directories, Poll: cfg.Poll,
-		Policy: control.Policy{NetworkKey: cfg.Network.PSK}, Exit: cfg.Exit, Log: log,
+		Policy: control.Policy{NetworkKey: cfg.Network.PSK}, Exit: cfg.Exit, Compress: compress, Log: log,
 		Carriers: EntryCarriers{Kinds: kinds, Listen: cfg.Entry.Listen, Name: cfg.Entry.Name, Certificate: cfg.Entry.Certificate, Key: cfg.Entry.Key},
 	}, systemEntropy())
 }

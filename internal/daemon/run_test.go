@@ -132,7 +132,7 @@ func TestConfiguredNetwork(t *testing.T) {
 		}
 		j, log := newJournal()
 		journals = append(journals, j)
-		go func() { ended <- Run(ctx, cfg, nil, log) }()
+		go func() { ended <- Run(ctx, cfg, nil, nil, log) }()
 	}
 	proxied := journals[len(journals)-1]
 	socksAt := attribute(proxied.await(t, "proxy (SOCKS5 and HTTP)"), "address")
@@ -266,7 +266,7 @@ func TestRunSaysWhatIsWrong(t *testing.T) {
 			}
 			c.edit(cfg)
 			_, log := newJournal()
-			if err := Run(t.Context(), cfg, nil, log); !contains(err, c.want) {
+			if err := Run(t.Context(), cfg, nil, nil, log); !contains(err, c.want) {
 				t.Errorf("%v, want %q", err, c.want)
 			}
 		})

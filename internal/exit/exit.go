@@ -41,7 +41,14 @@ type Config struct {
 	StreamsMax int
 	// Services are hosts that this node answers itself.
 	Services map[string]func(*tunnel.Conn)
+	// Compress returns the content of a stream that is compressed (package
+	// pack); nil: streams are served as they are.
+	Compress func(*tunnel.Conn) io.ReadWriter
 }
+
+// compressedMax bounds the streams that are compressed at a time, at 130 KB
+// each; more are served as they are.
+const compressedMax = 512
 
 const (
 	defaultDialTimeout = 15 * time.Second
@@ -59,6 +66,8 @@ type Counts struct {
 	Refused atomic.Uint64 // targets refused by policy
 	Busy    atomic.Uint64 // streams and messages refused for want of room
 	Active  atomic.Int64  // streams being served
+	// Compressed is the streams being served that are compressed.
+	Compressed atomic.Int64
 }
 
 // Exit serves streams.
@@ -141,7 +150,26 @@ func (x *Exit) serve(c *tunnel.Conn) {
 		return
 	}
 	x.Counts.Opened.Add(1)
-	x.splice(c, conn, rest)
+	if target.Network == wire.TCPCompressed && x.mayCompress(target.Port, rest) {
+		defer x.Counts.Compressed.Add(-1)
+		x.splice(c, x.cfg.Compress(c), conn, nil, wire.StatusCompressed)
+		return
+	}
+	x.splice(c, c, conn, rest, wire.StatusOK)
+}
+
+// mayCompress takes one of the places for compressed streams, unless the port's
+// protocol is encrypted by itself, or the opener has sent content before it had
+// the answer, which is not in chunks.
+func (x *Exit) mayCompress(port uint16, rest []byte) bool {
+	if x.cfg.Compress == nil || wire.Sealed(port) || len(rest) > 0 {
+		return false
+	}
+	if x.Counts.Compressed.Add(1) > compressedMax {
+		x.Counts.Compressed.Add(-1)
+		return false
+	}
+	return true
 }
 
 // readTarget reads a stream's request. rest is what came behind it.
@@ -279,9 +307,9 @@ func statusOf(err error) wire.Status {
 	return wire.StatusFailed
 }
 
-// splice moves bytes between the stream and the target until both directions
-// have ended, each with a half-close.
-func (x *Exit) splice(c *tunnel.Conn, target net.Conn, rest []byte) {
+// splice answers with a status and moves bytes between the stream's content and
+// the target until both directions have ended, each with a half-close.
+func (x *Exit) splice(c *tunnel.Conn, content io.ReadWriter, target net.Conn, rest []byte, status wire.Status) {
 	defer c.Close()
 	defer target.Close()
 	if len(rest) > 0 {
@@ -290,7 +318,7 @@ func (x *Exit) splice(c *tunnel.Conn, target net.Conn, rest []byte) {
 			return
 		}
 	}
-	if _, err := c.Write([]byte{byte(wire.StatusOK)}); err != nil {
+	if _, err := c.Write([]byte{byte(status)}); err != nil {
 		return
 	}
 	stop := context.AfterFunc(x.ctx, func() { target.Close() })
@@ -298,14 +326,14 @@ func (x *Exit) splice(c *tunnel.Conn, target net.Conn, rest []byte) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		if x.copy(target, c) == nil {
+		if x.copy(target, content) == nil {
 			target.(*net.TCPConn).CloseWrite()
 			return
 		}
 		target.Close()
 		c.Reset()
 	}()
-	if x.copy(c, target) == nil {
+	if x.copy(content, target) == nil {
 		c.CloseWrite()
 	} else {
 		c.Reset()

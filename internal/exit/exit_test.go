@@ -16,6 +16,7 @@ import (
 
 	"github.com/nyxnet/nyx/internal/exit"
 	"github.com/nyxnet/nyx/internal/lab/duo"
+	"github.com/nyxnet/nyx/internal/pack"
 	"github.com/nyxnet/nyx/internal/stream"
 	"github.com/nyxnet/nyx/internal/tunnel"
 	"github.com/nyxnet/nyx/internal/wire"
@@ -324,5 +325,36 @@ func TestCloseEndsStreams(t *testing.T) {
 	var reset *stream.ResetError
 	if _, err := late.Read(make([]byte, 1)); !errors.As(err, &reset) {
 		t.Errorf("a stream to a closed exit: %v", err)
+	}
+}
+
+// A target that is asked for with compression gets the plain bytes; protocols
+// that are encrypted, and openers in a hurry, are served as they are.
+func TestCompressedStreams(t *testing.T) {
+	text := bytes.Repeat([]byte("content "), 20_000)
+	codec := &pack.Codec{}
+	p, x := start(t, exit.Config{Policy: exit.Policy{AllowPrivate: true}, Compress: codec.Content})
+	port := listen(t, "tcp", "127.0.0.1:0", func(c net.Conn) { io.Copy(c, c); c.Close() })
+	c, status := request(t, p, wire.TCPCompressed, "127.0.0.1", port)
+	if status != wire.StatusCompressed || x.Counts.Compressed.Load() != 1 {
+		t.Fatalf("%v, %d streams compressed", status, x.Counts.Compressed.Load())
+	}
+	z := codec.Conn(c)
+	go func() { z.Write(text); z.CloseWrite() }()
+	if got, err := io.ReadAll(z); err != nil || !bytes.Equal(got, text) {
+		t.Errorf("%d bytes of %d came back, %v", len(got), len(text), err)
+	}
+	early, err := p.Open(append(wire.AppendTarget(nil, wire.Target{Network: wire.TCPCompressed, Host: "127.0.0.1", Port: port}), "early"...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer early.Reset()
+	early.SetDeadline(time.Now().Add(limit))
+	b := make([]byte, 6)
+	if _, err := io.ReadFull(early, b); err != nil || string(b) != "\x01early" {
+		t.Errorf("content before the answer: %q, %v", b, err)
+	}
+	if !wire.Sealed(443) || wire.Sealed(80) {
+		t.Error("ports of encrypted protocols are not known")
 	}
 }

@@ -112,7 +112,7 @@ func (c Config) withDefaults() (Config, error) {
 	if len(c.Required) > 32 || len(c.Optional) > 32 || !c.Level.Valid() || (c.Suite != 0 && !c.Suite.Valid()) || !c.KEM.Valid() {
 		return c, errConfig
 	}
-	c.knows = setOf([]uint16{wire.CapDatagrams, wire.CapPaths, wire.CapHeartbeats, wire.CapMessages})
+	c.knows = setOf([]uint16{wire.CapDatagrams, wire.CapPaths, wire.CapHeartbeats, wire.CapCompressed, wire.CapMessages})
 	if !c.NoRepair {
 		c.knows |= 1 << wire.CapRepair
 	}

@@ -171,6 +171,10 @@ func (s *Session) LocalID() uint32 { return s.localID }
 // Established reports whether the session keys are there.
 func (s *Session) Established() bool { return s.state == stateOpen }
 
+// TakesCompressed reports whether the peer is known to understand requests for
+// compressed streams.
+func (s *Session) TakesCompressed() bool { return s.common.has(wire.CapCompressed) }
+
 // Ending reports whether the session takes no new streams: it is closing, or
 // has closed.
 func (s *Session) Ending() bool { return s.state >= stateClosing }

@@ -19,6 +19,10 @@ var ErrStopped = errors.New("tunnel: the node has stopped")
 // Conn is a stream as a net.Conn with half-close. Its addresses say nothing:
 // no end of a stream has an address that the other may know.
 type Conn struct {
+	// Compressed notes, for who opened the stream, that the other end answered
+	// that it will compress (package pack).
+	Compressed bool
+
 	side *Side
 	ref  session.Ref
 

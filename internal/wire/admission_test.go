@@ -90,7 +90,7 @@ func TestTargets(t *testing.T) {
 			t.Errorf("%v came back as %v (%d, %v)", c, got, n, ok)
 		}
 	}
-	for _, bad := range [][]byte{{0}, {3, 1, 'a', 0, 1}, {1, 0, 0, 0}, {1, 254}, {1, 3, 'a', ' ', 'b', 0, 1}, {1, 4, 'f', 'e', ':', '%', 0, 1}} {
+	for _, bad := range [][]byte{{0}, {4, 1, 'a', 0, 1}, {0, 1, 'a', 0, 1}, {1, 0, 0, 0}, {1, 254}, {1, 3, 'a', ' ', 'b', 0, 1}, {1, 4, 'f', 'e', ':', '%', 0, 1}} {
 		if _, _, ok := ParseTarget(bad); ok {
 			t.Errorf("%v was accepted", bad)
 		}

@@ -32,6 +32,7 @@ const (
 	CapHeartbeats uint16 = 3 // HEARTBEAT frames
 	CapRepair     uint16 = 4 // takes REPAIR frames
 	CapPriorities uint16 = 5 // PRIORITY and LANE frames
+	CapCompressed uint16 = 7 // understands requests for compressed streams
 	CapMessages   uint16 = 9 // takes MESSAGE frames
 	CapKEM1024    uint16 = 6 // ephemeral keys of KEM 2
 )

@@ -23,9 +23,20 @@ type Network uint8
 
 // Networks.
 const (
-	TCP Network = 1
-	UDP Network = 2
+	TCP           Network = 1
+	UDP           Network = 2
+	TCPCompressed Network = 3 // TCP, and content in chunks if the answer is StatusCompressed
 )
+
+// Sealed reports whether a port is one of protocols that are encrypted from the
+// first byte on: compression gains nothing there.
+func Sealed(port uint16) bool {
+	switch port {
+	case 22, 443, 465, 563, 636, 853, 989, 990, 992, 993, 994, 995, 5061, 8443:
+		return true
+	}
+	return false
+}
 
 // HostMax is the greatest length of a host in bytes (RFC 1035 allows 253).
 const HostMax = 253
@@ -59,7 +70,7 @@ func ParseTarget(b []byte) (t Target, n int, ok bool) {
 		return t, 0, true
 	}
 	t.Network = Network(b[0])
-	if t.Network != TCP && t.Network != UDP {
+	if t.Network < TCP || t.Network > TCPCompressed {
 		return t, 0, false
 	}
 	host, port, n, ok := parseHost(b[1:])
@@ -120,10 +131,11 @@ const (
 	StatusRefused     Status = 6 // connection refused by the target
 	StatusTimeout     Status = 7 // the target does not answer
 	StatusBusy        Status = 8 // the exit has no room for more
+	StatusCompressed  Status = 9 // connected, and what follows is compressed, both ways
 )
 
 var statusNames = [...]string{"unknown status", "ok", "failed", "not allowed by the exit's policy",
-	"network or host unreachable", "name does not resolve", "connection refused", "target does not answer", "exit is busy"}
+	"network or host unreachable", "name does not resolve", "connection refused", "target does not answer", "exit is busy", "ok, compressed"}
 
 // String says the status in words.
 func (s Status) String() string {
