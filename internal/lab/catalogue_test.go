@@ -18,6 +18,7 @@ var facts = []struct {
 	parameters map[string]float64
 }{
 	{"DF-003", "mix.route_plan_latency", "ratio", "<=", 0.5, "%", map[string]float64{"search_mean_ms": 200}},
+	{"DF-011", "stream.compressed_frame_size", "ratio", "<=", 8, "%", map[string]float64{"frame_before_bytes": 1400, "frame_after_bytes": 2100}},
 	{"DF-012", "directory.query_success_ratio", "ratio", ">=", 95, "%", map[string]float64{"node_response_success": 0.7, "nodes_unknown": 0.5}},
 	{"DF-015", "stream.session_close_lag", "ratio", ">=", 99.8, "%", map[string]float64{"terminate_delay_mean_s": 20}},
 	{"DF-023", "mix.frame_drop_detect_latency", "p99", "<=", 40, "ms", map[string]float64{"drop_share": 0.05}},

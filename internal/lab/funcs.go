@@ -5,6 +5,7 @@ func Funcs() map[string]Func {
 	return map[string]Func{
 		"DF-003":  routeSearch,
 		"DF-005":  classes,
+		"DF-011":  frameGrowth,
 		"DF-012":  splitDirectory,
 		"DF-015":  abnormalEnds,
 		"DF-022":  rekeyWaves,
