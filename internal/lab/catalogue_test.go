@@ -23,6 +23,7 @@ var facts = []struct {
 	{"DF-015", "stream.session_close_lag", "ratio", ">=", 99.8, "%", map[string]float64{"terminate_delay_mean_s": 20}},
 	{"DF-023", "mix.frame_drop_detect_latency", "p99", "<=", 40, "ms", map[string]float64{"drop_share": 0.05}},
 	{"DF-045", "stream.fragment_reassembly_error", "ratio", "<=", 0.3, "%", map[string]float64{"reassembly_share": 0.12}},
+	{"DF-047", "stream.gc_pause_duration", "ratio", "<=", 3, "%", map[string]float64{"raised_gogc": 5}},
 	{"DF-050", "end_to_end.success_ratio", "ratio", ">=", 99.95, "%", map[string]float64{"routes_per_day": 1e8}},
 	{"DF-005", "stream.latency_p95", "p95", "<=", 120, "ms", map[string]float64{"high_share": 0.3, "standard_share": 0.7}},
 	{"DF-028", "stream.lane_duplicate_count", "ratio", "<=", 0.1, "%", map[string]float64{"lanes_from": 2, "lanes_to": 5}},

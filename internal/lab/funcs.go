@@ -15,6 +15,7 @@ func Funcs() map[string]Func {
 		"DF-037":  priorityWrites,
 		"DF-045":  fragments,
 		"DF-046":  heartbeats,
+		"DF-047":  collections,
 		"DF-048":  missingTags,
 		"DF-050":  arrival,
 		"SCL-001": baseline,
