@@ -6,6 +6,7 @@ import (
 	"html/template"
 	"net"
 	"net/http"
+	"runtime/debug"
 	"sync"
 
 	"github.com/nyxnet/nyx/internal/carrier/front"
@@ -167,6 +168,11 @@ func writeMetrics(w http.ResponseWriter, s source) {
 		}
 	}
 	writeHandshakes(w, parts)
+	if s.traffic {
+		var stops debug.GCStats
+		debug.ReadGCStats(&stops)
+		fmt.Fprintf(w, "# TYPE nyx_stream_gc_pause_duration_seconds_total counter\nnyx_stream_gc_pause_duration_seconds_total %g\n", stops.PauseTotal.Seconds())
+	}
 	if s.proxy == nil || !s.traffic {
 		return
 	}

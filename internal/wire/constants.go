@@ -49,6 +49,10 @@ const (
 	MaxFrameSize = 1150
 )
 
+// Every frame lies in one packet, so that none is larger than MaxFrameSize,
+// whatever it says of itself: this does not compile otherwise.
+const _ = uint(MaxFrameSize - SessionPayloadSize)
+
 // LayerSize is the size of the sealed layer of the hop at position (0 is the
 // entry). It counts from the front, so that a hop learns its own position and
 // not how many hops follow.
