@@ -223,6 +223,15 @@ func (c *Client) LastError() error { return c.lastError }
 // Stats returns the counters.
 func (c *Client) Stats() trace.Counts { return c.Counts }
 
+// Figures returns the figures of the client's sessions, oldest first.
+func (c *Client) Figures() []stream.Stats {
+	var out []stream.Stats
+	for _, m := range c.Members() {
+		out = append(out, m.Core.Stats())
+	}
+	return out
+}
+
 // pseudonym is the client's id towards one entry: entries that compare notes
 // find nothing in common.
 func (c *Client) pseudonym(entry wire.NodeID) (id [16]byte) {

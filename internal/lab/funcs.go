@@ -4,6 +4,7 @@ package lab
 func Funcs() map[string]Func {
 	return map[string]Func{
 		"DF-003":  routeSearch,
+		"DF-004":  retransmissionStorm,
 		"DF-005":  classes,
 		"DF-011":  frameGrowth,
 		"DF-012":  splitDirectory,
