@@ -3,6 +3,7 @@ package client
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -18,19 +19,21 @@ import (
 // circuit is the routes to one exit, and the session on them once there is
 // one. Circuits are built ahead of need; a session takes the oldest.
 type circuit struct {
-	key     circuitKey
-	purpose purpose
-	service *hosted            // of a circuit that serves one
-	meeting wire.MeetingID     // where it waits, calls or answers
-	secret  wire.MeetingSecret // of the meeting where it waits
-	call    wire.CallID        // that it answers
-	exit    *directory.Node
-	routes  [stream.MaxPaths]*route
-	member  *session.Member[*circuit]
-	begun   machine.Time // when the session was asked for
-	doubt   *doubt       // whether its exit lives
-	goneBy  wire.NodeID  // the last mix that said that the exit is gone
-	goneAt  machine.Time
+	key      circuitKey
+	purpose  purpose
+	service  *hosted            // of a circuit that serves one
+	meeting  wire.MeetingID     // where it waits, calls or answers
+	secret   wire.MeetingSecret // of the meeting where it waits
+	call     wire.CallID        // that it answers
+	exit     *directory.Node
+	routes   [stream.MaxPaths]*route
+	member   *session.Member[*circuit]
+	begun    machine.Time   // when the session was asked for
+	launches bool           // its session was started, and nothing of it sent
+	ticket   *stream.Ticket // that the session was given
+	doubt    *doubt         // whether its exit lives
+	goneBy   wire.NodeID    // the last mix that said that the exit is gone
+	goneAt   machine.Time
 }
 
 // circuitKey is whose streams a circuit carries: those of one isolation key,
@@ -201,30 +204,37 @@ func (c *Client) start(now machine.Time, k *circuit, key circuitKey) error {
 		k.exit = path.Exit()
 	}
 	if k.member == nil {
-		if err := c.handshake(now, k); err != nil {
+		if err := c.handshake(now, k, c.ticketOf(now, key)); err != nil {
 			c.dropRoutes(now, k)
 			return err
 		}
 	}
 	k.key = key
 	c.circuits[key] = k
-	if k.ready() == 0 && k.held() == 0 {
-		if err := c.build(now, k, 0, k.member.Core.FirstFlight()); err != nil {
-			c.lastError = err
-		}
-	}
+	k.launches = true
 	c.replan(now)
 	return nil
 }
 
+// launch sends the first flight of a session that has just been started, with what
+// was written until now, in the set-up of a route if none stands.
+func (c *Client) launch(now machine.Time, k *circuit) {
+	if k.launches = false; k.ready() == 0 && k.held() == 0 {
+		if err := c.build(now, k, 0, k.member.Core.FirstFlight()); err != nil {
+			c.lastError = err
+		}
+	}
+}
+
 // handshake begins the session of a circuit. Of the isolation key that will
-// have it nothing is known yet, and nothing of it goes into the handshake.
-func (c *Client) handshake(now machine.Time, k *circuit) error {
+// have it nothing is known yet, and nothing of it goes into the handshake, unless
+// it has a ticket.
+func (c *Client) handshake(now machine.Time, k *circuit, ticket *stream.Ticket) error {
 	key, ok := c.view.Link(k.exit.ID)
 	if !ok {
 		return fmt.Errorf("client: the directory has no usable link key for exit %x", k.exit.ID[:4])
 	}
-	core, err := stream.Dial(now, c.cfg.Stream, key, c.child("session"), &c.Counts)
+	core, err := stream.Resume(now, c.cfg.Stream, key, ticket, c.child("session"), &c.Counts)
 	if err != nil {
 		return err
 	}
@@ -304,14 +314,43 @@ func (c *Client) fill(now machine.Time, k *circuit) {
 	}
 }
 
+// keepTicket keeps the ticket of a session that broke, for the next one of its
+// isolation key. Those of sessions that ended by agreement or idle are forgotten:
+// a ticket tells the fleet's nodes that two sessions are of one client.
+func (c *Client) keepTicket(now machine.Time, k *circuit, code uint64) {
+	t := k.ticket
+	k.ticket = nil
+	if t == nil {
+		return
+	}
+	maps.DeleteFunc(c.tickets, func(_ circuitKey, old *stream.Ticket) bool { return !old.Good(now) })
+	if c.circuits[k.key] != k || k.key.lookUp() || code != uint64(wire.CodeVanished) || len(c.tickets) >= KeysMax {
+		t.Clear()
+		return
+	}
+	c.tickets[k.key] = t
+}
+
+// ticketOf takes the ticket of an isolation key, or returns nil. It is used once.
+func (c *Client) ticketOf(now machine.Time, key circuitKey) *stream.Ticket {
+	t := c.tickets[key]
+	delete(c.tickets, key)
+	if !t.Good(now) {
+		t.Clear()
+		return nil
+	}
+	return t
+}
+
 // endCircuit releases a session and its routes.
 func (c *Client) endCircuit(now machine.Time, m *session.Member[*circuit], code uint64) {
 	k := m.Owner
 	c.End(m)
+	c.keepTicket(now, k, code)
 	if code == uint64(wire.CodeIdle) && k.purpose == exiting && k.key == (circuitKey{}) && k.standing() {
 		// The routes stay as they are, so that nobody sees the change.
 		k.member = nil
-		if err := c.handshake(now, k); err != nil {
+		if err := c.handshake(now, k, nil); err != nil {
 			c.lastError = err
 		}
 		return

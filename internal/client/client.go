@@ -40,6 +40,9 @@ type Config struct {
 	Ahead int
 	// RouteTTL is the life of a route; 0 means 10 minutes.
 	RouteTTL time.Duration
+	// NoTickets has sessions begin without tickets, as they do at HIGH and EXTREME:
+	// a ticket tells the fleet's nodes that two sessions are of one client.
+	NoTickets bool
 	// NetworkKey is the network's pre-shared key, if it has one.
 	NetworkKey *seal.Key
 	// HighPorts and LowPorts are the ports of targets whose streams are opened in
@@ -87,6 +90,9 @@ func (c Config) withDefaults() Config {
 		c.RouteTTL = defaultRouteTTL
 	}
 	c.Stream.Level = c.Level
+	if !c.NoTickets && c.Level <= wire.Standard {
+		c.Stream.Optional = append(slices.Clone(c.Stream.Optional), wire.CapTickets)
+	}
 	return c
 }
 
@@ -115,12 +121,13 @@ type Client struct {
 
 	ahead    []*circuit // built before need, oldest first
 	circuits map[circuitKey]*circuit
-	hosted   []*hosted // services that this client offers
-	refusing avoidance // entries that refused of late
-	dead     avoidance // exits that died of late
-	suspects avoidance // hops beside which cells were changed
-	failing  avoidance // hops at which set-ups failed of late
-	blames   []blamed  // those that may have
+	tickets  map[circuitKey]*stream.Ticket // of sessions that broke
+	hosted   []*hosted                     // services that this client offers
+	refusing avoidance                     // entries that refused of late
+	dead     avoidance                     // exits that died of late
+	suspects avoidance                     // hops beside which cells were changed
+	failing  avoidance                     // hops at which set-ups failed of late
+	blames   []blamed                      // those that may have
 
 	serial    uint64
 	handle    uint32 // of the last session
@@ -149,6 +156,7 @@ func New(cfg Config, rng prng.Source) *Client {
 		byLink:   map[link.ID]*entry{},
 		routes:   map[routeKey]*route{},
 		circuits: map[circuitKey]*circuit{},
+		tickets:  map[circuitKey]*stream.Ticket{},
 	}
 	rng.Stream("pseudonyms").Read(c.secret[:])
 	c.links = link.New(link.Config{}, rng.Child("link"), &c.Pool, &c.Counts)

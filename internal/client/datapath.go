@@ -129,6 +129,9 @@ func (c *Client) work(now machine.Time) {
 		if !ok {
 			break
 		}
+		if m.Owner.launches {
+			c.launch(now, m.Owner)
+		}
 		c.sendSession(now, m)
 		if c.pass(now, m) {
 			c.Settle(m)
@@ -166,6 +169,8 @@ func (c *Client) pass(now machine.Time, m *session.Member[*circuit]) bool {
 			c.doubtExit(now, m.Owner)
 		case ev.Kind == stream.PathSuspect:
 			c.suspect(now, m.Owner, ev.Path)
+		case ev.Kind == stream.TicketGiven:
+			m.Owner.ticket = m.Core.TakeTicket()
 		case ev.Kind == stream.Closed:
 			c.endCircuit(now, m, uint64(ev.Code))
 			return false

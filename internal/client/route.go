@@ -254,7 +254,7 @@ func (c *Client) up(now machine.Time, r *route) {
 func (c *Client) join(now machine.Time, r *route) {
 	r.joined = true
 	if k := r.circuit; k.member == nil && k.purpose == exiting {
-		if err := c.handshake(now, k); err != nil {
+		if err := c.handshake(now, k, nil); err != nil {
 			c.lastError = err
 		}
 		return

@@ -3,7 +3,8 @@
 // joins two routes. It is also a hop.
 //
 // What a gateway keeps of a session dies with it; nothing is shared between
-// Stream nodes but the fleet key, under which session tokens are sealed.
+// Stream nodes but the fleet key, under which session tokens and tickets are
+// sealed.
 package gateway
 
 import (
@@ -68,7 +69,7 @@ func New(cfg Config, rng prng.Source) *Gateway {
 	if cfg.Hop.ClientsMax == 0 {
 		cfg.Hop.ClientsMax = cfg.SessionsMax
 	}
-	return &Gateway{
+	g := &Gateway{
 		Hop:       hop.New(cfg.Hop, rng.Child("hop")),
 		Set:       session.NewSet[ending](),
 		cfg:       cfg,
@@ -79,6 +80,8 @@ func New(cfg Config, rng prng.Source) *Gateway {
 		ends:      map[mix.End]*end{},
 		meetings:  map[wire.MeetingID]*end{},
 	}
+	g.acceptor.Tickets = stream.NewTickets(cfg.Fleet, rng.Child("tickets"))
+	return g
 }
 
 // handleAdmission answers SESSION_INIT and SESSION_TERMINATE of a client.

@@ -43,7 +43,7 @@ func (s *Set[O]) Pass(m *Member[O]) (stream.Event, bool) {
 			s.tell(Datagram, m, ev.Stream)
 		case stream.StreamClosed:
 			s.tell(Closed, m, ev.Stream)
-		case stream.PathQuiet, stream.PathSuspect, stream.Closed:
+		case stream.PathQuiet, stream.PathSuspect, stream.TicketGiven, stream.Closed:
 			return ev, true
 		}
 	}

@@ -2,6 +2,7 @@ package stream
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/nyxnet/nyx/internal/machine"
@@ -20,6 +21,9 @@ import (
 // generation began is refused, so that forgetting is safe, and so is a restart;
 // without them the guard is as long as its memory.
 type Acceptor struct {
+	// Tickets are those of the fleet; nil takes and gives none.
+	Tickets *Tickets
+
 	cfg      Config
 	configs  map[wire.Level]*shared // cfg at each level, and what sessions share
 	draw     *prng.Stream
@@ -156,18 +160,27 @@ func (a *Acceptor) respond(now machine.Time, cfg *shared, static *seal.KEMPrivat
 	if err != nil && !unknown || head.ID == 0 || !unknown && !seal.Suite(head.Suite).Valid() {
 		return nil, ErrHello
 	}
-	secret, err := static.Decapsulate(head.Ciphertext)
-	if err != nil {
+	var secret seal.Key
+	protocol := sessionProtocol
+	if head.Ticket == nil {
+		secret, err = static.Decapsulate(head.Ciphertext)
+	} else {
+		protocol = ticketProtocol
+		secret, err = a.openTicket(now, cfg, &head)
+	}
+	if refusal := (*Refusal)(nil); errors.As(err, &refusal) {
+		return nil, refusal
+	} else if err != nil {
 		return nil, ErrHello
 	}
 	defer secret.Clear()
 	if unknown || kem > cfg.KEM {
 		return nil, refuse(static, hello, &secret, head.ID, cfg.KEM, counts)
 	}
-	schedule := seal.NewSchedule(sessionProtocol(kem))
+	schedule := seal.NewSchedule(protocol(kem))
 	defer schedule.Clear()
 	schedule.MixHash(static.Public().Bytes())
-	schedule.MixHash(hello[:wire.HelloHeadSize(head.KEM)])
+	schedule.MixHash(hello[:head.Size()])
 	schedule.MixKey(secret[:])
 	plain, err := schedule.OpenNext(nil, head.Sealed)
 	if err != nil {
@@ -195,11 +208,13 @@ func (a *Acceptor) respond(now machine.Time, cfg *shared, static *seal.KEMPrivat
 	if cfg.knowsAll(theirs.Required) {
 		own := cfg.capabilities()
 		reply.Capabilities = own.Append(nil)
-		reply.Early = a.fresh(s, now, block.Time)
+		reply.Early = a.fresh(s, now, block.Time) && a.firstUse(head.Ticket)
 	} else {
 		reply.Status = wire.CodeCapability
 	}
-	if err := a.reply(s, schedule, kem, head.Key, reply); err != nil {
+	s.resumed = head.Ticket != nil
+	gives := a.Tickets != nil && reply.Status == 0 && resumable(cfg.Level) && slices.Contains(theirs.Optional, wire.CapTickets)
+	if err := a.reply(now, s, schedule, kem, head.Key, reply, gives); err != nil {
 		return nil, ErrHello
 	}
 	if reply.Status != 0 {
@@ -217,8 +232,8 @@ func (a *Acceptor) respond(now machine.Time, cfg *shared, static *seal.KEMPrivat
 	return s, nil
 }
 
-// reply seals the REPLY.
-func (a *Acceptor) reply(s *Session, schedule *seal.Schedule, kem seal.KEM, key []byte, block wire.ReplyBlock) error {
+// reply seals the REPLY, with a ticket if the responder gives one.
+func (a *Acceptor) reply(now machine.Time, s *Session, schedule *seal.Schedule, kem seal.KEM, key []byte, block wire.ReplyBlock, gives bool) error {
 	var scalar [32]byte
 	a.draw.Read(scalar[:])
 	secret, ciphertext, err := seal.EncapsulateTo(kem, key, &scalar)
@@ -229,8 +244,41 @@ func (a *Acceptor) reply(s *Session, schedule *seal.Schedule, kem seal.KEM, key 
 	schedule.MixKey(secret[:])
 	secret.Clear()
 	clear(scalar[:])
+	if gives {
+		resumption := schedule.Key(resumptionKey)
+		ticket := a.Tickets.seal(s.cfg.unix(now), s.cfg.Level, &resumption)
+		resumption.Clear()
+		block.Ticket = ticket[:]
+	}
 	s.hs.message = schedule.SealNext(ciphertext, block.Append(nil))
 	return nil
+}
+
+// openTicket opens the ticket of a HELLO. A Refusal asks the client to do without.
+func (a *Acceptor) openTicket(now machine.Time, cfg *shared, head *wire.HelloHead) (seal.Key, error) {
+	if a.Tickets != nil {
+		if secret, ok := a.Tickets.open(cfg.unix(now), cfg.Level, head.Ticket); ok {
+			return secret, nil
+		}
+	}
+	refusal := &Refusal{}
+	wire.PutSessionPart(refusal.Packet[:], wire.SessionReply, head.ID, wire.TicketRefused, 0)
+	return seal.Key{}, refusal
+}
+
+// firstUse notes a ticket and reports whether it is new here. What comes by one
+// that was used before is a session like any other, without 0-RTT data.
+func (a *Acceptor) firstUse(ticket []byte) bool {
+	if ticket == nil {
+		return true
+	}
+	digest := seal.Hash("session ticket", ticket)
+	key := helloHash(digest[:16])
+	if _, seen := a.find(key); seen {
+		return false
+	}
+	a.now.seen[key] = nil
+	return true
 }
 
 // takeEarly takes the frames of the HELLO as packet 0.

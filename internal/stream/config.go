@@ -62,7 +62,8 @@ type Config struct {
 	Without []uint16
 	// Required are capabilities without which this side will not talk.
 	Required []uint16
-	// Optional are capabilities announced besides those of this version.
+	// Optional are capabilities announced besides those that every side has: a
+	// client with wire.CapTickets asks for a ticket.
 	Optional []uint16
 	// NoRepair leaves error correction out: no repair is sent, and the peer is
 	// not told that this side could use them.

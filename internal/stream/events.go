@@ -27,6 +27,8 @@ const (
 	PathChanged
 	// ClassChanged: the peer told its rate class, Code.
 	ClassChanged
+	// TicketGiven: TakeTicket has a ticket.
+	TicketGiven
 	// Closed: the session has ended with Code and may be forgotten. It is the
 	// last event.
 	Closed

@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"bytes"
 	"slices"
 	"time"
 
@@ -19,8 +20,8 @@ type handshake struct {
 	private  *seal.Ephemeral
 	draw     *prng.Stream    // client: for HELLOs
 	peer     *seal.KEMPublic // client: the responder's static key
-	secret   seal.Key        // client: of the ciphertext to it
-	offers   uint8           // client: HELLOs of different KEMs
+	secret   seal.Key        // client: of the ciphertext to it, or of a ticket
+	offers   uint8           // client: HELLOs of different KEMs, or without a ticket
 	head     wire.HelloHead
 	message  []byte // HELLO or REPLY
 	part     int    // next part to send
@@ -46,6 +47,12 @@ func sessionProtocol(k seal.KEM) string { return "nyx session 1 " + k.String() +
 // HELLO is made at the first FirstFlight or PollPacket, with what was written
 // until then.
 func Dial(now machine.Time, cfg Config, peer *seal.KEMPublic, rng prng.Source, counts *trace.Counts) (*Session, error) {
+	return Resume(now, cfg, peer, nil, rng, counts)
+}
+
+// Resume is Dial by a ticket of the peer's fleet, which is used up, or without if
+// it is nil. If the peer does not take it the handshake goes on without.
+func Resume(now machine.Time, cfg Config, peer *seal.KEMPublic, ticket *Ticket, rng prng.Source, counts *trace.Counts) (*Session, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
 		return nil, err
@@ -55,14 +62,15 @@ func Dial(now machine.Time, cfg Config, peer *seal.KEMPublic, rng prng.Source, c
 	s.state, s.suite = stateHello, cfg.Suite
 	s.localID = drawID(draw)
 	s.hs = &handshake{draw: draw, peer: peer, until: now.Add(cfg.HandshakeTimeout)}
-	if err := s.offer(cfg.KEM); err != nil {
+	if err := s.offer(cfg.KEM, ticket); err != nil {
 		return nil, err
 	}
 	return s, nil
 }
 
-// offer prepares a HELLO with a KEM: the first, or one after a refusal.
-func (s *Session) offer(kem seal.KEM) (err error) {
+// offer prepares a HELLO with a KEM: the first, by ticket if there is one, or one
+// after a refusal.
+func (s *Session) offer(kem seal.KEM, ticket *Ticket) (err error) {
 	hs := s.hs
 	hs.offers++
 	hs.at, hs.tries, hs.part, hs.message, hs.flown = machine.Never, 0, 0, nil, false
@@ -73,17 +81,24 @@ func (s *Session) offer(kem seal.KEM) (err error) {
 	if hs.private, err = seal.NewEphemeral(kem, &seed); err != nil {
 		return err
 	}
-	var scalar [32]byte
-	hs.draw.Read(scalar[:])
-	secret, ciphertext, err := seal.Encapsulate(hs.peer, &scalar)
-	if err != nil {
-		return err
-	}
-	hs.secret, hs.head.Key, hs.head.Ciphertext = secret, hs.private.Public(), ciphertext[:]
-	hs.schedule = seal.NewSchedule(sessionProtocol(kem))
-	hs.schedule.MixHash(hs.peer.Bytes())
 	clear(seed[:])
-	clear(scalar[:])
+	hs.head.Key = hs.private.Public()
+	if s.resumed = ticket != nil; s.resumed {
+		hs.secret, hs.head.Ticket = ticket.secret, slices.Clone(ticket.sealed[:])
+		hs.schedule = seal.NewSchedule(ticketProtocol(kem))
+		ticket.Clear()
+	} else {
+		var scalar [32]byte
+		hs.draw.Read(scalar[:])
+		secret, ciphertext, err := seal.Encapsulate(hs.peer, &scalar)
+		if err != nil {
+			return err
+		}
+		hs.secret, hs.head.Ciphertext = secret, ciphertext[:]
+		hs.schedule = seal.NewSchedule(sessionProtocol(kem))
+		clear(scalar[:])
+	}
+	hs.schedule.MixHash(hs.peer.Bytes())
 	return nil
 }
 
@@ -141,7 +156,7 @@ func (s *Session) makeHello(now machine.Time) {
 	block := wire.HelloBlock{Time: s.unixTens(now), Capabilities: own.Append(nil)}
 	w := s.busy()
 	if hs.offers == 1 {
-		room := wire.HelloRoom(hs.head.KEM) - len(block.Append(nil))
+		room := min(hs.head.Room()-len(block.Append(nil)), wire.SessionPayloadSize)
 		first := w.sent.chunkNext
 		frames, eliciting := s.fill(now, make([]byte, 0, room), room, s.active, true, false, false)
 		block.Frames = frames
@@ -164,7 +179,12 @@ func (s *Session) unixTens(now machine.Time) uint32 {
 	if s.cfg.UnixStart == 0 {
 		return 0
 	}
-	return uint32((s.cfg.UnixStart + int64(now/machine.Time(time.Second))) / 10)
+	return uint32(s.cfg.unix(now) / 10)
+}
+
+// unix is the unix time, or where it is unknown the machine's.
+func (c *Config) unix(now machine.Time) int64 {
+	return c.UnixStart + int64(now/machine.Time(time.Second))
 }
 
 // pollHello sends the parts of the HELLO, then 0-RTT data.
@@ -248,6 +268,9 @@ func (s *Session) tickHandshake(now machine.Time) bool {
 		hs.tries++
 		hs.part = 0
 		hs.at = now.Add(s.helloWait())
+		if s.client && hs.head.Ticket != nil && hs.tries >= ticketTries {
+			s.withoutTicket(now)
+		}
 		if s.client {
 			s.turnPath()
 		}
@@ -304,6 +327,10 @@ func (s *Session) handleReplyPart(now machine.Time, id uint8, b []byte) {
 // does not authenticate, after which the handshake goes on.
 func (s *Session) handleReply(now machine.Time, id uint8, reply []byte) bool {
 	hs := s.hs
+	if hs.head.Ticket != nil && bytes.Equal(reply, wire.TicketRefused) {
+		s.withoutTicket(now)
+		return true
+	}
 	if refusal, tag, err := wire.ParseHelloRefusal(reply); err == nil {
 		return s.handleRefusal(now, refusal, tag)
 	}
@@ -320,6 +347,8 @@ func (s *Session) handleReply(now machine.Time, id uint8, reply []byte) bool {
 	schedule.MixHash(ciphertext)
 	schedule.MixKey(secret[:])
 	secret.Clear()
+	resumption := schedule.Key(resumptionKey)
+	defer resumption.Clear()
 	plain, err := schedule.OpenNext(nil, sealed)
 	if err != nil {
 		return false
@@ -340,6 +369,10 @@ func (s *Session) handleReply(now machine.Time, id uint8, reply []byte) bool {
 		return false
 	}
 	s.open(now, schedule, block.ID, &theirs)
+	if block.Ticket != nil {
+		s.ticket = &Ticket{sealed: wire.Ticket(block.Ticket), secret: resumption, until: now.Add(ticketLife)}
+		s.tell(Event{Kind: TicketGiven})
+	}
 	s.heard(now, id)
 	if !hs.flown && hs.tries == 0 {
 		s.rtt.sample(now.Sub(hs.at.Add(-s.helloWait())), 0)

@@ -42,6 +42,7 @@ type Session struct {
 	client    bool
 	confirmed bool // the peer has shown the session keys
 	joining   bool // the packet at hand may make a path (HandleNewPath)
+	resumed   bool // it was begun by a ticket
 	receiving bool // bytes came, and their end was not asked after (lullAt)
 	suite     seal.Suite
 	active    uint8 // path for data, or noPath
@@ -79,6 +80,7 @@ type Session struct {
 	oweSince  machine.Time // the peer owes an answer since, or 0
 	beats     beats
 	closing   *closing
+	ticket    *Ticket // client: until it is taken
 	stats     Counters
 	idleSweep machine.Time // when unused memory is dropped, or 0
 }

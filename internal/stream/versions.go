@@ -20,17 +20,19 @@ import (
 // a weaker KEM than the best that both have.
 
 // offersMax is how many HELLOs of different KEMs one handshake makes: the
-// client's first choice, the responder's, and one more for a responder whose
-// configuration changes in between.
-const offersMax = 3
+// client's first choice, the responder's, one without a ticket, and one more for a
+// responder whose configuration changes in between.
+const offersMax = 4
 
-// Refusal is the error of Acceptor.Accept for a HELLO of a version, or with a
-// KEM, that is not taken here. Packet answers it, once.
+// Refusal is the error of Acceptor.Accept for a HELLO of a version, with a KEM, or
+// by a ticket, that is not taken here. Packet answers it, once.
 type Refusal struct {
 	Packet [wire.SessionPacketSize]byte
 }
 
-func (*Refusal) Error() string { return "stream: HELLO of another version, or with another KEM" }
+func (*Refusal) Error() string {
+	return "stream: HELLO of another version, with another KEM, or with a ticket that is not taken"
+}
 
 // refuse makes the refusal that asks for a HELLO with kem.
 func refuse(static *seal.KEMPrivate, hello []byte, secret *seal.Key, client uint32, kem seal.KEM, counts *trace.Counts) *Refusal {
@@ -73,7 +75,7 @@ func (s *Session) handleRefusal(now machine.Time, r wire.HelloRefusal, tag []byt
 	s.loseAll(now, func(r *record) bool { return r.flags&recEarly != 0 })
 	hs.schedule.Clear()
 	hs.early.Forget()
-	if err := s.offer(kem); err != nil {
+	if err := s.offer(kem, nil); err != nil {
 		s.end(now, &closing{code: wire.CodeInternal, reason: err.Error()})
 	}
 	return true

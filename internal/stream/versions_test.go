@@ -200,7 +200,7 @@ func TestResponderAsksForTheBestThatBothHave(t *testing.T) {
 	run := func(cfg Config) (kems []seal.KEM) {
 		w := newWorld(t, 15, cfg, strong)
 		seen := w.kems()
-		if err := w.client.offer(seal.KEM768); err != nil {
+		if err := w.client.offer(seal.KEM768, nil); err != nil {
 			t.Fatal(err)
 		}
 		w.until(5*time.Second, func() bool { return w.client.Established() })

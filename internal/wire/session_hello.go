@@ -13,6 +13,11 @@ import (
 //
 //	REPLY  [ciphertext to the ephemeral key 1120 or 1600][sealed block]
 //	block  [status 1][early 1][responder's connection id 4][length 2][capabilities]
+//	       and, if one is given, [ticket 64]
+//
+// In a HELLO by ticket bit 7 of the suite is set, and the ticket (64) stands in
+// place of the ciphertext. One byte, zero, in place of the REPLY says that the
+// ticket is not taken.
 //
 // KEM is that of the ephemeral key: 1 for X25519 and ML-KEM-768, 2 for X25519
 // and ML-KEM-1024. What stands up to the ciphertext, that included, has its
@@ -32,6 +37,9 @@ const (
 	kemCipherSize  = 1120
 	// helloFixedSize is what has its place in every version.
 	helloFixedSize = 3 + 4 + 4 + 32 + kemCipherSize // 1163
+	// TicketSize is the size of a ticket.
+	TicketSize    = 64
+	helloByTicket = 0x80
 	// MaxHelloSize is the greatest HELLO of all: three parts. One with KEM 1
 	// ends at MaxFirstFlight, so that it can travel in a route's set-up.
 	MaxHelloSize = MaxSessionParts * SessionChunkSize // 3210
@@ -57,11 +65,8 @@ var kemSizes = [...]struct{ public, ciphertext int }{1: {1216, 1120}, 2: {1600, 
 func kemKnown(kem uint8) bool { return kem != 0 && int(kem) < len(kemSizes) }
 
 // HelloHeadSize is what stands before the sealed block of a HELLO with a KEM
-// that is known.
+// that is known, and without a ticket.
 func HelloHeadSize(kem uint8) int { return helloFixedSize + kemSizes[kem].public }
-
-// HelloRoom is the room in the block of a HELLO with a KEM that is known.
-func HelloRoom(kem uint8) int { return helloMax(kem) - HelloHeadSize(kem) - TagSize }
 
 func helloMax(kem uint8) int {
 	if kem == 1 {
@@ -70,6 +75,12 @@ func helloMax(kem uint8) int {
 	return MaxHelloSize
 }
 
+// Ticket is a ticket: opaque to the client, sealed under the fleet's key.
+type Ticket [TicketSize]byte
+
+// TicketRefused is what answers a HELLO whose ticket is not taken.
+var TicketRefused = []byte{0}
+
 // HelloHead is the part of a HELLO before the sealed block.
 type HelloHead struct {
 	KEM      uint8
@@ -77,19 +88,35 @@ type HelloHead struct {
 	ID       uint32
 	Proposed uint32
 	Random   [32]byte
-	// Ciphertext and Key alias the message.
-	Ciphertext, Key []byte
+	// Ciphertext and Key alias the message, as does Ticket, which stands in place
+	// of the ciphertext if it is not nil.
+	Ciphertext, Ticket, Key []byte
 	// Sealed is the block, sealed; it aliases the message.
 	Sealed []byte
 }
 
+// Size is the size of the head, whose KEM is known.
+func (h *HelloHead) Size() int {
+	if h.Ticket != nil {
+		return HelloHeadSize(h.KEM) - kemCipherSize + TicketSize
+	}
+	return HelloHeadSize(h.KEM)
+}
+
+// Room is the room in the block that follows.
+func (h *HelloHead) Room() int { return helloMax(h.KEM) - h.Size() - TagSize }
+
 // Append appends the head; the sealed block follows.
 func (h *HelloHead) Append(b []byte) []byte {
-	b = append(b, SessionVersion, h.KEM, h.Suite)
+	suite, proof := h.Suite, h.Ciphertext
+	if h.Ticket != nil {
+		suite, proof = suite|helloByTicket, h.Ticket
+	}
+	b = append(b, SessionVersion, h.KEM, suite)
 	b = binary.BigEndian.AppendUint32(b, h.ID)
 	b = binary.BigEndian.AppendUint32(b, h.Proposed)
 	b = append(b, h.Random[:]...)
-	return append(append(b, h.Ciphertext...), h.Key...)
+	return append(append(b, proof...), h.Key...)
 }
 
 // ParseHello parses a whole HELLO. With ErrVersion, Key and Sealed are nil and
@@ -98,18 +125,23 @@ func ParseHello(b []byte) (h HelloHead, err error) {
 	if len(b) < helloFixedSize || len(b) > MaxHelloSize {
 		return h, ErrHandshake
 	}
-	h.KEM, h.Suite = b[1], b[2]
+	h.KEM, h.Suite = b[1], b[2]&^helloByTicket
 	h.ID, h.Proposed = binary.BigEndian.Uint32(b[3:]), binary.BigEndian.Uint32(b[7:])
 	copy(h.Random[:], b[11:])
-	h.Ciphertext = b[helloFixedSize-kemCipherSize : helloFixedSize]
+	proofAt := helloFixedSize - kemCipherSize
+	if b[0] == SessionVersion && b[2] != h.Suite {
+		h.Ticket = b[proofAt : proofAt+TicketSize]
+	} else {
+		h.Ciphertext = b[proofAt:helloFixedSize]
+	}
 	if b[0] != SessionVersion || !kemKnown(h.KEM) {
 		return h, ErrVersion
 	}
-	head := HelloHeadSize(h.KEM)
+	head := h.Size()
 	if len(b) < head+TagSize || len(b) > helloMax(h.KEM) {
 		return HelloHead{}, ErrHandshake
 	}
-	h.Key, h.Sealed = b[helloFixedSize:head], b[head:]
+	h.Key, h.Sealed = b[head-kemSizes[h.KEM].public:head], b[head:]
 	return h, nil
 }
 
@@ -163,6 +195,7 @@ type ReplyBlock struct {
 	Early        bool
 	ID           uint32
 	Capabilities []byte
+	Ticket       []byte // nil: none is given
 }
 
 // Append appends the block.
@@ -173,7 +206,7 @@ func (r ReplyBlock) Append(b []byte) []byte {
 	}
 	b = binary.BigEndian.AppendUint32(append(b, byte(r.Status), early), r.ID)
 	b = binary.BigEndian.AppendUint16(b, uint16(len(r.Capabilities)))
-	return append(b, r.Capabilities...)
+	return append(append(b, r.Capabilities...), r.Ticket...)
 }
 
 // ParseReply splits the REPLY to a HELLO with a KEM that is known into
@@ -192,8 +225,14 @@ func ParseReplyBlock(b []byte) (r ReplyBlock, err error) {
 		return r, ErrHandshake
 	}
 	size := int(binary.BigEndian.Uint16(b[6:]))
-	if size > MaxCapabilities || size != len(b)-8 {
+	if size > MaxCapabilities || size > len(b)-8 {
 		return r, ErrHandshake
 	}
-	return ReplyBlock{Code(b[0]), b[1] == 1, binary.BigEndian.Uint32(b[2:]), b[8:]}, nil
+	r = ReplyBlock{Code(b[0]), b[1] == 1, binary.BigEndian.Uint32(b[2:]), b[8 : 8+size], nil}
+	if rest := b[8+size:]; len(rest) == TicketSize {
+		r.Ticket = rest
+	} else if len(rest) > 0 {
+		return ReplyBlock{}, ErrHandshake
+	}
+	return r, nil
 }

@@ -107,7 +107,7 @@ func TestHelloRoundTrip(t *testing.T) {
 		if _, err := ParseHello(b); err == nil {
 			t.Errorf("too long HELLO with KEM %d accepted", kem)
 		}
-		if h, err := ParseHello(b[:most]); err != nil || len(h.Sealed) != HelloRoom(kem)+TagSize {
+		if h, err := ParseHello(b[:most]); err != nil || len(h.Sealed) != h.Room()+TagSize {
 			t.Errorf("greatest HELLO with KEM %d: %v", kem, err)
 		}
 	}
@@ -120,6 +120,37 @@ func TestHelloRoundTrip(t *testing.T) {
 	for n := range 10 {
 		if _, err := ParseHelloBlock(e[:n]); err == nil {
 			t.Errorf("block of %d bytes accepted", n)
+		}
+	}
+}
+
+func TestHelloByTicketRoundTrip(t *testing.T) {
+	for kem := uint8(1); kem <= 2; kem++ {
+		h := testHello()
+		h.KEM, h.Key, h.Ciphertext = kem, bytes.Repeat([]byte{7}, kemSizes[kem].public), nil
+		h.Ticket = bytes.Repeat([]byte{8}, TicketSize)
+		b := append(h.Append(nil), make([]byte, 40)...)
+		got, err := ParseHello(b)
+		if err != nil || got.Suite != h.Suite || !bytes.Equal(got.Ticket, h.Ticket) || !bytes.Equal(got.Key, h.Key) || got.Ciphertext != nil || len(got.Sealed) != 40 {
+			t.Errorf("KEM %d: %v", kem, err)
+		}
+		if again := append(got.Append(nil), got.Sealed...); !bytes.Equal(again, b) {
+			t.Error("encodes differently")
+		}
+		for n := range h.Size() + TagSize {
+			if _, err := ParseHello(b[:n]); err == nil {
+				t.Fatalf("HELLO of %d bytes accepted", n)
+			}
+		}
+	}
+	r := ReplyBlock{ID: 99, Capabilities: []byte("caps"), Ticket: bytes.Repeat([]byte{8}, TicketSize)}
+	e := r.Append(nil)
+	if back, err := ParseReplyBlock(e); err != nil || !bytes.Equal(back.Ticket, r.Ticket) || string(back.Capabilities) != "caps" {
+		t.Errorf("%+v %v", back, err)
+	}
+	for n := range len(e) {
+		if back, err := ParseReplyBlock(e[:n]); err == nil && back.Ticket != nil {
+			t.Errorf("block of %d bytes has a ticket", n)
 		}
 	}
 }

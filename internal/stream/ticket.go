@@ -1,0 +1,141 @@
+package stream
+
+import (
+	"encoding/binary"
+	"strconv"
+	"time"
+
+	"github.com/nyxnet/nyx/internal/machine"
+	"github.com/nyxnet/nyx/internal/prng"
+	"github.com/nyxnet/nyx/internal/seal"
+	"github.com/nyxnet/nyx/internal/wire"
+)
+
+// A ticket lets a client whose session broke begin the next at any responder of
+// a fleet, with a handshake of one key exchange instead of two and with 0-RTT data
+// (docs/protocol.md, section 12.13). The fleet shares a key and no state: what a
+// responder needs is in the ticket.
+
+const (
+	// ticketPeriod is the life of a key that seals tickets. Those of the present
+	// and of the previous period are taken.
+	ticketPeriod = int64(time.Hour / time.Second)
+	// ticketLife is how long a client may use one.
+	ticketLife = time.Hour
+)
+
+// resumptionKey labels the secret that both sides take from their handshake for
+// the next.
+const resumptionKey = "resumption"
+
+// ticketProtocol names the handshake by ticket in its schedule.
+func ticketProtocol(k seal.KEM) string { return "nyx session 1 ticket " + k.String() + " SHA-256" }
+
+// ticketTries is after how many repetitions a HELLO by ticket that gets no answer
+// is given up for one without: a responder may know of no tickets.
+const ticketTries = 3
+
+// resumable are the levels at which tickets are given and taken: a ticket links
+// two sessions of a client at the fleet's nodes.
+func resumable(l wire.Level) bool { return l <= wire.Standard }
+
+// Tickets seals and opens the tickets of a fleet. It belongs to one acceptor.
+type Tickets struct {
+	root seal.Key
+	draw *prng.Stream
+	keys [2]ticketKey // by the parity of their period
+}
+
+type ticketKey struct {
+	period int64
+	aead   seal.AEAD
+}
+
+// NewTickets returns the tickets of the fleet that shares a key.
+func NewTickets(fleet *seal.Key, rng prng.Source) *Tickets {
+	return &Tickets{root: seal.Derive(fleet, "session tickets"), draw: rng.Stream("ticket")}
+}
+
+func (t *Tickets) key(period int64) *seal.AEAD {
+	k := &t.keys[period&1]
+	if !k.aead.Ready() || k.period != period {
+		key := seal.Derive(&t.root, "tickets "+strconv.FormatInt(period, 10))
+		k.aead.Init(seal.AES256GCM, &key) // one suite, whatever the processors of the fleet
+		k.period = period
+		key.Clear()
+	}
+	return &k.aead
+}
+
+// seal makes a ticket: [counter 8, its highest bit the parity of the period]
+// [sealed: secret 32, unix time of its end 4, level 1, zero 3][tag 16].
+func (t *Tickets) seal(unix int64, level wire.Level, secret *seal.Key) (out wire.Ticket) {
+	period := unix / ticketPeriod
+	counter := t.draw.Uint64()>>1 | uint64(period&1)<<63
+	var plain [wire.TicketSize - 8 - wire.TagSize]byte
+	copy(plain[:], secret[:])
+	binary.BigEndian.PutUint32(plain[32:], uint32(unix+int64(ticketLife/time.Second)))
+	plain[36] = byte(level)
+	binary.BigEndian.PutUint64(out[:], counter)
+	t.key(period).Seal(out[8:8], plain[:], nil, counter)
+	clear(plain[:])
+	return out
+}
+
+// open returns the secret of a ticket of this level that has not ended.
+func (t *Tickets) open(unix int64, level wire.Level, ticket []byte) (secret seal.Key, ok bool) {
+	counter := binary.BigEndian.Uint64(ticket)
+	period := unix / ticketPeriod
+	if uint64(period&1) != counter>>63 {
+		period--
+	}
+	var plain [wire.TicketSize - 8]byte
+	out, ok := t.key(period).Open(plain[:0], ticket[8:], nil, counter)
+	if !ok || unix > int64(binary.BigEndian.Uint32(out[32:])) || out[36] != byte(level) || !resumable(level) {
+		return secret, false
+	}
+	copy(secret[:], out)
+	clear(plain[:])
+	return secret, true
+}
+
+// Ticket is what a client holds of a ticket. It is for one session.
+type Ticket struct {
+	sealed wire.Ticket
+	secret seal.Key
+	until  machine.Time
+}
+
+// Good reports whether the ticket can be used.
+func (t *Ticket) Good(now machine.Time) bool { return t != nil && now < t.until }
+
+// Clear overwrites the ticket.
+func (t *Ticket) Clear() {
+	if t != nil {
+		*t = Ticket{}
+	}
+}
+
+// TakeTicket returns the ticket that a client's session was given, once, or nil.
+func (s *Session) TakeTicket() *Ticket {
+	t := s.ticket
+	s.ticket = nil
+	return t
+}
+
+// Resumed reports whether the session was begun by a ticket.
+func (s *Session) Resumed() bool { return s.resumed }
+
+// withoutTicket makes the HELLO anew when the responder does not take its ticket,
+// or does not answer. It carries no frames: what the first one carried is lost, and
+// sent again, for two HELLOs would have two packets 0.
+func (s *Session) withoutTicket(now machine.Time) {
+	hs := s.hs
+	s.loseAll(now, func(r *record) bool { return r.flags&recEarly != 0 })
+	hs.schedule.Clear()
+	hs.early.Forget()
+	hs.parts = Assembly{}
+	if err := s.offer(seal.KEM(hs.head.KEM), nil); err != nil {
+		s.end(now, &closing{code: wire.CodeInternal, reason: err.Error()})
+	}
+}
