@@ -223,7 +223,7 @@ func (s *Session) fillHeartbeats(b []byte, limit int, data bool) []byte {
 // SendClass tells the peer the rate class of this side's routes; the last value
 // counts, and is sent until it arrives.
 func (s *Session) SendClass(_ machine.Time, class uint64) {
-	s.classOut = min(class, wire.MaxVarint)
+	s.busy().classOut = min(class, wire.MaxVarint)
 	s.pending |= pendClass
 }
 
@@ -253,6 +253,7 @@ func (s *Session) Dropped(now machine.Time, low uint32) bool {
 // NoteDrops tells the peer that hops of the route reported packets dropped on
 // their way from the peer.
 func (s *Session) NoteDrops(_ machine.Time, reason byte, packets uint64) {
-	s.nackOut = wire.NackFrame{Reason: reason, Packets: min(s.nackOut.Packets+packets, wire.MaxVarint)}
+	w := s.busy()
+	w.nackOut = wire.NackFrame{Reason: reason, Packets: min(w.nackOut.Packets+packets, wire.MaxVarint)}
 	s.pending |= pendNack
 }

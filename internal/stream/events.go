@@ -46,12 +46,12 @@ func (s *Session) tell(e Event) { s.events = append(s.events, e) }
 
 // PollEvent yields the next event. The owner polls until it returns false.
 func (s *Session) PollEvent() (Event, bool) {
-	if s.eventHead == len(s.events) {
+	if int(s.eventHead) == len(s.events) {
 		return Event{}, false
 	}
 	e := s.events[s.eventHead]
 	s.eventHead++
-	if s.eventHead == len(s.events) {
+	if int(s.eventHead) == len(s.events) {
 		s.events, s.eventHead = s.events[:0], 0
 	}
 	return e, true

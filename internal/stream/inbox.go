@@ -95,7 +95,7 @@ func (in *inbox) remove(p *partial) {
 
 // openPartial begins a message.
 func (s *Session) openPartial(now machine.Time, number, flow uint64) *partial {
-	in := s.inbox
+	in := s.inbox()
 	if len(in.partials) == inboxCount {
 		s.giveUpPartial(in.partials[0])
 	}
@@ -111,7 +111,7 @@ func (s *Session) openPartial(now machine.Time, number, flow uint64) *partial {
 }
 
 func (s *Session) giveUpPartial(p *partial) {
-	s.inbox.remove(p)
+	s.inbox().remove(p)
 	s.counts[trace.FragmentError]++
 }
 
@@ -121,7 +121,7 @@ func (s *Session) growPartial(p *partial, end int) {
 		return
 	}
 	if end > cap(p.b) {
-		in := s.inbox
+		in := s.inbox()
 		size := min(max(2<<10, 1<<bits.Len(uint(end-1))), wire.MaxMessageSize)
 		for in.bytes-cap(p.b)+size > inboxBytes {
 			switch n := len(in.spare); {
@@ -144,7 +144,7 @@ func (s *Session) growPartial(p *partial, end int) {
 
 // expirePartials gives up the messages that lack something for too long.
 func (s *Session) expirePartials(now machine.Time) {
-	for in := s.inbox; in != nil && len(in.partials) > 0 && now >= in.partials[0].since.Add(partialLife); {
+	for in := s.inbox(); in != nil && len(in.partials) > 0 && now >= in.partials[0].since.Add(partialLife); {
 		s.giveUpPartial(in.partials[0])
 	}
 }
@@ -166,10 +166,10 @@ func (s *Session) handleMessage(now machine.Time, f *wire.MessageFrame) bool {
 	if st.in.flags&inStopped != 0 {
 		return true
 	}
-	if s.inbox == nil {
-		s.inbox = &inbox{}
+	if s.messages == nil {
+		s.messages = &messages{}
 	}
-	in := s.inbox
+	in := s.inbox()
 	if !in.wanted(f.Number) {
 		return true
 	}

@@ -125,7 +125,7 @@ func TestOutboxIsBounded(t *testing.T) {
 		if err := w.client.SendMessage(w.now, id, make([]byte, size)); !errors.Is(err, ErrWouldBlock) {
 			t.Fatal(err)
 		}
-		o := w.client.outbox
+		o := w.client.outbox()
 		if n > outboxCount || o.bytes > outboxBytes || n < outboxCount && o.bytes < outboxBytes*9/10 {
 			t.Errorf("%d messages of %d bytes wait, %d bytes", n, size, o.bytes)
 		}
@@ -147,7 +147,7 @@ func (w *world) fragment(flow, number uint64, offset, size int, end bool) bool {
 func TestInboxIsBounded(t *testing.T) {
 	w := established(t, 7, Config{}, Config{})
 	held := func() (n int) {
-		for _, p := range append(w.server.inbox.partials, w.server.inbox.spare...) {
+		for _, p := range append(w.server.inbox().partials, w.server.inbox().spare...) {
 			n += cap(p.b)
 		}
 		return n
@@ -159,7 +159,7 @@ func TestInboxIsBounded(t *testing.T) {
 		if !w.fragment(0, number, offset, 10, i%3 == 0) && w.server.Ending() {
 			t.Fatal("a fragment ended the session")
 		}
-		in := w.server.inbox
+		in := w.server.inbox()
 		if h := held(); h > inboxBytes || h != in.bytes || len(in.partials) > inboxCount {
 			t.Fatalf("%d bytes held, %d counted, %d messages", h, in.bytes, len(in.partials))
 		}
@@ -168,14 +168,14 @@ func TestInboxIsBounded(t *testing.T) {
 		number++
 		w.fragment(0, number, 1, 1, false)
 	}
-	if n := len(w.server.inbox.partials); n != inboxCount {
+	if n := len(w.server.inbox().partials); n != inboxCount {
 		t.Errorf("%d messages are being put together", n)
 	}
 	number++
 	for i := range 2*partialPieces + 2 {
 		w.fragment(0, number, 2*i, 1, false)
 	}
-	if w.server.inbox.find(number) != nil || w.server.inbox.wanted(number) {
+	if w.server.inbox().find(number) != nil || w.server.inbox().wanted(number) {
 		t.Error("a message in too many pieces is kept")
 	}
 	errs := w.scounts[trace.FragmentError]
@@ -183,11 +183,11 @@ func TestInboxIsBounded(t *testing.T) {
 		t.Error("a whole message does not come through")
 	}
 	w.run(partialLife)
-	if left := len(w.server.inbox.partials); left != 0 || w.scounts[trace.FragmentError] <= errs {
+	if left := len(w.server.inbox().partials); left != 0 || w.scounts[trace.FragmentError] <= errs {
 		t.Errorf("%d messages are put together for ever", left)
 	}
 	w.run(2 * sweepAfter)
-	if in := w.server.inbox; in.bytes != 0 || in.spare != nil {
+	if in := w.server.inbox(); in.bytes != 0 || in.spare != nil {
 		t.Errorf("%d bytes are kept at rest", in.bytes)
 	}
 }

@@ -23,6 +23,27 @@ const (
 	outboxCount = 1024
 )
 
+// messages is what a session holds of messages, once there was one.
+type messages struct {
+	out outbox
+	in  inbox
+}
+
+// outbox and inbox return nil before the first message.
+func (s *Session) outbox() *outbox {
+	if s.messages == nil {
+		return nil
+	}
+	return &s.messages.out
+}
+
+func (s *Session) inbox() *inbox {
+	if s.messages == nil {
+		return nil
+	}
+	return &s.messages.in
+}
+
 // outbox is the messages that this side sends, in order of their numbers.
 type outbox struct {
 	messages []*message // from number first on; nil: done with
@@ -129,10 +150,10 @@ func (s *Session) SendMessage(now machine.Time, id uint64, p []byte) error {
 	if len(p) == 0 || len(p) > wire.MaxMessageSize || s.state == stateOpen && !s.common.has(wire.CapMessages) {
 		return ErrTooLarge
 	}
-	if s.outbox == nil {
-		s.outbox = &outbox{}
+	if s.messages == nil {
+		s.messages = &messages{}
 	}
-	o := s.outbox
+	o := s.outbox()
 	s.expireMessages(now)
 	if len(o.messages)-o.head >= outboxCount || o.bytes+len(p) > outboxBytes {
 		return ErrWouldBlock
@@ -144,7 +165,7 @@ func (s *Session) SendMessage(now machine.Time, id uint64, p []byte) error {
 
 // expireMessages gives up the messages whose time is over.
 func (s *Session) expireMessages(now machine.Time) {
-	for o := s.outbox; o != nil && o.first < o.end() && now >= o.get(o.first).until; {
+	for o := s.outbox(); o != nil && o.first < o.end() && now >= o.get(o.first).until; {
 		o.remove(o.first)
 		s.stats.MessagesLost++
 	}
@@ -168,7 +189,7 @@ func (o *outbox) waiting() int {
 
 // messagesWait reports whether there is something of messages to send.
 func (s *Session) messagesWait() bool {
-	return s.common.has(wire.CapMessages) && s.outbox.waiting() > 0
+	return s.common.has(wire.CapMessages) && s.outbox().waiting() > 0
 }
 
 // fillMessages appends fragments, in as many frames as fit.
@@ -176,7 +197,7 @@ func (s *Session) fillMessages(now machine.Time, b []byte, limit int) []byte {
 	if !s.messagesWait() {
 		return b
 	}
-	o := s.outbox
+	o := s.outbox()
 	s.expireMessages(now)
 	for limit-len(b) > messageLeast {
 		m, number := o.pick()
@@ -228,7 +249,7 @@ const _ = uint(1<<messageShift - 1 - wire.MaxMessageSize)
 // of it that the chunk holds.
 func (s *Session) fragment(c *chunk) (m *message, number, lo, hi uint64) {
 	number, lo = c.at>>messageShift, c.at&(1<<messageShift-1)
-	return s.outbox.get(number), number, lo, lo + uint64(c.size)
+	return s.outbox().get(number), number, lo, lo + uint64(c.size)
 }
 
 // fragmentArrived notes that the peer has a fragment.
@@ -237,10 +258,10 @@ func (s *Session) fragmentArrived(c *chunk) {
 	if m == nil {
 		return
 	}
-	s.outbox.backlog -= int(m.lost.remove(lo, hi))
+	s.outbox().backlog -= int(m.lost.remove(lo, hi))
 	m.acked.add(lo, hi)
 	if m.acked[0] == (span{0, uint64(len(m.b))}) {
-		s.outbox.remove(number)
+		s.outbox().remove(number)
 		s.stats.MessagesSent++
 	}
 }
@@ -253,10 +274,10 @@ func (s *Session) fragmentLost(c *chunk) bool {
 		return false
 	}
 	added := m.lost.addExcept(lo, hi, m.acked)
-	s.outbox.backlog += int(added)
+	s.outbox().backlog += int(added)
 	if added > 0 && !m.queued {
 		m.queued = true
-		s.outbox.again = append(s.outbox.again, number)
+		s.outbox().again = append(s.outbox().again, number)
 	}
 	return added > 0
 }

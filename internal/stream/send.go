@@ -181,14 +181,14 @@ func (s *Session) fillControl(b []byte, limit int) []byte {
 		value(pendPath, wire.SFramePath, s.pathSeq)
 		value(pendMaxData, wire.SFrameMaxData, s.recv.win.max)
 		value(pendMaxStreams, wire.SFrameMaxStreams, s.recv.maxStreams)
-		value(pendClass, wire.SFrameClass, s.classOut)
+		value(pendClass, wire.SFrameClass, s.work.classOut)
 		if s.pending&pendLanes != 0 {
 			b = s.fillLanes(b, limit)
 		}
 		if s.pending&pendNack != 0 && limit-len(b) >= controlReserve {
-			b = s.nackOut.Append(b)
+			b = s.work.nackOut.Append(b)
 			s.pending &^= pendNack
-			s.nackOut = wire.NackFrame{}
+			s.work.nackOut = wire.NackFrame{}
 		}
 		if s.pending&pendPing != 0 && limit > len(b) {
 			b = append(b, byte(wire.SFramePing))

@@ -52,6 +52,7 @@ type Session struct {
 	localID   uint32
 	peerID    uint32
 	hello     helloHash // responder: of its HELLO
+	eventHead uint32    // of events
 	out       sealing
 	in        opening
 
@@ -67,13 +68,9 @@ type Session struct {
 	send     sendLimits
 	recv     recvLimits
 	sched    schedule
-	classOut uint64
-	nackOut  wire.NackFrame
-	outbox   *outbox // messages; nil before the first
-	inbox    *inbox
+	messages *messages // nil before the first
 
-	events    []Event
-	eventHead int
+	events []Event
 
 	lastUse   machine.Time // streams or datagrams moved
 	lastSent  machine.Time
@@ -112,6 +109,9 @@ type work struct {
 	ptoAt    machine.Time
 	ptoCount uint8
 	probes   uint8
+
+	classOut uint64         // to be told, while pendClass
+	nackOut  wire.NackFrame // to be told, while pendNack
 
 	pace   pacer
 	rings  rings
@@ -219,7 +219,7 @@ type Counters struct {
 func (s *Session) Stats() Stats {
 	st := Stats{
 		Counters: s.stats, RTT: s.rtt.smooth, RTTVar: s.rtt.vary, MinRTT: s.rtt.least, LossDelay: s.rtt.lossDelay(),
-		Backlog: int(s.send.backlog) + s.sched.datagramBytes() + s.outbox.waiting(), Streams: s.streams.n, HeartbeatQueue: int(s.beats.queued),
+		Backlog: int(s.send.backlog) + s.sched.datagramBytes() + s.outbox().waiting(), Streams: s.streams.n, HeartbeatQueue: int(s.beats.queued),
 		SessionWindow: s.recv.win.size,
 	}
 	if w := s.work; w != nil {

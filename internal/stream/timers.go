@@ -63,7 +63,7 @@ func (s *Session) NextTimer() machine.Time {
 	if s.cfg.HeartbeatInterval > 0 && s.streams.n > 0 {
 		t = min(t, s.beatAt())
 	}
-	t = min(t, s.outbox.expiryAt(), s.inbox.expiryAt(), s.sweepAt())
+	t = min(t, s.outbox().expiryAt(), s.inbox().expiryAt(), s.sweepAt())
 	return t
 }
 
@@ -167,11 +167,11 @@ func (s *Session) sweep() {
 		s.arrived.floor = s.arrived.largest + 1
 		s.arrived.runs = nil
 	}
-	if s.eventHead == len(s.events) {
+	if int(s.eventHead) == len(s.events) {
 		s.events = nil
 	}
-	s.outbox.trim()
-	s.inbox.trim()
+	s.outbox().trim()
+	s.inbox().trim()
 	if m := s.sched.datagrams; m != nil && m.count == 0 {
 		s.sched.datagrams = nil
 	}

@@ -32,10 +32,10 @@ const (
 	CapHeartbeats uint16 = 3 // HEARTBEAT frames
 	CapRepair     uint16 = 4 // takes REPAIR frames
 	CapPriorities uint16 = 5 // PRIORITY and LANE frames
+	CapKEM1024    uint16 = 6 // ephemeral keys of KEM 2
 	CapCompressed uint16 = 7 // understands requests for compressed streams
 	CapTickets    uint16 = 8 // takes a ticket in the REPLY
 	CapMessages   uint16 = 9 // takes MESSAGE frames
-	CapKEM1024    uint16 = 6 // ephemeral keys of KEM 2
 )
 
 // maxListed bounds each list of capabilities.
