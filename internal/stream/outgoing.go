@@ -44,9 +44,10 @@ type sendLimits struct {
 }
 
 // Bounds of send buffers: a stream's follows twice the congestion window, so
-// that a writer that is woken in time never starves the route. Beyond what a
-// window of the peer's allows, a stream buffers sendBufferHeld bytes, 50 ms at
-// 320 KiB/s: when the window moves on, half of it still waits for the reader.
+// that a writer that is woken in time never starves the route. Where a window of
+// the peer's is used up, half of it still waits for the peer's reader when it
+// moves on, and the writer is held back after sendBufferHeld bytes: that is 50 ms
+// at 320 KiB/s.
 const (
 	sendBufferHeld  = 16 << 10
 	sendBufferMin   = 256 << 10
@@ -68,9 +69,7 @@ func (s *Session) writeRoom(st *stream) int {
 		return 0
 	}
 	room := int(size - used)
-	o := &st.out
-	room = min(room, sendBufferHeld+int(o.limit)-int(o.end))
-	if st.list == listBlocked {
+	if o := &st.out; o.next >= o.limit || st.list == listBlocked {
 		room = min(room, sendBufferHeld-int(o.end-o.next))
 	}
 	return room
@@ -175,13 +174,12 @@ func (s *Session) streamArrived(now machine.Time, st *stream, lo, hi uint64, fin
 		s.finish(now, st)
 		return
 	}
-	s.wakeWriter(st, sendBufferMin/4)
+	s.wakeWriter(st)
 }
 
-// wakeWriter tells a writer that found no room that there is some again, least
-// bytes of it.
-func (s *Session) wakeWriter(st *stream, least int) {
-	if st.out.flags&outBlocked != 0 && s.writeRoom(st) >= least {
+// wakeWriter tells a writer that found no room that there is some again.
+func (s *Session) wakeWriter(st *stream) {
+	if st.out.flags&outBlocked != 0 && s.writeRoom(st) >= sendBufferMin/4 {
 		st.out.flags &^= outBlocked
 		s.tell(Event{Kind: Writable, Stream: st.id})
 	}

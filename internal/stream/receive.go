@@ -244,7 +244,7 @@ func (s *Session) handleMaxStreamData(now machine.Time, id, limit uint64) bool {
 	if limit > st.out.limit {
 		st.out.limit = limit
 		s.enqueue(st)
-		s.wakeWriter(st, sendBufferHeld)
+		s.wakeWriter(st)
 	}
 	return true
 }

@@ -133,7 +133,7 @@ func (s *Session) unblock() {
 	for st := s.sched.blocked.head; st != nil; st = s.sched.blocked.head {
 		s.dequeue(st)
 		s.enqueue(st)
-		s.wakeWriter(st, sendBufferHeld)
+		s.wakeWriter(st)
 	}
 }
 

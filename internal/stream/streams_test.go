@@ -385,3 +385,41 @@ func TestASlowReaderHoldsTheWriterBack(t *testing.T) {
 		}
 	}
 }
+
+// A window that a slow reader has shrunk leaves less room than a writer was once
+// woken for. A writer that waits for Writable, as every machine does, must not
+// wait for ever.
+func TestAWriterIsWokenWhateverTheWindow(t *testing.T) {
+	for _, chunk := range []int{500, 5_000, 20_000, 40_000} {
+		w := established(t, 3, Config{}, Config{})
+		id, _ := w.client.OpenStream(w.now, PriorityNormal)
+		b := make([]byte, 64<<10)
+		write := func() {
+			for {
+				if _, err := w.client.Write(w.now, id, b); err != nil {
+					return
+				}
+			}
+		}
+		w.on = func(s *Session, e Event) {
+			if s == w.client && e.Kind == Writable {
+				write()
+			}
+		}
+		write()
+		const ticks = 2000
+		got, late, buf := 0, 0, make([]byte, chunk)
+		for range ticks {
+			w.run(5 * time.Millisecond)
+			n, _ := w.server.Read(w.now, id, buf)
+			if got += n; n < chunk {
+				late++
+			}
+		}
+		win := w.server.streams.get(id).in.win.size
+		t.Logf("reads of %d bytes: %d ticks of %d without enough, window %d KiB", chunk, late, ticks, win>>10)
+		if late > ticks/10 {
+			t.Errorf("reads of %d bytes: nothing came in %d of %d ticks; the writer was not woken", chunk, late, ticks)
+		}
+	}
+}

@@ -268,19 +268,3 @@ func TestLaneHoldsAtBothEnds(t *testing.T) {
 		t.Error("a lane that cannot be is set")
 	}
 }
-
-// Who writes to a reader that does not read is held back when the first window
-// and 16 KiB more are full, and all that Write took arrives.
-func TestASlowReaderHoldsTheWriterBack(t *testing.T) {
-	p, accepted := pair(t)
-	near, far := conns(t, p, accepted)
-	near.SetWriteDeadline(time.Now().Add(200 * time.Millisecond))
-	n, err := near.Write(make([]byte, 8<<20))
-	if !errors.Is(err, os.ErrDeadlineExceeded) || n > (256+16)<<10 {
-		t.Errorf("Write took %d bytes, %v", n, err)
-	}
-	near.CloseWrite()
-	if got, err := io.Copy(io.Discard, far); got != int64(n) || err != nil {
-		t.Errorf("%d of %d bytes arrived, %v", got, n, err)
-	}
-}
