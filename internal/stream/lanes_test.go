@@ -192,7 +192,9 @@ func TestConcurrentChangesHaveOneOutcome(t *testing.T) {
 			w.client.Write(w.now, id, []byte("open"))
 			ids = append(ids, id)
 		}
-		w.run(2 * time.Second)
+		w.until(30*time.Second, func() bool { // both ends know the streams
+			return !slices.ContainsFunc(ids, func(id uint64) bool { return w.server.streams.get(id) == nil })
+		})
 		type value struct {
 			version uint32
 			v       uint8
