@@ -66,7 +66,7 @@ var DefaultHighPorts = []directory.PortRange{{First: 22, Last: 22}, {First: 3389
 
 // lane is that of streams to a port.
 func (c *Config) lane(port uint16) stream.Lane {
-	in := func(r directory.PortRange) bool { return port >= r.First && port <= r.Last }
+	in := func(r directory.PortRange) bool { return r.Has(port) }
 	switch {
 	case slices.ContainsFunc(c.HighPorts, in):
 		return stream.PriorityHigh
@@ -230,15 +230,6 @@ func (c *Client) LastError() error { return c.lastError }
 
 // Stats returns the counters.
 func (c *Client) Stats() trace.Counts { return c.Counts }
-
-// Figures returns the figures of the client's sessions, oldest first.
-func (c *Client) Figures() []stream.Stats {
-	var out []stream.Stats
-	for _, m := range c.Members() {
-		out = append(out, m.Core.Stats())
-	}
-	return out
-}
 
 // pseudonym is the client's id towards one entry: entries that compare notes
 // find nothing in common.

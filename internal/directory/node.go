@@ -65,6 +65,9 @@ type OnionKey struct {
 // PortRange is a range of TCP and UDP ports, both ends included.
 type PortRange struct{ First, Last uint16 }
 
+// Has reports whether a port is in the range.
+func (r PortRange) Has(port uint16) bool { return port >= r.First && port <= r.Last }
+
 // ExitPolicy is what an exit opens, in summary: enough to choose an exit by.
 // The exit itself decides.
 type ExitPolicy struct {
@@ -81,7 +84,7 @@ func (p *ExitPolicy) Allows(port uint16) bool {
 		return len(p.Ports) > 0
 	}
 	for _, r := range p.Ports {
-		if port >= r.First && port <= r.Last {
+		if r.Has(port) {
 			return true
 		}
 	}

@@ -150,15 +150,6 @@ func (g *Gateway) mayBuild(from link.ID) bool {
 // Stats returns the counters.
 func (g *Gateway) Stats() trace.Counts { return g.Counts }
 
-// Figures returns the figures of the sessions that end here, oldest first.
-func (g *Gateway) Figures() []stream.Stats {
-	var out []stream.Stats
-	for _, m := range g.Members() {
-		out = append(out, m.Core.Stats())
-	}
-	return out
-}
-
 // Routes is the number of routes that end here.
 func (g *Gateway) Routes() int { return len(g.ends) }
 

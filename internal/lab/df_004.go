@@ -9,6 +9,7 @@ import (
 	"github.com/nyxnet/nyx/internal/gateway"
 	"github.com/nyxnet/nyx/internal/machine"
 	"github.com/nyxnet/nyx/internal/sim"
+	"github.com/nyxnet/nyx/internal/stream"
 	"github.com/nyxnet/nyx/internal/wire"
 )
 
@@ -20,11 +21,15 @@ const stormUsers = 2
 func retransmissionStorm(r *Run) error {
 	// The queues have room for what BBR does to find the rate.
 	link := sim.Link{Latency: 8 * time.Millisecond, Rate: 4 << 20, Queue: 4 << 20 * 2 / 5}
+	var without []uint16
+	if !r.Protected {
+		without = []uint16{wire.CapRepair}
+	}
 	w, err := r.NewNetwork(Plan{Streams: 3, Mixes: 9, Level: wire.Fast, Hop: link,
-		Gateway: func(c *gateway.Config) { c.Stream.NoRepair = !r.Protected },
+		Gateway: func(c *gateway.Config) { c.Stream.Without = without },
 		Client: func(c *client.Config) {
 			c.RoutesPerSession, c.Ahead = 1, -1
-			c.Stream.NoRepair = !r.Protected
+			c.Stream.Without = without
 		}})
 	if err != nil {
 		return err
@@ -47,17 +52,16 @@ func retransmissionStorm(r *Run) error {
 	}
 	w.Sim.RunWhile(w.Sim.Now().Add(5*time.Minute), func() bool { return ended < streams })
 	r.Tally("streams_failed", uint64(streams-ended+wrong), uint64(streams))
+	var figures []stream.Stats
 	for _, g := range w.Gateways {
-		for _, st := range g.Core().Figures() {
-			r.Tally("transport_retransmission_ratio", st.Retransmitted, st.PacketsSent)
-			r.Tally("repairs", st.RepairsSent, st.PacketsSent)
-		}
+		figures = append(figures, g.Core().Figures()...)
 	}
 	for _, u := range w.Users {
-		for _, st := range u.Core().Figures() {
-			r.Tally("transport_retransmission_ratio", st.Retransmitted, st.PacketsSent)
-			r.Tally("repairs", st.RepairsSent, st.PacketsSent)
-		}
+		figures = append(figures, u.Core().Figures()...)
+	}
+	for _, st := range figures {
+		r.Tally("transport_retransmission_ratio", st.Retransmitted, st.PacketsSent)
+		r.Tally("repairs", st.RepairsSent, st.PacketsSent)
 	}
 	return nil
 }

@@ -28,7 +28,7 @@ func classes(r *Run) error {
 		refused := 0
 		waiting := map[uint64]machine.Time{} // of the high class
 		load := func(label string, l stream.Lane, share, size float64, waits map[uint64]machine.Time, series string) {
-			p.poisson(p.net.Rand(label), share*rate/size, end, func(now machine.Time, _ int) {
+			poissonTimes(p.net, p.net.Rand(label), share*rate/size, end, func(now machine.Time, _ int) {
 				var id uint64
 				id, ok := p.fetch(l, int(size), func(done machine.Time, _ int) {
 					delete(waits, id)

@@ -7,13 +7,17 @@ import (
 	"github.com/nyxnet/nyx/internal/sim"
 	"github.com/nyxnet/nyx/internal/stream"
 	"github.com/nyxnet/nyx/internal/trace"
+	"github.com/nyxnet/nyx/internal/wire"
 )
 
 // priorityWrites is DF-037: writers at both ends change the priorities of one
 // session's streams, some at the same time, and both ends are compared when all
 // changes have come.
 func priorityWrites(r *Run) error {
-	cfg := stream.Config{NoPriorities: !r.Protected, HeartbeatInterval: -1}
+	cfg := stream.Config{HeartbeatInterval: -1}
+	if !r.Protected {
+		cfg.Without = []uint16{wire.CapPriorities}
+	}
 	link := sim.Link{Latency: 25 * time.Millisecond, JitterMean: 10 * time.Millisecond, Loss: 20_000, Duplicate: 10_000}
 	p, err := r.newPair(cfg, link)
 	if err != nil {

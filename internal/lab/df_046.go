@@ -46,13 +46,13 @@ func underHeartbeats(r *Run, beats bool) (map[int]time.Duration, error) {
 	took := map[int]time.Duration{}
 	arrivals := r.Source("requests").Stream("arrivals")
 	perSecond := r.Param("load") * rate / standardBytes
-	p.poisson(arrivals, perSecond, end, func(now machine.Time, i int) {
+	poissonTimes(p.net, arrivals, perSecond, end, func(now machine.Time, i int) {
 		p.fetch(stream.PriorityNormal, standardBytes, func(done machine.Time, _ int) { took[i] = done.Sub(now) })
 	})
 	if beats {
 		share := r.Param("heartbeat_share")
 		frames := perSecond * standardBytes / 1040
-		p.poisson(r.Source("requests").Stream("heartbeats"), frames*share/(1-share), end, func(machine.Time, int) {
+		poissonTimes(p.net, r.Source("requests").Stream("heartbeats"), frames*share/(1-share), end, func(machine.Time, int) {
 			p.net.Do(p.server.Node, func(now machine.Time) {
 				e := p.server
 				if !r.Protected {

@@ -84,13 +84,6 @@ func (e *end) core() *stream.Session { return e.member.Core }
 
 func (e *end) ref(id uint64) session.Ref { return session.Ref{Session: e.member.ID, Stream: id} }
 
-// poisson is Network.Poisson with randomness of the caller's, so that two pairs
-// can have the same load.
-func (p *pair) poisson(rng *prng.Stream, perSecond float64, end machine.Time, f func(now machine.Time, i int)) {
-	w := Network{Sim: p.net}
-	w.poisson(rng, perSecond, end, f)
-}
-
 // fetch asks for an answer of a size on a stream of a lane, and calls done, once,
 // when it is whole. It returns the stream, or false if there is no room for one.
 func (p *pair) fetch(l stream.Lane, size int, done func(now machine.Time, got int)) (id uint64, ok bool) {

@@ -68,7 +68,7 @@ func backpressure(r *Run) error {
 			return err
 		}
 		end := p.net.Now().Add(r.Duration("seconds", time.Second))
-		p.poisson(p.net.Rand("requests"), perSecond, end, func(now machine.Time, _ int) {
+		poissonTimes(p.net, p.net.Rand("requests"), perSecond, end, func(now machine.Time, _ int) {
 			q.write()
 			if r.Protected && q.unwritten > 0 {
 				held++

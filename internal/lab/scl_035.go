@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/nyxnet/nyx/internal/carrier/front"
+	"github.com/nyxnet/nyx/internal/carrier/joint"
 	"github.com/nyxnet/nyx/internal/carrier/pipe"
 	"github.com/nyxnet/nyx/internal/carrier/quic"
 	"github.com/nyxnet/nyx/internal/carrier/websocket"
@@ -20,16 +21,10 @@ import (
 	"github.com/nyxnet/nyx/internal/wire"
 )
 
-// carrierKind is one of the carriers that the scenario opens.
-type carrierKind struct {
-	kind   directory.CarrierKind
-	dial   func(context.Context, *front.Door) (pipe.Pipe, error)
-	listen func(netip.AddrPort, *front.Face, func(pipe.Pipe)) (pipe.Listener, error)
-}
-
-var carrierKinds = []carrierKind{
-	{directory.CarrierWebSocket, websocket.Dial, websocket.Listen},
-	{directory.CarrierQUIC, quic.Dial, quic.Listen},
+// carrierKinds are the carriers that the scenario opens.
+var carrierKinds = []joint.Kind{
+	{Kind: directory.CarrierWebSocket, Dial: websocket.Dial, Listen: websocket.Listen},
+	{Kind: directory.CarrierQUIC, Dial: quic.Dial, Listen: quic.Listen},
 }
 
 // openMax is how long a client waits for a carrier in this scenario: what takes
@@ -46,12 +41,12 @@ func carrierHandshakes(r *Run) error {
 	node := &directory.Node{ID: wire.NodeID{35}, Addrs: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:1")}}
 	face := &front.Face{Certificate: cert, Path: front.Path(node.ID), Unbounded: !r.Protected}
 	for _, k := range carrierKinds {
-		server, err := k.listen(netip.MustParseAddrPort("127.0.0.1:0"), face, echoPipe)
+		server, err := k.Listen(netip.MustParseAddrPort("127.0.0.1:0"), face, echoPipe)
 		if err != nil {
 			return err
 		}
 		defer server.Close()
-		c, err := face.Carrier(k.kind, server.Addr().Port())
+		c, err := face.Carrier(k.Kind, server.Addr().Port())
 		if err != nil {
 			return err
 		}
@@ -110,10 +105,10 @@ func echoPipe(p pipe.Pipe) {
 }
 
 // visit opens a carrier through a door until a datagram has come back.
-func visit(k carrierKind, d *front.Door) error {
+func visit(k joint.Kind, d *front.Door) error {
 	ctx, cancel := context.WithTimeout(context.Background(), openMax)
 	defer cancel()
-	p, err := k.dial(ctx, d)
+	p, err := k.Dial(ctx, d)
 	if err != nil {
 		return err
 	}

@@ -340,10 +340,12 @@ func (u *User) Pending() int { return len(u.open) }
 // Poisson calls f at the times of a Poisson process from now until end, with
 // the number of the call. The times depend on the seed and the label alone.
 func (w *Network) Poisson(label string, perSecond float64, end machine.Time, f func(now machine.Time, i int)) {
-	w.poisson(w.Sim.Rand(label), perSecond, end, f)
+	poissonTimes(w.Sim, w.Sim.Rand(label), perSecond, end, f)
 }
 
-func (w *Network) poisson(rng *prng.Stream, perSecond float64, end machine.Time, f func(now machine.Time, i int)) {
+// poissonTimes is Poisson with randomness of the caller's, so that two networks can have
+// the same load.
+func poissonTimes(net *sim.Network, rng *prng.Stream, perSecond float64, end machine.Time, f func(now machine.Time, i int)) {
 	mean := time.Duration(float64(time.Second) / perSecond)
 	i := 0
 	var next func(machine.Time)
@@ -351,8 +353,8 @@ func (w *Network) poisson(rng *prng.Stream, perSecond float64, end machine.Time,
 		f(now, i)
 		i++
 		if at := now.Add(rng.Exp(mean)); at < end {
-			w.Sim.At(at, next)
+			net.At(at, next)
 		}
 	}
-	w.Sim.At(w.Sim.Now().Add(rng.Exp(mean)), next)
+	net.At(net.Now().Add(rng.Exp(mean)), next)
 }

@@ -79,6 +79,15 @@ func (s *Set[O]) Members() []*Member[O] {
 	return out
 }
 
+// Figures returns the figures of all sessions, oldest first.
+func (s *Set[O]) Figures() []stream.Stats {
+	out := make([]stream.Stats, 0, len(s.members))
+	for _, m := range s.Members() {
+		out = append(out, m.Core.Stats())
+	}
+	return out
+}
+
 // Remove forgets a session. Its refs are unknown from then on.
 func (s *Set[O]) Remove(m *Member[O]) {
 	s.timers.Stop(&m.timer)

@@ -58,19 +58,15 @@ type Config struct {
 	// and offers; seal.KEM768.
 	KEM seal.KEM
 	// Without are capabilities of this version that this side does without, as
-	// one of an earlier version would: it neither announces nor knows them.
+	// one of an earlier version would: it neither announces nor knows them. So
+	// without wire.CapRepair no repair is sent or taken, and without
+	// wire.CapPriorities lanes are this side's alone.
 	Without []uint16
 	// Required are capabilities without which this side will not talk.
 	Required []uint16
 	// Optional are capabilities announced besides those that every side has: a
 	// client with wire.CapTickets asks for a ticket.
 	Optional []uint16
-	// NoRepair leaves error correction out: no repair is sent, and the peer is
-	// not told that this side could use them.
-	NoRepair bool
-	// NoPriorities leaves lanes to this side alone: the peer is neither told of
-	// them nor heard.
-	NoPriorities bool
 	// UnixStart is the unix time, in seconds, of machine time 0, or 0 if
 	// unknown. With it, a HELLO that is older than the responder's record of
 	// HELLOs cannot have its 0-RTT data taken again (docs/protocol.md, section
@@ -113,13 +109,7 @@ func (c Config) withDefaults() (Config, error) {
 	if len(c.Required) > 32 || len(c.Optional) > 32 || !c.Level.Valid() || (c.Suite != 0 && !c.Suite.Valid()) || !c.KEM.Valid() {
 		return c, errConfig
 	}
-	c.knows = setOf([]uint16{wire.CapDatagrams, wire.CapPaths, wire.CapHeartbeats, wire.CapCompressed, wire.CapMessages})
-	if !c.NoRepair {
-		c.knows |= 1 << wire.CapRepair
-	}
-	if !c.NoPriorities {
-		c.knows |= 1 << wire.CapPriorities
-	}
+	c.knows = setOf([]uint16{wire.CapDatagrams, wire.CapPaths, wire.CapHeartbeats, wire.CapRepair, wire.CapPriorities, wire.CapCompressed, wire.CapMessages})
 	if c.KEM >= seal.KEM1024 {
 		c.knows |= 1 << wire.CapKEM1024
 	}

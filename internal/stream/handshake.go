@@ -102,6 +102,21 @@ func (s *Session) offer(kem seal.KEM, ticket *Ticket) (err error) {
 	return nil
 }
 
+// offerAgain makes the HELLO anew, without a ticket: with the KEM that a refusal
+// asks for, or because the responder does not take the ticket, or does not answer.
+// It carries no frames: what the first one carried is lost, and sent again, for two
+// HELLOs would have two packets 0.
+func (s *Session) offerAgain(now machine.Time, kem seal.KEM) {
+	hs := s.hs
+	s.loseAll(now, func(r *record) bool { return r.flags&recEarly != 0 })
+	hs.schedule.Clear()
+	hs.early.Forget()
+	hs.parts = Assembly{}
+	if err := s.offer(kem, nil); err != nil {
+		s.end(now, &closing{code: wire.CodeInternal, reason: err.Error()})
+	}
+}
+
 func drawID(draw *prng.Stream) uint32 {
 	for {
 		if id := draw.Uint32(); id != 0 {
@@ -269,7 +284,7 @@ func (s *Session) tickHandshake(now machine.Time) bool {
 		hs.part = 0
 		hs.at = now.Add(s.helloWait())
 		if s.client && hs.head.Ticket != nil && hs.tries >= ticketTries {
-			s.withoutTicket(now)
+			s.offerAgain(now, seal.KEM(hs.head.KEM))
 		}
 		if s.client {
 			s.turnPath()
@@ -328,7 +343,7 @@ func (s *Session) handleReplyPart(now machine.Time, id uint8, b []byte) {
 func (s *Session) handleReply(now machine.Time, id uint8, reply []byte) bool {
 	hs := s.hs
 	if hs.head.Ticket != nil && bytes.Equal(reply, wire.TicketRefused) {
-		s.withoutTicket(now)
+		s.offerAgain(now, seal.KEM(hs.head.KEM))
 		return true
 	}
 	if refusal, tag, err := wire.ParseHelloRefusal(reply); err == nil {

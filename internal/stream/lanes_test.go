@@ -97,7 +97,11 @@ func TestStreamsOfALaneShareEvenly(t *testing.T) {
 // The lane that an opener chose holds for what the other end sends, too.
 func TestTheOpenersLaneHoldsForTheAnswer(t *testing.T) {
 	for _, told := range []bool{true, false} {
-		w, a := saturated(t, 2, Config{NoPriorities: !told})
+		cfg := Config{}
+		if !told {
+			cfg.Without = []uint16{wire.CapPriorities}
+		}
+		w, a := saturated(t, 2, cfg)
 		low, normal, high := a.open(10, 8<<20, PriorityLow), a.open(10, 8<<20, PriorityNormal), a.open(10, 8<<20, PriorityHigh)
 		w.run(3 * time.Second)
 		got := func(id uint64) float64 { return float64(a.flows[id].downGot.Len()) }
@@ -113,7 +117,7 @@ func TestTheOpenersLaneHoldsForTheAnswer(t *testing.T) {
 func TestLanesWithAPeerThatKnowsNone(t *testing.T) {
 	cfg := Config{Congestion: congestion.Fixed, FixedRate: 2 << 20}
 	old := cfg
-	old.NoPriorities = true
+	old.Without = []uint16{wire.CapPriorities}
 	w := newWorld(t, 5, cfg, old)
 	a := newApp(w)
 	high, normal := a.open(4<<20, 10, PriorityHigh), a.open(4<<20, 10, PriorityNormal)

@@ -43,7 +43,7 @@ var bottleneck = route{delay: 40 * time.Millisecond, rate: 4 << 20, buffer: 400 
 func TestRepairsReplaceRetransmission(t *testing.T) {
 	for _, jitter := range []time.Duration{0, 10 * time.Millisecond} {
 		var again [2]float64
-		for i, cfg := range []Config{{}, {NoRepair: true}} {
+		for i, cfg := range []Config{{}, {Without: []uint16{wire.CapRepair}}} {
 			r := bottleneck
 			r.jitter, r.loss = jitter, 150_000
 			w := lossyWorld(t, 1, cfg, cfg, r)
@@ -92,7 +92,7 @@ func TestOneStreamKeepsItsGoodputUnderLoss(t *testing.T) {
 	whole, _, _, _ := goodput(t, 1, Config{}, r)
 	r.loss = 50_000
 	with, _, _, _ := goodput(t, 3, Config{}, r)
-	without, _, _, _ := goodput(t, 3, Config{NoRepair: true}, r)
+	without, _, _, _ := goodput(t, 3, Config{Without: []uint16{wire.CapRepair}}, r)
 	t.Logf("lossless %.2f MB/s; at 5 %% loss %.2f (%.0f %%), without repairs %.2f (%.0f %%)",
 		whole/1e6, with/1e6, 100*with/whole, without/1e6, 100*without/whole)
 	if with < 0.8*whole {
@@ -110,7 +110,7 @@ func TestNoRepairsWithoutRandomLoss(t *testing.T) {
 		r := bottleneck
 		r.jitter, r.buffer = jitter, 100*time.Millisecond
 		with, n, repairs, w := goodput(t, 1, Config{}, r)
-		without, m, _, _ := goodput(t, 1, Config{NoRepair: true}, r)
+		without, m, _, _ := goodput(t, 1, Config{Without: []uint16{wire.CapRepair}}, r)
 		t.Logf("jitter %v: %d repairs of %d packets, %.0f B/s; without %d packets, %.0f B/s", jitter, repairs, n, with, m, without)
 		if repairs > n/200 || with < 0.98*without {
 			t.Errorf("jitter %v: repairs cost something", jitter)
@@ -150,7 +150,7 @@ func TestRedundancyFallsWithLoss(t *testing.T) {
 func TestRepairsOnlyToWhoTakesThem(t *testing.T) {
 	r := bottleneck
 	r.loss = 100_000
-	for _, c := range [][2]Config{{{NoRepair: true}, {}}, {{}, {NoRepair: true}}} {
+	for _, c := range [][2]Config{{{Without: []uint16{wire.CapRepair}}, {}}, {{}, {Without: []uint16{wire.CapRepair}}}} {
 		w := lossyWorld(t, 1, c[0], c[1], r)
 		a := newApp(w)
 		a.open(3<<20, 3<<20, PriorityNormal)
@@ -159,7 +159,7 @@ func TestRepairsOnlyToWhoTakesThem(t *testing.T) {
 			t.Errorf("%d repairs", n)
 		}
 	}
-	l := newLoop(t, Config{NoRepair: true}, Config{NoRepair: true})
+	l := newLoop(t, Config{Without: []uint16{wire.CapRepair}}, Config{Without: []uint16{wire.CapRepair}})
 	p := make([]byte, wire.SessionPayloadSize)
 	wire.AppendRepairHeader(p[:0], 1)
 	l.server.accept(l.now, 0, l.server.arrived.largest+1, p)

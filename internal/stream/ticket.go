@@ -125,17 +125,3 @@ func (s *Session) TakeTicket() *Ticket {
 
 // Resumed reports whether the session was begun by a ticket.
 func (s *Session) Resumed() bool { return s.resumed }
-
-// withoutTicket makes the HELLO anew when the responder does not take its ticket,
-// or does not answer. It carries no frames: what the first one carried is lost, and
-// sent again, for two HELLOs would have two packets 0.
-func (s *Session) withoutTicket(now machine.Time) {
-	hs := s.hs
-	s.loseAll(now, func(r *record) bool { return r.flags&recEarly != 0 })
-	hs.schedule.Clear()
-	hs.early.Forget()
-	hs.parts = Assembly{}
-	if err := s.offer(seal.KEM(hs.head.KEM), nil); err != nil {
-		s.end(now, &closing{code: wire.CodeInternal, reason: err.Error()})
-	}
-}

@@ -72,12 +72,7 @@ func (s *Session) handleRefusal(now machine.Time, r wire.HelloRefusal, tag []byt
 		s.end(now, &closing{code: wire.CodeCapability, reason: "no version or KEM in common"})
 		return true
 	}
-	s.loseAll(now, func(r *record) bool { return r.flags&recEarly != 0 })
-	hs.schedule.Clear()
-	hs.early.Forget()
-	if err := s.offer(kem, nil); err != nil {
-		s.end(now, &closing{code: wire.CodeInternal, reason: err.Error()})
-	}
+	s.offerAgain(now, kem)
 	return true
 }
 
