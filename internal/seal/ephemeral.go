@@ -53,11 +53,9 @@ func (k KEM) CiphertextSize() int {
 
 // Ephemeral is the private key of one handshake, under the KEM that it chose.
 type Ephemeral struct {
-	kem KEM
-	x   *ecdh.PrivateKey
-	m   interface {
-		Decapsulate(ciphertext []byte) ([]byte, error)
-	}
+	kem    KEM
+	x      *ecdh.PrivateKey
+	m      decapsulator
 	public []byte
 }
 
@@ -95,25 +93,7 @@ func (e *Ephemeral) Public() []byte { return e.public }
 // Decapsulate recovers the secret of a ciphertext. A ciphertext made for
 // another key gives another secret, not an error.
 func (e *Ephemeral) Decapsulate(ciphertext []byte) (secret Key, err error) {
-	if len(ciphertext) != e.kem.CiphertextSize() {
-		return secret, ErrKEM
-	}
-	theirs, err := ecdh.X25519().NewPublicKey(ciphertext[:32])
-	if err != nil {
-		return secret, ErrKEM
-	}
-	sx, err := e.x.ECDH(theirs)
-	if err != nil {
-		return secret, ErrKEM
-	}
-	sm, err := e.m.Decapsulate(ciphertext[32:])
-	if err != nil {
-		return secret, ErrKEM
-	}
-	secret = combine(e.kem, sx, sm, ciphertext, e.public[:32])
-	clear(sx)
-	clear(sm)
-	return secret, nil
+	return decapsulate(e.kem, ciphertext, e.x, e.public[:32], e.m)
 }
 
 // EncapsulateTo is Encapsulate for an ephemeral key, as it came, under the KEM
@@ -126,17 +106,7 @@ func EncapsulateTo(k KEM, public []byte, seed *[32]byte) (secret Key, ciphertext
 	if err != nil {
 		return secret, nil, ErrKEM
 	}
-	x, err := ecdh.X25519().NewPrivateKey(seed[:])
-	if err != nil {
-		return secret, nil, ErrKEM
-	}
-	sx, err := x.ECDH(to)
-	if err != nil {
-		return secret, nil, ErrKEM
-	}
-	var m interface {
-		Encapsulate() (sharedKey, ciphertext []byte)
-	}
+	var m encapsulator
 	if k == KEM1024 {
 		m, err = mlkem.NewEncapsulationKey1024(public[32:])
 	} else {
@@ -145,10 +115,9 @@ func EncapsulateTo(k KEM, public []byte, seed *[32]byte) (secret Key, ciphertext
 	if err != nil {
 		return secret, nil, ErrKEM
 	}
-	sm, cm := m.Encapsulate()
-	ciphertext = append(append(make([]byte, 0, k.CiphertextSize()), x.PublicKey().Bytes()...), cm...)
-	secret = combine(k, sx, sm, ciphertext, public[:32])
-	clear(sx)
-	clear(sm)
+	ciphertext = make([]byte, k.CiphertextSize())
+	if secret, err = encapsulate(k, ciphertext, to, public[:32], m, seed); err != nil {
+		return secret, nil, err
+	}
 	return secret, ciphertext, nil
 }

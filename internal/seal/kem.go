@@ -80,42 +80,65 @@ func (k *KEMPrivate) Public() *KEMPublic { return k.public }
 // standard library takes none from a caller. The secret depends on both parts
 // and on the ciphertext and key (as in X-Wing, draft-connolly-cfrg-xwing-kem).
 func Encapsulate(to *KEMPublic, seed *[32]byte) (secret Key, ciphertext [KEMCiphertextSize]byte, err error) {
-	ephemeral, err := ecdh.X25519().NewPrivateKey(seed[:])
-	if err != nil {
-		return secret, ciphertext, ErrKEM
-	}
-	sx, err := ephemeral.ECDH(to.x)
-	if err != nil {
-		return secret, ciphertext, ErrKEM
-	}
-	sm, cm := to.m.Encapsulate()
-	copy(ciphertext[:32], ephemeral.PublicKey().Bytes())
-	copy(ciphertext[32:], cm)
-	secret = combine(KEM768, sx, sm, ciphertext[:], to.encoded[:32])
-	clear(sx)
-	clear(sm)
-	return secret, ciphertext, nil
+	secret, err = encapsulate(KEM768, ciphertext[:], to.x, to.encoded[:32], to.m, seed)
+	return secret, ciphertext, err
 }
 
 // Decapsulate recovers the secret of a ciphertext of KEMCiphertextSize bytes.
 // A ciphertext made for another key gives another secret, not an error.
 func (k *KEMPrivate) Decapsulate(ciphertext []byte) (secret Key, err error) {
-	if len(ciphertext) != KEMCiphertextSize {
+	return decapsulate(KEM768, ciphertext, k.x, k.public.encoded[:32], k.m)
+}
+
+// The ML-KEM halves of mlkem's keys of every size.
+type (
+	encapsulator interface {
+		Encapsulate() (sharedKey, ciphertext []byte)
+	}
+	decapsulator interface {
+		Decapsulate(ciphertext []byte) ([]byte, error)
+	}
+)
+
+// encapsulate writes a ciphertext to both halves of a public key, and returns its
+// secret. xPublic is x as it is encoded.
+func encapsulate(k KEM, ciphertext []byte, x *ecdh.PublicKey, xPublic []byte, m encapsulator, seed *[32]byte) (secret Key, err error) {
+	ephemeral, err := ecdh.X25519().NewPrivateKey(seed[:])
+	if err != nil {
+		return secret, ErrKEM
+	}
+	sx, err := ephemeral.ECDH(x)
+	if err != nil {
+		return secret, ErrKEM
+	}
+	sm, cm := m.Encapsulate()
+	copy(ciphertext, ephemeral.PublicKey().Bytes())
+	copy(ciphertext[32:], cm)
+	secret = combine(k, sx, sm, ciphertext, xPublic)
+	clear(sx)
+	clear(sm)
+	return secret, nil
+}
+
+// decapsulate recovers the secret of a ciphertext with both halves of a private
+// key. xPublic is the public key of x as it is encoded.
+func decapsulate(k KEM, ciphertext []byte, x *ecdh.PrivateKey, xPublic []byte, m decapsulator) (secret Key, err error) {
+	if len(ciphertext) != k.CiphertextSize() {
 		return secret, ErrKEM
 	}
 	ephemeral, err := ecdh.X25519().NewPublicKey(ciphertext[:32])
 	if err != nil {
 		return secret, ErrKEM
 	}
-	sx, err := k.x.ECDH(ephemeral)
+	sx, err := x.ECDH(ephemeral)
 	if err != nil {
 		return secret, ErrKEM
 	}
-	sm, err := k.m.Decapsulate(ciphertext[32:])
+	sm, err := m.Decapsulate(ciphertext[32:])
 	if err != nil {
 		return secret, ErrKEM
 	}
-	secret = combine(KEM768, sx, sm, ciphertext, k.public.encoded[:32])
+	secret = combine(k, sx, sm, ciphertext, xPublic)
 	clear(sx)
 	clear(sm)
 	return secret, nil

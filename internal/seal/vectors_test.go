@@ -163,15 +163,15 @@ func TestDecapsulationVectors(t *testing.T) {
 		if err != nil || !bytes.Equal(secret[:], v.Secret) {
 			t.Errorf("vector %d: secret %x, %v", i, secret[:8], err)
 		}
-		if plain := plainDecapsulation(t, v.Seed, v.Ciphertext); !bytes.Equal(plain, v.Secret) {
+		if plain := plainDecapsulation(t, KEM768, v.Seed, v.Ciphertext); !bytes.Equal(plain, v.Secret) {
 			t.Errorf("vector %d: the definition gives %x", i, plain[:8])
 		}
 	}
 }
 
-// plainDecapsulation is the KEM as docs/protocol.md defines it, written once
+// plainDecapsulation is either KEM as docs/protocol.md defines it, written once
 // more on the bare primitives.
-func plainDecapsulation(t *testing.T, seed, ciphertext []byte) []byte {
+func plainDecapsulation(t *testing.T, k KEM, seed, ciphertext []byte) []byte {
 	x, err := ecdh.X25519().NewPrivateKey(seed[:32])
 	if err != nil {
 		t.Fatal(err)
@@ -184,7 +184,14 @@ func plainDecapsulation(t *testing.T, seed, ciphertext []byte) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := mlkem.NewDecapsulationKey768(seed[32:])
+	var m interface{ Decapsulate([]byte) ([]byte, error) }
+	label := "hybrid kem X25519 ML-KEM-768"
+	if k == KEM1024 {
+		label = "hybrid kem X25519 ML-KEM-1024"
+		m, err = mlkem.NewDecapsulationKey1024(seed[32:])
+	} else {
+		m, err = mlkem.NewDecapsulationKey768(seed[32:])
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -192,7 +199,6 @@ func plainDecapsulation(t *testing.T, seed, ciphertext []byte) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	label := "hybrid kem X25519 ML-KEM-768"
 	in := append([]byte{'n', 'y', 'x', 1, byte(len(label))}, label...)
 	for _, part := range [][]byte{sm, sx, ciphertext, x.PublicKey().Bytes()} {
 		in = append(in, 0, 0, byte(len(part)>>8), byte(len(part)))
