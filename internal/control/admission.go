@@ -57,7 +57,8 @@ func Proof(key *seal.Key, clientID, nonce [16]byte) [seal.MACSize]byte {
 type record struct {
 	expires machine.Timer[[16]byte]
 	nonce   [16]byte
-	token   uint64 // counter of the session's token, from which it is sealed anew
+	fleet   *fleetKey // of the session's token; nil when it has ended
+	token   uint64    // counter of the token, from which it is sealed anew
 	version uint32
 	holder  Holder
 	level   wire.Level
@@ -65,6 +66,13 @@ type record struct {
 
 	opened uint32       // admissions in the window
 	minute machine.Time // its start
+}
+
+// fleetKey is a key under which tokens are sealed, and how many live records have
+// one under it. A replaced key stays for as long as there are such.
+type fleetKey struct {
+	seal.AEAD
+	tokens int
 }
 
 // Holder names, to the owner, by what a client came last: the session ends with
@@ -75,7 +83,7 @@ type Holder uint32
 // machine and belongs to its owner.
 type Admission struct {
 	policy  Policy
-	fleet   seal.AEAD
+	fleet   *fleetKey // of new tokens
 	counter *prng.Stream
 	records map[[16]byte]*record
 	expiry  machine.Timers[[16]byte]
@@ -87,10 +95,34 @@ type Admission struct {
 // Stream nodes of a fleet share; it seals session tokens.
 func NewAdmission(p Policy, fleet *seal.Key, rng prng.Source) *Admission {
 	a := &Admission{policy: p.withDefaults(), counter: rng.Stream("token"), records: map[[16]byte]*record{}}
+	a.RotateFleet(fleet)
+	return a
+}
+
+// RotateFleet makes fleet the key of new tokens. Those under the keys before it
+// are good until their records end; a key goes with the last of its tokens.
+func (a *Admission) RotateFleet(fleet *seal.Key) {
+	last := a.fleet
 	key := seal.Derive(fleet, "session token")
+	a.fleet = &fleetKey{}
 	a.fleet.Init(seal.AES256GCM, &key) // one suite, whatever the processors of the fleet
 	key.Clear()
-	return a
+	if last != nil && last.tokens == 0 {
+		last.Forget()
+	}
+}
+
+// under has a record's token be one under k, or, if k is nil, gives the token up.
+func (a *Admission) under(r *record, k *fleetKey) {
+	if k != nil {
+		k.tokens++
+	}
+	if last := r.fleet; last != nil {
+		if last.tokens--; last.tokens == 0 && last != a.fleet {
+			last.Forget()
+		}
+	}
+	r.fleet = k
 }
 
 // Init decides a SESSION_INIT that came by a holder. The same client id and
@@ -120,6 +152,7 @@ func (a *Admission) Init(now machine.Time, m *wire.SessionInit, by Holder) (wire
 	r.opened++
 	r.version++
 	r.nonce, r.level, r.holder = m.Nonce, m.Level, by
+	a.under(r, a.fleet)
 	r.token = a.counter.Uint64()
 	a.expiry.Set(&r.expires, now.Add(a.policy.Lifetime))
 	return a.ready(now, r), 0
@@ -165,7 +198,7 @@ func (a *Admission) seal(r *record) (t wire.Token) {
 	for i := range 8 {
 		t[i] = byte(r.token >> (56 - 8*i))
 	}
-	a.fleet.Seal(t[8:8], plain[:], nil, r.token)
+	r.fleet.Seal(t[8:8], plain[:], nil, r.token)
 	return t
 }
 
@@ -196,6 +229,7 @@ func (a *Admission) Release(client [16]byte, by Holder) bool {
 
 // end takes a record's session from it, and leaves what counts.
 func (a *Admission) end(r *record) {
+	a.under(r, nil)
 	r.ended, r.token, r.nonce = true, 0, [16]byte{}
 	a.ended++
 	a.expiry.Set(&r.expires, r.minute.Add(time.Minute))
@@ -224,6 +258,8 @@ func (a *Admission) Expire(now machine.Time) {
 		}
 		if r.ended {
 			a.ended--
+		} else {
+			a.under(r, nil)
 		}
 		delete(a.records, t.Value)
 	}

@@ -165,3 +165,53 @@ func TestTokensShareNothing(t *testing.T) {
 		t.Errorf("%d of %d bytes are equal", same, wire.TokenSize)
 	}
 }
+
+// A token outlives the key that it is sealed under: it is answered again, and ends
+// its session, for as long as its record lives. New tokens are under the new key,
+// and a key is forgotten with the last of its tokens.
+func TestTokensOutliveTheFleetKey(t *testing.T) {
+	a := newAdmission(Policy{Lifetime: time.Minute, PerMinute: 1000})
+	first := a.fleet
+	var tokens []wire.Token
+	for client := range byte(4) {
+		ready, refused := a.Init(0, request(client, 1), 1)
+		if refused != 0 {
+			t.Fatal(refused)
+		}
+		tokens = append(tokens, ready.Token)
+	}
+	for i := range byte(50) {
+		a.RotateFleet(&seal.Key{2, i})
+		again, refused := a.Init(machine.Time(i), request(0, 1), 1)
+		if refused != 0 || again.Token != tokens[0] {
+			t.Fatalf("after %d rotations the token of the same nonce is another, refused %v", i+1, refused)
+		}
+		if _, refused := a.Init(0, request(9, i), 1); refused != 0 {
+			t.Fatalf("a new session after %d rotations: %v", i+1, refused)
+		}
+		if first.tokens != 4 || !first.Ready() || a.fleet.tokens != 1 {
+			t.Fatalf("after %d rotations %d tokens are under the first key, %d under the present one", i+1, first.tokens, a.fleet.tokens)
+		}
+	}
+	for what, end := range map[string]func() bool{
+		"terminate": func() bool { return a.Terminate([16]byte{0}, &tokens[0]) },
+		"release":   func() bool { return a.Release([16]byte{1}, 1) },
+		"renew":     func() bool { _, refused := a.Init(0, request(2, 2), 1); return refused == 0 },
+	} {
+		if before := first.tokens; !end() || first.tokens != before-1 {
+			t.Errorf("%s: %d tokens are left of %d", what, first.tokens, before)
+		}
+	}
+	if !first.Ready() {
+		t.Error("the first key is gone before its last token")
+	}
+	a.Expire(machine.Time(2 * time.Minute))
+	if first.tokens != 0 || first.Ready() || !a.fleet.Ready() {
+		t.Errorf("%d tokens hold the first key after the last record's end", first.tokens)
+	}
+	if last := a.fleet; last.tokens != 0 {
+		t.Errorf("%d tokens after all records have ended", last.tokens)
+	} else if a.RotateFleet(&seal.Key{3}); last.Ready() {
+		t.Error("a key without tokens outlives its replacement")
+	}
+}

@@ -156,5 +156,8 @@ func (g *Gateway) Routes() int { return len(g.ends) }
 // Admitted is the number of live session records.
 func (g *Gateway) Admitted() int { return g.admission.Len() }
 
+// RotateFleet replaces the fleet key. Tokens under the one before stay good.
+func (g *Gateway) RotateFleet(key *seal.Key) { g.admission.RotateFleet(key) }
+
 // Drain refuses new sessions; those that are here go on.
 func (g *Gateway) Drain() { g.admission.Drain() }
