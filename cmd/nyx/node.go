@@ -15,11 +15,11 @@ import (
 
 func keygenCommand() *cobra.Command {
 	var dir string
-	var authority bool
+	var authority, fleet bool
 	cmd := &cobra.Command{
 		Use:     "keygen --keys DIR",
 		Short:   "Make the keys of a node or of a directory authority",
-		Example: "  nyx keygen --keys mix-7/keys\n  nyx keygen --keys authority-4/keys --authority",
+		Example: "  nyx keygen --keys mix-7/keys\n  nyx keygen --keys authority-4/keys --authority\n  nyx keygen --keys stream-1/keys --fleet",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if authority {
@@ -28,6 +28,13 @@ func keygenCommand() *cobra.Command {
 					return err
 				}
 				fmt.Fprintf(cmd.OutOrStdout(), "authority %x: key in %s\n", directory.AuthorityID(signer.Public()), dir)
+				return nil
+			}
+			if fleet {
+				if err := setup.RotateFleet(dir, nil); err != nil {
+					return err
+				}
+				fmt.Fprintf(cmd.OutOrStdout(), "fleet key in %s: copy it to every Stream node of the fleet\n", filepath.Join(dir, setup.FleetFile))
 				return nil
 			}
 			params := directory.Params{}
@@ -41,6 +48,8 @@ func keygenCommand() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&dir, "keys", "", "directory for the key files")
 	cmd.Flags().BoolVar(&authority, "authority", false, "make an authority's key instead of a node's")
+	cmd.Flags().BoolVar(&fleet, "fleet", false, "a fresh fleet key in the place of the one in the directory")
+	cmd.MarkFlagsMutuallyExclusive("authority", "fleet")
 	cmd.MarkFlagRequired("keys")
 	return cmd
 }

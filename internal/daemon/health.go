@@ -11,7 +11,7 @@ import (
 type duty int
 
 const (
-	rotating   duty = iota // having its onion keys follow their periods
+	rotating   duty = iota // having the keys that are due
 	recording              // having accepted set-ups on record
 	publishing             // having its descriptor with the directory
 	following              // having the newest document

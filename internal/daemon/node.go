@@ -47,7 +47,10 @@ type NodeConfig struct {
 	Link     *seal.KEMPrivate
 	Onions   OnionKeys
 	Params   directory.Params
-	Fleet    *seal.Key // Stream nodes
+	// Fleet is the fleet key of a Stream node, which the node owns if FleetDir is
+	// not "": the key directory in which the key may be replaced.
+	Fleet    *seal.Key
+	FleetDir string
 	// StateDir is where the record of accepted set-ups and the mark of the newest
 	// document are kept; "" for none, which is sound only if the onion keys end
 	// with the process.
@@ -83,7 +86,10 @@ type Node struct {
 	sessions func() []stream.Stats // Stream nodes
 	onions   *onions
 	replay   *replayLog
-	unpruned bool // keys have gone, and their records not yet; the rotation's alone
+	// rotateFleet replaces the fleet key, under the host's lock; nil: no Stream node.
+	rotateFleet func(*seal.Key)
+	reloads     reloads
+	unpruned    bool // keys have gone, and their records not yet; the rotation's alone
 	health
 	drain    func()
 	exit     *exit.Exit
@@ -128,7 +134,7 @@ func StartNode(cfg NodeConfig, rng prng.Source) (*Node, error) {
 			Hop: hopConfig, Policy: cfg.Policy, Fleet: cfg.Fleet, Stream: cfg.Stream, Class: cfg.Class, Sink: cfg.Sink,
 		}, rng)
 		n.keeper = &keeper{id: n.id, clock: cfg.Clock, draw: rng.Stream("keeper")}
-		n.sessions = g.Figures
+		n.sessions, n.rotateFleet = g.Figures, g.RotateFleet
 		n.exit = exit.New(exit.Config{Policy: exit.Policy{AllowPrivate: cfg.Exit.Private, Ports: cfg.Exit.Allows}, Services: map[string]func(*tunnel.Conn){keeperHost: n.keeper.serve}, Compress: cfg.Compress})
 		side = tunnel.NewSide(g, n.exit.Serve)
 		m, n.stats, n.drain, n.table = g, g.Stats, g.Drain, g.Table

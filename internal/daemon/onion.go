@@ -79,9 +79,6 @@ func (dir storedOnions) Retire(before uint64) error {
 	return setup.RotateOnion(string(dir), before, before, nil)
 }
 
-// onionLook is how often a node looks whether a period has ended.
-const onionLook = 10 * time.Second
-
 // recordSync is how often the record of set-ups is brought from the operating
 // system to the disk, if there is something new: what a loss of power can take.
 const recordSync = time.Second
@@ -146,6 +143,13 @@ func (o *onions) add(epoch uint64) error {
 	return nil
 }
 
+// began is the epoch at which the present period began.
+func (o *onions) began() uint64 {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.present
+}
+
 // accepted returns the keys under which set-ups are accepted, the present first.
 func (o *onions) accepted() []*seal.KEMPrivate {
 	o.mu.Lock()
@@ -200,10 +204,10 @@ func (o *onions) turn(wall int64) (t turned, err error) {
 	return t, o.retire(o.present)
 }
 
-// rotate follows the periods until ctx ends, and has the record of set-ups on the
-// disk.
+// rotate has the node's keys follow the periods and the key directory until ctx
+// ends, and the record of set-ups on the disk.
 func (n *Node) rotate(ctx context.Context) {
-	look, sync := time.NewTicker(onionLook), time.NewTicker(recordSync)
+	look, sync := time.NewTicker(keyLook), time.NewTicker(recordSync)
 	defer look.Stop()
 	defer sync.Stop()
 	for {
@@ -211,7 +215,8 @@ func (n *Node) rotate(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-look.C:
-			n.note(rotating, n.turnOnions(time.Now().Unix()))
+			now := time.Now()
+			n.note(rotating, errors.Join(n.turnOnions(now.Unix()), n.reloadFleet(now)))
 		case <-sync.C:
 			if err := n.replay.sync(); err != nil {
 				n.note(recording, err)
@@ -233,6 +238,7 @@ func (n *Node) turnOnions(wall int64) error {
 				n.table.LoadReplay(tag)
 			}
 		})
+		n.reloads.observe(time.Duration(wall-n.cfg.Params.Begin(n.onions.began())) * time.Second)
 		n.log.Info("onion key rotated")
 	}
 	if t.dropped {

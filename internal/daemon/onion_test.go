@@ -196,11 +196,17 @@ func startLone(t *testing.T, p directory.Params, onions OnionKeys, dir string) *
 	if err != nil {
 		t.Fatal(err)
 	}
+	cfg.Onions, cfg.StateDir = onions, dir
+	return startAlone(t, cfg)
+}
+
+// startAlone starts a node whose directory does not answer.
+func startAlone(t *testing.T, cfg NodeConfig) *Node {
+	t.Helper()
 	signer, err := newSigner(prng.FromUint64(4), "authority")
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg.Onions, cfg.StateDir = onions, dir
 	cfg.Trust = directory.Trust{Network: localName, Threshold: 1, Authorities: [][]byte{signer.Public()}}
 	cfg.Directories, cfg.Listen = []string{"http://127.0.0.1:1"}, loopback(0)
 	n, err := StartNode(cfg, prng.FromUint64(5))

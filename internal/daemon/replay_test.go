@@ -290,7 +290,7 @@ func TestRecordReachesTheDisk(t *testing.T) {
 			t.Errorf("looked at: %v", err)
 		}
 		fault = nil
-		after("when it is back", onionLook+recordSync, 18, nil)
+		after("when it is back", keyLook+recordSync, 18, nil)
 		stop()
 		n.running.Wait()
 		write()

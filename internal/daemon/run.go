@@ -158,7 +158,7 @@ func startConfiguredNode(cfg *setup.Config, kinds []joint.Kind, compress func(*t
 		Listen: cfg.Relay.Listen, Advertise: cfg.Relay.Advertise, Operator: cfg.Relay.Operator, Region: cfg.Relay.Region,
 		Label: cfg.Relay.Label, Capacity: cfg.Relay.Capacity,
 		Identity: keys.Identity, Link: keys.Link, Onions: storedOnions(cfg.Keys), Params: cfg.Network.Params,
-		Fleet: keys.Fleet, StateDir: cfg.Keys, Stream: stream.Config{KEM: cfg.KEM},
+		Fleet: keys.Fleet, FleetDir: cfg.Keys, StateDir: cfg.Keys, Stream: stream.Config{KEM: cfg.KEM},
 		Trust: cfg.Network.Trust, Directories: cfg.Directories, Poll: cfg.Poll,
 		Policy: control.Policy{NetworkKey: cfg.Network.PSK}, Exit: cfg.Exit, Compress: compress, Log: log,
 		Carriers: EntryCarriers{Kinds: kinds, Listen: cfg.Entry.Listen, Name: cfg.Entry.Name, Certificate: cfg.Entry.Certificate, Key: cfg.Entry.Key},

@@ -32,6 +32,7 @@ type part struct {
 	counts trace.Counts
 	// handshakes are those of an entry with carriers beside UDP, else nil.
 	handshakes *front.HandshakeCounts
+	reloads    *reloads // of a node, else nil
 }
 
 // source is where a Status has its counters from.
@@ -131,6 +132,7 @@ func newPart(name string, c trace.Counts, err error) part {
 
 func (n *Node) part() part {
 	p := newPart(n.cfg.Name, n.Stats(), n.Err())
+	p.reloads = &n.reloads
 	if n.carriers.face != nil {
 		c := n.carriers.face.Handshakes.Counts()
 		p.handshakes = &c
@@ -168,6 +170,7 @@ func writeMetrics(w http.ResponseWriter, s source) {
 		}
 	}
 	writeHandshakes(w, parts)
+	writeReloads(w, parts)
 	if s.traffic {
 		var stops debug.GCStats
 		debug.ReadGCStats(&stops)

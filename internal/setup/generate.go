@@ -261,7 +261,7 @@ func (g *generator) node(dir string, i int) error {
 		return err
 	}
 	if stream {
-		if err := writeSecret(filepath.Join(keys, fleetFile), kindFleet, g.fleet[:]); err != nil {
+		if err := writeSecret(filepath.Join(keys, FleetFile), kindFleet, g.fleet[:]); err != nil {
 			return err
 		}
 	}

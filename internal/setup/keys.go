@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/nyxnet/nyx/internal/directory"
 	"github.com/nyxnet/nyx/internal/seal"
@@ -39,7 +40,7 @@ const keyFileMax = 8 << 10
 const (
 	identityFile  = "identity.key"
 	linkFile      = "link.key"
-	fleetFile     = "fleet.key"
+	FleetFile     = "fleet.key" // of Stream nodes
 	authorityFile = "authority.key"
 	publicFile    = "authority.pub"
 	onionPrefix   = "onion-"
@@ -98,11 +99,7 @@ func LoadNodeKeys(dir string) (*NodeKeys, error) {
 	if k.Link, err = loadKEM(filepath.Join(dir, linkFile), kindLink); err != nil {
 		return nil, err
 	}
-	fleet := &seal.Key{}
-	switch err := readSecret(filepath.Join(dir, fleetFile), kindFleet, fleet[:]); {
-	case err == nil:
-		k.Fleet = fleet
-	case !errors.Is(err, fs.ErrNotExist):
+	if k.Fleet, _, err = LoadFleet(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
 	epochs, err := onionEpochs(dir)
@@ -120,6 +117,32 @@ func LoadNodeKeys(dir string) (*NodeKeys, error) {
 		k.Onion = append(k.Onion, OnionSecret{Epoch: epoch, Key: key})
 	}
 	return k, nil
+}
+
+// LoadFleet reads the key that the Stream nodes of a fleet share, and when it was
+// put in its place.
+func LoadFleet(dir string) (key *seal.Key, placed time.Time, err error) {
+	path := filepath.Join(dir, FleetFile)
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, placed, fmt.Errorf("cannot read the key: %w", err)
+	}
+	key = &seal.Key{}
+	if err := readSecret(path, kindFleet, key[:]); err != nil {
+		return nil, placed, err
+	}
+	return key, info.ModTime(), nil
+}
+
+// RotateFleet puts a fresh fleet key in the place of the one in dir, if there is
+// one. random is nil for the operating system's.
+func RotateFleet(dir string, random io.Reader) error {
+	var fleet seal.Key
+	defer fleet.Clear()
+	if err := fill(random, fleet[:]); err != nil {
+		return err
+	}
+	return putSecret(filepath.Join(dir, FleetFile), kindFleet, fleet[:], true)
 }
 
 // RotateOnion makes the onion key of the period that begins at an epoch, if it
@@ -220,13 +243,17 @@ func makeSecret(path, kind string, secret []byte, random io.Reader) error {
 }
 
 func writeSecret(path, kind string, secret []byte) error {
+	return putSecret(path, kind, secret, false)
+}
+
+func putSecret(path, kind string, secret []byte, replace bool) error {
 	b := make([]byte, 0, keyFileMax)
 	b = append(b, "# Nyx secret key. Whoever reads it can take its owner's place.\n"...)
 	b = append(append(b, kind...), ' ')
 	b = base64.StdEncoding.AppendEncode(b, secret)
 	b = append(b, '\n')
 	defer clear(b)
-	if err := writeFile(path, b, 0o600, false); err != nil {
+	if err := writeFile(path, b, 0o600, replace); err != nil {
 		return fmt.Errorf("cannot write the key: %w", err)
 	}
 	return nil

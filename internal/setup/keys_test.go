@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/nyxnet/nyx/internal/prng"
 	"github.com/nyxnet/nyx/internal/seal"
@@ -45,6 +46,40 @@ func TestNodeKeysComeBack(t *testing.T) {
 	again, err := LoadNodeKeys(dir)
 	if err != nil || again.ID() != made.ID() {
 		t.Errorf("the refused call changed the keys: %v", err)
+	}
+}
+
+// A fleet key is replaced by a fresh one, whole and with the time at which that
+// came, and by its owner only.
+func TestRotateFleet(t *testing.T) {
+	dir := t.TempDir()
+	if _, _, err := LoadFleet(dir); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("no key: %v", err)
+	}
+	seen := map[seal.Key]bool{}
+	for range 3 {
+		before := time.Now().Add(-time.Second) // a file's time is coarser
+		if err := RotateFleet(dir, nil); err != nil {
+			t.Fatal(err)
+		}
+		key, placed, err := LoadFleet(dir)
+		if err != nil || seen[*key] || placed.Before(before) || placed.After(time.Now().Add(time.Second)) {
+			t.Fatalf("%v, seen before %v, placed at %v", err, seen[*key], placed)
+		}
+		seen[*key] = true
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil || len(entries) != 1 {
+		t.Errorf("%d files are left, %v", len(entries), err)
+	}
+	if runtime.GOOS == "windows" {
+		return
+	}
+	if err := os.Chmod(filepath.Join(dir, FleetFile), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := LoadFleet(dir); err == nil {
+		t.Error("a key that others can read is taken")
 	}
 }
 
