@@ -87,7 +87,7 @@ type Node struct {
 	onions   *onions
 	replay   *replayLog
 	// rotateFleet replaces the fleet key, under the host's lock; nil: no Stream node.
-	rotateFleet func(*seal.Key)
+	rotateFleet func(machine.Time, *seal.Key)
 	reloads     reloads
 	unpruned    bool // keys have gone, and their records not yet; the rotation's alone
 	health

@@ -30,7 +30,7 @@ func (n *Node) reloadFleet(now time.Time) error {
 		key.Clear()
 		return nil
 	}
-	n.host.Do(func(machine.Time) { n.rotateFleet(key) })
+	n.host.Do(func(now machine.Time) { n.rotateFleet(now, key) })
 	n.cfg.Fleet.Clear()
 	n.cfg.Fleet = key
 	n.reloads.observe(now.Sub(placed))

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/nyxnet/nyx/internal/directory"
+	"github.com/nyxnet/nyx/internal/machine"
 	"github.com/nyxnet/nyx/internal/prng"
 	"github.com/nyxnet/nyx/internal/seal"
 	"github.com/nyxnet/nyx/internal/setup"
@@ -41,9 +42,9 @@ func TestFleetKeyIsReloaded(t *testing.T) {
 	n.running.Wait()
 	var taken []seal.Key
 	rotateFleet := n.rotateFleet
-	n.rotateFleet = func(key *seal.Key) {
+	n.rotateFleet = func(now machine.Time, key *seal.Key) {
 		taken = append(taken, *key)
-		rotateFleet(key)
+		rotateFleet(now, key)
 	}
 	look := func(what string, want int, wrong bool) {
 		t.Helper()

@@ -156,8 +156,12 @@ func (g *Gateway) Routes() int { return len(g.ends) }
 // Admitted is the number of live session records.
 func (g *Gateway) Admitted() int { return g.admission.Len() }
 
-// RotateFleet replaces the fleet key. Tokens under the one before stay good.
-func (g *Gateway) RotateFleet(key *seal.Key) { g.admission.RotateFleet(key) }
+// RotateFleet replaces the fleet key. Tokens and tickets under the one before stay
+// good.
+func (g *Gateway) RotateFleet(now machine.Time, key *seal.Key) {
+	g.admission.RotateFleet(key)
+	g.acceptor.RotateTickets(now, key)
+}
 
 // Drain refuses new sessions; those that are here go on.
 func (g *Gateway) Drain() { g.admission.Drain() }

@@ -41,8 +41,15 @@ func resumable(l wire.Level) bool { return l <= wire.Standard }
 
 // Tickets seals and opens the tickets of a fleet. It belongs to one acceptor.
 type Tickets struct {
+	draw     *prng.Stream
+	present  *ticketRoot
+	previous *ticketRoot // nil: none, or over
+	until    int64       // unix time at which previous is over
+}
+
+// ticketRoot is what tickets have from one fleet key.
+type ticketRoot struct {
 	root seal.Key
-	draw *prng.Stream
 	keys [2]ticketKey // by the parity of their period
 }
 
@@ -53,10 +60,42 @@ type ticketKey struct {
 
 // NewTickets returns the tickets of the fleet that shares a key.
 func NewTickets(fleet *seal.Key, rng prng.Source) *Tickets {
-	return &Tickets{root: seal.Derive(fleet, "session tickets"), draw: rng.Stream("ticket")}
+	return &Tickets{present: newTicketRoot(fleet), draw: rng.Stream("ticket")}
 }
 
-func (t *Tickets) key(period int64) *seal.AEAD {
+func newTicketRoot(fleet *seal.Key) *ticketRoot {
+	return &ticketRoot{root: seal.Derive(fleet, "session tickets")}
+}
+
+func (t *ticketRoot) forget() {
+	t.root.Clear()
+	for i := range t.keys {
+		t.keys[i].aead.Forget()
+	}
+}
+
+// rotate replaces the fleet key. Tickets under the present one are taken for as
+// long as they may be used, or until the next rotation; those that are older cost
+// a round trip.
+func (t *Tickets) rotate(unix int64, fleet *seal.Key) {
+	t.forgetPrevious()
+	t.previous, t.present = t.present, newTicketRoot(fleet)
+	t.until = unix + int64(ticketLife/time.Second)
+}
+
+// RotateTickets replaces the fleet key of tickets, of an acceptor that has one.
+func (a *Acceptor) RotateTickets(now machine.Time, fleet *seal.Key) {
+	a.Tickets.rotate(a.cfg.unix(now), fleet)
+}
+
+func (t *Tickets) forgetPrevious() {
+	if t.previous != nil {
+		t.previous.forget()
+		t.previous = nil
+	}
+}
+
+func (t *ticketRoot) key(period int64) *seal.AEAD {
 	k := &t.keys[period&1]
 	if !k.aead.Ready() || k.period != period {
 		key := seal.Derive(&t.root, "tickets "+strconv.FormatInt(period, 10))
@@ -77,7 +116,7 @@ func (t *Tickets) seal(unix int64, level wire.Level, secret *seal.Key) (out wire
 	binary.BigEndian.PutUint32(plain[32:], uint32(unix+int64(ticketLife/time.Second)))
 	plain[36] = byte(level)
 	binary.BigEndian.PutUint64(out[:], counter)
-	t.key(period).Seal(out[8:8], plain[:], nil, counter)
+	t.present.key(period).Seal(out[8:8], plain[:], nil, counter)
 	clear(plain[:])
 	return out
 }
@@ -90,7 +129,13 @@ func (t *Tickets) open(unix int64, level wire.Level, ticket []byte) (secret seal
 		period--
 	}
 	var plain [wire.TicketSize - 8]byte
-	out, ok := t.key(period).Open(plain[:0], ticket[8:], nil, counter)
+	if unix > t.until {
+		t.forgetPrevious()
+	}
+	out, ok := t.present.key(period).Open(plain[:0], ticket[8:], nil, counter)
+	if !ok && t.previous != nil {
+		out, ok = t.previous.key(period).Open(plain[:0], ticket[8:], nil, counter)
+	}
 	if !ok || unix > int64(binary.BigEndian.Uint32(out[32:])) || out[36] != byte(level) || !resumable(level) {
 		return secret, false
 	}

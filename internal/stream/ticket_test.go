@@ -227,6 +227,39 @@ func TestRefusedTickets(t *testing.T) {
 	}
 }
 
+// A ticket outlives the fleet's key by its own life, until the next rotation; new
+// ones are under the new key, and what is replaced is overwritten.
+func TestTicketsOutliveTheFleetKey(t *testing.T) {
+	home, moved := newFleetNode(t, 1, 1), newFleetNode(t, 2, 2)
+	begun := machine.Time(time.Minute)
+	taken := func(what string, n *fleetNode, ticket *Ticket, now machine.Time, want bool) {
+		t.Helper()
+		client, _ := n.resume(t, now, ticket, []byte("request"))
+		s, err := n.take(now, wire.Fast, client.FirstFlight())
+		if got := err == nil && s.Resumed(); got != want {
+			t.Errorf("%s: taken %v, want %v; %v", what, got, want, err)
+		}
+	}
+	tickets := []*Ticket{home.ticketFrom(t, begun), home.ticketFrom(t, begun), home.ticketFrom(t, begun)}
+	first := home.Tickets.present
+	home.RotateTickets(begun, &seal.Key{2})
+	taken("under the key before", home, tickets[0], begun, true)
+	taken("under the new key, at another node", moved, home.ticketFrom(t, begun), begun, true)
+	taken("under the key before, where it never was", moved, tickets[1], begun, false)
+	home.RotateTickets(begun, &seal.Key{3})
+	taken("two rotations ago", home, tickets[2], begun, false)
+	second := home.Tickets.previous
+	if first.root != (seal.Key{}) || second.root == (seal.Key{}) {
+		t.Error("the key of two rotations ago is left, or the last one is not")
+	}
+	late := begun.Add(ticketLife + time.Minute)
+	taken("late, of another home with the key before", home, moved.ticketFrom(t, late), late, false)
+	taken("late, under the present key", home, home.ticketFrom(t, late), late, true)
+	if home.Tickets.previous != nil || second.root != (seal.Key{}) {
+		t.Error("the previous key outlives its tickets")
+	}
+}
+
 // No ticket is given to who does not ask, nor at levels at which it would link
 // what they keep apart, nor by who has no fleet.
 func TestWhoGetsTickets(t *testing.T) {
