@@ -25,6 +25,7 @@ func Funcs() map[string]Func {
 		"SCL-013": backpressure,
 		"SCL-035": carrierHandshakes,
 		"SCL-036": switchKEM,
+		"SCL-037": reloadKeys,
 		"SCL-039": clientVersions,
 	}
 }
