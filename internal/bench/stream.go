@@ -2,7 +2,6 @@ package bench
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -161,19 +160,12 @@ func upload(ctx context.Context, socks string, d time.Duration) (rate float64, e
 // download reads from n connections for d and returns bytes per second and the
 // CPU seconds that this process used.
 func download(ctx context.Context, n int, d time.Duration, dial func(context.Context) (net.Conn, error)) (rate, cpu float64, err error) {
-	conns, errs := make([]net.Conn, n), make([]error, n)
-	var dialling sync.WaitGroup // side by side: what is not read yet may fill the session
+	conns := make([]net.Conn, n)
 	for i := range conns {
-		dialling.Go(func() { conns[i], errs[i] = dial(ctx) })
-	}
-	dialling.Wait()
-	for _, c := range conns {
-		if c != nil {
-			defer c.Close()
+		if conns[i], err = dial(ctx); err != nil {
+			return 0, 0, err
 		}
-	}
-	if err := errors.Join(errs...); err != nil {
-		return 0, 0, err
+		defer conns[i].Close()
 	}
 	// What the connection opens with is not counted.
 	warm := time.Now().Add(time.Second)

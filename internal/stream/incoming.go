@@ -81,6 +81,25 @@ func (w *window) eat(now machine.Time, n, unread uint64, rtt time.Duration, loss
 	return false
 }
 
+// arrive notes that used bytes have come in all, read or not, and reports whether
+// the peer should be told of a new limit. The session's window leaves bytes that
+// lie unread to the windows of their streams, so that streams which are read go on
+// beside them, until most bytes lie there: when no more than a quarter is left, it
+// is opened again above what has come.
+func (w *window) arrive(now machine.Time, used, unread uint64, rtt time.Duration, lossy bool, most uint64) bool {
+	if w.max-used > w.size/4 {
+		return false
+	}
+	if w.eaten-w.marked >= w.size/2 {
+		w.adapt(now, unread, rtt, lossy, most)
+	}
+	if next := min(used+w.size, w.eaten+most); next > w.max {
+		w.max = next
+		return true
+	}
+	return false
+}
+
 // adapt sets the size to what the reader takes in four round trips, at most
 // doubling or halving at a time. With packets missing it takes three, so that a
 // lossy route is not filled. What was granted is never taken back: a window
@@ -192,9 +211,13 @@ func (s *Session) account(now machine.Time, st *stream, end uint64, final bool) 
 		s.fail(now, wire.CodeFlow, "more bytes than the window allows")
 		return false
 	}
+	unread := i.have - i.read
 	i.top = end
 	s.recv.used += more
 	s.stats.BytesReceived += more
+	if s.recv.win.arrive(now, s.recv.used, unread, s.rtt.smooth, s.lossy(), s.cfg.SessionWindowMax) {
+		s.tellWindow()
+	}
 	return true
 }
 
@@ -213,9 +236,14 @@ func (s *Session) consumed(now machine.Time, st *stream, n uint64) {
 // read speak for all.
 func (s *Session) eatSession(now machine.Time, n, unread uint64, lossy bool) {
 	if s.recv.win.eat(now, n, unread, s.rtt.smooth, lossy, s.cfg.SessionWindowMax) {
-		s.pending |= pendMaxData
-		s.recv.lastCount, s.recv.lastLargest = s.arrived.count, s.arrived.largest
+		s.tellWindow()
 	}
+}
+
+// tellWindow tells the peer the session's new limit.
+func (s *Session) tellWindow() {
+	s.pending |= pendMaxData
+	s.recv.lastCount, s.recv.lastLargest = s.arrived.count, s.arrived.largest
 }
 
 // lossy reports whether more than a sixteenth of the packet numbers since the

@@ -98,7 +98,7 @@ func (s *Session) appendStream(now machine.Time, st *stream, b []byte, limit int
 		if to > from && !s.mayOpen(st) {
 			return b, false, true
 		}
-		if credit := s.send.max - s.send.used; to-from > credit {
+		if credit := s.credit(from); to-from > credit {
 			if to = from + credit; credit == 0 {
 				return b, false, true
 			}
@@ -137,6 +137,23 @@ func (s *Session) appendStream(now machine.Time, st *stream, b []byte, limit int
 		s.stats.BytesSent += uint64(size)
 	}
 	return b, true, false
+}
+
+// The last of the session's window is for the first bytes of streams, so that a
+// stream's answer comes whatever lies unread beside it. It is the quarter of the
+// least window at which a receiver opens it again (window.arrive).
+const (
+	creditReserve = windowMin / 4
+	creditFirst   = 2 << 10
+)
+
+// credit is how much of the session's window a stream may use from an offset on.
+func (s *Session) credit(from uint64) uint64 {
+	credit := s.send.max - s.send.used
+	if from < creditFirst {
+		return min(credit, max(creditFirst-from, credit-min(credit, creditReserve)))
+	}
+	return credit - min(credit, creditReserve)
 }
 
 // mayOpen reports whether the peer allows this stream yet.

@@ -104,15 +104,21 @@ func TestOneStreamKeepsItsGoodputUnderLoss(t *testing.T) {
 }
 
 // Where nothing but a queue of our own making loses packets, repairs cost next
-// to nothing: on a steady route not a packet, not a byte of memory.
+// to nothing: on a steady route not a packet, not a byte of memory. Where packets
+// overtake each other the rate of a run is up to a fifth another with every packet
+// that is; the means of 24 runs with repairs and without differ by 1 %.
 func TestNoRepairsWithoutRandomLoss(t *testing.T) {
-	for _, jitter := range []time.Duration{0, 10 * time.Millisecond} {
-		r := bottleneck
+	for _, c := range []struct {
+		jitter time.Duration
+		runs   uint64
+		least  float64
+	}{{0, 1, 1}, {10 * time.Millisecond, 6, 0.9}} {
+		r, jitter := bottleneck, c.jitter
 		r.jitter, r.buffer = jitter, 100*time.Millisecond
-		with, n, repairs, w := goodput(t, 1, Config{}, r)
-		without, m, _, _ := goodput(t, 1, Config{Without: []uint16{wire.CapRepair}}, r)
+		with, n, repairs, w := goodput(t, c.runs, Config{}, r)
+		without, m, _, _ := goodput(t, c.runs, Config{Without: []uint16{wire.CapRepair}}, r)
 		t.Logf("jitter %v: %d repairs of %d packets, %.0f B/s; without %d packets, %.0f B/s", jitter, repairs, n, with, m, without)
-		if repairs > n/200 || with < 0.98*without {
+		if repairs > n/1000 || with < c.least*without {
 			t.Errorf("jitter %v: repairs cost something", jitter)
 		}
 		if f := &w.client.work.repair; jitter == 0 && (n != m || with != without || f.enc != nil || w.server.work.repair.dec != nil) {

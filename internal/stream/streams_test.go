@@ -12,10 +12,12 @@ import (
 	"github.com/nyxnet/nyx/internal/wire"
 )
 
-// A reader that does not read stops the writer at the stream's window, a
-// second stream still moves, and a third of them stop at the session's.
+// A reader that does not read stops the writer at the stream's window, a second
+// stream still moves, and all of them stop where the session may hold no more
+// unread. What begins then still gets its first bytes through.
 func TestFlowControlHoldsAtBothLevels(t *testing.T) {
-	w := established(t, 1, Config{}, Config{})
+	const most = 2 << 20
+	w := established(t, 1, Config{}, Config{SessionWindowMax: most})
 	a := newApp(w)
 	a.lag = func(s *Session) bool { return s == w.server }
 	first := a.open(3<<20, 10, PriorityNormal)
@@ -24,15 +26,20 @@ func TestFlowControlHoldsAtBothLevels(t *testing.T) {
 	if got := st.in.have; got != firstStreamWindow {
 		t.Errorf("%d bytes arrived unread, window %d", got, firstStreamWindow)
 	}
-	for range 7 {
+	for range 11 {
 		a.open(1<<20, 10, PriorityNormal)
 	}
 	w.run(2 * time.Second)
-	if got := w.server.recv.used; got != firstSessionWindow {
-		t.Errorf("%d bytes arrived unread on all streams, window %d", got, firstSessionWindow)
+	if got := w.server.recv.used; got != most-creditReserve {
+		t.Errorf("%d bytes arrived unread on all streams, at most %d may but %d for what begins", got, most, creditReserve)
 	}
 	if st := w.client.Stats(); st.Backlog == 0 || w.client.send.buffered > sendBufferTotal {
 		t.Errorf("backlog %d, buffered %d", st.Backlog, w.client.send.buffered)
+	}
+	young := a.open(1<<20, 10, PriorityNormal)
+	w.run(2 * time.Second)
+	if st := w.server.streams.get(young); st == nil || st.in.have != creditFirst {
+		t.Error("the first bytes of a stream wait for those that nobody reads")
 	}
 	a.lag = nil
 	for _, id := range a.ids {
@@ -41,11 +48,36 @@ func TestFlowControlHoldsAtBothLevels(t *testing.T) {
 	a.finish(30 * time.Second)
 }
 
+// Streams that nobody reads do not hold up one that is read: neither its bytes,
+// nor the window that it needs on a long route.
+func TestUnreadStreamsHoldUpNoOther(t *testing.T) {
+	const unread, size = 40, 12 << 20
+	took := func(unread int) time.Duration {
+		w := established(t, 1, Config{Congestion: congestion.Fixed, FixedRate: 12_500_000}, Config{})
+		w.routes[0].delay = 50 * time.Millisecond
+		a := newApp(w)
+		a.lag = func(s *Session) bool { return s == w.server }
+		for range unread {
+			a.open(1<<20, 10, PriorityNormal)
+		}
+		w.run(20 * time.Second)
+		a.lag = nil
+		begin, id := w.now, a.open(size, 10, PriorityNormal)
+		w.until(time.Minute, func() bool { return a.flows[id].upGot.Len() == size })
+		return w.now.Sub(begin)
+	}
+	alone, beside := took(0), took(unread)
+	t.Logf("%d bytes alone in %v, beside %d unread streams in %v", size, alone, unread, beside)
+	if beside > alone*5/4 {
+		t.Errorf("beside %d streams that nobody reads %d bytes took %v, alone %v", unread, size, beside, alone)
+	}
+}
+
 // Without enforcement a sender that ignores the window would fill memory: the
 // receiver closes with CodeFlow.
 func TestWindowsAreEnforced(t *testing.T) {
 	for _, level := range []string{"stream", "session"} {
-		w := established(t, 1, Config{}, Config{})
+		w := established(t, 1, Config{}, Config{SessionWindowMax: firstSessionWindow})
 		a := newApp(w)
 		a.lag = func(s *Session) bool { return s == w.server }
 		w.client.send.max = wire.MaxVarint
