@@ -66,13 +66,16 @@ const (
 
 func (w *window) start(size uint64) { w.max, w.size = size, size }
 
-// eat notes n bytes read, unread more that wait, and reports whether the peer
-// should be told of a new limit: when half the window is used up.
-func (w *window) eat(now machine.Time, n, unread uint64, rtt time.Duration, lossy bool, most uint64) bool {
+// eat notes n bytes read, and reports whether half the window is used up: then
+// renew it.
+func (w *window) eat(n uint64) bool {
 	w.eaten += n
-	if w.max-w.eaten > w.size/2 {
-		return false
-	}
+	return w.max-w.eaten <= w.size/2
+}
+
+// renew sets a size of at most most bytes, with unread bytes that wait, and
+// reports whether the peer should be told of a new limit.
+func (w *window) renew(now machine.Time, unread uint64, rtt time.Duration, lossy bool, most uint64) bool {
 	w.adapt(now, unread, rtt, lossy, most)
 	if next := w.eaten + w.size; next > w.max {
 		w.max = next
@@ -126,6 +129,7 @@ func (w *window) adapt(now machine.Time, unread uint64, rtt time.Duration, lossy
 	case want < w.size/2:
 		w.size = max(w.size/2, want, windowMin)
 	}
+	w.size = max(min(w.size, most), windowMin)
 }
 
 // piecesMax bounds the pieces of a stream that wait for what comes before them:
@@ -224,18 +228,27 @@ func (s *Session) account(now machine.Time, st *stream, end uint64, final bool) 
 // consumed moves both windows on after n bytes were read.
 func (s *Session) consumed(now machine.Time, st *stream, n uint64) {
 	i := &st.in
-	lossy := s.lossy()
-	if i.flags&inFin == 0 && i.win.eat(now, n, i.have-i.read, s.rtt.smooth, lossy, s.cfg.StreamWindowMax) {
+	lossy, unread := s.lossy(), i.have-i.read
+	s.eatSession(now, n, unread, lossy)
+	if i.win.eat(n) && i.flags&inFin == 0 && i.win.renew(now, unread, s.rtt.smooth, lossy, s.streamWindowMost(st)) {
 		s.stats.StreamWindow = i.win.size
 		s.control(st, ctlWindow)
 	}
-	s.eatSession(now, n, i.have-i.read, lossy)
+}
+
+// streamWindowMost is how large a stream's window may become: of what the session
+// may hold unread, half is for windows that grow, less what others have there; the
+// other half is for first windows.
+func (s *Session) streamWindowMost(st *stream) uint64 {
+	others := s.recv.used - s.recv.win.eaten - (st.in.top - st.in.read)
+	room := s.cfg.SessionWindowMax / 2
+	return min(max(room-min(room, others), firstStreamWindow), s.cfg.StreamWindowMax)
 }
 
 // eatSession moves the session's window on; unread bytes of the stream that was
 // read speak for all.
 func (s *Session) eatSession(now machine.Time, n, unread uint64, lossy bool) {
-	if s.recv.win.eat(now, n, unread, s.rtt.smooth, lossy, s.cfg.SessionWindowMax) {
+	if s.recv.win.eat(n) && s.recv.win.renew(now, unread, s.rtt.smooth, lossy, s.cfg.SessionWindowMax) {
 		s.tellWindow()
 	}
 }
