@@ -27,5 +27,6 @@ func Funcs() map[string]Func {
 		"SCL-036": switchKEM,
 		"SCL-037": reloadKeys,
 		"SCL-039": clientVersions,
+		"SCL-044": encodeLoad,
 	}
 }
