@@ -20,6 +20,7 @@ func Funcs() map[string]Func {
 		"DF-048":  missingTags,
 		"DF-050":  arrival,
 		"SCL-001": baseline,
+		"SCL-003": mixedKeys,
 		"SCL-006": saturation,
 		"SCL-012": killMixes,
 		"SCL-013": backpressure,
