@@ -103,8 +103,9 @@ var ErrNoDirectory = errors.New("client: no verified directory yet")
 type Client struct {
 	*session.Set[*circuit]
 
-	Pool   wire.Pool
-	Counts trace.Counts
+	Pool          wire.Pool
+	Counts        trace.Counts
+	Distributions trace.Distributions // of sessions
 
 	cfg     Config
 	rng     prng.Source
@@ -158,6 +159,7 @@ func New(cfg Config, rng prng.Source) *Client {
 		circuits: map[circuitKey]*circuit{},
 		tickets:  map[circuitKey]*stream.Ticket{},
 	}
+	c.cfg.Stream.Distributions = &c.Distributions
 	rng.Stream("pseudonyms").Read(c.secret[:])
 	c.links = link.New(link.Config{}, rng.Child("link"), &c.Pool, &c.Counts)
 	c.plan.Value, c.watcher.Value = c.buildAhead, c.watch

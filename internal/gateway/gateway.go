@@ -41,6 +41,7 @@ const defaultSessionsMax = 1_000_000
 type Gateway struct {
 	*hop.Hop
 	*session.Set[ending]
+	Distributions trace.Distributions // of sessions that end here
 
 	cfg       Config
 	rng       prng.Source
@@ -75,11 +76,12 @@ func New(cfg Config, rng prng.Source) *Gateway {
 		cfg:       cfg,
 		rng:       rng,
 		admission: control.NewAdmission(cfg.Policy, cfg.Fleet, rng.Child("admission")),
-		acceptor:  stream.NewAcceptor(cfg.Stream, rng.Child("sessions")),
 		clients:   map[link.ID][16]byte{},
 		ends:      map[mix.End]*end{},
 		meetings:  map[wire.MeetingID]*end{},
 	}
+	g.cfg.Stream.Distributions = &g.Distributions
+	g.acceptor = stream.NewAcceptor(g.cfg.Stream, rng.Child("sessions"))
 	g.acceptor.Tickets = stream.NewTickets(cfg.Fleet, rng.Child("tickets"))
 	return g
 }

@@ -77,6 +77,8 @@ type Config struct {
 	Sealed func(packet []byte)
 	// Sink takes trace events; nil takes none.
 	Sink trace.Sink
+	// Distributions takes what is measured of sessions; nil takes nothing.
+	Distributions *trace.Distributions
 
 	knows capabilities
 }

@@ -111,15 +111,20 @@ func (s *Session) accept(now machine.Time, id uint8, pn uint64, payload []byte) 
 // frames handles every frame of a payload. prompt says that the peer waits for
 // the acknowledgement.
 func (s *Session) frames(now machine.Time, id uint8, b []byte) (eliciting, prompt, ok bool) {
+	var metadata, greatest int
 	for len(b) > 0 && (s.state == stateOpen || s.state == stateHello) {
 		t := wire.SessionFrameType(b[0])
 		if t == wire.SFramePadding {
-			return eliciting, prompt, wire.IsZero(b)
+			if !wire.IsZero(b) {
+				return eliciting, prompt, false
+			}
+			break
 		}
-		n, ok := s.frame(now, id, t, b)
+		n, content, ok := s.frame(now, id, t, b)
 		if !ok {
 			return eliciting, prompt, false
 		}
+		metadata, greatest = metadata+n-content, max(greatest, n)
 		if t != wire.SFrameAck && t != wire.SFrameRebuilt && t != wire.SFrameClose {
 			eliciting = true
 		}
@@ -128,13 +133,15 @@ func (s *Session) frames(now machine.Time, id uint8, b []byte) (eliciting, promp
 		}
 		b = b[n:]
 	}
+	s.cfg.Distributions.Observe(trace.MetadataSize, uint64(metadata))
+	s.cfg.Sink.Emit(now, trace.PacketTaken, uint64(metadata), uint64(greatest))
 	return eliciting, prompt, true
 }
 
-// frame handles one frame and returns its size.
-func (s *Session) frame(now machine.Time, id uint8, t wire.SessionFrameType, b []byte) (n int, ok bool) {
+// frame handles one frame and returns its size, and how much of it is content.
+func (s *Session) frame(now machine.Time, id uint8, t wire.SessionFrameType, b []byte) (n, content int, ok bool) {
 	if c := capabilityOf(t); c != 0 && !s.cfg.knows.has(c) {
-		return 0, s.unknownFrame()
+		return 0, 0, s.unknownFrame()
 	}
 	var err error
 	ok = true
@@ -143,6 +150,7 @@ func (s *Session) frame(now machine.Time, id uint8, t wire.SessionFrameType, b [
 		var f wire.StreamFrame
 		if f, n, err = wire.ParseStream(b); err == nil {
 			s.lastUse, s.receiving = now, s.client && s.paced()
+			content = len(f.Data)
 			ok = s.handleStream(now, &f)
 		}
 	case wire.SFrameAck:
@@ -185,13 +193,13 @@ func (s *Session) frame(now machine.Time, id uint8, t wire.SessionFrameType, b [
 	case wire.SFrameDatagram:
 		var f wire.DatagramFrame
 		if f, n, err = wire.ParseDatagram(b); err == nil {
-			s.lastUse = now
+			s.lastUse, content = now, len(f.Data)
 			ok = s.handleDatagram(now, f)
 		}
 	case wire.SFrameMessage, wire.SFrameMessageEnd:
 		var f wire.MessageFrame
 		if f, n, err = wire.ParseMessage(b); err == nil {
-			s.lastUse = now
+			s.lastUse, content = now, len(f.Data)
 			ok = s.handleMessage(now, &f)
 		}
 	case wire.SFrameNack:
@@ -210,9 +218,9 @@ func (s *Session) frame(now machine.Time, id uint8, t wire.SessionFrameType, b [
 			s.handleValue(now, id, t, v)
 		}
 	default:
-		return 0, s.unknownFrame()
+		return 0, 0, s.unknownFrame()
 	}
-	return n, ok && err == nil
+	return n, content, ok && err == nil
 }
 
 func (s *Session) handleValue(now machine.Time, id uint8, t wire.SessionFrameType, v uint64) {

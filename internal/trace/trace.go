@@ -183,6 +183,7 @@ const (
 	ExitGone                   // an exit was given up with its sessions
 	PacketLost                 // a session takes a packet for lost; A: ns since it was sent, B: 1 if a hop told that it dropped it
 	KeyConfirmed               // the peer has a packet under a new key; A: ns beyond the known round trip
+	PacketTaken                // a session took the frames of a packet; A: bytes of them that are not content, B: of the greatest frame
 	NumKinds
 )
 
@@ -190,7 +191,7 @@ var kindNames = [NumKinds]string{
 	"link_up", "link_down", "route_up", "route_down", "session_up", "session_down",
 	"stream_up", "stream_down", "rekeyed", "path_switched", "class_changed",
 	"SESSION_INIT", "SESSION_REFUSED", "SESSION_TERMINATE",
-	"route_tampered", "exit_gone", "packet_lost", "key_confirmed",
+	"route_tampered", "exit_gone", "packet_lost", "key_confirmed", "packet_taken",
 }
 
 // String returns the kind's name as it stands in golden traces.
