@@ -29,6 +29,7 @@ var facts = []struct {
 	{"DF-028", "stream.lane_duplicate_count", "ratio", "<=", 0.1, "%", map[string]float64{"lanes_from": 2, "lanes_to": 5}},
 	{"DF-037", "stream.priority_conflict", "ratio", "<=", 0, "%", map[string]float64{"conflict_share": 0.15}},
 	{"DF-046", "stream.heartbeat_queue_share", "mean", "<=", 0.05, "ratio", map[string]float64{"heartbeat_share": 0.4}},
+	{"DF-041", "stream.metadata_size", "max", "<=", 1150, "bytes", nil},
 	{"SCL-001", "stream_latency_p95", "p95", "<=", 320, "ms", map[string]float64{
 		"requests_per_second": 500, "payload_bytes": 64, "stream_nodes": 10, "mix_nodes": 15}},
 	{"SCL-037", "key_reload_duration", "max", "<=", 5, "s", map[string]float64{"rotations_per_second": 100}},

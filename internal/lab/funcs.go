@@ -14,6 +14,7 @@ func Funcs() map[string]Func {
 		"DF-028":  switchLanes,
 		"DF-032":  versionMix,
 		"DF-037":  priorityWrites,
+		"DF-041":  metadataGrowth,
 		"DF-045":  fragments,
 		"DF-046":  heartbeats,
 		"DF-047":  collections,
