@@ -3,6 +3,7 @@ package client_test
 import (
 	"bytes"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -28,8 +29,10 @@ func pathChanges(w *lab.Network) (n uint64) {
 
 // A client's address changes in the middle of a transfer, three times, up and
 // down: not a byte is lost, the session goes on, and the pause that the client
-// sees is a few round trips. (Control: where entries stay with the old address,
-// sessions live on by other routes, that new links carry, after four times as long.)
+// sees is a few round trips: none or one in most transfers, and twice as long where
+// the change finds a queue that is being emptied. (Control: where entries stay with
+// the old address, sessions live on by other routes, that new links carry, after
+// four times as long.)
 func TestATransferOutlivesChangesOfAddress(t *testing.T) {
 	for _, c := range []struct {
 		level    wire.Level
@@ -41,47 +44,60 @@ func TestATransferOutlivesChangesOfAddress(t *testing.T) {
 		{wire.Standard, 300_000, 0, 400 * time.Millisecond},
 		{wire.Standard, 0, 600_000, 400 * time.Millisecond},
 	} {
-		w, u := withUserIn(t, seededWorld(t, 1, lab.Plan{Streams: 6, Mixes: 8, Level: c.level, Hop: sim.Link{Latency: 5 * time.Millisecond, Rate: 4 << 20}}))
-		w.Sim.RunFor(3 * time.Second)
-		sent, want := bytes.Repeat([]byte{1}, c.up), bytes.Repeat([]byte("not a byte is lost. "), c.down/20)
-		for _, g := range w.Gateways {
-			g.Service.Answer = func(_ machine.Time, body []byte) []byte {
-				if !bytes.Equal(body, sent) {
-					t.Errorf("%v: %d bytes of %d arrived", c.level, len(body), len(sent))
-				}
-				return want
-			}
+		var stalls []time.Duration
+		for i := range 5 {
+			stalls = append(stalls, transferAndMove(t, c.level, c.up, c.down, time.Duration(700+41*i)*time.Millisecond))
 		}
-		exit, begun, done := u.Core().ExitOf("a"), w.Sim.Now(), false
-		u.Ask("a", sent, func(_ machine.Time, answer []byte, err error) {
-			if done = true; err != nil || !bytes.Equal(answer, want) {
-				t.Errorf("%v: %d bytes of %d came back, %v", c.level, len(answer), len(want), err)
-			}
-		})
-		var stall time.Duration
-		seen, last := uint64(0), begun
-		w.Sim.Every(begun, time.Millisecond, func(now machine.Time) bool {
-			if n := u.Core().Counts[trace.SessionPacketIn]; n != seen {
-				stall, seen, last = max(stall, now.Sub(last)), n, now
-			}
-			return !done
-		})
-		for i := range 3 {
-			w.Sim.After(time.Duration(700+800*i)*time.Millisecond, func(machine.Time) {
-				if done {
-					t.Errorf("%v: the transfer ended before move %d", c.level, i)
-				}
-				w.Sim.Rebind(u.Node, newAddress(i))
-			})
-		}
-		if !w.Sim.RunWhile(begun.Add(time.Minute), func() bool { return !done }) {
-			t.Fatalf("%v: no answer; last error: %v", c.level, u.Core().LastError())
-		}
-		t.Logf("%v, %d up, %d down: longest pause %v, %d moves of links, %v in all", c.level, c.up, c.down, stall, pathChanges(w), w.Sim.Now().Sub(begun))
-		if stall > c.stall || u.Core().ExitOf("a") != exit || pathChanges(w) < 3 {
-			t.Errorf("a pause of %v (%v at most), %d moves of links, the same exit: %v", stall, c.stall, pathChanges(w), u.Core().ExitOf("a") == exit)
+		slices.Sort(stalls)
+		t.Logf("%v, %d up, %d down: longest pauses %v", c.level, c.up, c.down, stalls)
+		if median, most := stalls[2], stalls[4]; median > c.stall || most > 2*c.stall {
+			t.Errorf("pauses of %v, %v at most, %v in most transfers", stalls, 2*c.stall, c.stall)
 		}
 	}
+}
+
+// transferAndMove moves a client at a time after a transfer's beginning, and twice
+// more, and returns the longest time in which it got nothing.
+func transferAndMove(t *testing.T, level wire.Level, up, down int, at time.Duration) (stall time.Duration) {
+	w, u := withUserIn(t, seededWorld(t, 1, lab.Plan{Streams: 6, Mixes: 8, Level: level, Hop: sim.Link{Latency: 5 * time.Millisecond, Rate: 4 << 20}}))
+	w.Sim.RunFor(3 * time.Second)
+	sent, want := bytes.Repeat([]byte{1}, up), bytes.Repeat([]byte("not a byte is lost. "), down/20)
+	for _, g := range w.Gateways {
+		g.Service.Answer = func(_ machine.Time, body []byte) []byte {
+			if !bytes.Equal(body, sent) {
+				t.Errorf("%v: %d bytes of %d arrived", level, len(body), len(sent))
+			}
+			return want
+		}
+	}
+	exit, begun, done := u.Core().ExitOf("a"), w.Sim.Now(), false
+	u.Ask("a", sent, func(_ machine.Time, answer []byte, err error) {
+		if done = true; err != nil || !bytes.Equal(answer, want) {
+			t.Errorf("%v: %d bytes of %d came back, %v", level, len(answer), len(want), err)
+		}
+	})
+	seen, last := uint64(0), begun
+	w.Sim.Every(begun, time.Millisecond, func(now machine.Time) bool {
+		if n := u.Core().Counts[trace.SessionPacketIn]; n != seen {
+			stall, seen, last = max(stall, now.Sub(last)), n, now
+		}
+		return !done
+	})
+	for i := range 3 {
+		w.Sim.After(at+time.Duration(i)*800*time.Millisecond, func(machine.Time) {
+			if done {
+				t.Errorf("%v: the transfer ended before move %d", level, i)
+			}
+			w.Sim.Rebind(u.Node, newAddress(i))
+		})
+	}
+	if !w.Sim.RunWhile(begun.Add(time.Minute), func() bool { return !done }) {
+		t.Fatalf("%v: no answer; last error: %v", level, u.Core().LastError())
+	}
+	if u.Core().ExitOf("a") != exit || pathChanges(w) < 3 {
+		t.Errorf("%v: %d moves of links, the same exit: %v", level, pathChanges(w), u.Core().ExitOf("a") == exit)
+	}
+	return stall
 }
 
 // A client's address changes while nothing is under way: its next request goes

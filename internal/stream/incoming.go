@@ -38,8 +38,6 @@ type recvLimits struct {
 	maxStreams    uint64
 	used          uint64 // greatest offsets of all streams
 	win           window
-	lastCount     uint64 // packets and numbers at the last look for loss
-	lastLargest   uint64
 }
 
 // window is one flow-control window: the peer may send up to max, which moves
@@ -57,9 +55,10 @@ type window struct {
 // would end every batch of packets after those few. A window whose bytes lie
 // unread shrinks to what the reader takes, down to windowMin.
 const (
-	windowMin  = 64 << 10
-	windowEasy = 1 << 20
-	// windowRTTMax bounds the round trip in the product: 2^28 bytes × 4 × 4 s
+	windowMin    = 64 << 10
+	windowEasy   = 1 << 20
+	windowRounds = 6
+	// windowRTTMax bounds the round trip in the product: 2^28 bytes × 6 × 4 s
 	// is below 2^63.
 	windowRTTMax = 4 * time.Second
 )
@@ -75,8 +74,8 @@ func (w *window) eat(n uint64) bool {
 
 // renew sets a size of at most most bytes, with unread bytes that wait, and
 // reports whether the peer should be told of a new limit.
-func (w *window) renew(now machine.Time, unread uint64, rtt time.Duration, lossy bool, most uint64) bool {
-	w.adapt(now, unread, rtt, lossy, most)
+func (w *window) renew(now machine.Time, unread uint64, rtt time.Duration, most uint64) bool {
+	w.adapt(now, unread, rtt, most)
 	if next := w.eaten + w.size; next > w.max {
 		w.max = next
 		return true
@@ -89,12 +88,12 @@ func (w *window) renew(now machine.Time, unread uint64, rtt time.Duration, lossy
 // lie unread to the windows of their streams, so that streams which are read go on
 // beside them, until most bytes lie there: when no more than a quarter is left, it
 // is opened again above what has come.
-func (w *window) arrive(now machine.Time, used, unread uint64, rtt time.Duration, lossy bool, most uint64) bool {
+func (w *window) arrive(now machine.Time, used, unread uint64, rtt time.Duration, most uint64) bool {
 	if w.max-used > w.size/4 {
 		return false
 	}
 	if w.eaten-w.marked >= w.size/2 {
-		w.adapt(now, unread, rtt, lossy, most)
+		w.adapt(now, unread, rtt, most)
 	}
 	if next := min(used+w.size, w.eaten+most); next > w.max {
 		w.max = next
@@ -103,11 +102,11 @@ func (w *window) arrive(now machine.Time, used, unread uint64, rtt time.Duration
 	return false
 }
 
-// adapt sets the size to what the reader takes in four round trips, at most
-// doubling or halving at a time. With packets missing it takes three, so that a
-// lossy route is not filled. What was granted is never taken back: a window
-// shrinks as it is read.
-func (w *window) adapt(now machine.Time, unread uint64, rtt time.Duration, lossy bool, most uint64) {
+// adapt sets the size to what the reader takes in six round trips, at most
+// doubling or halving at a time: what follows a lost packet waits here until that
+// has come again, lost more than once perhaps, and the route must not run dry
+// meanwhile. What was granted is never taken back: a window shrinks as it is read.
+func (w *window) adapt(now machine.Time, unread uint64, rtt time.Duration, most uint64) {
 	took := max(now.Sub(w.markedAt), time.Microsecond)
 	n := w.eaten - w.marked
 	first := w.marked == 0
@@ -115,12 +114,8 @@ func (w *window) adapt(now machine.Time, unread uint64, rtt time.Duration, lossy
 	if first {
 		return
 	}
-	rounds := uint64(4)
-	if lossy {
-		rounds = 3
-	}
-	want := n * rounds * uint64(min(rtt, windowRTTMax)) / uint64(took)
-	if unread <= w.size/4 && !lossy {
+	want := n * windowRounds * uint64(min(rtt, windowRTTMax)) / uint64(took)
+	if unread <= w.size/4 {
 		want = max(want, windowEasy)
 	}
 	switch {
@@ -219,8 +214,8 @@ func (s *Session) account(now machine.Time, st *stream, end uint64, final bool) 
 	i.top = end
 	s.recv.used += more
 	s.stats.BytesReceived += more
-	if s.recv.win.arrive(now, s.recv.used, unread, s.rtt.smooth, s.lossy(), s.cfg.SessionWindowMax) {
-		s.tellWindow()
+	if s.recv.win.arrive(now, s.recv.used, unread, s.rtt.smooth, s.cfg.SessionWindowMax) {
+		s.pending |= pendMaxData
 	}
 	return true
 }
@@ -228,9 +223,9 @@ func (s *Session) account(now machine.Time, st *stream, end uint64, final bool) 
 // consumed moves both windows on after n bytes were read.
 func (s *Session) consumed(now machine.Time, st *stream, n uint64) {
 	i := &st.in
-	lossy, unread := s.lossy(), i.have-i.read
-	s.eatSession(now, n, unread, lossy)
-	if i.win.eat(n) && i.flags&inFin == 0 && i.win.renew(now, unread, s.rtt.smooth, lossy, s.streamWindowMost(st)) {
+	unread := i.have - i.read
+	s.eatSession(now, n, unread)
+	if i.win.eat(n) && i.flags&inFin == 0 && i.win.renew(now, unread, s.rtt.smooth, s.streamWindowMost(st)) {
 		s.stats.StreamWindow = i.win.size
 		s.control(st, ctlWindow)
 	}
@@ -247,31 +242,17 @@ func (s *Session) streamWindowMost(st *stream) uint64 {
 
 // eatSession moves the session's window on; unread bytes of the stream that was
 // read speak for all.
-func (s *Session) eatSession(now machine.Time, n, unread uint64, lossy bool) {
-	if s.recv.win.eat(n) && s.recv.win.renew(now, unread, s.rtt.smooth, lossy, s.cfg.SessionWindowMax) {
-		s.tellWindow()
+func (s *Session) eatSession(now machine.Time, n, unread uint64) {
+	if s.recv.win.eat(n) && s.recv.win.renew(now, unread, s.rtt.smooth, s.cfg.SessionWindowMax) {
+		s.pending |= pendMaxData
 	}
-}
-
-// tellWindow tells the peer the session's new limit.
-func (s *Session) tellWindow() {
-	s.pending |= pendMaxData
-	s.recv.lastCount, s.recv.lastLargest = s.arrived.count, s.arrived.largest
-}
-
-// lossy reports whether more than a sixteenth of the packet numbers since the
-// session window last moved are missing.
-func (s *Session) lossy() bool {
-	numbers := s.arrived.largest - s.recv.lastLargest
-	missing := int64(numbers) - int64(s.arrived.count-s.recv.lastCount)
-	return missing > int64(numbers/16)
 }
 
 // discardIncoming gives up what is buffered and credits the session for it.
 func (s *Session) discardIncoming(now machine.Time, st *stream) {
 	i := &st.in
 	if rest := i.top - i.read; rest > 0 {
-		s.eatSession(now, rest, 0, false)
+		s.eatSession(now, rest, 0)
 	}
 	i.read, i.have, i.early = i.top, i.top, nil
 	if s.work != nil {

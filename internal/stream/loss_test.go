@@ -341,7 +341,7 @@ func TestRekeyDefaults(t *testing.T) {
 func TestAcknowledgementsDoNotDelayData(t *testing.T) {
 	w := established(t, 1, Config{}, Config{})
 	a := newApp(w)
-	a.open(200_000, 200_000, PriorityNormal)
+	a.open(200_000, 2_000_000, PriorityNormal)
 	w.run(30 * time.Millisecond)
 	w.until(time.Second, func() bool { return w.client.arrived.pending > 0 && w.client.Stats().Backlog == 0 })
 	id, _ := w.client.OpenStream(w.now, PriorityHigh)

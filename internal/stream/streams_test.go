@@ -137,25 +137,6 @@ func TestWindowFollowsTheReader(t *testing.T) {
 	a.finish(time.Minute)
 }
 
-func TestWindowDoesNotGrowOnALossyRoute(t *testing.T) {
-	var clean, lossy window
-	clean.start(firstStreamWindow)
-	lossy.start(firstStreamWindow)
-	now, rtt := machine.Time(1), 40*time.Millisecond
-	for range 50 {
-		now = now.Add(30 * time.Millisecond)
-		if clean.eat(clean.size/2 + 1) {
-			clean.renew(now, 0, rtt, false, 16<<20)
-		}
-		if lossy.eat(min(lossy.size/2+1, 100_000)) {
-			lossy.renew(now, 0, rtt, true, 16<<20)
-		}
-	}
-	if clean.size <= lossy.size || lossy.size > 512<<10 {
-		t.Errorf("clean %d, lossy %d", clean.size, lossy.size)
-	}
-}
-
 func TestHalfCloseKeepsTheOtherDirection(t *testing.T) {
 	w := established(t, 1, Config{}, Config{})
 	a := newApp(w)

@@ -34,6 +34,12 @@ type bbr struct {
 	epoch   uint16
 	lottery uint32 // spreads the probes of flows that began together
 
+	heardAt machine.Time // when something was last acknowledged
+	// resumed is the end of the last silence: what was sent before it and is lost
+	// tells of the silence, not of the path's rate.
+	resumed machine.Time
+	filling bool // nothing that was sent since has arrived yet
+
 	span    span
 	rtt     residence
 	base    baseRTT
@@ -56,6 +62,7 @@ type bbr struct {
 	stalls    uint8 // startup spans in a row without growth
 	aligned   bool  // the span in progress shows this phase's effect
 	limited   bool  // the last span was short of data, not of window
+	spills    bool  // the last span lost too much, short of data or not
 	spansLeft uint8 // of cruising
 	reference uint64
 	phaseAt   machine.Time
@@ -116,6 +123,10 @@ func (b *bbr) OnAcked(now machine.Time, p *Packet) {
 // deliver counts an arrival.
 func (b *bbr) deliver(now machine.Time, p *Packet) {
 	s := &b.span
+	if b.filling && p.SentAt >= b.resumed {
+		b.filling = false
+		s.begin(now)
+	}
 	s.acked += uint64(p.Bytes)
 	s.packets++
 	s.limited = s.limited || p.limited
@@ -132,7 +143,7 @@ func (b *bbr) deliver(now machine.Time, p *Packet) {
 }
 
 func (b *bbr) OnLost(_ machine.Time, p *Packet, _ int) {
-	if p.settle(lost, b.epoch) {
+	if p.settle(lost, b.epoch) && p.SentAt >= b.resumed {
 		b.span.lost += uint64(p.Bytes)
 		b.short.lost += uint64(p.Bytes)
 	}
@@ -151,6 +162,12 @@ func (b *bbr) OnAckEnd(now machine.Time, _ time.Duration, inFlight int) {
 		return
 	}
 	b.rtt.endFrame()
+	if base := b.base.get(); base != 0 && now.Sub(b.heardAt) > silenceRounds*base+silenceLeast {
+		b.resumed, b.filling = now, true
+	}
+	if b.heardAt = now; b.filling {
+		b.span.begin(now)
+	}
 	b.endSpan(now)
 	b.step(now, inFlight)
 	b.grow(b.frame)

@@ -43,6 +43,10 @@ const (
 	lossMarginStartup = 1 << 13
 	lossLevelMax      = 1 << 13
 	lossPackets       = 8
+	// silenceRounds base times and silenceLeast without a sign are an outage: a path
+	// that is only slower goes on to acknowledge.
+	silenceRounds = 2
+	silenceLeast  = 100 * time.Millisecond
 )
 
 // span is the delivery-rate sample in progress.
@@ -178,6 +182,7 @@ func (b *bbr) endSpan(now machine.Time) {
 	b.span.begin(now)
 	b.limited = s.limited
 	excess := b.judgeLoss(&s)
+	b.spills = excess
 	b.judgeRate(now, sample, &s, excess)
 	b.bw.add(sample, s.limited)
 	b.spanEnded(now, sample, &s, excess)

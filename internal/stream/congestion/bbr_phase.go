@@ -121,7 +121,7 @@ func (b *bbr) checkFull(now machine.Time, sample uint64, s *span, excess bool) {
 	again := excess && b.lossy
 	b.lossy = excess
 	switch {
-	case s.limited:
+	case s.limited && !again:
 		return
 	case sample >= scale(b.reference, growthStartup):
 		b.reference, b.stalls = sample, 0
@@ -259,7 +259,7 @@ func (b *bbr) grow(acked uint64) {
 // target is what the model wants in flight.
 func (b *bbr) target() uint64 {
 	gain := windowGain[b.phase]
-	if b.limited && b.phase != probeRTT {
+	if b.limited && !b.spills && b.phase != probeRTT {
 		gain = max(gain, gainLimited)
 	}
 	return b.product(gain+b.lossGain()) + b.derived.quantum
@@ -277,7 +277,7 @@ func (b *bbr) setOutput() {
 		b.window = b.probeWindow()
 	case b.phase != startup:
 		t := b.target()
-		if b.inFlightHigh != 0 && !b.limited {
+		if b.inFlightHigh != 0 && (!b.limited || b.spills) {
 			high := b.inFlightHigh
 			if b.phase != up && b.phase != refill {
 				high = scale(high, headroom)
@@ -300,7 +300,7 @@ func (b *bbr) setPacing() {
 		bw = max(bw, first)
 	case b.phase == cruise && b.queued(queueShare):
 		gain = paceQueued
-	case b.limited && (b.phase == cruise || b.phase == refill):
+	case b.limited && !b.spills && (b.phase == cruise || b.phase == refill):
 		gain = gainLimited
 		bw = max(bw, first)
 	}
