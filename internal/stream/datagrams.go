@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/nyxnet/nyx/internal/machine"
+	"github.com/nyxnet/nyx/internal/trace"
 	"github.com/nyxnet/nyx/internal/wire"
 )
 
@@ -94,6 +95,7 @@ func (s *Session) fillDatagrams(b []byte, limit int) []byte {
 		}
 		b = f.Append(b)
 		s.stats.BytesSent += uint64(len(p))
+		s.counts[trace.ContentOut]++
 		m.drop()
 	}
 	return b
@@ -215,6 +217,7 @@ func (s *Session) fillHeartbeats(b []byte, limit int, data bool) []byte {
 		b = wire.AppendValue(b, wire.SFrameHeartbeat, s.beats.number)
 		s.beats.queued--
 		s.stats.Heartbeats++
+		s.counts[trace.HeartbeatOut]++
 		s.beats.ripe = false
 	}
 	return b
@@ -245,6 +248,7 @@ func (s *Session) Dropped(now machine.Time, low uint32) bool {
 		return false
 	}
 	r.flags |= recTold
+	s.cfg.Distributions.ObserveTime(trace.DropDetect, now.Sub(r.cc.SentAt))
 	s.lose(now, r, true)
 	s.setProbeTimer(now)
 	return true

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/nyxnet/nyx/internal/machine"
+	"github.com/nyxnet/nyx/internal/trace"
 	"github.com/nyxnet/nyx/internal/wire"
 )
 
@@ -226,6 +227,7 @@ func (s *Session) fillMessages(now machine.Time, b []byte, limit int) []byte {
 		b = append(b, m.b[from:end]...)
 		s.work.sent.addChunk(chunk{at: number<<messageShift | uint64(from), size: uint16(size), kind: kind})
 		o.backlog -= size
+		s.counts[trace.ContentOut]++
 		if again {
 			m.lost.remove(uint64(from), uint64(end))
 		} else {

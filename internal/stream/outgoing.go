@@ -2,6 +2,7 @@ package stream
 
 import (
 	"github.com/nyxnet/nyx/internal/machine"
+	"github.com/nyxnet/nyx/internal/trace"
 	"github.com/nyxnet/nyx/internal/wire"
 )
 
@@ -19,6 +20,8 @@ type outgoing struct {
 	lane            Lane
 	turn            int16  // bytes left of its turn in the lane
 	laneVersion     uint32 // of lane
+	wait            wait   // of bytes that were written
+	wrote           machine.Time
 }
 
 type outFlags uint8
@@ -31,6 +34,7 @@ const (
 	outBlocked                      // Write found no room
 	outDone                         // the peer has everything, or the reset
 	outFinAcked
+	outAsked // bytes were written at wrote, and none has come since
 )
 
 // sendLimits is what this side may send.
@@ -128,11 +132,13 @@ func (s *Session) appendStream(now machine.Time, st *stream, b []byte, limit int
 		o.flags &^= outFinDue
 	}
 	s.work.sent.addChunk(chunk{st, from, uint16(size), kind})
+	s.counts[trace.ContentOut]++
 	s.send.backlog -= uint64(size)
 	if again {
 		o.lost.remove(from, end)
 	} else {
 		o.next = end
+		s.waited(now, &o.wait, end, trace.StreamQueueOut)
 		s.send.used += uint64(size)
 		s.stats.BytesSent += uint64(size)
 	}

@@ -21,8 +21,9 @@ import (
 // repairs begin (64 KiB), the rest when the peer sends some (rebuild.go).
 type repairs struct {
 	enc    *fec.Encoder
-	credit int64 // share of a repair that was earned, in 1/shareOne
-	fresh  bool  // content left since the last repair
+	credit int64        // share of a repair that was earned, in 1/shareOne
+	fresh  bool         // content left since the last repair
+	since  machine.Time // the first of it
 	loss   [MaxPaths]lossMeter
 	rest   restMeter
 
@@ -164,7 +165,7 @@ func (s *Session) sourceLimit(share int64) int {
 }
 
 // protect keeps the frames of packet pn for the repairs that follow.
-func (s *Session) protect(pn uint64, frames []byte, share int64) {
+func (s *Session) protect(now machine.Time, pn uint64, frames []byte, share int64) {
 	if len(frames) > wire.SymbolSize {
 		return
 	}
@@ -173,7 +174,9 @@ func (s *Session) protect(pn uint64, frames []byte, share int64) {
 		f.enc = fec.NewEncoder(wire.SymbolSize)
 	}
 	f.enc.Source(pn, frames)
-	f.fresh = true
+	if !f.fresh {
+		f.fresh, f.since = true, now
+	}
 	f.credit = min(f.credit+share, 2*shareOne)
 }
 
@@ -214,6 +217,7 @@ func (s *Session) sendRepair(now machine.Time, id uint8, b []byte) bool {
 	s.record(now, id, w.sent.chunkNext, true, 0)
 	s.stats.RepairsSent++
 	s.counts[trace.RepairOut]++
+	s.cfg.Distributions.ObserveTime(trace.FECEncode, now.Sub(f.since))
 	return true
 }
 

@@ -92,7 +92,7 @@ func (s *Session) pollData(now machine.Time, id uint8, b []byte) bool {
 	p.ping = false
 	clear(body[len(body):wire.SessionPayloadSize])
 	if share > 0 && data && eliciting {
-		s.protect(s.out.next, body, share)
+		s.protect(now, s.out.next, body, share)
 	}
 	s.out.next++
 	s.sealPacket(now, b)
@@ -252,8 +252,7 @@ const streamLeast = 24
 // record notes the packet that was just numbered and sets the timers.
 func (s *Session) record(now machine.Time, id uint8, firstChunk uint64, eliciting bool, flags uint8) {
 	w := s.work
-	s.stats.PacketsSent++
-	s.lastSent = now
+	s.countSent(now)
 	if w.sent.next == w.sent.tail && !eliciting {
 		w.sent.next, w.sent.tail = s.out.next, s.out.next // nothing to remember
 		return
@@ -392,8 +391,9 @@ func (s *Session) chunkLost(c *chunk) bool {
 	return false
 }
 
-// countSent counts a handshake packet.
+// countSent counts a packet that leaves.
 func (s *Session) countSent(now machine.Time) {
 	s.stats.PacketsSent++
+	s.counts[trace.SessionPacketOut]++
 	s.lastSent = now
 }

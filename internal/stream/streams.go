@@ -142,6 +142,9 @@ func (s *Session) Write(now machine.Time, id uint64, p []byte) (int, error) {
 	o.buf.grow(&w.rings, o.base, o.end, end)
 	o.buf.put(o.end, p)
 	o.end = end
+	o.wait.begin(now, end)
+	o.wrote = now
+	o.flags |= outAsked
 	s.send.buffered += uint64(len(p))
 	s.send.backlog += uint64(len(p))
 	s.lastUse = now
@@ -231,6 +234,7 @@ func (s *Session) Read(now machine.Time, id uint64, p []byte) (int, error) {
 		p = p[:min(uint64(len(p)), n)]
 		i.buf.get(i.read, p)
 		i.read += uint64(len(p))
+		s.waited(now, &i.wait, i.read, trace.StreamQueueIn)
 		s.consumed(now, st, uint64(len(p)))
 		return len(p), nil
 	case i.flags&inFin != 0 && i.read == i.final:

@@ -77,6 +77,9 @@ const (
 	ClientVersionErrors                   // of these, on the side that was called
 	LinkMissed                            // datagrams of neighbours that newer ones overtook
 	LinkLate                              // of these, arrived after all
+	SessionPacketOut                      // session packets sent
+	HeartbeatOut                          // heartbeats among their frames
+	ContentOut                            // frames of streams, datagrams and messages among them
 	NumCounters
 )
 
@@ -98,7 +101,7 @@ var counterNames = [NumCounters]string{
 	"stream_messages_reassembled", "stream_fragment_reassembly_error",
 	"stream_rekeys", "stream_rekey_latency_us", "obf_missing_auth_tags", "pq_handshakes", "pq_handshake_success", "pq_handshakes_refused",
 	"stream_sdk_version_mismatch", "client_version_errors",
-	"link_missed", "link_late",
+	"link_missed", "link_late", "session_packet_out", "stream_heartbeats_out", "stream_content_out",
 }
 
 // String returns the counter's name as exported.
@@ -115,7 +118,7 @@ func (c Counter) String() string {
 func (c Counter) TellsContent() bool {
 	switch c {
 	case RealOut, DummyOut, DummyIn, SessionPacketIn, Retransmitted, SpuriousRetransmit, RepairOut, RepairIn, Rebuilt, Rekeys, RekeyLatency,
-		PriorityConflict, LaneDuplicate, MessageReassembled, FragmentError:
+		PriorityConflict, LaneDuplicate, MessageReassembled, FragmentError, SessionPacketOut, HeartbeatOut, ContentOut:
 		return true
 	}
 	return false
@@ -184,6 +187,8 @@ const (
 	PacketLost                 // a session takes a packet for lost; A: ns since it was sent, B: 1 if a hop told that it dropped it
 	KeyConfirmed               // the peer has a packet under a new key; A: ns beyond the known round trip
 	PacketTaken                // a session took the frames of a packet; A: bytes of them that are not content, B: of the greatest frame
+	StreamAnswered             // the first byte after what was last written to an own stream; A: ns since, B: lane
+	StreamQueued               // bytes of a stream left a queue; A: ns in it, B: 0 to be sent, 1 to be read
 	NumKinds
 )
 
@@ -191,7 +196,7 @@ var kindNames = [NumKinds]string{
 	"link_up", "link_down", "route_up", "route_down", "session_up", "session_down",
 	"stream_up", "stream_down", "rekeyed", "path_switched", "class_changed",
 	"SESSION_INIT", "SESSION_REFUSED", "SESSION_TERMINATE",
-	"route_tampered", "exit_gone", "packet_lost", "key_confirmed", "packet_taken",
+	"route_tampered", "exit_gone", "packet_lost", "key_confirmed", "packet_taken", "stream_answered", "stream_queued",
 }
 
 // String returns the kind's name as it stands in golden traces.
