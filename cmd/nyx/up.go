@@ -95,7 +95,7 @@ func (f *upFlags) local() (cfg daemon.LocalConfig, err error) {
 	return daemon.LocalConfig{
 		Streams: f.streams, Mixes: f.mixes, Socks: f.socks, Regions: f.regions,
 		Class: obfs.Class(f.class), Stream: streams, Carriers: offered, Use: use, UseCarriers: kinds,
-		Compress: new(pack.Codec).Content,
+		Compress: new(pack.Codec),
 		Client:   client.Config{Level: level, Class: obfs.Class(f.class), Stream: streams},
 	}, nil
 }

@@ -20,7 +20,6 @@ import (
 	"github.com/nyxnet/nyx/internal/seal"
 	"github.com/nyxnet/nyx/internal/setup"
 	"github.com/nyxnet/nyx/internal/stream"
-	"github.com/nyxnet/nyx/internal/tunnel"
 	"github.com/nyxnet/nyx/internal/wire"
 )
 
@@ -62,7 +61,7 @@ func Carrier(name string, kinds []joint.Kind) (joint.Use, []joint.Kind, error) {
 
 // Node is the command that runs the roles of a configuration. Roles beyond
 // allowed are refused; zero allows all.
-func Node(allowed directory.Roles, kinds []joint.Kind, compress func(*tunnel.Conn) io.ReadWriter) *cobra.Command {
+func Node(allowed directory.Roles, kinds []joint.Kind, compress daemon.Compressor) *cobra.Command {
 	var path string
 	var quiet, check bool
 	cmd := &cobra.Command{

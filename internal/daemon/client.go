@@ -291,6 +291,12 @@ func (c *Client) Stats() (n trace.Counts) {
 	return n
 }
 
+// Distributions returns what the client has measured of its sessions.
+func (c *Client) Distributions() (d trace.Distributions) {
+	c.host.Do(func(machine.Time) { d = c.core.Distributions })
+	return d
+}
+
 // Addr is the address of the client's socket.
 func (c *Client) Addr() netip.AddrPort { return c.host.Addr() }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -23,7 +22,6 @@ import (
 	"github.com/nyxnet/nyx/internal/seal"
 	"github.com/nyxnet/nyx/internal/setup"
 	"github.com/nyxnet/nyx/internal/stream"
-	"github.com/nyxnet/nyx/internal/tunnel"
 )
 
 // LocalConfig is a complete network on this machine.
@@ -49,7 +47,7 @@ type LocalConfig struct {
 	Use         joint.Use
 	UseCarriers []joint.Kind
 	// Compress is how exits compress streams that ask for it; nil: not at all.
-	Compress func(*tunnel.Conn) io.ReadWriter
+	Compress Compressor
 
 	block func(drive.Carrier) drive.Carrier // for tests: see ClientConfig
 }

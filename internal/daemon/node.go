@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -64,7 +63,7 @@ type NodeConfig struct {
 	Exit   directory.ExitPolicy // Stream nodes
 	Stream stream.Config        // Stream nodes
 	// Compress is how an exit compresses streams that ask for it; nil: not at all.
-	Compress func(*tunnel.Conn) io.ReadWriter
+	Compress Compressor
 	// Carriers are those that an entry has beside UDP.
 	Carriers EntryCarriers
 	Class    obfs.Class   // pins the emission class of shaped routes
@@ -84,6 +83,7 @@ type Node struct {
 	stats    func() trace.Counts
 	table    *mix.Table
 	sessions func() []stream.Stats // Stream nodes
+	measured *trace.Distributions  // of their sessions, under the host's lock; nil: no Stream node
 	onions   *onions
 	replay   *replayLog
 	// rotateFleet replaces the fleet key, under the host's lock; nil: no Stream node.
@@ -135,7 +135,11 @@ func StartNode(cfg NodeConfig, rng prng.Source) (*Node, error) {
 		}, rng)
 		n.keeper = &keeper{id: n.id, clock: cfg.Clock, draw: rng.Stream("keeper")}
 		n.sessions, n.rotateFleet = g.Figures, g.RotateFleet
-		n.exit = exit.New(exit.Config{Policy: exit.Policy{AllowPrivate: cfg.Exit.Private, Ports: cfg.Exit.Allows}, Services: map[string]func(*tunnel.Conn){keeperHost: n.keeper.serve}, Compress: cfg.Compress})
+		exiting := exit.Config{Policy: exit.Policy{AllowPrivate: cfg.Exit.Private, Ports: cfg.Exit.Allows}, Services: map[string]func(*tunnel.Conn){keeperHost: n.keeper.serve}}
+		if cfg.Compress != nil {
+			exiting.Compress = cfg.Compress.Content
+		}
+		n.exit, n.measured = exit.New(exiting), &g.Distributions
 		side = tunnel.NewSide(g, n.exit.Serve)
 		m, n.stats, n.drain, n.table = g, g.Stats, g.Drain, g.Table
 	}
@@ -341,6 +345,16 @@ func (n *Node) ID() wire.NodeID { return n.id }
 func (n *Node) Stats() (c trace.Counts) {
 	n.host.Do(func(machine.Time) { c = n.stats() })
 	return c
+}
+
+// Distributions returns what the node has measured of its sessions.
+func (n *Node) Distributions() (d trace.Distributions) {
+	n.host.Do(func(machine.Time) {
+		if n.measured != nil {
+			d = *n.measured
+		}
+	})
+	return d
 }
 
 // Done is closed when the node has stopped by itself; Failure says why.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"time"
@@ -18,7 +17,6 @@ import (
 	"github.com/nyxnet/nyx/internal/setup"
 	"github.com/nyxnet/nyx/internal/stream"
 	"github.com/nyxnet/nyx/internal/trace"
-	"github.com/nyxnet/nyx/internal/tunnel"
 )
 
 // part of a process that may stop by itself.
@@ -33,7 +31,7 @@ type running struct {
 // their state, never who uses them for what. kinds are the carriers that the
 // program has beside UDP, compress how its exit compresses streams that ask for it,
 // or nil.
-func Run(ctx context.Context, cfg *setup.Config, kinds []joint.Kind, compress func(*tunnel.Conn) io.ReadWriter, log *slog.Logger) error {
+func Run(ctx context.Context, cfg *setup.Config, kinds []joint.Kind, compress Compressor, log *slog.Logger) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var parts []running
@@ -75,13 +73,13 @@ func Run(ctx context.Context, cfg *setup.Config, kinds []joint.Kind, compress fu
 			return err
 		}
 		parts = append(parts, running{"proxy", p.Client.Done(), p.Client.host.Err, p.Close})
-		counted = append(counted, func() part { return newPart("client", p.Client.Stats(), p.Client.Err()) })
+		counted = append(counted, p.Client.part)
 		fromProxy = &p.Counts
 		log.Info("proxy (SOCKS5 and HTTP)", "address", p.Addr(), "level", cfg.Proxy.Level.String())
 		go announce(ctx, p.Client.Ready(), log, "routes stand; the proxy is ready")
 	}
 	if cfg.Metrics.IsValid() {
-		s, err := serveMetrics(cfg.Metrics.String(), source{proxy: fromProxy, traffic: cfg.Traffic, parts: func() (out []part) {
+		s, err := serveMetrics(cfg.Metrics.String(), source{proxy: fromProxy, traffic: cfg.Traffic, usage: newUsage(), parts: func() (out []part) {
 			for _, p := range counted {
 				out = append(out, p())
 			}
@@ -145,7 +143,7 @@ func startConfigured(cfg *setup.Config, log *slog.Logger) (*Authority, error) {
 	})
 }
 
-func startConfiguredNode(cfg *setup.Config, kinds []joint.Kind, compress func(*tunnel.Conn) io.ReadWriter, log *slog.Logger) (*Node, error) {
+func startConfiguredNode(cfg *setup.Config, kinds []joint.Kind, compress Compressor, log *slog.Logger) (*Node, error) {
 	keys, err := setup.LoadNodeKeys(cfg.Keys)
 	if err != nil {
 		return nil, err

@@ -26,10 +26,11 @@ type Status struct {
 // part is one machine's counters as served. Those that tell content from cover
 // are left out, and cells are counted together: the wire shows no more.
 type part struct {
-	Name   string            `json:"name"`
-	State  string            `json:"state"`
-	Counts map[string]uint64 `json:"counts"` // that are not 0
-	counts trace.Counts
+	Name    string            `json:"name"`
+	State   string            `json:"state"`
+	Counts  map[string]uint64 `json:"counts"` // that are not 0
+	counts  trace.Counts
+	content content
 	// handshakes are those of an entry with carriers beside UDP, else nil.
 	handshakes *front.HandshakeCounts
 	reloads    *reloads // of a node, else nil
@@ -40,6 +41,7 @@ type source struct {
 	parts func() []part
 	// traffic has metrics tell content from cover, and count the proxy's streams.
 	traffic bool
+	usage   *usage        // nil: not told
 	proxy   *proxy.Counts // nil: no proxy here
 }
 
@@ -107,7 +109,7 @@ func (s *Status) Close() {
 }
 
 func (l *Local) parts() []part {
-	out := []part{newPart("client", l.Client.Stats(), l.Client.Err())}
+	out := []part{l.Client.part()}
 	for _, n := range l.Nodes {
 		out = append(out, n.part())
 	}
@@ -130,8 +132,18 @@ func newPart(name string, c trace.Counts, err error) part {
 	return p
 }
 
+func (c *Client) part() part {
+	p := newPart("client", c.Stats(), c.Err())
+	p.content.measured = c.Distributions()
+	return p
+}
+
 func (n *Node) part() part {
 	p := newPart(n.cfg.Name, n.Stats(), n.Err())
+	p.content.measured = n.Distributions()
+	if n.cfg.Compress != nil {
+		p.content.chunks = n.cfg.Compress.Sizes()
+	}
 	p.reloads = &n.reloads
 	if n.carriers.face != nil {
 		c := n.carriers.face.Handshakes.Counts()
@@ -172,6 +184,10 @@ func writeMetrics(w http.ResponseWriter, s source) {
 	writeHandshakes(w, parts)
 	writeReloads(w, parts)
 	if s.traffic {
+		writeContent(w, parts)
+		if s.usage != nil {
+			s.usage.write(w)
+		}
 		var stops debug.GCStats
 		debug.ReadGCStats(&stops)
 		fmt.Fprintf(w, "# TYPE nyx_stream_gc_pause_duration_seconds_total counter\nnyx_stream_gc_pause_duration_seconds_total %g\n", stops.PauseTotal.Seconds())

@@ -20,6 +20,7 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
+	"github.com/nyxnet/nyx/internal/trace"
 	"github.com/nyxnet/nyx/internal/tunnel"
 )
 
@@ -42,6 +43,16 @@ type Codec struct {
 	once sync.Once
 	enc  *zstd.Encoder
 	dec  *zstd.Decoder
+
+	counting sync.Mutex
+	sizes    trace.Values
+}
+
+// Sizes are those of the chunks that were made, in bytes.
+func (k *Codec) Sizes() trace.Values {
+	k.counting.Lock()
+	defer k.counting.Unlock()
+	return k.sizes
 }
 
 // start makes the coders, which only who compresses needs. Their options are
@@ -71,6 +82,9 @@ func (k *Codec) AppendChunk(b, p []byte) []byte {
 		b, flag = append(b[:at+chunkHeader], p...), 0
 	}
 	binary.BigEndian.PutUint16(b[at:], flag|uint16(len(b)-at-chunkHeader-1))
+	k.counting.Lock()
+	k.sizes.Observe(uint64(len(b) - at))
+	k.counting.Unlock()
 	return b
 }
 
