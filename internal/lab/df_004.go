@@ -9,7 +9,7 @@ import (
 	"github.com/nyxnet/nyx/internal/gateway"
 	"github.com/nyxnet/nyx/internal/machine"
 	"github.com/nyxnet/nyx/internal/sim"
-	"github.com/nyxnet/nyx/internal/stream"
+	"github.com/nyxnet/nyx/internal/trace"
 	"github.com/nyxnet/nyx/internal/wire"
 )
 
@@ -52,17 +52,15 @@ func retransmissionStorm(r *Run) error {
 	}
 	w.Sim.RunWhile(w.Sim.Now().Add(5*time.Minute), func() bool { return ended < streams })
 	r.Tally("streams_failed", uint64(streams-ended+wrong), uint64(streams))
-	var figures []stream.Stats
+	var n trace.Counts
 	for _, g := range w.Gateways {
-		figures = append(figures, g.Core().Figures()...)
+		n.Add(&g.Core().Counts)
 	}
 	for _, u := range w.Users {
-		figures = append(figures, u.Core().Figures()...)
+		n.Add(&u.Core().Counts)
 	}
-	for _, st := range figures {
-		r.Tally("transport_retransmission_ratio", st.Retransmitted, st.PacketsSent)
-		r.Tally("repairs", st.RepairsSent, st.PacketsSent)
-	}
+	r.Tally("transport_retransmission_ratio", n[trace.Retransmitted], n[trace.SessionPacketOut])
+	r.Tally("repairs", n[trace.RepairOut], n[trace.SessionPacketOut])
 	return nil
 }
 

@@ -66,8 +66,9 @@ func frameGrowth(r *Run) error {
 		content := record(r, i, size, noise-wordsBytes)
 		body := append([]byte{byte(wire.TCP)}, content...)
 		if i%2 == 0 {
+			before := codec.Sizes()
 			body = codec.AppendChunk([]byte{byte(wire.TCPCompressed)}, content)
-			r.Observe("stream_compressed_frame_size", float64(len(body)-1))
+			r.Observe("stream_compressed_frame_size", float64(codec.Sizes().Sum-before.Sum))
 			if !r.Protected {
 				r.Trial("mtu_fragmentation", len(body)-1+packetOverhead > mtu)
 			}

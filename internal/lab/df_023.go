@@ -36,6 +36,9 @@ func droppedFrames(r *Run) error {
 		if e.Kind != trace.PacketLost {
 			return
 		}
+		if e.B == 1 {
+			r.ObserveTime("told_after_sending", time.Duration(e.A))
+		}
 		// The drop that was when the packet, sent when the event says, reached the mix.
 		at := e.At.Add(wayToMix - time.Duration(e.A))
 		for i, drop := range drops {
@@ -99,7 +102,7 @@ func droppedFrames(r *Run) error {
 		x.share = 0
 	}
 	w.Sim.RunFor(10 * time.Second)
-	r.Note("%d frames were dropped at the first mix, which told of %d at that instant; for %d of them no packet was taken for lost; measured at the sender at FAST, two hops of 10 ms away: each mix further out adds one", dropped, told, len(drops))
+	r.Note("%d frames were dropped at the first mix, which told of %d at that instant; for %d of them no packet was taken for lost; told_after_sending is what the sender can know, and exports; measured at the sender at FAST, two hops of 10 ms away: each mix further out adds one", dropped, told, len(drops))
 	return failed
 }
 

@@ -7,11 +7,15 @@ import (
 	"github.com/nyxnet/nyx/internal/sim"
 	"github.com/nyxnet/nyx/internal/stream"
 	"github.com/nyxnet/nyx/internal/stream/congestion"
+	"github.com/nyxnet/nyx/internal/trace"
 )
 
 // beatBytes is a heartbeat as the control sends it: what an application that
 // keeps its own puts into a message.
 const beatBytes = 100
+
+// answerFrames is the STREAM frames of an answer of standardBytes.
+const answerFrames = 17
 
 // heartbeats is DF-046: the same requests with and without heartbeats, of which
 // there are as many as 40 % of all frames.
@@ -51,7 +55,7 @@ func underHeartbeats(r *Run, beats bool) (map[int]time.Duration, error) {
 	})
 	if beats {
 		share := r.Param("heartbeat_share")
-		frames := perSecond * standardBytes / 1040
+		frames := perSecond * answerFrames
 		poissonTimes(p.net, r.Source("requests").Stream("heartbeats"), frames*share/(1-share), end, func(machine.Time, int) {
 			p.net.Do(p.server.Node, func(now machine.Time) {
 				e := p.server
@@ -69,13 +73,12 @@ func underHeartbeats(r *Run, beats bool) (map[int]time.Duration, error) {
 			})
 		})
 	}
-	before := p.server.core().Stats()
+	before := p.server.counts
 	p.net.RunUntil(end.Add(2 * time.Second))
-	if after := p.server.core().Stats(); beats && r.Protected {
-		n, data := after.Heartbeats-before.Heartbeats, (after.BytesSent-before.BytesSent)/1040
-		r.Tally("stream_heartbeat_queue_share", n, n+data)
-	} else if beats {
-		r.Tally("stream_heartbeat_queue_share", 0, after.PacketsSent-before.PacketsSent)
+	if beats {
+		after := &p.server.counts
+		n, content := after[trace.HeartbeatOut]-before[trace.HeartbeatOut], after[trace.ContentOut]-before[trace.ContentOut]
+		r.Tally("stream_heartbeat_queue_share", n, n+content)
 	}
 	return took, nil
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/nyxnet/nyx/internal/machine"
 	"github.com/nyxnet/nyx/internal/obfs"
 	"github.com/nyxnet/nyx/internal/sim"
+	"github.com/nyxnet/nyx/internal/trace"
 	"github.com/nyxnet/nyx/internal/wire"
 )
 
@@ -18,6 +19,12 @@ const floorClass obfs.Class = 5
 // interactive default class, over a network of 100 ms.
 func baseline(r *Run) error {
 	hop := sim.Link{Latency: r.Duration("network_rtt_ms", time.Millisecond) / 2 / 5}
+	began := false
+	answered := func(e trace.Event) {
+		if began && e.Kind == trace.StreamAnswered {
+			r.ObserveTime("stream_latency_p95", time.Duration(e.A))
+		}
+	}
 	w, err := r.NewNetwork(Plan{Streams: int(r.Param("stream_nodes")), Mixes: int(r.Param("mix_nodes")),
 		Level: wire.Standard, Hop: hop,
 		Gateway: func(c *gateway.Config) {
@@ -26,7 +33,7 @@ func baseline(r *Run) error {
 			}
 		},
 		Client: func(c *client.Config) {
-			c.Ahead = -1
+			c.Ahead, c.Stream.Sink = -1, answered
 			if !r.Protected {
 				c.Class = floorClass
 			}
@@ -41,18 +48,17 @@ func baseline(r *Run) error {
 	}
 	length := time.Duration(float64(r.Duration("seconds", time.Second)) * r.Scale)
 	end := w.Sim.Now().Add(length)
+	began = true
 	open, payload := map[int]machine.Time{}, make([]byte, int(r.Param("payload_bytes")))
 	failed, sent := 0, 0
 	w.Poisson("requests", r.Param("requests_per_second"), end, func(now machine.Time, i int) {
 		open[i] = now
 		sent++
-		w.Users[i%users].Ask("a", payload, func(done machine.Time, _ []byte, err error) {
+		w.Users[i%users].Ask("a", payload, func(_ machine.Time, _ []byte, err error) {
 			delete(open, i)
 			if err != nil {
 				failed++
-				return
 			}
-			r.ObserveTime("stream_latency_p95", done.Sub(now))
 		})
 	})
 	w.Sim.RunUntil(end.Add(2 * time.Second))

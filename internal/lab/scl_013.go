@@ -6,6 +6,7 @@ import (
 	"github.com/nyxnet/nyx/internal/machine"
 	"github.com/nyxnet/nyx/internal/sim"
 	"github.com/nyxnet/nyx/internal/stream"
+	"github.com/nyxnet/nyx/internal/trace"
 )
 
 // consumeEvery is how often a consumer takes its due.
@@ -51,13 +52,19 @@ func (q *queue) take() (whole bool) {
 
 // backpressure is SCL-013: producers whose requests cross a session each, half of
 // them to a consumer that takes half of what comes. A request's time in the queue
-// is from when it was taken over until its consumer has read it.
+// is from when it was taken over until its consumer has read it; stream_queue_latency is
+// what of that the streams tell themselves: until they left, and until they were read.
 func backpressure(r *Run) error {
 	full, sessions := r.Param("sessions"), r.Scaled("sessions")
 	perSecond := r.Param("requests_per_second") / full
 	deepest, held := 0, 0
+	queued := func(e trace.Event) {
+		if e.Kind == trace.StreamQueued {
+			r.Observe("stream_queue_latency", time.Duration(e.A).Seconds())
+		}
+	}
 	for i := range sessions {
-		p, err := r.newPair(stream.Config{}, sim.Link{Latency: 20 * time.Millisecond, Rate: 4 << 20})
+		p, err := r.newPair(stream.Config{Sink: queued}, sim.Link{Latency: 20 * time.Millisecond, Rate: 4 << 20})
 		if err != nil {
 			return err
 		}
@@ -91,13 +98,13 @@ func backpressure(r *Run) error {
 					due = 0
 					break
 				}
-				r.Observe("stream_queue_latency", now.Sub(q.at[q.read-1]).Seconds())
+				r.Observe("request_queue_latency", now.Sub(q.at[q.read-1]).Seconds())
 			}
 			return now < end
 		})
 		p.net.RunUntil(end)
 		for _, at := range q.at[q.read:] { // still waiting: at least this long
-			r.Observe("stream_queue_latency", end.Sub(at).Seconds())
+			r.Observe("request_queue_latency", end.Sub(at).Seconds())
 		}
 	}
 	r.Observe("stream_queue_depth", float64(deepest))
