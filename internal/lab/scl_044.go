@@ -10,12 +10,22 @@ import (
 	"github.com/nyxnet/nyx/internal/lab/cpu"
 	"github.com/nyxnet/nyx/internal/machine"
 	"github.com/nyxnet/nyx/internal/prng"
+	"github.com/nyxnet/nyx/internal/sim"
+	"github.com/nyxnet/nyx/internal/stream"
+	"github.com/nyxnet/nyx/internal/stream/congestion"
+	"github.com/nyxnet/nyx/internal/trace"
 	"github.com/nyxnet/nyx/internal/wire"
 )
 
 // encodeLoad is SCL-044: segments come to an encoder at a rate. Each waits for the
-// processor, and then for the repair that covers it.
+// processor, and then for the repair that covers it. A session that sends at the
+// same rate tells the same of its packets, in virtual time.
 func encodeLoad(r *Run) error {
+	if r.Protected {
+		if err := sessionRepairs(r); err != nil {
+			return err
+		}
+	}
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	sources, repairs := int(r.Param("repair_every")), 1
@@ -46,6 +56,46 @@ func encodeLoad(r *Run) error {
 		e.used/time.Duration(segments), 100*e.used.Seconds()/end.Sub(0).Seconds(), cpu.Vectors())
 	return nil
 }
+
+// sessionRepairs has a session send as many packets as there are segments, over a
+// link of whose losses come as many repairs.
+func sessionRepairs(r *Run) error {
+	perSecond := r.Param("segments_per_minute") / 60
+	const sessionRate = 1.4 // of its segments: with repairs, and for a sender that is not always on time
+	loss := (1/r.Param("repair_every") - repairsLeast) / 2
+	began := false
+	var repairs, packets uint64
+	p, err := r.newPair(stream.Config{Congestion: congestion.Fixed, FixedRate: uint64(sessionRate * perSecond * wire.SessionPacketSize),
+		Sink: func(e trace.Event) {
+			if began && e.Kind == trace.RepairSent {
+				repairs++
+				r.ObserveTime("fec_encode_latency", time.Duration(e.A))
+			}
+		}}, sim.Link{Latency: 20 * time.Millisecond, Loss: uint64(loss * 1e6)})
+	if err != nil {
+		return err
+	}
+	end := p.net.Now().Add(r.Duration("session_seconds", time.Second))
+	size := int(perSecond) * wire.SessionPacketSize // a second's worth
+	var next func(machine.Time, int)
+	next = func(now machine.Time, _ int) {
+		if now < end {
+			p.net.After(0, func(machine.Time) { p.fetch(stream.PriorityNormal, size, next) })
+		}
+	}
+	next(p.net.Now(), 0)
+	next(p.net.Now(), 0)
+	p.net.RunFor(time.Second) // the loss is measured
+	began, packets = true, p.server.counts[trace.SessionPacketOut]
+	p.net.RunUntil(end)
+	packets = p.server.counts[trace.SessionPacketOut] - packets
+	r.Note("a session of %.0f segments a second sent a repair for every %.1f of them", float64(packets-repairs)/(end.Sub(0)-2*time.Second).Seconds(), float64(packets-repairs)/float64(repairs))
+	return nil
+}
+
+// repairsLeast is the repairs of a packet that any loss is worth; each loss is worth
+// two more (docs/protocol.md, section 12.12).
+const repairsLeast = 0.025
 
 // encoding is an encoder on a processor of its own, and the decoder at the other
 // end, which takes no time here.
@@ -104,7 +154,7 @@ func (e *encoding) repair(count int, window bool) {
 		e.next++
 	}
 	for _, at := range e.waiting {
-		e.r.ObserveTime("fec_encode_latency", e.free.Sub(at))
+		e.r.ObserveTime("segment_encode_latency", e.free.Sub(at))
 	}
 	e.waiting = e.waiting[:0]
 	for n, b, ok := e.dec.Poll(); ok; n, b, ok = e.dec.Poll() {

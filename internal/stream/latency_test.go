@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nyxnet/nyx/internal/fec"
 	"github.com/nyxnet/nyx/internal/trace"
 	"github.com/nyxnet/nyx/internal/wire"
 )
@@ -78,7 +79,13 @@ func TestSessionsMeasureWhatHappened(t *testing.T) {
 // and a drop by how long its packet was under way.
 func TestRepairsAndDropsAreMeasured(t *testing.T) {
 	var near trace.Distributions
-	w := established(t, 1, Config{Distributions: &near}, Config{})
+	told, most := uint64(0), uint64(0)
+	sink := func(e trace.Event) {
+		if e.Kind == trace.RepairSent {
+			told, most = told+1, max(most, e.B)
+		}
+	}
+	w := established(t, 1, Config{Distributions: &near, Sink: sink}, Config{})
 	w.routes[0].loss = 100_000
 	id, _ := w.client.OpenStream(w.now, PriorityNormal)
 	var into bytes.Buffer
@@ -88,7 +95,7 @@ func TestRepairsAndDropsAreMeasured(t *testing.T) {
 		readAll(w.server, w.now, id, &into)
 	}
 	repairs := w.client.Stats().RepairsSent
-	if v := &near[trace.FECEncode]; v.Count != repairs || repairs == 0 || v.Quantile(0.99) > 60_000 {
+	if v := &near[trace.FECEncode]; v.Count != repairs || told != repairs || most == 0 || most > fec.Reach || repairs == 0 || v.Quantile(0.99) > 60_000 {
 		t.Errorf("%d of %d repairs measured, P99 %d µs", v.Count, repairs, v.Quantile(0.99))
 	}
 	w.routes[0].down = true

@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"math/bits"
 	"time"
 
 	"github.com/nyxnet/nyx/internal/fec"
@@ -218,6 +219,7 @@ func (s *Session) sendRepair(now machine.Time, id uint8, b []byte) bool {
 	s.stats.RepairsSent++
 	s.counts[trace.RepairOut]++
 	s.cfg.Distributions.ObserveTime(trace.FECEncode, now.Sub(f.since))
+	s.cfg.Sink.Emit(now, trace.RepairSent, uint64(now.Sub(f.since)), uint64(bits.OnesCount64(mask)))
 	return true
 }
 

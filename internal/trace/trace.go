@@ -189,6 +189,7 @@ const (
 	PacketTaken                // a session took the frames of a packet; A: bytes of them that are not content, B: of the greatest frame
 	StreamAnswered             // the first byte after what was last written to an own stream; A: ns since, B: lane
 	StreamQueued               // bytes of a stream left a queue; A: ns in it, B: 0 to be sent, 1 to be read
+	RepairSent                 // a repair left; A: ns since the first packet that had none left, B: packets that it covers
 	NumKinds
 )
 
@@ -196,7 +197,7 @@ var kindNames = [NumKinds]string{
 	"link_up", "link_down", "route_up", "route_down", "session_up", "session_down",
 	"stream_up", "stream_down", "rekeyed", "path_switched", "class_changed",
 	"SESSION_INIT", "SESSION_REFUSED", "SESSION_TERMINATE",
-	"route_tampered", "exit_gone", "packet_lost", "key_confirmed", "packet_taken", "stream_answered", "stream_queued",
+	"route_tampered", "exit_gone", "packet_lost", "key_confirmed", "packet_taken", "stream_answered", "stream_queued", "repair_sent",
 }
 
 // String returns the kind's name as it stands in golden traces.
