@@ -17,7 +17,6 @@ type incoming struct {
 	final           uint64
 	early           spans
 	win             window
-	wait            wait // of bytes that arrived
 	resetCode       uint64
 	stopCode        uint64
 	flags           inFlags
@@ -170,7 +169,7 @@ func (s *Session) handleStream(now machine.Time, f *wire.StreamFrame) bool {
 				i.have = max(i.have, i.early[0].hi)
 				i.early = append(i.early[:0], i.early[1:]...)
 			}
-			i.wait.begin(now, i.have)
+			st.clocks.enter(now, trace.StreamQueueIn, i.have)
 			s.answered(now, st)
 		} else {
 			if i.early.add(lo, end) == 0 {

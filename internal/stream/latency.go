@@ -5,35 +5,39 @@ import (
 	"github.com/nyxnet/nyx/internal/trace"
 )
 
-// wait measures how long bytes of a stream stay in a queue, those up to one offset
-// at a time: what is measured is a part of all, and the memory is that of one.
-type wait struct {
-	end   uint64 // the offset; 0: nothing is measured
-	since machine.Time
+// clocks measure how long bytes of a stream stay in its two queues, those up to one
+// offset at a time: what is measured is a part of all, and the memory that of one.
+type clocks struct {
+	wrote machine.Time    // of the last Write
+	since [2]machine.Time // when the bytes came that are measured
+	end   [2]uint32       // low half of the offset of their end; 0: none are measured
 }
 
-// begin measures the bytes up to an offset, unless it measures some.
-func (w *wait) begin(now machine.Time, end uint64) {
-	if w.end == 0 {
-		w.end, w.since = end, now
+// enter measures the bytes up to an offset in a queue, unless some are.
+func (c *clocks) enter(now machine.Time, queue trace.Distribution, end uint64) {
+	if q := queue - trace.StreamQueueOut; c.end[q] == 0 {
+		c.since[q], c.end[q] = now, uint32(end)
 	}
 }
 
-// waited notes that the bytes up to an offset have left the queue.
-func (s *Session) waited(now machine.Time, w *wait, end uint64, queue trace.Distribution) {
-	if w.end == 0 || end < w.end {
+// left notes that the bytes of a stream up to an offset have left a queue. What is
+// in one is far less than what half an offset tells apart.
+func (s *Session) left(now machine.Time, st *stream, queue trace.Distribution, end uint64) {
+	q := queue - trace.StreamQueueOut
+	c := &st.clocks
+	if c.end[q] == 0 || int32(uint32(end)-c.end[q]) < 0 {
 		return
 	}
-	w.end = 0
-	s.cfg.Distributions.ObserveTime(queue, now.Sub(w.since))
-	s.cfg.Sink.Emit(now, trace.StreamQueued, uint64(now.Sub(w.since)), uint64(queue-trace.StreamQueueOut))
+	c.end[q] = 0
+	s.cfg.Distributions.ObserveTime(queue, now.Sub(c.since[q]))
+	s.cfg.Sink.Emit(now, trace.StreamQueued, uint64(now.Sub(c.since[q])), uint64(q))
 }
 
 // answered notes that bytes of a stream have come. To what this side wrote last
 // they are the answer if it opened the stream, and if they come no sooner than the
 // path allows: else they were on their way.
 func (s *Session) answered(now machine.Time, st *stream) {
-	took := now.Sub(st.out.wrote)
+	took := now.Sub(st.clocks.wrote)
 	if st.out.flags&outAsked == 0 || !s.local(st.id) || took < s.rtt.least {
 		return
 	}

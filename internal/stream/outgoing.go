@@ -20,8 +20,6 @@ type outgoing struct {
 	lane            Lane
 	turn            int16  // bytes left of its turn in the lane
 	laneVersion     uint32 // of lane
-	wait            wait   // of bytes that were written
-	wrote           machine.Time
 }
 
 type outFlags uint8
@@ -34,7 +32,7 @@ const (
 	outBlocked                      // Write found no room
 	outDone                         // the peer has everything, or the reset
 	outFinAcked
-	outAsked // bytes were written at wrote, and none has come since
+	outAsked // bytes were written, and none has come since
 )
 
 // sendLimits is what this side may send.
@@ -138,7 +136,7 @@ func (s *Session) appendStream(now machine.Time, st *stream, b []byte, limit int
 		o.lost.remove(from, end)
 	} else {
 		o.next = end
-		s.waited(now, &o.wait, end, trace.StreamQueueOut)
+		s.left(now, st, trace.StreamQueueOut, end)
 		s.send.used += uint64(size)
 		s.stats.BytesSent += uint64(size)
 	}

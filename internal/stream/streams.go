@@ -16,6 +16,7 @@ type stream struct {
 	in   incoming
 	mail *mail // datagrams of this flow
 
+	clocks     clocks
 	next, prev *stream // in the queue that list names
 	list       listID
 	queued     Lane // whose queue listSend is
@@ -142,8 +143,8 @@ func (s *Session) Write(now machine.Time, id uint64, p []byte) (int, error) {
 	o.buf.grow(&w.rings, o.base, o.end, end)
 	o.buf.put(o.end, p)
 	o.end = end
-	o.wait.begin(now, end)
-	o.wrote = now
+	st.clocks.enter(now, trace.StreamQueueOut, end)
+	st.clocks.wrote = now
 	o.flags |= outAsked
 	s.send.buffered += uint64(len(p))
 	s.send.backlog += uint64(len(p))
@@ -234,7 +235,7 @@ func (s *Session) Read(now machine.Time, id uint64, p []byte) (int, error) {
 		p = p[:min(uint64(len(p)), n)]
 		i.buf.get(i.read, p)
 		i.read += uint64(len(p))
-		s.waited(now, &i.wait, i.read, trace.StreamQueueIn)
+		s.left(now, st, trace.StreamQueueIn, i.read)
 		s.consumed(now, st, uint64(len(p)))
 		return len(p), nil
 	case i.flags&inFin != 0 && i.read == i.final:
