@@ -131,6 +131,7 @@ type Client struct {
 	blames   []blamed                      // those that may have
 
 	serial    uint64
+	batch     []opened
 	handle    uint32 // of the last session
 	packet    [wire.SessionPacketSize]byte
 	setups    span         // what set-ups took

@@ -14,6 +14,8 @@ package client
 //	in   6. HandleDatagram: the link opens the datagram.
 //	     7. handleBack: the route opens the layers, entry first
 //	        (mix.Route.Open); dummies are dropped, packets go to the session.
+//	        HandleOpened does 6 and 7 with what was opened before its turn
+//	        (OpenAhead).
 //	     8. pass: the application side is told what it can read.
 
 import (
@@ -34,13 +36,55 @@ const burstMax = 64
 
 // HandleDatagram takes a datagram from an entry.
 func (c *Client) HandleDatagram(now machine.Time, from netip.AddrPort, b []byte) {
-	id, frame, ok := c.links.HandleDatagram(now, from, b)
-	if !ok {
+	if id, frame, ok := c.links.HandleDatagram(now, from, b); ok {
+		c.handleFrame(now, id, frame, nil)
+	}
+}
+
+// HandleOpened takes datagram i of a batch (see machine.Opener).
+func (c *Client) HandleOpened(now machine.Time, from netip.AddrPort, b []byte, i int) {
+	o := &c.batch[i]
+	if id, frame, ok := c.links.HandleOpened(now, from, b, &o.link); ok {
+		c.handleFrame(now, id, frame, &o.cell)
+	}
+}
+
+// opened is what was found of one datagram of a batch before its turn.
+type opened struct {
+	link link.Opened
+	cell mix.PeeledBack
+}
+
+// Batch is that of machine.Opener.
+func (c *Client) Batch(n int) {
+	if n == 0 {
+		c.batch = nil
 		return
 	}
+	c.batch = machine.Grow(c.batch, n)
+	for i := range c.batch[:n] {
+		c.batch[i].link.Reset()
+		c.batch[i].cell = mix.PeeledBack{}
+	}
+}
+
+// OpenAhead is that of machine.Opener: it opens the link's seal of datagram i,
+// and the layers of the cell in it.
+func (c *Client) OpenAhead(i int, b []byte) {
+	o := &c.batch[i]
+	id, frame, ok := c.links.Open(&o.link, b)
+	if !ok || wire.FrameType(frame[0]) != wire.FrameBack {
+		return
+	}
+	if r := c.routes[routeKey{id, wire.FrameRouteID(frame)}]; r != nil {
+		r.core.Peel(&o.cell, frame)
+	}
+}
+
+func (c *Client) handleFrame(now machine.Time, id link.ID, frame []byte, cell *mix.PeeledBack) {
 	switch wire.FrameType(frame[0]) {
 	case wire.FrameBack:
-		c.handleBack(now, id, frame)
+		c.handleBack(now, id, frame, cell)
 	case wire.FrameAdmission:
 		c.handleAdmission(now, id, frame)
 	default:
@@ -49,13 +93,13 @@ func (c *Client) HandleDatagram(now machine.Time, from netip.AddrPort, b []byte)
 }
 
 // handleBack opens a cell and hands its packet to the session of its route.
-func (c *Client) handleBack(now machine.Time, from link.ID, frame []byte) {
+func (c *Client) handleBack(now machine.Time, from link.ID, frame []byte, cell *mix.PeeledBack) {
 	r := c.routes[routeKey{from, wire.FrameRouteID(frame)}]
 	if r == nil {
 		c.Counts[trace.DropCellRoute]++
 		return
 	}
-	back, ok := r.core.Open(now, frame)
+	back, ok := r.core.OpenPeeled(now, frame, cell)
 	if !ok {
 		c.faulted(now, r, back)
 		return

@@ -4,7 +4,8 @@ package gateway
 //
 //	in   1. HandleDatagram: the link opens the datagram (link.Endpoint).
 //	     2. HandleDatagram: the table opens the cell's layer; a cell that ends
-//	        here is a delivery (mix.Table.HandleFrame, deliver).
+//	        here is a delivery (mix.Table.HandleFrame, deliver). HandleOpened does
+//	        1 and 2 with what was opened before its turn (hop.Hop.OpenAhead).
 //	     3. handlePacket: dummies are dropped, packets of a session go to it,
 //	        on a shaped route at the route's next slot (takeIn).
 //	     4. handleOwn: the session opens its packet
@@ -35,7 +36,12 @@ const burstMax = 64
 
 // HandleDatagram takes a datagram from a client or a neighbour.
 func (g *Gateway) HandleDatagram(now machine.Time, from netip.AddrPort, b []byte) {
-	id, frame, ok := g.Links.HandleDatagram(now, from, b)
+	g.HandleOpened(now, from, b, -1)
+}
+
+// HandleOpened takes datagram i of a batch (see machine.Opener).
+func (g *Gateway) HandleOpened(now machine.Time, from netip.AddrPort, b []byte, i int) {
+	id, frame, cell, ok := g.Receive(now, from, b, i)
 	if !ok {
 		return
 	}
@@ -49,7 +55,7 @@ func (g *Gateway) HandleDatagram(now machine.Time, from netip.AddrPort, b []byte
 		}
 		g.Table.HandleFrame(now, id, frame)
 	default:
-		g.Table.HandleFrame(now, id, frame)
+		g.Table.HandlePeeled(now, id, frame, cell)
 	}
 	g.deliver(now)
 }

@@ -52,6 +52,13 @@ type Hop struct {
 	neighbours Neighbours
 	queueMax   int
 	sink       trace.Sink
+	batch      []opened
+}
+
+// opened is what was found of one datagram of a batch before its turn.
+type opened struct {
+	link link.Opened
+	cell mix.Peeled
 }
 
 // queueMax is the default bound of one link's queue: 5 MB, 50 ms at 1 Gbit/s.
@@ -109,6 +116,43 @@ func (h *Hop) next(now machine.Time, id wire.NodeID) (link.ID, bool) {
 		return 0, false
 	}
 	return h.Links.Dial(now, id, key, addr), true
+}
+
+// Batch is that of machine.Opener.
+func (h *Hop) Batch(n int) {
+	if n == 0 {
+		for i := range h.batch {
+			h.Table.Release(&h.batch[i].cell)
+		}
+		h.batch = nil
+		return
+	}
+	h.batch = machine.Grow(h.batch, n)
+	for i := range h.batch[:n] {
+		h.Table.Prepare(&h.batch[i].cell)
+		h.batch[i].link.Reset()
+	}
+}
+
+// OpenAhead is that of machine.Opener: it opens the link's seal of datagram i,
+// and the layer of the cell in it.
+func (h *Hop) OpenAhead(i int, b []byte) {
+	o := &h.batch[i]
+	if id, frame, ok := h.Links.Open(&o.link, b); ok {
+		h.Table.Peel(&o.cell, id, frame)
+	}
+}
+
+// Receive opens a datagram's link, with what OpenAhead found of datagram i
+// of a batch; -1: there is none. cell is for mix.Table.HandlePeeled.
+func (h *Hop) Receive(now machine.Time, from netip.AddrPort, b []byte, i int) (id link.ID, frame []byte, cell *mix.Peeled, ok bool) {
+	if i < 0 {
+		id, frame, ok = h.Links.HandleDatagram(now, from, b)
+		return id, frame, nil, ok
+	}
+	o := &h.batch[i]
+	id, frame, ok = h.Links.HandleOpened(now, from, b, &o.link)
+	return id, frame, &o.cell, ok
 }
 
 // Forward pushes every cell whose delay is over to its link.

@@ -2,10 +2,12 @@ package link
 
 // The way of a datagram:
 //
-//	in    1  HandleDatagram: size, then the receiver index
+//	in    0  Open, where datagrams are opened ahead of their turn (ahead.go)
+//	      1  HandleDatagram, HandleOpened: size, then the receiver index
 //	      2  dispatch: link keys; or a handshake that we run; or the one try
 //	         with this node's handshake key (answer.go)
-//	      3  open: replay window, AEAD in place, window marked (keys.go)
+//	      3  open: replay window, AEAD in place, or what step 0 found, window
+//	         marked (keys.go)
 //	      4  heard: confirmation of keys, change of address (path.go)
 //	      5  control frames end here; every other frame goes to the caller
 //	out   6  Push: the link's queue
@@ -29,6 +31,12 @@ const runMax = 64
 // carried a frame for the layers above: frame aliases b and is valid as long
 // as b is.
 func (e *Endpoint) HandleDatagram(now machine.Time, from netip.AddrPort, b []byte) (id ID, frame []byte, ok bool) {
+	return e.HandleOpened(now, from, b, nil)
+}
+
+// HandleOpened is HandleDatagram with what Open found of b, if o is not nil:
+// frame may then alias o.
+func (e *Endpoint) HandleOpened(now machine.Time, from netip.AddrPort, b []byte, o *Opened) (id ID, frame []byte, ok bool) {
 	e.counts[trace.LinkIn]++
 	if len(b) != wire.DatagramSize {
 		e.counts[trace.DropSize]++
@@ -48,7 +56,7 @@ func (e *Endpoint) HandleDatagram(now machine.Time, from netip.AddrPort, b []byt
 		return 0, nil, false
 	}
 	cold := k.hot == nil
-	frame, newest, ok := e.open(now, k, counter, b)
+	frame, newest, ok := e.open(now, k, counter, b, o)
 	if !ok {
 		return 0, nil, false
 	}

@@ -62,6 +62,29 @@ type Machine interface {
 	HandleJob(now Time, j Job)
 }
 
+// Opener is a Machine that can open the datagrams of a batch before it handles
+// them, so that their decryption may be spread over processors while their order
+// stays. What it does and sends is the same with and without.
+//
+// A machine around another that has a HandleDatagram of its own needs a
+// HandleOpened of its own too.
+type Opener interface {
+	Machine
+
+	// Batch begins a batch of n datagrams with room for what is found of them,
+	// which the machine keeps until Batch(0).
+	Batch(n int)
+
+	// OpenAhead decrypts datagram i of the batch into room of its own, as far as
+	// what is known now allows. It changes nothing else, b neither. It may run on
+	// several goroutines at once, each for another i, while no other method runs.
+	OpenAhead(i int, b []byte)
+
+	// HandleOpened is HandleDatagram for datagram i, for which OpenAhead has run or
+	// not. The owner calls it in the order in which the datagrams came.
+	HandleOpened(now Time, from netip.AddrPort, b []byte, i int)
+}
+
 // Job is heavy pure work. Run touches nothing but the job's own memory, so it
 // may run on another goroutine; its result stays inside the job.
 type Job interface {

@@ -4,8 +4,9 @@ package mix
 //
 //  1. handleForward finds the route by link and id, and checks the zeros after
 //     the layer and the replay window.
-//  2. The layer is opened straight into the frame that leaves, at offset 1:
-//     where its command and delay land, the next route id is written.
+//  2. The layer is opened straight into the frame that leaves, at offset 1, if
+//     it was not ahead of its turn (ahead.go): where its command and delay land,
+//     the next route id is written.
 //  3. Relay: the frame waits its delay, or none, for PollSend. Deliver: it
 //     waits for PollDeliver. Drop and loop end here.
 //  4. handleBack seals what came from the next hop, from offset 1 of the
@@ -135,7 +136,7 @@ func (t *Table) seal(r *route, h *hotRoute, dst, plain []byte, counter uint32) {
 	h.back.Seal(dst, plain, nil, uint64(counter))
 }
 
-func (t *Table) handleForward(now machine.Time, from link.ID, frame []byte) {
+func (t *Table) handleForward(now machine.Time, from link.ID, frame []byte, p *Peeled) {
 	t.counts[trace.CellIn]++
 	r := t.forward[keyOf(from, wire.FrameRouteID(frame))]
 	if r == nil || now >= r.expires {
@@ -152,11 +153,9 @@ func (t *Table) handleForward(now machine.Time, from link.ID, frame []byte) {
 		return
 	}
 	h := t.warm(now, r, r.out.near(counter))
-	f := t.pool.Get()
-	plain, ok := t.open(r, h, f.B[1:1], wire.CellLayer(frame, position), counter)
-	if !ok {
+	f, plain := t.peel(r, h, wire.CellLayer(frame, position), counter, p)
+	if f == nil {
 		t.counts[trace.DropCellAuth]++
-		t.pool.Put(f)
 		return
 	}
 	if h == nil {

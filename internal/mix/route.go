@@ -320,6 +320,11 @@ type Back struct {
 // Open opens a frame of type FrameBack in place. If it reports false, the cell
 // was dropped and counted, and the result holds the position of the fault.
 func (r *Route) Open(now machine.Time, frame []byte) (Back, bool) {
+	return r.OpenPeeled(now, frame, nil)
+}
+
+// OpenPeeled is Open with what Peel found of the frame, if p is not nil.
+func (r *Route) OpenPeeled(now machine.Time, frame []byte, p *PeeledBack) (Back, bool) {
 	r.Counts[trace.CellIn]++
 	if r.closed || len(frame) != wire.LinkPayloadSize || wire.FrameType(frame[0]) != wire.FrameBack || wire.FrameRouteID(frame) != r.id {
 		r.Counts[trace.DropCellRoute]++
@@ -327,20 +332,16 @@ func (r *Route) Open(now machine.Time, frame []byte) (Back, bool) {
 	}
 	cell := frame[wire.FrameHeaderSize:]
 	for i := range r.hops {
-		h := &r.hops[i]
-		if !h.back.Ready() {
-			h.back.Init(h.suite, &h.keys.back)
-		}
 		counter := binary.BigEndian.Uint32(cell)
-		if !h.home.fresh(counter) {
+		if !r.hops[i].home.fresh(counter) {
 			return r.fault(i, trace.DropCellReplay)
 		}
 		sealed := cell[wire.CounterSize : wire.CounterSize+wire.LayerSize(i)]
-		plain, ok := h.back.Open(sealed[:0], sealed, nil, uint64(counter))
+		plain, ok := p.layer(r, i, sealed, counter)
 		if !ok {
 			return r.fault(i, trace.DropCellAuth)
 		}
-		h.home.mark(now, counter)
+		r.hops[i].home.mark(now, counter)
 		command, delay := wire.ParseLayerHeader(plain)
 		if delay != 0 {
 			return r.fault(i, trace.DropCellMalformed)

@@ -149,13 +149,19 @@ func NewTable(cfg Config, rng prng.Source, pool *wire.Pool, counts *trace.Counts
 // HandleFrame takes a frame of type FrameSetup, FrameForward or FrameBack from
 // a link. The frame is borrowed for the call, and overwritten by it.
 func (t *Table) HandleFrame(now machine.Time, from link.ID, frame []byte) {
+	t.HandlePeeled(now, from, frame, nil)
+}
+
+// HandlePeeled is HandleFrame with what Peel found of the frame, if p is not nil.
+// What was found is used up.
+func (t *Table) HandlePeeled(now machine.Time, from link.ID, frame []byte, p *Peeled) {
 	if len(frame) != wire.LinkPayloadSize {
 		t.counts[trace.DropCellMalformed]++
 		return
 	}
 	switch wire.FrameType(frame[0]) {
 	case wire.FrameForward:
-		t.handleForward(now, from, frame)
+		t.handleForward(now, from, frame, p)
 	case wire.FrameBack:
 		t.handleBack(now, from, frame)
 	case wire.FrameSetup:

@@ -8,6 +8,8 @@ package relay
 //  1. HandleDatagram: the link opens the datagram (link.Endpoint.HandleDatagram).
 //  2. HandleDatagram: the table opens the cell's layer into a frame for the
 //     next link and queues it for its delay (mix.Table.HandleFrame).
+//     In a batch whose datagrams are opened before their turn, on any number of
+//     goroutines (hop.Hop.OpenAhead), HandleOpened does 1 and 2 with what was found.
 //  3. PollTransmit: cells whose delay is over go to their link's queue
 //     (hop.Hop.Forward).
 //  4. PollTransmit: the link seals the frame into the caller's buffer
@@ -37,8 +39,13 @@ func New(cfg hop.Config, rng prng.Source) *Relay {
 
 // HandleDatagram takes a datagram from a neighbour.
 func (r *Relay) HandleDatagram(now machine.Time, from netip.AddrPort, b []byte) {
-	if id, frame, ok := r.Links.HandleDatagram(now, from, b); ok {
-		r.Table.HandleFrame(now, id, frame)
+	r.HandleOpened(now, from, b, -1)
+}
+
+// HandleOpened takes datagram i of a batch (see machine.Opener).
+func (r *Relay) HandleOpened(now machine.Time, from netip.AddrPort, b []byte, i int) {
+	if id, frame, cell, ok := r.Receive(now, from, b, i); ok {
+		r.Table.HandlePeeled(now, id, frame, cell)
 	}
 }
 

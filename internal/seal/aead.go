@@ -54,12 +54,12 @@ var ErrAuth = errors.New("seal: message does not authenticate")
 
 // AEAD seals and opens messages under one key, each with its own 64-bit
 // counter, which is the nonce and must not repeat for sealing. It belongs to
-// one goroutine. It allocates nothing after NewAEAD, except that
+// one goroutine, except for OpenWith. It allocates nothing after NewAEAD, except that
 // ChaCha20Poly1305 does once a message where package chacha20poly1305 has no
 // assembly: anywhere but on amd64, and in builds with the tag purego.
 type AEAD struct {
 	cipher cipher.AEAD
-	nonce  [12]byte
+	nonce  Nonce
 }
 
 // NewAEAD returns the AEAD of a suite and a key; the key is copied. It panics
@@ -122,8 +122,18 @@ func (a *AEAD) Seal(dst, plaintext, additional []byte, counter uint64) []byte {
 // authenticates. The same overlap rule as for Seal holds; when it reports
 // false, the bytes after dst are zero or unchanged.
 func (a *AEAD) Open(dst, sealed, additional []byte, counter uint64) ([]byte, bool) {
-	binary.BigEndian.PutUint64(a.nonce[4:], counter)
-	out, err := a.cipher.Open(dst, a.nonce[:], sealed, additional)
+	return a.OpenWith(&a.nonce, dst, sealed, additional, counter)
+}
+
+// Nonce is what one goroutine needs of its own to open under a shared AEAD.
+type Nonce [12]byte
+
+// OpenWith is Open for several goroutines at once, each with a Nonce of its own,
+// which holds nothing between two calls. Nobody may call another method of a
+// meanwhile.
+func (a *AEAD) OpenWith(n *Nonce, dst, sealed, additional []byte, counter uint64) ([]byte, bool) {
+	binary.BigEndian.PutUint64(n[4:], counter)
+	out, err := a.cipher.Open(dst, n[:], sealed, additional)
 	return out, err == nil
 }
 
