@@ -5,7 +5,8 @@
 // moves everything through the machine in rounds:
 //
 //  1. wait for datagrams, the machine's timer, or a wake-up     (Carrier.Read)
-//  2. datagrams in, up to roundMax                    (Machine.HandleDatagram)
+//  2. datagrams in, up to roundMax                    (Machine.HandleDatagram);
+//     where they are many, opened before on several goroutines  (Opener, ahead)
 //  3. finished jobs in                                     (Machine.HandleJob)
 //  4. timer, if it is due                                (Machine.HandleTimer)
 //  5. functions of the application that wait for a turn             (Host.Do)

@@ -42,6 +42,10 @@ type Config struct {
 	// Workers runs the machine's jobs; nil is a pool of the host's own, one
 	// goroutine for each processor.
 	Workers *Workers
+	// Ways is how many goroutines open the datagrams of a batch before the loop
+	// handles them in order, if Machine is a machine.Opener: so many always, 1
+	// for the loop alone; 0 is one for each processor, as long as it pays.
+	Ways int
 	// AfterRound, if not nil, is called in every round after the machine has
 	// taken its input and before it is asked for output, with the host's lock
 	// held: here the application looks for events and signals those who wait.
@@ -78,6 +82,7 @@ type Stats struct {
 	FullRounds    uint64        // rounds that ended at roundMax
 	Calls         uint64        // functions run by Do and Snapshot
 	WakeupsUnused uint64        // rounds without any input
+	Ahead         AheadStats    // datagrams opened before their turn
 }
 
 // Host runs one machine. Its methods may be called from any goroutine.
@@ -103,6 +108,7 @@ type Host struct {
 	// The loop's own.
 	batch    int // datagrams of the last Read
 	taken    int // of these, given to the machine
+	ahead    ahead
 	finished []machine.Job
 	called   []*call
 
@@ -129,6 +135,7 @@ func Start(cfg Config) (*Host, error) {
 		done:    make(chan struct{}),
 	}
 	h.eventful, _ = cfg.Machine.(Eventful)
+	h.ahead.begin(cfg.Machine, cfg.Ways)
 	if h.clock == nil {
 		h.clock = NewClock()
 	}
@@ -201,6 +208,7 @@ func (h *Host) run() {
 		err = closeErr
 	}
 	h.awaitJobs()
+	h.ahead.alive.Wait()
 	if err == nil {
 		err = ErrClosed
 	}
@@ -265,12 +273,7 @@ func (h *Host) round() (more bool, timer machine.Time) {
 		s.WakeupsUnused++
 	}
 
-	last := min(h.batch, h.taken+roundMax)
-	s.DatagramsIn += uint64(last - h.taken)
-	for ; h.taken < last; h.taken++ {
-		b, from := h.carrier.At(h.taken)
-		h.machine.HandleDatagram(now, from, b)
-	}
+	h.receive(now)
 	if h.taken < h.batch {
 		more = true
 		s.FullRounds++
@@ -299,6 +302,23 @@ func (h *Host) round() (more bool, timer machine.Time) {
 	}
 	s.RoundLongest = max(s.RoundLongest, h.clock.Now().Sub(now))
 	return more, h.machine.NextTimer()
+}
+
+// receive gives datagrams to the machine, in the order in which they came.
+func (h *Host) receive(now machine.Time) {
+	first, last := h.taken, min(h.batch, h.taken+roundMax)
+	ahead := h.ahead.open(h.carrier, first, last)
+	for ; h.taken < last; h.taken++ {
+		b, from := h.carrier.At(h.taken)
+		if ahead {
+			h.ahead.machine.HandleOpened(now, from, b, h.taken-first)
+		} else {
+			h.machine.HandleDatagram(now, from, b)
+		}
+	}
+	h.ahead.handled(ahead)
+	h.stats.DatagramsIn += uint64(last - first)
+	h.stats.Ahead = h.ahead.stats
 }
 
 // transmit fills the batch and reports whether it became full.
