@@ -27,6 +27,8 @@ type Plan struct {
 	Hop sim.Link
 	// Regions are dealt to the nodes in turn; nil is one region for all.
 	Regions []string
+	// Batches is how nodes and users take datagrams in.
+	Batches sim.Batches
 	// Ideal makes every processor infinitely fast.
 	Ideal bool
 	// Gateway, Mix and Client may change a machine's configuration before it starts.
@@ -240,7 +242,7 @@ func (w *Network) addStream(i int) error {
 		w.plan.Gateway(&cfg)
 	}
 	g := &Gateway{ID: h.Self, Service: &Service{Answer: Echo}}
-	g.Node = w.Sim.AddNode(sim.NodeConfig{Name: name, Addr: at, Region: region, Cost: w.cost(),
+	g.Node = w.Sim.AddNode(sim.NodeConfig{Name: name, Addr: at, Region: region, Cost: w.cost(), Batches: w.plan.Batches,
 		New: func(_ machine.Time, rng prng.Source) machine.Machine {
 			g.Service.reset()
 			return w.wrap(gateway.New(cfg, rng))
@@ -265,7 +267,7 @@ func (w *Network) addMix(i int) error {
 		w.plan.Mix(&h)
 	}
 	r := &Relay{ID: h.Self}
-	r.Node = w.Sim.AddNode(sim.NodeConfig{Name: name, Addr: at, Region: region, Cost: w.cost(),
+	r.Node = w.Sim.AddNode(sim.NodeConfig{Name: name, Addr: at, Region: region, Cost: w.cost(), Batches: w.plan.Batches,
 		New: func(_ machine.Time, rng prng.Source) machine.Machine { return w.wrap(relay.New(h, rng)) }})
 	r.Node.OnStep(func(machine.Time) { discardReplay(r.Core().Table) })
 	w.Relays = append(w.Relays, r)
@@ -297,7 +299,7 @@ func (w *Network) AddUser() *User {
 	}
 	u := &User{net: w}
 	u.Node = w.Sim.AddNode(sim.NodeConfig{
-		Name: fmt.Sprintf("user-%d", i), Addr: nodeAddr(userNet, i), Region: w.regionOf(0),
+		Name: fmt.Sprintf("user-%d", i), Addr: nodeAddr(userNet, i), Region: w.regionOf(0), Batches: w.plan.Batches,
 		New: func(_ machine.Time, rng prng.Source) machine.Machine {
 			u.forget()
 			return client.New(cfg, rng)

@@ -237,6 +237,10 @@ func (n *Network) deliver(ref uint32) {
 		n.drop(k, &n.stats.Unreachable)
 		return
 	}
+	if nd.cfg.Batches.Every > 0 {
+		nd.wait(ref)
+		return
+	}
 	n.stats.Delivered++
 	nd.stats.Received++
 	n.trace.datagram(traceDeliver, n.now, k)

@@ -12,7 +12,8 @@
 //  2. it is hashed, shown to observers and to the interceptor (send, link.go)
 //  3. the link decides its fate: cut, lost, queued, delayed, doubled (carry)
 //  4. it arrives at the host: access link and processor time (arrive)
-//  5. HandleDatagram of the receiver, then its jobs, transmits and timer
+//  5. HandleDatagram of the receiver, then its jobs, transmits and timer; or,
+//     where a node takes batches, HandleOpened of each (takeBatch, batch.go)
 package sim
 
 import (
@@ -220,6 +221,8 @@ func (n *Network) handle(e event) {
 		n.nodes[e.what&nodeMask].fire(e.at)
 	case eventCall:
 		n.calls.take(e.ref)(n.now)
+	case eventBatch:
+		n.nodes[e.what&nodeMask].takeBatch()
 	case eventJob:
 		j := n.jobs.take(e.ref)
 		n.nodes[e.what&nodeMask].finish(j)

@@ -25,6 +25,8 @@ type NodeConfig struct {
 	Clock Clock
 	// Cost models the node's processor; zero takes no time.
 	Cost Cost
+	// Batches has it take datagrams in together.
+	Batches Batches
 }
 
 // Clock is an error of a node's clock: its time is the network's, plus Offset,
@@ -66,6 +68,7 @@ type Node struct {
 	timerAt   machine.Time // network time of the pending timer event
 	workers   []machine.Time
 	processor pipe
+	batch     batch
 	onStep    func(now machine.Time)
 
 	out      map[netip.AddrPort]*pair // links by address; void after a change of topology

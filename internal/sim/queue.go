@@ -23,6 +23,7 @@ const (
 	eventTimer                 // the timer of a node
 	eventCall                  // a function of the load generator
 	eventJob                   // a job is done
+	eventBatch                 // a node takes in what has come
 )
 
 const (
