@@ -288,6 +288,7 @@ func (c *Client) OpenFlow(ctx context.Context, isolation string) (*tunnel.Datagr
 // Stats returns the client's counters.
 func (c *Client) Stats() (n trace.Counts) {
 	c.host.Do(func(machine.Time) { n = c.core.Stats() })
+	addAhead(&n, c.host.Snapshot().Ahead)
 	return n
 }
 

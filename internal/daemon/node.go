@@ -68,6 +68,7 @@ type NodeConfig struct {
 	Carriers EntryCarriers
 	Class    obfs.Class   // pins the emission class of shaped routes
 	Clock    *drive.Clock // nil: a new one
+	Ways     int          // as drive.Config.Ways
 	// Workers are shared by the nodes of one process; nil: the node's own.
 	Workers *drive.Workers
 	Sink    trace.Sink
@@ -164,7 +165,7 @@ func StartNode(cfg NodeConfig, rng prng.Source) (*Node, error) {
 		carrier = recorded{carrier, n.replay, func(err error) { n.note(recording, err) }}
 	}
 	n.host, err = drive.Start(drive.Config{
-		Name: cfg.Name, Machine: m, Carrier: carrier, Clock: cfg.Clock, Workers: cfg.Workers, AfterRound: n.after(side),
+		Name: cfg.Name, Machine: m, Carrier: carrier, Clock: cfg.Clock, Workers: cfg.Workers, Ways: cfg.Ways, AfterRound: n.after(side),
 	})
 	if err != nil {
 		n.carriers.close()
@@ -344,6 +345,7 @@ func (n *Node) ID() wire.NodeID { return n.id }
 // Stats returns the node's counters.
 func (n *Node) Stats() (c trace.Counts) {
 	n.host.Do(func(machine.Time) { c = n.stats() })
+	addAhead(&c, n.host.Snapshot().Ahead)
 	return c
 }
 
@@ -355,6 +357,12 @@ func (n *Node) Distributions() (d trace.Distributions) {
 		}
 	})
 	return d
+}
+
+// addAhead adds what a host counts to what its machine does.
+func addAhead(c *trace.Counts, s drive.AheadStats) {
+	c[trace.ReorderCorrections] += s.Corrections
+	c[trace.ReorderThreshold] += s.Held
 }
 
 // Done is closed when the node has stopped by itself; Failure says why.

@@ -154,7 +154,7 @@ func startConfiguredNode(cfg *setup.Config, kinds []joint.Kind, compress Compres
 	return StartNode(NodeConfig{
 		Name: cfg.Name, Network: cfg.Network.Trust.Network, Roles: cfg.Roles,
 		Listen: cfg.Relay.Listen, Advertise: cfg.Relay.Advertise, Operator: cfg.Relay.Operator, Region: cfg.Relay.Region,
-		Label: cfg.Relay.Label, Capacity: cfg.Relay.Capacity,
+		Label: cfg.Relay.Label, Capacity: cfg.Relay.Capacity, Ways: cfg.Relay.Workers,
 		Identity: keys.Identity, Link: keys.Link, Onions: storedOnions(cfg.Keys), Params: cfg.Network.Params,
 		Fleet: keys.Fleet, FleetDir: cfg.Keys, StateDir: cfg.Keys, Stream: stream.Config{KEM: cfg.KEM},
 		Trust: cfg.Network.Trust, Directories: cfg.Directories, Poll: cfg.Poll,

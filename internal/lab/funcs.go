@@ -9,6 +9,7 @@ func Funcs() map[string]Func {
 		"DF-011":  frameGrowth,
 		"DF-012":  splitDirectory,
 		"DF-015":  abnormalEnds,
+		"DF-016":  parallelOpening,
 		"DF-022":  rekeyWaves,
 		"DF-023":  droppedFrames,
 		"DF-028":  switchLanes,

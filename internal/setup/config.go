@@ -58,6 +58,9 @@ type RelayConfig struct {
 	Label string
 	// Capacity is in sustained datagrams per second.
 	Capacity uint32
+	// Workers is how many goroutines open a full batch of datagrams: so many
+	// always; 0 is one for each processor, as long as it pays.
+	Workers int
 }
 
 // CarrierConfig is how an entry takes links beside UDP.
@@ -107,6 +110,9 @@ const (
 	defaultLogLevel = "info"
 )
 
+// workersMax is how many parts a batch has.
+const workersMax = 16
+
 // configFile is the file as written.
 type configFile struct {
 	Name    string   `toml:"name"`
@@ -120,6 +126,7 @@ type configFile struct {
 		Region    string `toml:"region"`
 		Label     string `toml:"label"`
 		Capacity  int64  `toml:"capacity"`
+		Workers   int    `toml:"workers"`
 	} `toml:"relay"`
 	Directory struct {
 		URLs []string `toml:"urls"`
@@ -300,6 +307,9 @@ func (d *document) relay(c *Config, f *configFile) {
 		d.bad("relay.capacity", "%d is out of range. Write sustained datagrams per second, 0 to %d", f.Relay.Capacity, uint32(1<<32-1))
 	}
 	r.Capacity = uint32(f.Relay.Capacity)
+	if r.Workers = f.Relay.Workers; r.Workers < 0 || r.Workers > workersMax {
+		d.bad("relay.workers", "%d is out of range. Write how many goroutines open datagrams, 1 to %d, or 0 for as many as pay", r.Workers, workersMax)
+	}
 	if len(c.Directories) == 0 {
 		d.bad("directory.urls", `missing here and in the network file. Write urls = ["http://host:port"]`)
 	}
