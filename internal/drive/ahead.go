@@ -51,8 +51,11 @@ type ahead struct {
 
 	pause, paused int           // batches to leave alone; how many the last pause was
 	streak        int           // batches since the last one left alone
+	opened        bool          // the present batch was opened ahead
+	settled       bool          // the last batch was left alone
 	since         time.Time     // the present batch began
-	alone         time.Duration // that a datagram takes without help, smoothed; 0: not known
+	helped        int           // stretches of it that the loop did not open
+	alone         time.Duration // that a datagram takes without help, about the median; 0: not known
 	room          bool          // the machine has room for results
 	unused        int           // rounds since it was used
 	stats         AheadStats
@@ -97,7 +100,8 @@ func (a *ahead) open(c Carrier, first, last int) bool {
 		a.idle()
 		return false
 	}
-	if a.since = time.Now(); a.rests() {
+	a.since, a.opened = time.Now(), false
+	if a.rests() {
 		a.idle()
 		return false
 	}
@@ -120,7 +124,8 @@ func (a *ahead) open(c Carrier, first, last int) bool {
 	if !mine {
 		<-a.whole
 	}
-	a.tell(own)
+	a.opened, a.helped = true, a.all-own
+	a.tell()
 	return true
 }
 
@@ -132,6 +137,7 @@ func (a *ahead) rests() bool {
 	case a.pause > 0:
 		a.pause--
 	case a.alone == 0 || a.streak >= recheck:
+		a.pause = 1 // of two in a row the second tells
 	default:
 		a.streak++
 		return false
@@ -140,25 +146,30 @@ func (a *ahead) rests() bool {
 	return true
 }
 
-// handled notes that the loop has handled the batch, which was opened ahead or
-// not.
-func (a *ahead) handled(opened bool) {
+// handled notes that a round is over, with what it has sent: to send what another
+// processor has opened costs more.
+func (a *ahead) handled() {
 	if a.machine != nil && a.count >= aheadMin && !a.always {
-		a.judge(time.Since(a.since)/time.Duration(a.count), opened)
+		a.judge(time.Since(a.since)/time.Duration(a.count), a.opened)
 	}
 }
 
-// judge leaves the next batches to the loop alone if a datagram of this one took
-// hardly less with help than without, or more, as where the processors have other
+// judge leaves the next batches to the loop alone if hardly anyone helped with
+// this one, or if a datagram took hardly less than without, or more, as where the processors have other
 // work, or where decryption costs less than to move its result from one to the
 // other: twice as many each time.
 func (a *ahead) judge(took time.Duration, opened bool) {
+	settled := a.settled
+	a.settled = !opened
 	switch {
+	case !opened && !settled: // it pays for what the last one has left elsewhere
 	case !opened && a.alone == 0:
 		a.alone = took
+	case !opened && took > a.alone: // the median: a few are held up for long
+		a.alone += a.alone / 32
 	case !opened:
-		a.alone += (min(took, 4*a.alone) - a.alone) / 8
-	case took*10 > a.alone*9:
+		a.alone -= a.alone / 32
+	case a.helped*8 < a.all || took*10 > a.alone*9:
 		a.paused = min(max(1, 2*a.paused), pauseMax)
 		a.pause = a.paused
 		a.stats.Pauses++
@@ -201,8 +212,8 @@ func (a *ahead) assist() {
 // for this processor some 50 µs before another may take it.
 func nothing() {}
 
-// tell counts a batch of which the loop opened own stretches.
-func (a *ahead) tell(own int) {
+// tell counts a batch that was opened.
+func (a *ahead) tell() {
 	held, latest := 0, int32(0)
 	for s, turn := range a.turns[:a.all] {
 		if latest = max(latest, turn); turn < latest {
@@ -212,7 +223,7 @@ func (a *ahead) tell(own int) {
 	s := &a.stats
 	s.Batches++
 	s.Datagrams += uint64(a.count)
-	s.Helped += uint64(a.all - own)
+	s.Helped += uint64(a.helped)
 	s.Corrections += uint64(held)
 	s.HeldMost = max(s.HeldMost, uint64(held))
 	if 2*held > a.count {

@@ -133,7 +133,7 @@ func TestSmallBatchesAreLeftAlone(t *testing.T) {
 // all are. What the loop takes alone is looked at now and then.
 func TestHelpThatDoesNotPayIsSeldomTried(t *testing.T) {
 	const batches = 100_000
-	var a ahead
+	a := ahead{all: 16, helped: 8}
 	run := func(alone, helped time.Duration) (tries int) {
 		for range batches {
 			if a.rests() {
@@ -153,6 +153,10 @@ func TestHelpThatDoesNotPayIsSeldomTried(t *testing.T) {
 	}
 	if tries := run(700, 800); tries > batches/10 {
 		t.Errorf("help that costs is used in %d batches of %d", tries, batches)
+	}
+	a.helped = 1
+	if tries := run(1000, 700); tries > batches/10 {
+		t.Errorf("where nobody helps, what was luck is taken for help in %d batches of %d", tries, batches)
 	}
 }
 

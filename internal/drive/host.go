@@ -300,6 +300,8 @@ func (h *Host) round() (more bool, timer machine.Time) {
 	if h.hook != nil && h.eventful != nil && h.eventful.EventsWait() {
 		more = true // they came up while it sent, after the hook had looked
 	}
+	h.ahead.handled()
+	s.Ahead = h.ahead.stats
 	s.RoundLongest = max(s.RoundLongest, h.clock.Now().Sub(now))
 	return more, h.machine.NextTimer()
 }
@@ -316,9 +318,7 @@ func (h *Host) receive(now machine.Time) {
 			h.machine.HandleDatagram(now, from, b)
 		}
 	}
-	h.ahead.handled(ahead)
 	h.stats.DatagramsIn += uint64(last - first)
-	h.stats.Ahead = h.ahead.stats
 }
 
 // transmit fills the batch and reports whether it became full.
