@@ -155,9 +155,9 @@ func (a *ahead) handled() {
 }
 
 // judge leaves the next batches to the loop alone if hardly anyone helped with
-// this one, or if a datagram took hardly less than without, or more, as where the processors have other
-// work, or where decryption costs less than to move its result from one to the
-// other: twice as many each time.
+// this one, or if a datagram took hardly less than without, or more, as where the
+// processors have other work, or where decryption costs less than to move its
+// result from one to the other: twice as many each time.
 func (a *ahead) judge(took time.Duration, opened bool) {
 	settled := a.settled
 	a.settled = !opened

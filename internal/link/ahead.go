@@ -17,9 +17,10 @@ type Opened struct {
 func (o *Opened) Reset() { o.keys = nil }
 
 // Open decrypts a datagram before its turn into o, which holds nothing, and
-// changes nothing else: not b, and nothing of the endpoint. Several goroutines may call it at once, each
-// with its own o, while nobody calls anything else. When ok, id is the link that
-// the datagram would come from, and frame, which aliases o, what it holds.
+// changes nothing else: not b, and nothing of the endpoint. Several goroutines may
+// call it at once, each with its own o, while nobody calls anything else. When ok,
+// id is the link that the datagram would come from, and frame, which aliases o,
+// what it holds.
 //
 // Left for HandleOpened is what it alone can open: datagrams of handshakes, of
 // links at rest, and under keys that come up meanwhile; and what costs no

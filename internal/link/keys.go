@@ -135,8 +135,9 @@ func (k *keyset) derive(s *seal.Schedule) {
 	s.Clear()
 }
 
-// open decrypts a datagram in place, or takes what was found before. newest reports that its counter is the
-// highest so far. A datagram that fails is counted and leaves no trace.
+// open decrypts a datagram in place, or takes what was found before. newest
+// reports that its counter is the highest so far. A datagram that fails is counted
+// and leaves no trace.
 func (e *Endpoint) open(now machine.Time, k *keyset, counter uint64, b []byte, o *Opened) (frame []byte, newest, ok bool) {
 	newest = counter >= k.next
 	h := k.hot

@@ -34,8 +34,8 @@ func (t *Table) Release(p *Peeled) {
 }
 
 // Peel opens the layer of a cell on its way out, before the cell's turn, into p,
-// which Prepare has just seen, and changes nothing else: not the frame, and nothing of
-// the table. Several goroutines may call it at once, each with its own p, while
+// which Prepare has just seen, and changes nothing else: not the frame, and nothing
+// of the table. Several goroutines may call it at once, each with its own p, while
 // nobody calls anything else. What it leaves alone HandlePeeled opens: cells of
 // routes at rest. Those on the way back are sealed here, not opened.
 func (t *Table) Peel(p *Peeled, from link.ID, frame []byte) {

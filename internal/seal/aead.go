@@ -54,8 +54,8 @@ var ErrAuth = errors.New("seal: message does not authenticate")
 
 // AEAD seals and opens messages under one key, each with its own 64-bit
 // counter, which is the nonce and must not repeat for sealing. It belongs to
-// one goroutine, except for OpenWith. It allocates nothing after NewAEAD, except that
-// ChaCha20Poly1305 does once a message where package chacha20poly1305 has no
+// one goroutine, except for OpenWith. It allocates nothing after NewAEAD, except
+// that ChaCha20Poly1305 does once a message where package chacha20poly1305 has no
 // assembly: anywhere but on amd64, and in builds with the tag purego.
 type AEAD struct {
 	cipher cipher.AEAD
