@@ -9,6 +9,7 @@ import (
 
 	"github.com/nyxnet/nyx/internal/drive"
 	"github.com/nyxnet/nyx/internal/link"
+	"github.com/nyxnet/nyx/internal/machine"
 	"github.com/nyxnet/nyx/internal/trace"
 	"github.com/nyxnet/nyx/internal/wire"
 )
@@ -55,12 +56,12 @@ func (s *store) Commit(n int, _ netip.AddrPort)    { s.sent(s.out[:n]) }
 func (s *store) Flush() error                      { return nil }
 func (s *store) Close() error                      { return nil }
 
-// storeHost runs a rig's relay on a store; pass hands it datagrams, and returns
-// when they are through.
-func storeHost(tb testing.TB, r *rig, batch, ways int, sent func([]byte)) (h *drive.Host, pass func([][]byte)) {
+// storeHost runs a machine on a store; pass hands it datagrams that come from an
+// address, and returns when they are through.
+func storeHost(tb testing.TB, m machine.Machine, from netip.AddrPort, batch, ways int, sent func([]byte)) (h *drive.Host, pass func([][]byte)) {
 	tb.Helper()
-	s := &store{from: r.addrs[r.ids[0]], batch: batch, sent: sent, load: make(chan [][]byte), empty: make(chan struct{})}
-	h, err := drive.Start(drive.Config{Machine: r.relay, Carrier: s, Ways: ways})
+	s := &store{from: from, batch: batch, sent: sent, load: make(chan [][]byte), empty: make(chan struct{})}
+	h, err := drive.Start(drive.Config{Machine: m, Carrier: s, Ways: ways})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -88,8 +89,8 @@ func forwarding(tb testing.TB) (r *rig, cells func(int) [][]byte) {
 	}
 }
 
-// A relay on sockets' ways of working forwards what it should in the order in
-// which it came, however many goroutines open a batch: replays, changed and cut
+// A relay under its host forwards what it should in the order in which it came,
+// however many goroutines open a batch: replays, changed and cut
 // datagrams among it do not disturb the others.
 func TestHostKeepsOrder(t *testing.T) {
 	const count = 6000
@@ -97,7 +98,7 @@ func TestHostKeepsOrder(t *testing.T) {
 		r, cells := forwarding(t)
 		var last uint32
 		arrived, overtaken := 0, 0
-		h, pass := storeHost(t, r, 128, ways, func(b []byte) {
+		h, pass := storeHost(t, r.relay, r.addrs[r.ids[0]], 128, ways, func(b []byte) {
 			_, frame, ok := r.next.HandleDatagram(r.now, r.addrs[r.ids[1]], append([]byte(nil), b...))
 			if !ok || wire.FrameType(frame[0]) != wire.FrameForward {
 				return
@@ -147,7 +148,7 @@ func BenchmarkReceive(b *testing.B) {
 		for _, ways := range []int{1, 2, 0} {
 			b.Run(fmt.Sprintf("batch-%d/ways-%d", batch, ways), func(b *testing.B) {
 				r, cells := forwarding(b)
-				h, pass := storeHost(b, r, batch, ways, func([]byte) {})
+				h, pass := storeHost(b, r.relay, r.addrs[r.ids[0]], batch, ways, func([]byte) {})
 				b.ReportAllocs()
 				b.ResetTimer()
 				for left := b.N; left > 0; left -= 16384 {
