@@ -18,17 +18,12 @@ func (s *Session) handleAck(now machine.Time, f *wire.AckFrame) bool {
 	if largest >= s.out.next {
 		return false
 	}
-	var sample, delay time.Duration
 	news := false
 	for i := f.N - 1; i >= 0; i-- {
 		end := f.Ranges[i].Hi + 1
 		for pn, ok := w.sent.nextOpen(f.Ranges[i].Lo, end); ok; pn, ok = w.sent.nextOpen(pn+1, end) {
 			r := w.sent.at(pn)
 			news = true
-			if pn == largest && r.flags&recLost == 0 && r.epoch == s.pathEpoch {
-				delay = time.Duration(min(f.DelayMicros, uint64(time.Minute/time.Microsecond))) * time.Microsecond
-				sample = s.rtt.sample(now.Sub(r.cc.SentAt), delay)
-			}
 			s.settle(now, pn, r)
 		}
 	}
@@ -38,83 +33,116 @@ func (s *Session) handleAck(now machine.Time, f *wire.AckFrame) bool {
 	if !news {
 		return true
 	}
-	w.acked = max(w.acked, largest+1)
-	w.ptoCount, w.probes = 0, 0
 	s.oweSince = 0
 	if w.sent.waiting > 0 {
 		s.oweSince = now
 	}
-	w.ctl.OnAckEnd(now, sample, w.sent.inFlight)
-	s.detectLoss(now)
+	for id, t := range w.tracks {
+		if t != nil && t.news {
+			s.endAck(now, uint8(id), t, largest, f.DelayMicros)
+		}
+	}
 	s.expireLost(now)
-	s.setProbeTimer(now)
 	return true
+}
+
+// endAck ends an ACK frame for one path of which it had news. The frame's
+// delay is that of its greatest packet; on another path the wait of the
+// acknowledgement, short as it is, counts as part of the round trip.
+func (s *Session) endAck(now machine.Time, id uint8, t *track, largest, delayMicros uint64) {
+	t.news = false
+	var sample time.Duration
+	if t.fresh {
+		t.fresh = false
+		var delay time.Duration
+		if t.acked == largest+1 {
+			delay = min(time.Duration(min(delayMicros, uint64(time.Minute/time.Microsecond)))*time.Microsecond, s.peerAck)
+		}
+		sample = t.rtt.sample(now.Sub(t.newest), delay)
+	}
+	t.ptoCount, t.probes = 0, 0
+	s.pathAnswered(now, id, t)
+	t.ctl.OnAckEnd(now, sample, t.inFlight())
+	s.detectLoss(now, id, t)
+	s.setProbeTimer(now, t)
 }
 
 // settle closes one packet that arrived.
 func (s *Session) settle(now machine.Time, pn uint64, r *record) {
 	w := s.work
-	current := r.epoch == s.pathEpoch
-	s.measure(now, r, false)
+	t := w.trackOf(r)
+	s.measure(now, t, r, false)
 	w.sent.settle(pn, r)
-	if r.flags&recLost == 0 {
-		s.landed(r.path)
-	}
 	if r.flags&recLost != 0 {
 		s.stats.Spurious++
 		s.counts[trace.SpuriousRetransmit]++
-		if current {
-			s.rtt.late(now.Sub(r.cc.SentAt))
-			w.ctl.OnSpurious(now, &r.cc)
-		}
-	} else if current {
-		w.ctl.OnAcked(now, &r.cc)
 	}
-	if pn%extraPackets == 0 {
-		s.rtt.extra -= s.rtt.extra / extraDecay
+	switch {
+	case t == nil:
+	case r.flags&recLost == 0:
+		t.flying--
+		if r.flags&recEarly == 0 {
+			t.ctl.OnAcked(now, &r.cc)
+		}
+	case r.flags&recEarly == 0:
+		t.rtt.late(now.Sub(r.cc.SentAt))
+		t.ctl.OnSpurious(now, &r.cc)
+	}
+	if t != nil {
+		t.news = true
+		if pn >= t.acked {
+			t.acked, t.newest, t.fresh = pn+1, r.cc.SentAt, r.flags&(recLost|recEarly) == 0
+		}
+		if pn%extraPackets == 0 {
+			t.rtt.extra -= t.rtt.extra / extraDecay
+		}
 	}
 	for i := r.chunk; i < r.chunk+uint64(r.chunks); i++ {
 		s.chunkArrived(now, w.sent.chunkAt(i))
 	}
 }
 
-// detectLoss declares lost what was sent long enough before a packet that has
-// arrived, and sets the timer for the next.
-func (s *Session) detectLoss(now machine.Time) {
-	w := s.work
-	w.lossAt = machine.Never
-	delay := s.rtt.lossDelay()
-	for pn, ok := w.sent.nextOpen(w.lossScan, w.acked); ok; pn, ok = w.sent.nextOpen(pn+1, w.acked) {
-		r := w.sent.at(pn)
-		if r.flags&recLost == 0 {
-			if at := r.cc.SentAt.Add(delay); at > now {
-				w.lossAt, w.lossScan = at, pn
-				return
-			}
-			s.lose(now, r, true)
+// detectLoss declares lost what was sent on a path long enough before a packet
+// that has arrived by it, and sets the timer for the next. Packets of other
+// paths are passed over, each once in the life of the track.
+func (s *Session) detectLoss(now machine.Time, id uint8, t *track) {
+	l := &s.work.sent
+	t.lossAt = machine.Never
+	delay := t.rtt.lossDelay()
+	for pn, ok := l.nextOpen(t.scan, t.acked); ok; pn, ok = l.nextOpen(pn+1, t.acked) {
+		r := l.at(pn)
+		if r.path != id || r.flags&recLost != 0 {
+			continue
 		}
+		if at := r.cc.SentAt.Add(delay); at > now {
+			t.lossAt, t.scan = at, pn
+			return
+		}
+		s.lose(now, r, true)
 	}
-	w.lossScan = max(w.lossScan, w.acked)
+	t.scan = max(t.scan, t.acked)
 }
 
 // lose takes a packet for lost and queues its content again. congested says
 // whether the controller hears of it.
 func (s *Session) lose(now machine.Time, r *record, congested bool) {
-	w := s.work
-	w.sent.lose(r)
+	s.work.sent.lose(r)
 	var told uint64
 	if r.flags&recTold != 0 {
 		told = 1
 	}
 	s.cfg.Sink.Emit(now, trace.PacketLost, uint64(now.Sub(r.cc.SentAt)), told)
-	s.landed(r.path)
 	s.stats.Lost++
 	if r.flags&recRequeued == 0 {
 		s.requeue(r)
 	}
-	if congested && r.epoch == s.pathEpoch {
-		s.measure(now, r, true)
-		w.ctl.OnLost(now, &r.cc, w.sent.inFlight)
+	if t := s.work.trackOf(r); t != nil {
+		t.flying--
+		t.lost++
+		if congested && r.flags&recEarly == 0 {
+			s.measure(now, t, r, true)
+			t.ctl.OnLost(now, &r.cc, t.inFlight())
+		}
 	}
 }
 
@@ -147,7 +175,7 @@ func (s *Session) loseAll(now machine.Time, match func(*record) bool) {
 // late acknowledgement any more.
 func (s *Session) expireLost(now machine.Time) {
 	l := &s.work.sent
-	keep := 3*s.rtt.lossDelay() + lostKeep
+	keep := 3*s.pto() + lostKeep
 	for pn, ok := l.nextOpen(l.tail, l.next); ok; pn, ok = l.nextOpen(pn+1, l.next) {
 		r := l.at(pn)
 		if r.flags&recLost == 0 || (now.Sub(r.cc.SentAt) < keep && l.next-pn < recordsMax/2) {
@@ -172,39 +200,42 @@ func (s *Session) dropTail(now machine.Time) {
 	l.advance()
 }
 
-// lostKeep is added to three loss delays as the time that a lost packet is
+// lostKeep is added to three probe timeouts as the time that a lost packet is
 // watched for: enough for a route that hiccups.
 const lostKeep = 100 * time.Millisecond
 
 // setProbeTimer sets the time at which silence asks for a probe.
-func (s *Session) setProbeTimer(now machine.Time) {
-	w := s.work
-	if w.sent.waiting == 0 || s.state != stateOpen {
-		w.ptoAt = machine.Never
+func (s *Session) setProbeTimer(now machine.Time, t *track) {
+	if t.flying == 0 || s.state != stateOpen {
+		t.ptoAt = machine.Never
 		return
 	}
-	w.ptoAt = now.Add(s.pto() << min(w.ptoCount, probeBackoff))
+	t.ptoAt = now.Add(s.pathPTO(&t.rtt) << min(t.ptoCount, probeBackoff))
 }
 
 // probeBackoff bounds the doubling of the probe timeout at 64 times.
 const probeBackoff = 6
 
-// probe sends again what waits longest, without taking it for lost: the tail
-// of a transfer has no later packet that would show the loss.
-func (s *Session) probe(now machine.Time) {
-	w := s.work
-	w.ptoCount++
-	w.probes = min(w.ptoCount, 2)
-	l := &w.sent
-	left := int(w.probes)
-	for pn, ok := l.nextOpen(l.tail, l.next); ok && left > 0; pn, ok = l.nextOpen(pn+1, l.next) {
-		if r := l.at(pn); r.flags&(recLost|recRequeued) == 0 {
+// probe sends again what waits longest on a path, without taking it for lost:
+// the tail of a transfer has no later packet that would show the loss.
+func (s *Session) probe(now machine.Time, id uint8, t *track) {
+	t.ptoCount++
+	t.probes = min(t.ptoCount, 2)
+	if id != s.active {
+		// What is sent again may leave by another path. This one is asked.
+		s.paths[id].ping = !s.paths[id].suspect
+		t.probes = 1
+	}
+	l := &s.work.sent
+	left := int(t.probes)
+	for pn, ok := l.nextOpen(t.scan, l.next); ok && left > 0; pn, ok = l.nextOpen(pn+1, l.next) {
+		if r := l.at(pn); r.path == id && r.flags&(recLost|recRequeued) == 0 {
 			s.requeue(r)
 			r.flags |= recRequeued
 			left--
 		}
 	}
-	s.setProbeTimer(now)
+	s.setProbeTimer(now, t)
 }
 
 func (s *Session) owes(now machine.Time) {

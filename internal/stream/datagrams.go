@@ -182,7 +182,7 @@ func (s *Session) beatDue(data bool) bool {
 // from the pacer, of which data may come to have need, a quarter of a round trip.
 func (s *Session) beatWait() time.Duration {
 	if s.paced() {
-		return max(s.cfg.AckDelay, s.rtt.smooth/4)
+		return max(s.cfg.AckDelay, s.estimate().smooth/4)
 	}
 	return s.cfg.AckDelay
 }
@@ -250,7 +250,9 @@ func (s *Session) Dropped(now machine.Time, low uint32) bool {
 	r.flags |= recTold
 	s.cfg.Distributions.ObserveTime(trace.DropDetect, now.Sub(r.cc.SentAt))
 	s.lose(now, r, true)
-	s.setProbeTimer(now)
+	if t := w.trackOf(r); t != nil {
+		s.setProbeTimer(now, t)
+	}
 	return true
 }
 

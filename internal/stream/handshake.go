@@ -128,7 +128,7 @@ func drawID(draw *prng.Stream) uint32 {
 func newSession(now machine.Time, cfg *shared, counts *trace.Counts, client bool) *Session {
 	s := &Session{cfg: cfg, counts: counts, client: client, active: noPath, lastUse: now, lastSent: now}
 	s.rtt.start(cfg.InitialRTT)
-	s.rtt.peerAck = cfg.AckDelay
+	s.peerAck = cfg.AckDelay
 	s.recv.win.start(firstSessionWindow)
 	s.recv.maxStreams = uint64(cfg.MaxStreams)
 	s.send.max, s.send.streamWindow, s.send.maxStreams = firstSessionWindow, firstStreamWindow, firstStreams
@@ -215,7 +215,7 @@ func (s *Session) pollHello(now machine.Time, id uint8, b []byte) bool {
 		s.sendPart(now, wire.SessionHello, s.localID, b)
 		return true
 	}
-	if !s.maySend(now) {
+	if !s.maySend(now, id) {
 		return false
 	}
 	w := s.busy()
@@ -389,16 +389,25 @@ func (s *Session) handleReply(now machine.Time, id uint8, reply []byte) bool {
 		s.tell(Event{Kind: TicketGiven})
 	}
 	s.heard(now, id)
+	if id != s.active && s.paths[id].present {
+		old := s.active // it has not shown that it works
+		s.usePath(now, id)
+		s.announcePath()
+		s.losePath(now, old)
+	}
 	if !hs.flown && hs.tries == 0 {
-		s.rtt.sample(now.Sub(hs.at.Add(-s.helloWait())), 0)
+		s.estimate().sample(now.Sub(hs.at.Add(-s.helloWait())), 0)
 	}
 	if !block.Early {
 		s.loseAll(now, func(r *record) bool { return r.flags&recEarly != 0 })
 	}
 	// Early packets may have waited for the HELLO or been lost for want of it:
 	// they say nothing about the route.
-	s.pathEpoch++
-	s.work.ctl.OnPathChange(now)
+	for _, t := range s.work.tracks {
+		if t != nil {
+			t.ctl.OnPathChange(now)
+		}
+	}
 	held := hs.held
 	s.dropHandshake()
 	s.pending |= pendPing
@@ -443,11 +452,15 @@ func (s *Session) open(now machine.Time, schedule *seal.Schedule, peerID uint32,
 	}
 	s.unblock()
 	s.meetLanes()
-	s.rtt.peerAck = time.Duration(theirs.AckDelayMicros) * time.Microsecond
+	s.peerAck = time.Duration(theirs.AckDelayMicros) * time.Microsecond
 	s.tell(Event{Kind: Established})
 	s.cfg.Sink.Emit(now, trace.SessionUp, 0, 0)
 	if s.work != nil {
-		s.setProbeTimer(now)
+		for _, t := range s.work.tracks {
+			if t != nil {
+				s.setProbeTimer(now, t)
+			}
+		}
 	}
 }
 

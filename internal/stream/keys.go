@@ -228,19 +228,16 @@ func (s *Session) clearKeys() {
 type rtt struct {
 	smooth, vary, latest, least time.Duration // latest 0: none was measured
 	// extra is added to the loss delay: what spurious retransmissions taught.
-	extra   time.Duration
-	peerAck time.Duration // greatest delay of the peer's acknowledgements
+	extra time.Duration
 }
 
-func (r *rtt) start(initial time.Duration) {
-	r.smooth, r.vary, r.latest = initial, initial/2, 0
-}
+func (r *rtt) start(initial time.Duration) { *r = rtt{smooth: initial, vary: initial / 2} }
 
 func (r *rtt) sample(d, ackDelay time.Duration) time.Duration {
 	if r.least == 0 || d < r.least {
 		r.least = d
 	}
-	if ackDelay = min(ackDelay, r.peerAck); d-ackDelay >= r.least {
+	if d-ackDelay >= r.least {
 		d -= ackDelay
 	}
 	d = max(d, time.Microsecond)
@@ -283,9 +280,4 @@ func (r *rtt) late(d time.Duration) {
 	if missing := d - r.lossDelay(); missing > 0 {
 		r.extra = min(r.extra+max(missing/2, min(missing, r.smooth/8)), extraMax)
 	}
-}
-
-// pto is the probe timeout without back-off (RFC 9002, section 6.2.1).
-func (s *Session) pto() time.Duration {
-	return s.rtt.smooth + max(4*s.rtt.vary, time.Millisecond) + s.rtt.peerAck + s.rtt.extra
 }

@@ -38,7 +38,7 @@ func (s *Session) left(now machine.Time, st *stream, queue trace.Distribution, e
 // path allows: else they were on their way.
 func (s *Session) answered(now machine.Time, st *stream) {
 	took := now.Sub(st.clocks.wrote)
-	if st.out.flags&outAsked == 0 || !s.local(st.id) || took < s.rtt.least {
+	if st.out.flags&outAsked == 0 || !s.local(st.id) || took < s.estimate().least {
 		return
 	}
 	st.out.flags &^= outAsked

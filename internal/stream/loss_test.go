@@ -102,10 +102,10 @@ func TestLossDelayComesDownAgain(t *testing.T) {
 	cfg := Config{Congestion: congestion.Fixed, FixedRate: 8 << 20}
 	w := established(t, 1, cfg, cfg)
 	a := newApp(w)
-	w.client.rtt.extra = 500 * time.Millisecond
+	w.client.track(0).rtt.extra = 500 * time.Millisecond
 	a.open(200<<20, 0, PriorityNormal)
 	w.run(20 * time.Second)
-	if e := w.client.rtt.extra; e > 200*time.Millisecond {
+	if e := w.client.track(0).rtt.extra; e > 200*time.Millisecond {
 		t.Errorf("still %v", e)
 	}
 }

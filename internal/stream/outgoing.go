@@ -61,7 +61,7 @@ const (
 func (s *Session) writeRoom(st *stream) int {
 	size := uint64(sendBufferMin)
 	if s.work != nil {
-		size = min(max(size, 2*uint64(s.work.ctl.Window())), sendBufferMax)
+		size = min(max(size, 2*uint64(s.windows())), sendBufferMax)
 	}
 	used := st.out.end - st.out.base
 	if used >= size {

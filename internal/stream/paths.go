@@ -18,8 +18,8 @@ const noPath = MaxPaths
 // path is one route as the session sees it.
 type path struct {
 	heard   machine.Time // last authentic packet
-	waiting machine.Time // an answer is owed since; 0: none
-	flying  int32        // packets in flight on it
+	waiting machine.Time // an acknowledgement of its packets is owed since; 0: none
+	probeAt machine.Time // of a silent path: when it is looked at again
 	present bool
 	ping    bool // ask for a sign of life
 	suspect bool // silent while it should answer
@@ -47,6 +47,7 @@ func (s *Session) AddPath(now machine.Time, id uint8) {
 	switch {
 	case s.active == noPath:
 		s.active = id
+		s.adopt(id)
 		if s.state == stateOpen && s.pathEpoch > 0 {
 			s.usePath(now, id)
 			s.announcePath()
@@ -67,7 +68,13 @@ func (s *Session) RemovePath(now machine.Time, id uint8) {
 	if id >= MaxPaths || !s.paths[id].present {
 		return
 	}
-	s.loseAll(now, func(r *record) bool { return r.path == id })
+	s.losePath(now, id)
+	if id == s.active {
+		s.rtt = *s.estimate()
+	}
+	if s.work != nil {
+		s.work.tracks[id] = nil
+	}
 	s.paths[id] = path{}
 	s.arrived.paths &^= 1 << id
 	if id == s.active {
@@ -81,11 +88,9 @@ func (s *Session) RemovePath(now machine.Time, id uint8) {
 	}
 }
 
-// landed notes that a packet is no longer in flight on its path.
-func (s *Session) landed(id uint8) {
-	if id < MaxPaths {
-		s.paths[id].flying--
-	}
+// losePath takes for lost what is in flight on a path.
+func (s *Session) losePath(now machine.Time, id uint8) {
+	s.loseAll(now, func(r *record) bool { return r.path == id })
 }
 
 // otherPath is the path that was heard last, apart from the active one.
@@ -112,26 +117,20 @@ func (s *Session) SetActivePath(now machine.Time, id uint8) {
 	s.announcePath()
 }
 
-// usePath makes a path active and forgets what was learnt of the old one.
+// usePath makes a path active.
 func (s *Session) usePath(now machine.Time, id uint8) {
 	if old := s.active; old != noPath {
-		p := &s.paths[old]
-		p.waiting, p.suspect, p.ping = 0, false, false
+		s.paths[old].ping = false
+		s.rtt = *s.estimate()
 	}
 	s.active = id
-	s.pathEpoch++
 	p := &s.paths[id]
 	p.waiting, p.suspect, p.told, p.quiet, p.ping = 0, false, false, false, false
-	s.rtt.vary = max(s.rtt.vary, s.rtt.smooth/2)
-	s.rtt.least, s.rtt.extra = 0, 0
-	if w := s.work; w != nil {
-		w.ctl.OnPathChange(now)
-		w.ptoCount, w.probes = 0, 0
-		w.pace = pacer{}
-		if p.flying > 0 {
-			p.waiting = now
-		}
-		s.setProbeTimer(now)
+	if s.flying(id) > 0 {
+		p.waiting = now
+	}
+	if s.work == nil || s.work.tracks[id] == nil {
+		s.rtt.start(s.rtt.smooth)
 	}
 	if s.arrived.pending > 0 {
 		s.arrived.now = true
@@ -158,9 +157,9 @@ func (s *Session) heard(now machine.Time, id uint8) {
 	if !p.present {
 		return
 	}
-	p.heard, p.waiting, p.suspect, p.told, p.quiet, p.rounds = now, 0, false, false, false, 0
-	if p.flying > 0 {
-		p.waiting = now
+	p.heard = now
+	if p.suspect && id != s.active && s.flying(id) == 0 {
+		p.ping = true // does it work on the way out, too?
 	}
 	if s.active != noPath && id != s.active && s.paths[s.active].suspect {
 		s.failOver(now, id)
@@ -174,7 +173,7 @@ func (s *Session) failOver(now machine.Time, id uint8) {
 	told := s.paths[dead].told
 	s.usePath(now, id)
 	s.announcePath()
-	s.loseAll(now, func(r *record) bool { return r.path == dead })
+	s.losePath(now, dead)
 	if !told {
 		s.tell(Event{Kind: PathSuspect, Path: dead})
 	}
@@ -192,10 +191,10 @@ func (s *Session) handlePath(now machine.Time, id uint8, number uint64) {
 		return
 	}
 	old := s.active
-	silent := old != noPath && now.Sub(s.paths[old].heard) > max(s.pto(), silenceLeast/2)
+	silent := old != noPath && now.Sub(s.paths[old].heard) > max(s.pathPTO(s.estimate()), silenceLeast/2)
 	s.usePath(now, id)
 	if silent {
-		s.loseAll(now, func(r *record) bool { return r.path == old })
+		s.losePath(now, old)
 	}
 }
 
@@ -206,8 +205,35 @@ func (s *Session) AskPaths() {
 	}
 }
 
-// silence is how long the active path may owe an answer.
-func (s *Session) silence() time.Duration { return max(2*s.pto(), silenceLeast) }
+// flying is the number of packets in flight on a path.
+func (s *Session) flying(id uint8) int {
+	if s.work == nil || s.work.tracks[id] == nil {
+		return 0
+	}
+	return s.work.tracks[id].flying
+}
+
+// pathAnswered notes that packets of a path arrived: whatever comes back by it, the
+// path works on the way out.
+func (s *Session) pathAnswered(now machine.Time, id uint8, t *track) {
+	if id >= MaxPaths || !s.paths[id].present {
+		return
+	}
+	p := &s.paths[id]
+	p.waiting, p.suspect, p.told, p.quiet, p.rounds = 0, false, false, false, 0
+	if t.flying > 0 {
+		p.waiting = now
+	}
+}
+
+// silence is how long a path may owe an answer.
+func (s *Session) silence(id uint8) time.Duration {
+	r := &s.rtt
+	if s.work != nil && s.work.tracks[id] != nil {
+		r = &s.work.tracks[id].rtt
+	}
+	return max(2*s.pathPTO(r), silenceLeast)
+}
 
 // Quiet reports whether the active path owes an answer for so long that
 // PathQuiet is told, or no path is left by which one could come.
@@ -216,40 +242,11 @@ func (s *Session) Quiet(now machine.Time) bool {
 		return s.oweSince != 0
 	}
 	p := &s.paths[s.active]
-	return p.waiting != 0 && p.flying > 0 && now >= p.waiting.Add(quietAfter)
+	return p.waiting != 0 && s.flying(s.active) > 0 && now >= p.waiting.Add(quietAfter)
 }
 
 // AnswerTime is how long an answer of the peer may take by what was measured.
 func (s *Session) AnswerTime() time.Duration { return s.pto() }
-
-// checkSilence asks every path for a sign of life if the active one owes an
-// answer for too long, and again while none answers.
-func (s *Session) checkSilence(now machine.Time) {
-	if s.active == noPath || s.state != stateOpen {
-		return
-	}
-	p := &s.paths[s.active]
-	if s.paced() && !p.quiet && s.Quiet(now) {
-		p.quiet = true
-		s.tell(Event{Kind: PathQuiet, Path: s.active})
-	}
-	if now < s.silentAt(p) {
-		return
-	}
-	p.suspect = true
-	others := false
-	for i := range s.paths {
-		if q := &s.paths[i]; q.present && uint8(i) != s.active {
-			q.ping, others = true, true
-		}
-	}
-	p.rounds = min(p.rounds+1, probeBackoff)
-	s.probeAt = now.Add(s.silence() << (p.rounds - 1))
-	if (!others || p.rounds > 1) && !p.told {
-		p.told = true
-		s.tell(Event{Kind: PathSuspect, Path: s.active})
-	}
-}
 
 // lullAt is when a client at FAST asks for a sign of life because the bytes that
 // it receives have stopped, once for each time that they do. It owes nothing then
@@ -260,20 +257,69 @@ func (s *Session) lullAt() machine.Time {
 	if !s.receiving || s.streams.n == 0 || s.active == noPath {
 		return machine.Never
 	}
-	return s.quietSince().Add(s.silence())
+	return s.quietSince().Add(s.silence(s.active))
 }
 
-// silentAt is when checkSilence has work.
-func (s *Session) silentAt(p *path) machine.Time {
-	if p.waiting == 0 || p.flying <= 0 {
+// silentAt is when checkSilence has work for a path: when it is silent or, being
+// silent, is looked at again.
+func (s *Session) silentAt(id uint8) machine.Time {
+	p := &s.paths[id]
+	if !p.present || p.waiting == 0 || s.flying(id) == 0 {
 		return machine.Never
 	}
-	at := p.waiting.Add(s.silence())
+	at := p.waiting.Add(s.silence(id))
 	if p.suspect {
-		at = s.probeAt
+		at = p.probeAt
 	}
-	if s.paced() && !p.quiet {
+	if id == s.active && s.paced() && !p.quiet {
 		at = min(at, p.waiting.Add(quietAfter))
 	}
 	return at
+}
+
+// checkSilence looks for paths that owe an answer for too long.
+func (s *Session) checkSilence(now machine.Time) {
+	if s.paced() && s.active != noPath && s.Quiet(now) && !s.paths[s.active].quiet {
+		s.paths[s.active].quiet = true
+		s.tell(Event{Kind: PathQuiet, Path: s.active})
+	}
+	for id := range uint8(MaxPaths) {
+		if now >= s.silentAt(id) {
+			s.silent(now, id)
+		}
+	}
+}
+
+// silent deals with a path that is silent, and again after doubling times. Of
+// the active path every other is asked for a sign of life, and the first that
+// gives one takes its place. Of another path, what is in flight is sent again
+// as soon as the active one shows that the peer lives; it is asked once more, and
+// again when something comes by it.
+func (s *Session) silent(now machine.Time, id uint8) {
+	p := &s.paths[id]
+	first := !p.suspect
+	p.suspect = true
+	p.rounds = min(p.rounds+1, probeBackoff)
+	p.probeAt = now.Add(s.silence(id) << (p.rounds - 1))
+	tell := !first
+	switch {
+	case id == s.active:
+		others := false
+		for i := range s.paths {
+			if q := &s.paths[i]; q.present && uint8(i) != id {
+				q.ping, others = true, true
+			}
+		}
+		tell = tell || !others
+	case s.paths[s.active].heard > p.waiting && !s.paths[s.active].suspect:
+		s.losePath(now, id)
+		p.ping = first
+	default:
+		s.pending |= pendPing
+		tell = false
+	}
+	if tell && !p.told {
+		p.told = true
+		s.tell(Event{Kind: PathSuspect, Path: id})
+	}
 }

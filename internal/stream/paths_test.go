@@ -52,8 +52,8 @@ func TestFailOverInTheMiddleOfATransfer(t *testing.T) {
 				w.routes[0].down = true
 				w.on = func(s *Session, e Event) {
 					dead := uint8(0)
-					if e.Kind == PathChanged && s.paths[dead].flying != 0 {
-						t.Errorf("%d packets still waited for on the dead path", s.paths[dead].flying)
+					if e.Kind == PathChanged && s.flying(dead) != 0 {
+						t.Errorf("%d packets still waited for on the dead path", s.flying(dead))
 					}
 					a.event(s, e)
 				}
@@ -296,7 +296,7 @@ func TestHeartbeatHasItsOwnQueue(t *testing.T) {
 	a.open(4<<20, 0, PriorityNormal)
 	w.routes[0].delay = time.Second
 	w.poll()
-	if w.client.maySend(w.now) {
+	if w.client.maySend(w.now, 0) {
 		t.Fatal("the window is not full")
 	}
 	w.client.SendHeartbeat(w.now)

@@ -99,7 +99,7 @@ func (s *Session) accept(now machine.Time, id uint8, pn uint64, payload []byte) 
 	}
 	if eliciting {
 		s.arrived.owe(now, s.cfg.AckEvery, s.cfg.AckDelay)
-		if id != s.active && s.paths[id].present {
+		if prompt && id != s.active && s.paths[id].present {
 			s.arrived.paths |= 1 << id
 		} else if prompt {
 			s.arrived.now = true

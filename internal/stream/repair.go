@@ -25,8 +25,6 @@ type repairs struct {
 	credit int64        // share of a repair that was earned, in 1/shareOne
 	fresh  bool         // content left since the last repair
 	since  machine.Time // the first of it
-	loss   [MaxPaths]lossMeter
-	rest   restMeter
 
 	rebuilding
 }
@@ -105,7 +103,6 @@ type restMeter struct {
 	least, last time.Duration // of this period and the one before
 	since       machine.Time
 	until       machine.Time // of the queue that was seen last
-	epoch       uint8        // of the path
 }
 
 const (
@@ -113,9 +110,9 @@ const (
 	restShare  = 64
 )
 
-func (m *restMeter) note(now machine.Time, rtt, lossDelay time.Duration, epoch uint8) {
-	if m.mean == 0 || m.epoch != epoch {
-		*m = restMeter{mean: rtt, least: rtt, last: rtt, since: now, epoch: epoch}
+func (m *restMeter) note(now machine.Time, rtt, lossDelay time.Duration) {
+	if m.mean == 0 {
+		*m = restMeter{mean: rtt, least: rtt, last: rtt, since: now}
 	}
 	m.mean += (rtt - m.mean) / restShare
 	if now.Sub(m.since) >= restPeriod {
@@ -129,19 +126,18 @@ func (m *restMeter) note(now machine.Time, rtt, lossDelay time.Duration, epoch u
 
 func (m *restMeter) queue(now machine.Time) bool { return now < m.until }
 
-// measure takes the fate of a packet into the loss of its path.
-func (s *Session) measure(now machine.Time, r *record, lost bool) {
-	if !s.common.has(wire.CapRepair) || r.path >= MaxPaths || s.rtt.latest == 0 {
+// measure takes the fate of a packet into the loss of its path, if that is
+// still there.
+func (s *Session) measure(now machine.Time, t *track, r *record, lost bool) {
+	if !s.common.has(wire.CapRepair) || t == nil || t.rtt.latest == 0 {
 		return
 	}
-	f := &s.work.repair
-	f.rest.note(now, s.rtt.smooth, s.rtt.lossDelay(), s.pathEpoch)
-	m := &f.loss[r.path]
+	t.rest.note(now, t.rtt.smooth, t.rtt.lossDelay())
 	switch {
 	case !lost && r.flags&recLost != 0:
-		m.take()
-	case !f.rest.queue(now):
-		m.note(lost)
+		t.loss.take()
+	case !t.rest.queue(now):
+		t.loss.note(lost)
 	}
 }
 
@@ -149,11 +145,14 @@ func (s *Session) measure(now machine.Time, r *record, lost bool) {
 // if it is not to be protected. A PATH frame means the route by which it comes:
 // it must not come by a repair.
 func (s *Session) protecting(id uint8) int64 {
-	w := s.work
-	if !s.common.has(wire.CapRepair) || w == nil || s.pending&pendPath != 0 || s.rtt.smooth < repairRTT {
+	if !s.common.has(wire.CapRepair) || s.work == nil || s.pending&pendPath != 0 {
 		return 0
 	}
-	return w.repair.loss[id].repairShare()
+	t := s.work.tracks[id]
+	if t == nil || t.rtt.smooth < repairRTT {
+		return 0
+	}
+	return t.loss.repairShare()
 }
 
 // sourceLimit is the room for frames in a packet that earns share. Datagrams
@@ -189,9 +188,9 @@ func (s *Session) repairWaits() bool {
 	return f.fresh && (f.credit >= shareOne || f.credit > 0 && !s.hasWork())
 }
 
-// repairDue reports whether a repair leaves now.
-func (s *Session) repairDue(now machine.Time) bool {
-	return s.work != nil && s.repairWaits() && s.unbound(now)
+// repairDue reports whether a repair leaves by a path now.
+func (s *Session) repairDue(now machine.Time, id uint8) bool {
+	return s.work != nil && s.repairWaits() && s.work.tracks[id] != nil && s.unbound(now, s.work.tracks[id])
 }
 
 // sendRepair makes b a repair of what is in flight. It reports false if nothing
@@ -245,8 +244,9 @@ func (s *Session) handleRebuilt(now machine.Time, f wire.RebuiltFrame) bool {
 			continue
 		}
 		r := l.at(pn)
-		if age := now.Sub(r.cc.SentAt); r.flags&recLost != 0 && 2*age < 3*s.rtt.smooth {
-			s.rtt.late(age) // a little more patience, and nothing is sent twice
+		t := s.work.trackOf(r)
+		if age := now.Sub(r.cc.SentAt); t != nil && r.flags&recLost != 0 && 2*age < 3*t.rtt.smooth {
+			t.rtt.late(age) // a little more patience, and nothing is sent twice
 		}
 		r.flags |= recRequeued
 		for i := r.chunk; i < r.chunk+uint64(r.chunks); i++ {

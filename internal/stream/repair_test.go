@@ -385,8 +385,8 @@ func TestLatePacketIsNotTakenTwice(t *testing.T) {
 		l.exchange()
 	}
 	drain(l.server)
-	l.client.busy().repair.loss[0] = lossMeter{share: shareOne / 10, n: lossFew, on: true}
-	l.client.rtt.smooth = 10 * time.Millisecond
+	l.client.track(0).loss = lossMeter{share: shareOne / 10, n: lossFew, on: true}
+	l.client.track(0).rtt.smooth = 10 * time.Millisecond
 	l.client.SendDatagram(l.now, id, []byte("once"))
 	var late [wire.SessionPacketSize]byte
 	if !l.client.PollPacket(l.now, 0, late[:]) || !l.client.PollPacket(l.now, 0, l.b[:]) || l.client.Stats().RepairsSent != 1 {

@@ -60,9 +60,9 @@ func (s *Session) pollData(now machine.Time, id uint8, b []byte) bool {
 	p := &s.paths[id]
 	active := id == s.active
 	ackDue := active && s.arrived.ready(now) || s.arrived.paths>>id&1 != 0
-	data := active && s.maySend(now)
+	data := active && s.maySend(now, id)
 	beat := active && s.beatDue(data)
-	repair := active && !ackDue && !p.ping && s.repairDue(now)
+	repair := active && !ackDue && !p.ping && s.repairDue(now, id)
 	if !data && !ackDue && !p.ping && !beat && !repair {
 		if s.rests(now) && s.idleSweep != machine.Never && s.settled() {
 			s.sweep() // a heartbeat's work is of no use to the next one, 20 s later
@@ -103,25 +103,23 @@ func (s *Session) pollData(now machine.Time, id uint8, b []byte) bool {
 
 // maySend reports whether window, pacing or the probe timer let data leave,
 // and there is any.
-func (s *Session) maySend(now machine.Time) bool {
-	w := s.work
-	if w == nil {
+func (s *Session) maySend(now machine.Time, id uint8) bool {
+	if s.work == nil || s.work.tracks[id] == nil {
 		return s.hasWork()
 	}
-	if w.probes > 0 {
+	t := s.work.tracks[id]
+	if t.probes > 0 {
 		if !s.hasWork() {
-			s.pending |= pendPing
+			s.paths[id].ping = true
 		}
 		return true
 	}
-	return s.hasWork() && s.unbound(now)
+	return s.hasWork() && s.unbound(now, t)
 }
 
-// unbound reports whether window and pacing let a packet leave.
-func (s *Session) unbound(now machine.Time) bool {
-	w := s.work
-	return w.sent.inFlight+wire.SessionPacketSize <= w.ctl.Window() &&
-		(!s.paced() || w.pace.ready(now, w.ctl.PacingRate()))
+// unbound reports whether window and pacing of a path let a packet leave.
+func (s *Session) unbound(now machine.Time, t *track) bool {
+	return t.room() && (!s.paced() || t.pace.ready(now, t.ctl.PacingRate()))
 }
 
 // fill appends frames up to limit. It reports whether they ask for an
@@ -258,28 +256,29 @@ func (s *Session) record(now machine.Time, id uint8, firstChunk uint64, elicitin
 		return
 	}
 	r := w.sent.push(firstChunk)
-	r.path, r.epoch, r.flags = id, s.pathEpoch, flags
+	r.path, r.flags = id, flags
 	if !eliciting {
 		return
 	}
 	if s.out.asked == 0 {
 		s.out.asked = now
 	}
+	t := s.track(id)
+	r.epoch = t.epoch
 	r.cc.SentAt, r.cc.Bytes = now, wire.SessionPacketSize
-	w.sent.setOpen(r)
-	w.ctl.OnSent(now, &r.cc, w.sent.inFlight, !s.hasWork())
-	w.pace.spend(now, w.ctl.PacingRate())
-	if w.probes > 0 {
-		w.probes--
+	w.sent.setOpen()
+	t.flying++
+	t.sent++
+	t.ctl.OnSent(now, &r.cc, t.inFlight(), !s.hasWork())
+	t.pace.spend(now, t.ctl.PacingRate())
+	if t.probes > 0 {
+		t.probes--
 	}
 	s.owes(now)
-	if id < MaxPaths {
-		p := &s.paths[id]
-		if p.flying++; p.flying == 1 || p.waiting == 0 {
-			p.waiting = now
-		}
+	if id < MaxPaths && (t.flying == 1 || s.paths[id].waiting == 0) {
+		s.paths[id].waiting = now
 	}
-	s.setProbeTimer(now)
+	s.setProbeTimer(now, t)
 }
 
 // pacer spreads packets at the controller's rate, as a bucket of credit in

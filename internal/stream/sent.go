@@ -13,7 +13,7 @@ type record struct {
 	chunk  uint64 // its first chunk in the log
 	chunks uint16
 	path   uint8
-	epoch  uint8 // of the path: an old one's packets teach the controller nothing
+	epoch  uint8 // of the track
 	flags  uint8
 }
 
@@ -45,7 +45,6 @@ type sentLog struct {
 	tail, next uint64
 	chunkTail  uint64
 	chunkNext  uint64
-	inFlight   int // bytes
 	waiting    int // packets in flight
 }
 
@@ -81,10 +80,9 @@ func (l *sentLog) push(firstChunk uint64) *record {
 }
 
 // setOpen notes that the newest packet asks for an acknowledgement.
-func (l *sentLog) setOpen(r *record) {
+func (l *sentLog) setOpen() {
 	i := (l.next - 1) & uint64(len(l.rec)-1)
 	l.open[i/64] |= 1 << (i % 64)
-	l.inFlight += r.cc.Bytes
 	l.waiting++
 }
 
@@ -139,7 +137,6 @@ func (l *sentLog) settle(pn uint64, r *record) {
 	i := pn & uint64(len(l.rec)-1)
 	l.open[i/64] &^= 1 << (i % 64)
 	if r.flags&recLost == 0 {
-		l.inFlight -= r.cc.Bytes
 		l.waiting--
 	}
 }
@@ -147,7 +144,6 @@ func (l *sentLog) settle(pn uint64, r *record) {
 // lose takes a packet out of flight but keeps its record open.
 func (l *sentLog) lose(r *record) {
 	r.flags |= recLost
-	l.inFlight -= r.cc.Bytes
 	l.waiting--
 }
 

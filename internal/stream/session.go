@@ -15,7 +15,6 @@ import (
 
 	"github.com/nyxnet/nyx/internal/machine"
 	"github.com/nyxnet/nyx/internal/seal"
-	"github.com/nyxnet/nyx/internal/stream/congestion"
 	"github.com/nyxnet/nyx/internal/trace"
 	"github.com/nyxnet/nyx/internal/wire"
 )
@@ -46,7 +45,7 @@ type Session struct {
 	receiving bool // bytes came, and their end was not asked after (lullAt)
 	suite     seal.Suite
 	active    uint8 // path for data, or noPath
-	pathEpoch uint8
+	pathEpoch uint8 // of the newest track
 	pending   pending
 	common    capabilities // what both sides can do; none before the session is open
 	localID   uint32
@@ -57,11 +56,11 @@ type Session struct {
 	in        opening
 
 	paths   [MaxPaths]path
-	probeAt machine.Time // while the active path is silent: when all are asked again
-	pathSeq uint64       // of our PATH frames
-	peerSeq uint64       // greatest PATH taken
+	pathSeq uint64 // of our PATH frames
+	peerSeq uint64 // greatest PATH taken
 
-	rtt     rtt
+	rtt     rtt           // of the path for data, while it has no track
+	peerAck time.Duration // greatest delay of the peer's acknowledgements
 	arrived arrivals
 
 	streams  table
@@ -98,22 +97,17 @@ const spareMax = 64
 
 // work is what a session needs only while packets move.
 type work struct {
-	ctl  congestion.Controller
 	sent sentLog
+	// tracks are those of the paths in use; the last one is of a HELLO that
+	// went with the set-up of a route, before there was a path.
+	tracks [MaxPaths + 1]*track
+	spare  *track // as good as new, of the session that used this memory before
 	// Cipher states of the present keys. A responder at rest has none (openNow).
 	sealing, opening seal.AEAD
-
-	lossAt   machine.Time
-	lossScan uint64 // packets below are settled or lost
-	acked    uint64 // greatest packet acknowledged + 1
-	ptoAt    machine.Time
-	ptoCount uint8
-	probes   uint8
 
 	classOut uint64         // to be told, while pendClass
 	nackOut  wire.NackFrame // to be told, while pendNack
 
-	pace   pacer
 	rings  rings
 	repair repairs
 }
@@ -122,11 +116,8 @@ type work struct {
 func (s *Session) busy() *work {
 	if s.work == nil {
 		s.idleSweep = 0
-		w := s.cfg.takeWork()
-		w.sent.start(s.out.next)
-		w.lossAt, w.ptoAt = machine.Never, machine.Never
-		w.lossScan, w.acked = s.out.next, s.out.next
-		s.work = w
+		s.work = s.cfg.takeWork()
+		s.work.sent.start(s.out.next)
 	}
 	return s.work
 }
@@ -137,13 +128,13 @@ func (c *shared) takeWork() *work {
 		c.spare = c.spare[:n-1]
 		return w
 	}
-	return &work{ctl: congestion.New(congestion.Config{
-		Kind: c.Congestion, PacketSize: wire.SessionPacketSize, FixedRate: c.FixedRate,
-	})}
+	return &work{}
 }
 
-// dropWork ends the use of the work memory, the cipher states in it first.
+// dropWork ends the use of the work memory, the cipher states in it first. The
+// round trip of the path for data is kept.
 func (s *Session) dropWork() *work {
+	s.rtt = *s.estimate()
 	w := s.work
 	s.work = nil
 	if w != nil {
@@ -159,11 +150,17 @@ func (c *shared) giveWork(w *work) {
 	if w == nil || len(c.spare) >= spareMax || len(w.sent.rec) > recordsMin || len(w.sent.chunks) > chunksMin || w.rings.spare != nil {
 		return
 	}
-	w.ctl.OnPathChange(0)
+	for _, t := range w.tracks {
+		if t != nil {
+			t.ctl.OnPathChange(0)
+			*t = track{ctl: t.ctl}
+			w.spare = t
+		}
+	}
 	l := sentLog{rec: w.sent.rec, open: w.sent.open, chunks: w.sent.chunks}
 	clear(l.open)
 	clear(l.chunks)
-	*w = work{ctl: w.ctl, sent: l}
+	*w = work{spare: w.spare, sent: l}
 	c.spare = append(c.spare, w)
 }
 
@@ -187,10 +184,10 @@ func (s *Session) Drained() bool { return s.state == stateClosed }
 // Stats are a session's figures.
 type Stats struct {
 	Counters
-	RTT, RTTVar, MinRTT time.Duration
+	RTT, RTTVar, MinRTT time.Duration // of the active path
 	LossDelay           time.Duration
-	// Window, InFlight and PacingRate are of the congestion controller, in
-	// bytes and bytes per second; 0 while the session is idle.
+	// Window, InFlight and PacingRate are of the congestion controllers of all
+	// paths, in bytes and bytes per second; 0 while the session is idle.
 	Window, InFlight int
 	PacingRate       uint64
 	// Backlog is the bytes that wait to be sent, for the choice of a class.
@@ -217,13 +214,20 @@ type Counters struct {
 
 // Stats returns the figures of this moment.
 func (s *Session) Stats() Stats {
+	rtt := s.estimate()
 	st := Stats{
-		Counters: s.stats, RTT: s.rtt.smooth, RTTVar: s.rtt.vary, MinRTT: s.rtt.least, LossDelay: s.rtt.lossDelay(),
+		Counters: s.stats, RTT: rtt.smooth, RTTVar: rtt.vary, MinRTT: rtt.least, LossDelay: rtt.lossDelay(),
 		Backlog: int(s.send.backlog) + s.sched.datagramBytes() + s.outbox().waiting(), Streams: s.streams.n, HeartbeatQueue: int(s.beats.queued),
 		SessionWindow: s.recv.win.size,
 	}
-	if w := s.work; w != nil {
-		st.Window, st.PacingRate, st.InFlight = w.ctl.Window(), w.ctl.PacingRate(), w.sent.inFlight
+	if s.work != nil {
+		st.Window = s.windows()
+		for _, t := range s.work.tracks {
+			if t != nil {
+				st.PacingRate += t.ctl.PacingRate()
+				st.InFlight += t.inFlight()
+			}
+		}
 	}
 	return st
 }

@@ -37,9 +37,15 @@ func (s *Session) NextTimer() machine.Time {
 		return t
 	}
 	if w := s.work; w != nil {
-		t = min(t, w.lossAt, w.ptoAt)
-		if s.paced() && s.active != noPath && w.probes == 0 && (s.hasWork() || s.repairWaits()) && w.sent.inFlight+wire.SessionPacketSize <= w.ctl.Window() {
-			t = min(t, w.pace.next(w.ctl.PacingRate()))
+		work := s.paced() && (s.hasWork() || s.repairWaits())
+		for id, k := range w.tracks {
+			if k == nil {
+				continue
+			}
+			t = min(t, k.lossAt, k.ptoAt)
+			if work && uint8(id) == s.active && k.probes == 0 && k.room() {
+				t = min(t, k.pace.next(k.ctl.PacingRate()))
+			}
 		}
 	}
 	if s.paced() && s.arrived.pending > 0 && !s.arrived.now {
@@ -48,8 +54,11 @@ func (s *Session) NextTimer() machine.Time {
 	if s.beats.queued > 0 && !s.beats.ripe {
 		t = min(t, s.beats.since.Add(s.beatWait()))
 	}
-	if s.active != noPath {
-		t = min(t, s.silentAt(&s.paths[s.active]), s.lullAt())
+	t = min(t, s.lullAt())
+	if s.work != nil {
+		for id := range uint8(MaxPaths) {
+			t = min(t, s.silentAt(id))
+		}
 	}
 	if s.in.oldUntil != 0 {
 		t = min(t, s.in.oldUntil)
@@ -96,14 +105,11 @@ func (s *Session) HandleTimer(now machine.Time) {
 		return
 	}
 	if w := s.work; w != nil {
-		if now >= w.lossAt {
-			s.detectLoss(now)
-			s.setProbeTimer(now)
+		for id, t := range w.tracks {
+			if t != nil {
+				s.tickTrack(now, uint8(id), t)
+			}
 		}
-		if now >= w.ptoAt {
-			s.probe(now)
-		}
-		w.pace.ready(now, w.ctl.PacingRate())
 	}
 	if s.arrived.ready(now) {
 		s.arrived.now = true // it leaves at the next chance; no timer is needed
@@ -154,6 +160,18 @@ func (s *Session) beatAt() machine.Time {
 // settled reports that nothing is under way, owed or waiting to be sent.
 func (s *Session) settled() bool {
 	return (s.work == nil || s.work.sent.waiting == 0 && !s.hasWork()) && s.hs == nil && s.arrived.pending == 0
+}
+
+// tickTrack runs what is due on one path.
+func (s *Session) tickTrack(now machine.Time, id uint8, t *track) {
+	if now >= t.lossAt {
+		s.detectLoss(now, id, t)
+		s.setProbeTimer(now, t)
+	}
+	if now >= t.ptoAt {
+		s.probe(now, id, t)
+	}
+	t.pace.ready(now, t.ctl.PacingRate())
 }
 
 // sweep drops what only a busy session needs: cipher state, the controller,
