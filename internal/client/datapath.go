@@ -187,7 +187,10 @@ func (c *Client) work(now machine.Time) {
 // sendSession sends on the session's routes that are not shaped.
 func (c *Client) sendSession(now machine.Time, m *session.Member[*circuit]) {
 	left := burstMax
-	for slot, r := range m.Owner.routes {
+	first := m.Core.ActivePath() // another one carries what it has no room for
+	for i := range m.Owner.routes {
+		slot := (int(first) + i) % len(m.Owner.routes)
+		r := m.Owner.routes[slot]
 		if r == nil || !r.joined || r.shaper.Shaped() {
 			continue
 		}

@@ -113,7 +113,10 @@ func (g *Gateway) work(now machine.Time) {
 // sendSession sends on the session's routes that are not shaped.
 func (g *Gateway) sendSession(now machine.Time, m *session.Member[ending]) {
 	left := burstMax
-	for path, e := range m.Owner.ends {
+	first := m.Core.ActivePath() // another one carries what it has no room for
+	for i := range m.Owner.ends {
+		path := (int(first) + i) % len(m.Owner.ends)
+		e := m.Owner.ends[path]
 		if e == nil || e.slots != nil {
 			continue
 		}

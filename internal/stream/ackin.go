@@ -59,6 +59,7 @@ func (s *Session) endAck(now machine.Time, id uint8, t *track, largest, delayMic
 			delay = min(time.Duration(min(delayMicros, uint64(time.Minute/time.Microsecond)))*time.Microsecond, s.peerAck)
 		}
 		sample = t.rtt.sample(now.Sub(t.newest), delay)
+		s.overtake(now)
 	}
 	t.ptoCount, t.probes = 0, 0
 	s.pathAnswered(now, id, t)

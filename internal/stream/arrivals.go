@@ -38,7 +38,7 @@ type arrivals struct {
 // Bounds of the record of arrivals. A packet older than runsMax gaps is
 // refused as a replay; its content comes again.
 const (
-	runsMax    = 512
+	runsMax    = 2048
 	repeatAcks = 8
 )
 

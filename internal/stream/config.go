@@ -80,7 +80,8 @@ type Config struct {
 	// Distributions takes what is measured of sessions; nil takes nothing.
 	Distributions *trace.Distributions
 
-	knows capabilities
+	knows    capabilities
+	lagFloor time.Duration // lagFloor, but in the test that lifts it
 }
 
 // capabilities is a set of those that this version has.
@@ -124,6 +125,7 @@ func (c Config) withDefaults() (Config, error) {
 	or(&c.InitialRTT, rtts[c.Level]*time.Millisecond)
 	or(&c.AckDelay, acks[c.Level]*time.Millisecond)
 	or(&c.AckEvery, 8)
+	or(&c.lagFloor, lagFloor)
 	or(&c.MaxStreams, 1024)
 	or(&c.StreamWindowMax, 16<<20)
 	or(&c.SessionWindowMax, 32<<20)

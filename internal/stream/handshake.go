@@ -173,7 +173,7 @@ func (s *Session) makeHello(now machine.Time) {
 	if hs.offers == 1 {
 		room := min(hs.head.Room()-len(block.Append(nil)), wire.SessionPayloadSize)
 		first := w.sent.chunkNext
-		frames, eliciting := s.fill(now, make([]byte, 0, room), room, s.active, true, false, false)
+		frames, eliciting := s.fill(now, make([]byte, 0, room), room, s.active, true, true, false, false)
 		block.Frames = frames
 		s.out.next++
 		s.record(now, s.active, first, eliciting, recEarly)
@@ -220,7 +220,7 @@ func (s *Session) pollHello(now machine.Time, id uint8, b []byte) bool {
 	}
 	w := s.busy()
 	first := w.sent.chunkNext
-	body, eliciting := s.fill(now, b[wire.SessionHeaderSize:wire.SessionHeaderSize], wire.SessionPayloadSize, id, true, false, false)
+	body, eliciting := s.fill(now, b[wire.SessionHeaderSize:wire.SessionHeaderSize], wire.SessionPayloadSize, id, true, true, false, false)
 	if len(body) == 0 {
 		return false
 	}
@@ -390,17 +390,15 @@ func (s *Session) handleReply(now machine.Time, id uint8, reply []byte) bool {
 	}
 	s.heard(now, id)
 	if id != s.active && s.paths[id].present {
-		old := s.active // it has not shown that it works
-		s.usePath(now, id)
+		s.usePath(now, id) // it works, as the active one has not shown
 		s.announcePath()
-		s.losePath(now, old)
 	}
 	if !hs.flown && hs.tries == 0 {
 		s.estimate().sample(now.Sub(hs.at.Add(-s.helloWait())), 0)
 	}
-	if !block.Early {
-		s.loseAll(now, func(r *record) bool { return r.flags&recEarly != 0 })
-	}
+	s.loseAll(now, func(r *record) bool { // what was refused, or left by a path that may not work
+		return r.flags&recEarly != 0 && (!block.Early || r.path != id)
+	})
 	// Early packets may have waited for the HELLO or been lost for want of it:
 	// they say nothing about the route.
 	for _, t := range s.work.tracks {

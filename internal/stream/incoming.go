@@ -216,7 +216,9 @@ func (s *Session) account(now machine.Time, st *stream, end uint64, final bool) 
 	i.top = end
 	s.recv.used += more
 	s.stats.BytesReceived += more
-	if s.recv.win.arrive(now, s.recv.used, unread, s.estimate().smooth, s.cfg.SessionWindowMax) {
+	since := s.recv.win.markedAt
+	if s.recv.win.arrive(now, s.recv.used, unread, s.reach(), s.cfg.SessionWindowMax) {
+		s.soundAll(since)
 		s.pending |= pendMaxData
 	}
 	return true
@@ -227,7 +229,7 @@ func (s *Session) consumed(now machine.Time, st *stream, n uint64) {
 	i := &st.in
 	unread := i.have - i.read
 	s.eatSession(now, n, unread)
-	if i.win.eat(n) && i.flags&inFin == 0 && i.win.renew(now, unread, s.estimate().smooth, s.streamWindowMost(st)) {
+	if i.win.eat(n) && i.flags&inFin == 0 && i.win.renew(now, unread, s.reach(), s.streamWindowMost(st)) {
 		s.stats.StreamWindow = i.win.size
 		s.control(st, ctlWindow)
 	}
@@ -245,7 +247,9 @@ func (s *Session) streamWindowMost(st *stream) uint64 {
 // eatSession moves the session's window on; unread bytes of the stream that was
 // read speak for all.
 func (s *Session) eatSession(now machine.Time, n, unread uint64) {
-	if s.recv.win.eat(n) && s.recv.win.renew(now, unread, s.estimate().smooth, s.cfg.SessionWindowMax) {
+	since := s.recv.win.markedAt
+	if s.recv.win.eat(n) && s.recv.win.renew(now, unread, s.reach(), s.cfg.SessionWindowMax) {
+		s.soundAll(since)
 		s.pending |= pendMaxData
 	}
 }

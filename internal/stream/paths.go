@@ -36,8 +36,8 @@ const silenceLeast = 150 * time.Millisecond
 // nothing but that it is time to look.
 const quietAfter = 300 * time.Millisecond
 
-// AddPath makes a path known. The first becomes active; the client asks each
-// further one for a sign of life, by which the peer learns of it. A responder
+// AddPath makes a path known. The first becomes active; each further one is
+// asked for a sign of life, by which the peer learns of it. A responder
 // whose client has not answered yet sends by the newest.
 func (s *Session) AddPath(now machine.Time, id uint8) {
 	if id >= MaxPaths || s.paths[id].present || s.state >= stateClosed {
@@ -57,7 +57,7 @@ func (s *Session) AddPath(now machine.Time, id uint8) {
 		s.hs.at = min(s.hs.at, now.Add(s.helloWait()))
 	case !s.client && !s.confirmed:
 		s.active = id
-	case s.client && s.state == stateOpen:
+	case s.state == stateOpen:
 		s.paths[id].ping = true
 	}
 }

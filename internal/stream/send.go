@@ -11,7 +11,8 @@ import (
 // The way out of a packet:
 //
 //	1. PollPacket: which kind may leave on this path now.
-//	2. pollData: congestion window, pacing, probes, due acknowledgements.
+//	2. pollData: does the path carry data; congestion window, pacing, probes, due
+//	   acknowledgements.
 //	3. fill: acknowledgement, control frames, heartbeats, datagrams, streams.
 //	4. seal in place; the record of the packet; the timers.
 //	5. PollPacket again: what has no tag does not leave.
@@ -59,10 +60,15 @@ func (s *Session) poll(now machine.Time, id uint8, b []byte) bool {
 func (s *Session) pollData(now machine.Time, id uint8, b []byte) bool {
 	p := &s.paths[id]
 	active := id == s.active
-	ackDue := active && s.arrived.ready(now) || s.arrived.paths>>id&1 != 0
-	data := active && s.maySend(now, id)
+	carries := s.carries(now, id)
+	if !carries {
+		s.sound(now, id)
+	}
+	acks := active || carries && !s.paced()
+	ackDue := acks && s.arrived.ready(now) || s.arrived.paths>>id&1 != 0
+	data := carries && s.maySend(now, id)
 	beat := active && s.beatDue(data)
-	repair := active && !ackDue && !p.ping && s.repairDue(now, id)
+	repair := carries && !ackDue && !p.ping && s.repairDue(now, id)
 	if !data && !ackDue && !p.ping && !beat && !repair {
 		if s.rests(now) && s.idleSweep != machine.Never && s.settled() {
 			s.sweep() // a heartbeat's work is of no use to the next one, 20 s later
@@ -85,7 +91,7 @@ func (s *Session) pollData(now machine.Time, id uint8, b []byte) bool {
 	if p.ping {
 		body = append(body, byte(wire.SFramePing))
 	}
-	body, eliciting = s.fill(now, body, limit, id, data, ackDue, eliciting)
+	body, eliciting = s.fill(now, body, limit, id, acks, data, ackDue, eliciting)
 	if len(body) == 0 {
 		return false
 	}
@@ -123,9 +129,10 @@ func (s *Session) unbound(now machine.Time, t *track) bool {
 }
 
 // fill appends frames up to limit. It reports whether they ask for an
-// acknowledgement.
-func (s *Session) fill(now machine.Time, b []byte, limit int, id uint8, data, ackDue, eliciting bool) ([]byte, bool) {
-	if ackDue || s.arrived.pending > 0 && id == s.active {
+// acknowledgement. acks says that acknowledgements which leave by this path
+// count as told.
+func (s *Session) fill(now machine.Time, b []byte, limit int, id uint8, acks, data, ackDue, eliciting bool) ([]byte, bool) {
+	if ackDue || s.arrived.pending > 0 && acks {
 		room, frames := limit, ackFramesAlone
 		if data {
 			room, frames = ackRoomWithData, 1
@@ -133,17 +140,16 @@ func (s *Session) fill(now machine.Time, b []byte, limit int, id uint8, data, ac
 		b = s.appendRebuilt(b, room)
 		var complete bool
 		b, complete = s.arrived.appendAcks(now, b, room, frames)
-		if id == s.active {
+		if acks {
 			s.arrived.told(complete || !data)
 		}
 	}
-	if id != s.active {
-		return b, eliciting
-	}
 	before := len(b)
-	b = s.fillHeartbeats(b, limit, data)
+	if id == s.active {
+		b = s.fillHeartbeats(b, limit, data)
+	}
 	if data {
-		b = s.fillControl(b, limit)
+		b = s.fillControl(b, limit, id)
 		b = s.fillDatagrams(b, limit)
 		if s.sched.messagesLast = !s.sched.messagesLast; s.sched.messagesLast {
 			b = s.fillStreams(now, b, limit)
@@ -166,7 +172,7 @@ const (
 // controlReserve is the greatest control frame but CLOSE: RESET.
 const controlReserve = 1 + 8 + 8 + 8
 
-func (s *Session) fillControl(b []byte, limit int) []byte {
+func (s *Session) fillControl(b []byte, limit int, id uint8) []byte {
 	l := &s.work.sent
 	value := func(flag pending, t wire.SessionFrameType, v uint64) {
 		if s.pending&flag != 0 && limit-len(b) >= controlReserve {
@@ -176,7 +182,9 @@ func (s *Session) fillControl(b []byte, limit int) []byte {
 		}
 	}
 	if s.pending != 0 {
-		value(pendPath, wire.SFramePath, s.pathSeq)
+		if id == s.active { // it means the route by which it comes
+			value(pendPath, wire.SFramePath, s.pathSeq)
+		}
 		value(pendMaxData, wire.SFrameMaxData, s.recv.win.max)
 		value(pendMaxStreams, wire.SFrameMaxStreams, s.recv.maxStreams)
 		value(pendClass, wire.SFrameClass, s.work.classOut)

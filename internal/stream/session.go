@@ -192,9 +192,19 @@ type Stats struct {
 	PacingRate       uint64
 	// Backlog is the bytes that wait to be sent, for the choice of a class.
 	Backlog        int
+	Paths          []PathStats // of the paths in use; nil while the session is idle
 	Streams        int
 	HeartbeatQueue int
 	SessionWindow  uint64 // receive window in bytes
+}
+
+// PathStats are the figures of one path that carries packets. They come with
+// its first packet, and go with the path or when the session is idle.
+type PathStats struct {
+	ID                  uint8
+	RTT, Jitter, MinRTT time.Duration
+	Sent, Lost          uint64 // packets
+	Window, InFlight    int    // bytes
 }
 
 // Counters are what a session counts from its beginning.
@@ -222,10 +232,11 @@ func (s *Session) Stats() Stats {
 	}
 	if s.work != nil {
 		st.Window = s.windows()
-		for _, t := range s.work.tracks {
+		for id, t := range s.work.tracks {
 			if t != nil {
 				st.PacingRate += t.ctl.PacingRate()
 				st.InFlight += t.inFlight()
+				st.Paths = append(st.Paths, PathStats{uint8(id), t.rtt.smooth, t.rtt.vary, t.rtt.least, t.sent, t.lost, t.ctl.Window(), t.inFlight()})
 			}
 		}
 	}

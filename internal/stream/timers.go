@@ -43,8 +43,10 @@ func (s *Session) NextTimer() machine.Time {
 				continue
 			}
 			t = min(t, k.lossAt, k.ptoAt)
-			if work && uint8(id) == s.active && k.probes == 0 && k.room() {
-				t = min(t, k.pace.next(k.ctl.PacingRate()))
+			if work && k.probes == 0 && k.room() {
+				if lead, _ := s.joins(uint8(id)); lead != nil || uint8(id) == s.active {
+					t = min(t, k.pace.next(k.ctl.PacingRate()))
+				}
 			}
 		}
 	}

@@ -29,7 +29,8 @@ type track struct {
 	ptoAt    machine.Time
 	ptoCount uint8
 	probes   uint8
-	epoch    uint8 // tells the tracks of one path id apart
+	soundAt  machine.Time // not measured afresh before
+	epoch    uint8        // tells the tracks of one path id apart
 
 	sent, lost uint64 // packets
 	loss       lossMeter

@@ -39,6 +39,7 @@ type world struct {
 	on      func(side *Session, e Event)
 	packets int
 	shift   [MaxPaths]uint8 // server's path id of a client's
+	hold    bool            // packets leave in slots (slotted), not by themselves
 }
 
 // route is the model of one path.
@@ -154,6 +155,9 @@ func (w *world) send(fromClient bool, path uint8, b []byte) {
 }
 
 func (w *world) poll() {
+	if w.hold {
+		return
+	}
 	var b [wire.SessionPacketSize]byte
 	for busy := true; busy; {
 		busy = false

@@ -1,0 +1,272 @@
+package stream
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/nyxnet/nyx/internal/machine"
+	"github.com/nyxnet/nyx/internal/stream/congestion"
+	"github.com/nyxnet/nyx/internal/wire"
+	"pgregory.net/rapid"
+)
+
+// severalPaths is a world whose client has n paths, which the responder knows
+// too.
+func severalPaths(t testing.TB, seed uint64, cfg Config, n int) *world {
+	w := established(t, seed, cfg, cfg)
+	for id := 1; id < n; id++ {
+		w.client.AddPath(w.now, uint8(id))
+	}
+	w.run(500 * time.Millisecond)
+	return w
+}
+
+// slotted polls both sides of a world in regular slots, as shaped routes do.
+func (w *world) slotted(perSecond int, end machine.Time) {
+	period := time.Second / time.Duration(perSecond)
+	var b [wire.SessionPacketSize]byte
+	for at := w.now.Add(period); at <= end; at = at.Add(period) {
+		w.hold = true
+		for w.step(at) {
+		}
+		for path := range uint8(MaxPaths) {
+			if w.client.PollPacket(w.now, path, b[:]) {
+				w.send(true, path, b[:])
+			}
+			if w.server.PollPacket(w.now, w.shift[path], b[:]) {
+				w.send(false, path, b[:])
+			}
+		}
+	}
+}
+
+// download is what a client gets in so many seconds by paths with slots.
+func slottedDownload(t testing.TB, paths int, change func(w *world)) (bytes int, w *world) {
+	w = established(t, 1, Config{Level: wire.Standard}, Config{Level: wire.Standard})
+	for i := range w.routes {
+		w.routes[i] = route{delay: 60 * time.Millisecond, jitter: 15 * time.Millisecond}
+	}
+	for id := 1; id < paths; id++ {
+		w.client.AddPath(w.now, uint8(id))
+	}
+	if change != nil {
+		change(w)
+	}
+	a := newApp(w)
+	id := a.open(10, 16<<20, PriorityNormal)
+	w.slotted(100, w.now.Add(5*time.Second))
+	before := a.flows[id].downGot.Len()
+	w.slotted(100, w.now.Add(10*time.Second))
+	return a.flows[id].downGot.Len() - before, w
+}
+
+// On shaped routes every route's slots carry data: so many routes, so many
+// times the rate.
+func TestSlotsOfEveryPathCarryData(t *testing.T) {
+	one, _ := slottedDownload(t, 1, nil)
+	for n := 2; n <= MaxPaths; n++ {
+		several, w := slottedDownload(t, n, nil)
+		st := w.server.Stats()
+		t.Logf("%d paths: %.2f of one path's %d bytes; lost %d, spurious %d of %d", n, float64(several)/float64(one), one, st.Lost, st.Spurious, st.PacketsSent)
+		if several < one*n*9/10 {
+			t.Errorf("%d paths bring %d bytes, one %d", n, several, one)
+		}
+		if st.Spurious*100 > st.PacketsSent {
+			t.Errorf("%d of %d packets were sent again for nothing", st.Spurious, st.PacketsSent)
+		}
+	}
+}
+
+// A path of 300 ms more is held back, and left if it was the first: requests
+// take no longer than on the other alone. Control: without the bound they do.
+func TestALaggingPathIsHeldBack(t *testing.T) {
+	p95 := func(paths int, lagging uint8, allowed time.Duration) time.Duration {
+		cfg := Config{Level: wire.Standard, lagFloor: allowed}
+		w := newWorld(t, 1, cfg, cfg)
+		for i := range w.routes {
+			w.routes[i] = route{delay: 60 * time.Millisecond, jitter: 15 * time.Millisecond}
+		}
+		w.routes[lagging].delay += 300 * time.Millisecond
+		w.until(10*time.Second, func() bool { return w.server != nil && w.server.confirmed })
+		for id := 1; id < paths; id++ {
+			w.client.AddPath(w.now, uint8(id))
+		}
+		a := newApp(w)
+		var took []time.Duration
+		for range 60 {
+			begin := w.now
+			a.open(10_000, 10_000, PriorityNormal)
+			for !a.done() {
+				w.slotted(100, w.now.Add(10*time.Millisecond))
+			}
+			took = append(took, w.now.Sub(begin))
+		}
+		a.check()
+		took = took[10:] // until then paths are measured
+		slices.Sort(took)
+		return took[len(took)*95/100]
+	}
+	alone := p95(1, 4, lagFloor)
+	held := p95(2, 1, lagFloor)
+	left := p95(2, 0, lagFloor)
+	control := p95(2, 1, time.Hour)
+	t.Logf("P95 alone %v, held back %v, left %v; without a bound %v", alone, held, left, control)
+	if held > alone*11/10 || left > alone*11/10 || control < alone*3/2 {
+		t.Errorf("P95 alone %v, held back %v, left %v; without a bound %v", alone, held, left, control)
+	}
+}
+
+// bottleneck gives a path a link with a rate and a queue of 200 ms.
+func (w *world) bottleneck(path uint8, bytesPerSecond int) {
+	w.routes[path].rate, w.routes[path].buffer = int64(bytesPerSecond), 200*time.Millisecond
+}
+
+// download is what a client gets per second by paths of so many bytes per
+// second.
+func download(t testing.TB, seed uint64, rates []int, change func(w *world)) (perSecond int, w *world) {
+	w = severalPaths(t, seed, Config{}, len(rates))
+	for i, r := range rates {
+		w.routes[i].delay = 20 * time.Millisecond
+		w.bottleneck(uint8(i), r)
+	}
+	if change != nil {
+		change(w)
+	}
+	a := newApp(w)
+	id := a.open(10, 64<<20, PriorityNormal)
+	w.run(4 * time.Second)
+	before := a.flows[id].downGot.Len()
+	w.run(6 * time.Second)
+	return (a.flows[id].downGot.Len() - before) / 6, w
+}
+
+// Paths that are limited each by itself bring what they can together.
+func TestGoodputIsTheSumOfThePaths(t *testing.T) {
+	const payload = 950 // of a packet of 1079 bytes, at the least
+	for _, rates := range [][]int{{500_000, 500_000}, {1_000_000, 300_000}, {400_000, 400_000, 400_000}} {
+		sum := 0
+		for _, r := range rates {
+			sum += r
+		}
+		got, w := download(t, 1, rates, nil)
+		st := w.server.Stats()
+		t.Logf("%v: %d of %d, lost %d spurious %d of %d", rates, got, sum*payload/wire.SessionPacketSize, st.Lost, st.Spurious, st.PacketsSent)
+		if got < sum*payload/wire.SessionPacketSize*9/10 {
+			t.Errorf("%v: %d bytes per second", rates, got)
+		}
+	}
+}
+
+// One of two paths loses 5 %.
+func TestALossyPathStillHelps(t *testing.T) {
+	one, _ := download(t, 1, []int{500_000}, nil)
+	two, w := download(t, 1, []int{500_000, 500_000}, func(w *world) { w.routes[1].loss = 50_000 })
+	st := w.server.Stats()
+	t.Logf("one %d, two %d; lost %d spurious %d of %d", one, two, st.Lost, st.Spurious, st.PacketsSent)
+	if two < one*17/10 || st.Spurious*100 > st.PacketsSent {
+		t.Errorf("%d with, %d without it; %d spurious of %d", two, one, st.Spurious, st.PacketsSent)
+	}
+}
+
+// A path that is limited by processors is not spread from.
+func TestShortPathsDoNotSpread(t *testing.T) {
+	w := severalPaths(t, 1, Config{}, 2)
+	w.routes[0].delay, w.routes[1].delay = 200*time.Microsecond, 200*time.Microsecond
+	w.run(time.Second)
+	a := newApp(w)
+	a.open(4<<20, 10, PriorityNormal)
+	w.until(20*time.Second, a.done)
+	a.open(8<<20, 10, PriorityNormal)
+	used := 0
+	w.rewrite = func(fromClient bool, path uint8, b []byte) []byte {
+		if fromClient && path != w.client.ActivePath() {
+			used++
+		}
+		return b
+	}
+	a.finish(20 * time.Second)
+	if used > 5 { // a few are asked for their round trip
+		t.Errorf("%d packets on the second path", used)
+	}
+}
+
+// Whatever paths do, while one of them works every byte comes once and in
+// order, and nothing is left behind.
+func TestModelSeveralPaths(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		cfg := Config{}
+		if rapid.Bool().Draw(t, "fixed") {
+			cfg = Config{Congestion: congestion.Fixed, FixedRate: 2 << 20}
+		}
+		n := rapid.IntRange(2, MaxPaths).Draw(t, "paths")
+		w := newWorld(t, rapid.Uint64().Draw(t, "seed"), cfg, cfg)
+		w.until(10*time.Second, func() bool { return w.server != nil && w.server.confirmed })
+		for i := range n {
+			w.routes[i] = route{
+				delay:  time.Duration(rapid.IntRange(0, 400).Draw(t, "delay")) * time.Millisecond,
+				jitter: time.Duration(rapid.IntRange(0, 30).Draw(t, "jitter")) * time.Millisecond,
+				loss:   uint64(rapid.IntRange(0, 50_000).Draw(t, "loss")),
+			}
+			w.client.AddPath(w.now, uint8(i))
+		}
+		a := newApp(w)
+		a.open(1<<20, 1<<20, PriorityNormal)
+		a.open(100_000, 300_000, PriorityHigh)
+		for range rapid.IntRange(0, 6).Draw(t, "failures") {
+			w.run(time.Duration(rapid.IntRange(1, 800).Draw(t, "ms")) * time.Millisecond)
+			id := uint8(rapid.IntRange(1, n-1).Draw(t, "path")) // path 0 may fail too, last
+			switch rapid.IntRange(0, 2).Draw(t, "what") {
+			case 0:
+				w.routes[id].down = !w.routes[id].down
+			case 1:
+				w.client.RemovePath(w.now, id)
+				w.server.RemovePath(w.now, id)
+			case 2:
+				w.client.AddPath(w.now, id)
+			}
+		}
+		w.routes[0].down = rapid.Bool().Draw(t, "first") && w.client.paths[n-1].present && !w.routes[n-1].down
+		w.until(5*time.Minute, a.done)
+		a.check()
+	})
+}
+
+func TestSpreadTransferDoesNotAllocate(t *testing.T) {
+	w := severalPaths(t, 1, Config{Congestion: congestion.Fixed, FixedRate: 1 << 20}, 3)
+	id, _ := w.client.OpenStream(w.now, PriorityNormal)
+	src := make([]byte, 64<<10)
+	var b [wire.SessionPacketSize]byte
+	round := func() {
+		w.client.Write(w.now, id, src)
+		for path := range uint8(3) {
+			for w.client.PollPacket(w.now, path, b[:]) {
+				w.server.HandlePacket(w.now, path, b[:])
+			}
+		}
+		for path := range uint8(3) {
+			for w.server.PollPacket(w.now, path, b[:]) {
+				w.client.HandlePacket(w.now, path, b[:])
+			}
+		}
+		for {
+			if _, err := w.server.Read(w.now, id, src); err != nil {
+				break
+			}
+		}
+		drain(w.client)
+		drain(w.server)
+		w.now = w.now.Add(20 * time.Millisecond)
+		w.client.HandleTimer(w.now)
+		w.server.HandleTimer(w.now)
+	}
+	for range 500 {
+		round()
+	}
+	if n := testing.AllocsPerRun(100, round); n > 0 {
+		t.Errorf("%.2f allocations per round", n)
+	}
+	if w.client.track(1).sent < 100 {
+		t.Errorf("only %d packets on the second path", w.client.track(1).sent)
+	}
+}
