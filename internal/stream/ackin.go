@@ -91,6 +91,7 @@ func (s *Session) settle(now machine.Time, pn uint64, r *record) {
 	}
 	if t != nil {
 		t.news = true
+		t.arrived++
 		if pn >= t.acked {
 			t.acked, t.newest, t.fresh = pn+1, r.cc.SentAt, r.flags&(recLost|recEarly) == 0
 		}

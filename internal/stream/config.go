@@ -80,8 +80,9 @@ type Config struct {
 	// Distributions takes what is measured of sessions; nil takes nothing.
 	Distributions *trace.Distributions
 
-	knows    capabilities
-	lagFloor time.Duration // lagFloor, but in the test that lifts it
+	knows     capabilities
+	lagFloor  time.Duration // lagFloor, but in the test that lifts it
+	uncoupled bool          // for the control: paths take a share each
 }
 
 // capabilities is a set of those that this version has.

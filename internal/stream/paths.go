@@ -44,6 +44,7 @@ func (s *Session) AddPath(now machine.Time, id uint8) {
 		return
 	}
 	s.paths[id] = path{present: true, heard: now}
+	s.several = s.several || s.active != noPath
 	switch {
 	case s.active == noPath:
 		s.active = id

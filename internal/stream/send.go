@@ -60,6 +60,7 @@ func (s *Session) poll(now machine.Time, id uint8, b []byte) bool {
 func (s *Session) pollData(now machine.Time, id uint8, b []byte) bool {
 	p := &s.paths[id]
 	active := id == s.active
+	s.weigh(now)
 	carries := s.carries(now, id)
 	if !carries {
 		s.sound(now, id)
@@ -277,6 +278,7 @@ func (s *Session) record(now machine.Time, id uint8, firstChunk uint64, elicitin
 	w.sent.setOpen()
 	t.flying++
 	t.sent++
+	w.limited = w.limited || !s.hasWork()
 	t.ctl.OnSent(now, &r.cc, t.inFlight(), !s.hasWork())
 	t.pace.spend(now, t.ctl.PacingRate())
 	if t.probes > 0 {

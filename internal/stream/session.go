@@ -43,6 +43,7 @@ type Session struct {
 	joining   bool // the packet at hand may make a path (HandleNewPath)
 	resumed   bool // it was begun by a ticket
 	receiving bool // bytes came, and their end was not asked after (lullAt)
+	several   bool // there has been more than one path
 	suite     seal.Suite
 	active    uint8 // path for data, or noPath
 	pathEpoch uint8 // of the newest track
@@ -108,8 +109,10 @@ type work struct {
 	classOut uint64         // to be told, while pendClass
 	nackOut  wire.NackFrame // to be told, while pendNack
 
-	rings  rings
-	repair repairs
+	rings   rings
+	repair  repairs
+	trial   trial
+	limited bool // in this span of the trial there was once nothing to send
 }
 
 // busy returns the work memory, made if need be.

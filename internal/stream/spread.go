@@ -57,7 +57,7 @@ func (s *Session) carries(now machine.Time, id uint8) bool {
 	if t == nil {
 		return false
 	}
-	return !s.paced() || lead.full(now) && s.drains(lead) > t.rtt.smooth-lead.rtt.smooth+2*t.rtt.vary
+	return !s.paced() || s.beside(t) && lead.full(now) && s.drains(lead) > t.rtt.smooth-lead.rtt.smooth+2*t.rtt.vary
 }
 
 // full reports whether a path that has a rate takes no packet now. A path that

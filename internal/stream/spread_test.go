@@ -135,7 +135,7 @@ func download(t testing.TB, seed uint64, rates []int, change func(w *world)) (pe
 	}
 	a := newApp(w)
 	id := a.open(10, 64<<20, PriorityNormal)
-	w.run(4 * time.Second)
+	w.run(12 * time.Second) // until what others add was tried
 	before := a.flows[id].downGot.Len()
 	w.run(6 * time.Second)
 	return (a.flows[id].downGot.Len() - before) / 6, w

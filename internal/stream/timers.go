@@ -44,7 +44,7 @@ func (s *Session) NextTimer() machine.Time {
 			}
 			t = min(t, k.lossAt, k.ptoAt)
 			if work && k.probes == 0 && k.room() {
-				if lead, _ := s.joins(uint8(id)); lead != nil || uint8(id) == s.active {
+				if lead, _ := s.joins(uint8(id)); lead != nil && s.beside(k) || uint8(id) == s.active {
 					t = min(t, k.pace.next(k.ctl.PacingRate()))
 				}
 			}

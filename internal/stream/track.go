@@ -32,9 +32,14 @@ type track struct {
 	soundAt  machine.Time // not measured afresh before
 	epoch    uint8        // tells the tracks of one path id apart
 
-	sent, lost uint64 // packets
-	loss       lossMeter
-	rest       restMeter
+	sent, arrived, lost uint64 // packets
+
+	beside bool          // carries data beside the active path (couple.go)
+	shares bool          // does not: it shares their bottleneck
+	tryAt  machine.Time  // not tried, or tried anew, before
+	wait   time.Duration // how long it was left the last time
+	loss   lossMeter
+	rest   restMeter
 }
 
 // track returns a path's track, made if need be. The path for data keeps what

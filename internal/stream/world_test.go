@@ -55,6 +55,7 @@ type route struct {
 	buffer  time.Duration   // queue before it
 	free    [2]machine.Time // when the bottleneck has passed what it holds
 	full    int             // packets for which the queue had no room
+	line    *route          // whose bottleneck it is, if several routes share one
 }
 
 type letter struct {
@@ -129,6 +130,9 @@ func (w *world) send(fromClient bool, path uint8, b []byte) {
 	dir := 0
 	if fromClient {
 		dir = 1
+	}
+	if r.line != nil {
+		r = r.line
 	}
 	queued := time.Duration(0)
 	if r.rate > 0 {
