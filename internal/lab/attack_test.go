@@ -28,9 +28,8 @@ type attacked struct {
 	pages  float64 // per second and user; a page is 2.5 requests, 6 packets, on average
 	flows  int
 	length time.Duration
+	routes int // of the session, which stands from the beginning
 }
-
-// A user has one route, that of the session which stands from the beginning.
 
 // sights is what the adversary has of it.
 type sights struct {
@@ -45,7 +44,7 @@ func (a attacked) run(t *testing.T) sights {
 	w, err := bareRun(1).NewNetwork(Plan{Streams: 10, Mixes: 15, Level: a.level, Regions: regionsOf(a.level),
 		Hop:     sim.Link{Latency: 10 * time.Millisecond, Jitter: 2 * time.Millisecond},
 		Gateway: func(c *gateway.Config) { c.Class = a.class },
-		Client:  func(c *client.Config) { c.RoutesPerSession, c.Ahead, c.Class = 1, -1, a.class }})
+		Client:  func(c *client.Config) { c.RoutesPerSession, c.Ahead, c.Class = a.routes, -1, a.class }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -230,24 +229,27 @@ func (a attacked) path() Path {
 func (a attacked) worst(t *testing.T) Attack {
 	t.Helper()
 	s := a.run(t)
-	return worst(t, fmt.Sprintf("%v, class %d at %d %%", a.level, a.class, s.use), s.attacks(a.length, a.class.Period(), a.path()))
+	return worst(t, fmt.Sprintf("%v, class %d at %d %%, %d routes", a.level, a.class, s.use, a.routes), s.attacks(a.length, a.class.Period(), a.path()))
 }
 
 // The gate: what tells every flow at FAST is about as good as guessing on shaped
 // routes, whether a user's load leaves the class nearly empty or fills it to
 // what classes are steered to.
 func TestFlowCorrelation(t *testing.T) {
-	control := attacked{wire.Fast, pinned, 1, attackedFlows, attackedFor}.worst(t)
+	control := attacked{wire.Fast, pinned, 1, attackedFlows, attackedFor, 1}.worst(t)
 	if control.AUC < 0.99 || control.Top1 < 0.9 {
 		t.Errorf("control: the attack does not find unshaped flows: %+v", control)
 	}
 	for _, a := range []attacked{
-		{wire.Standard, 20, 1, attackedFlows, 2 * attackedFor},
-		{wire.Standard, 20, 2.6, attackedFlows, 2 * attackedFor},
-		{wire.Standard, 50, 1, attackedFlows, 2 * attackedFor},
-		{wire.Standard, 50, 7, attackedFlows, attackedFor},
-		{wire.Standard, 100, 1, attackedFlows, attackedFor},
-		{wire.Standard, 100, 14.2, attackedFlows, attackedFor},
+		{wire.Standard, 20, 1, attackedFlows, 2 * attackedFor, 1},
+		{wire.Standard, 20, 2.6, attackedFlows, 2 * attackedFor, 1},
+		{wire.Standard, 50, 1, attackedFlows, 2 * attackedFor, 1},
+		{wire.Standard, 50, 7, attackedFlows, attackedFor, 1},
+		{wire.Standard, 100, 1, attackedFlows, attackedFor, 1},
+		{wire.Standard, 100, 14.2, attackedFlows, attackedFor, 1},
+		{wire.Standard, 100, 1, attackedFlows, attackedFor, 2}, // data spreads over both
+		{wire.Standard, 100, 14.2, attackedFlows, attackedFor, 2},
+		{wire.High, 100, 7, attackedFlows, attackedFor, 2},
 	} {
 		if got := a.worst(t); got.AUC > gate || got.Top1 > 0.2 {
 			t.Errorf("flows of one class are told apart: %+v", got)
