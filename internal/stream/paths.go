@@ -89,9 +89,14 @@ func (s *Session) RemovePath(now machine.Time, id uint8) {
 	}
 }
 
-// losePath takes for lost what is in flight on a path.
+// losePath takes for lost what is in flight on a path. Should some of it arrive
+// after all, it says nothing about the path's round trip.
 func (s *Session) losePath(now machine.Time, id uint8) {
 	s.loseAll(now, func(r *record) bool { return r.path == id })
+	if s.work != nil && s.work.tracks[id] != nil {
+		s.pathEpoch++
+		s.work.tracks[id].epoch = s.pathEpoch
+	}
 }
 
 // otherPath is the path that was heard last, apart from the active one.
@@ -293,9 +298,8 @@ func (s *Session) checkSilence(now machine.Time) {
 
 // silent deals with a path that is silent, and again after doubling times. Of
 // the active path every other is asked for a sign of life, and the first that
-// gives one takes its place. Of another path, what is in flight is sent again
-// as soon as the active one shows that the peer lives; it is asked once more, and
-// again when something comes by it.
+// gives one takes its place. Of another path, what is in flight is sent again; it
+// is asked once more, and again when something comes by it.
 func (s *Session) silent(now machine.Time, id uint8) {
 	p := &s.paths[id]
 	first := !p.suspect
@@ -312,12 +316,11 @@ func (s *Session) silent(now machine.Time, id uint8) {
 			}
 		}
 		tell = tell || !others
-	case s.paths[s.active].heard > p.waiting && !s.paths[s.active].suspect:
+	case s.paths[s.active].suspect: // all is silent: the active path asks all
+		tell = false
+	default:
 		s.losePath(now, id)
 		p.ping = first
-	default:
-		s.pending |= pendPing
-		tell = false
 	}
 	if tell && !p.told {
 		p.told = true
