@@ -33,7 +33,8 @@ type Config struct {
 	// Class pins the emission class of shaped routes; 0 lets it move.
 	Class obfs.Class
 	// RoutesPerSession is how many routes a session holds; 0 means 2, the
-	// least with which it survives the loss of one.
+	// least with which it survives the loss of one; at most stream.MaxPaths. With
+	// as many, a route's place must be free before its replacement is built.
 	RoutesPerSession int
 	// Ahead is how many sessions' routes are built before they are asked for;
 	// 0 means 1, negative none.
@@ -83,6 +84,7 @@ func (c Config) withDefaults() Config {
 	if c.RoutesPerSession == 0 {
 		c.RoutesPerSession = defaultRoutes
 	}
+	c.RoutesPerSession = min(c.RoutesPerSession, stream.MaxPaths)
 	if c.Ahead == 0 {
 		c.Ahead = defaultAhead
 	}
