@@ -10,6 +10,7 @@ func Funcs() map[string]Func {
 		"DF-012":  splitDirectory,
 		"DF-015":  abnormalEnds,
 		"DF-016":  parallelOpening,
+		"DF-017":  transparentRepair,
 		"DF-022":  rekeyWaves,
 		"DF-023":  droppedFrames,
 		"DF-028":  switchLanes,

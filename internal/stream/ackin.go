@@ -183,6 +183,10 @@ func (s *Session) expireLost(now machine.Time) {
 		if r.flags&recLost == 0 || (now.Sub(r.cc.SentAt) < keep && l.next-pn < recordsMax/2) {
 			break
 		}
+		if r.flags&(recProtected|recRebuilt) == recProtected {
+			s.stats.Unrecovered++
+			s.counts[trace.RepairShort]++
+		}
 		l.settle(pn, r)
 	}
 	l.advance()

@@ -67,6 +67,9 @@ type Config struct {
 	// Optional are capabilities announced besides those that every side has: a
 	// client with wire.CapTickets asks for a ticket.
 	Optional []uint16
+	// PathLag is how much later than those of the active path, beside 3/2 of its
+	// shortest round trip, packets of a path may come that carries data too; 25 ms.
+	PathLag time.Duration
 	// UnixStart is the unix time, in seconds, of machine time 0, or 0 if
 	// unknown. With it, a HELLO that is older than the responder's record of
 	// HELLOs cannot have its 0-RTT data taken again (docs/protocol.md, section
@@ -81,8 +84,7 @@ type Config struct {
 	Distributions *trace.Distributions
 
 	knows     capabilities
-	lagFloor  time.Duration // lagFloor, but in the test that lifts it
-	uncoupled bool          // for the control: paths take a share each
+	uncoupled bool // for the control: paths take a share each
 }
 
 // capabilities is a set of those that this version has.
@@ -126,7 +128,7 @@ func (c Config) withDefaults() (Config, error) {
 	or(&c.InitialRTT, rtts[c.Level]*time.Millisecond)
 	or(&c.AckDelay, acks[c.Level]*time.Millisecond)
 	or(&c.AckEvery, 8)
-	or(&c.lagFloor, lagFloor)
+	or(&c.PathLag, pathLag)
 	or(&c.MaxStreams, 1024)
 	or(&c.StreamWindowMax, 16<<20)
 	or(&c.SessionWindowMax, 32<<20)

@@ -155,6 +155,10 @@ func (s *Session) handleStream(now machine.Time, f *wire.StreamFrame) bool {
 		return true
 	}
 	lo := max(f.Offset, i.have)
+	s.stats.Frames++
+	if lo > i.have && lo < end {
+		s.stats.EarlyFrames++
+	}
 	if lo < end {
 		data := f.Data[lo-f.Offset:]
 		kept := i.have

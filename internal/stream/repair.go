@@ -164,10 +164,11 @@ func (s *Session) sourceLimit(share int64) int {
 	return wire.SymbolSize
 }
 
-// protect keeps the frames of packet pn for the repairs that follow.
-func (s *Session) protect(now machine.Time, pn uint64, frames []byte, share int64) {
+// protect keeps the frames of packet pn for the repairs that follow, and reports
+// whether they fit.
+func (s *Session) protect(now machine.Time, pn uint64, frames []byte, share int64) bool {
 	if len(frames) > wire.SymbolSize {
-		return
+		return false
 	}
 	f := &s.work.repair
 	if f.enc == nil {
@@ -178,6 +179,7 @@ func (s *Session) protect(now machine.Time, pn uint64, frames []byte, share int6
 		f.fresh, f.since = true, now
 	}
 	f.credit = min(f.credit+share, 2*shareOne)
+	return true
 }
 
 // repairWaits reports whether a repair should leave as soon as it may: a whole
@@ -248,7 +250,11 @@ func (s *Session) handleRebuilt(now machine.Time, f wire.RebuiltFrame) bool {
 		if age := now.Sub(r.cc.SentAt); t != nil && r.flags&recLost != 0 && 2*age < 3*t.rtt.smooth {
 			t.rtt.late(age) // a little more patience, and nothing is sent twice
 		}
-		r.flags |= recRequeued
+		if r.flags&recRebuilt == 0 {
+			s.stats.Recovered++
+			s.counts[trace.RepairGood]++
+		}
+		r.flags |= recRequeued | recRebuilt
 		for i := r.chunk; i < r.chunk+uint64(r.chunks); i++ {
 			s.chunkArrived(now, l.chunkAt(i))
 		}

@@ -98,12 +98,13 @@ func (s *Session) pollData(now machine.Time, id uint8, b []byte) bool {
 	}
 	p.ping = false
 	clear(body[len(body):wire.SessionPayloadSize])
-	if share > 0 && data && eliciting {
-		s.protect(now, s.out.next, body, share)
+	flags := uint8(0)
+	if share > 0 && data && eliciting && s.protect(now, s.out.next, body, share) {
+		flags = recProtected
 	}
 	s.out.next++
 	s.sealPacket(now, b)
-	s.record(now, id, first, eliciting, 0)
+	s.record(now, id, first, eliciting, flags)
 	s.arrived.paths &^= 1 << id
 	return true
 }

@@ -19,10 +19,12 @@ type record struct {
 
 // Record flags.
 const (
-	recLost     uint8 = 1 << iota // taken for lost, content queued again
-	recRequeued                   // content queued again by the probe timer
-	recEarly                      // sealed for 0-RTT
-	recTold                       // dropped, as a hop told
+	recLost      uint8 = 1 << iota // taken for lost, content queued again
+	recRequeued                    // content queued again by the probe timer
+	recEarly                       // sealed for 0-RTT
+	recTold                        // dropped, as a hop told
+	recProtected                   // a repair may cover it
+	recRebuilt                     // the peer rebuilt its content
 )
 
 // chunk is a piece of content of a packet, for acknowledgement or another

@@ -24,15 +24,15 @@ func (s *Session) usable(id uint8) *track {
 	return nil
 }
 
-// lagFloor, with 3/2 of the shortest round trip of the path that leads, bounds
+// pathLag, with 3/2 of the shortest round trip of the path that leads, bounds
 // how much later a packet of another path may come. The receiver keeps what
 // overtakes it for so long: at most a window of a few round trips.
-const lagFloor = 25 * time.Millisecond
+const pathLag = 25 * time.Millisecond
 
 // lags reports whether packets of t come too late for those of lead: the
 // difference of round trips and twice the jitter count.
 func (s *Session) lags(t, lead *track) bool {
-	return t.rtt.smooth+2*t.rtt.vary > lead.rtt.smooth+lead.rtt.least*3/2+s.cfg.lagFloor
+	return t.rtt.smooth+2*t.rtt.vary > lead.rtt.smooth+lead.rtt.least*3/2+s.cfg.PathLag
 }
 
 // joins returns the tracks of the active path and of another one that may carry
@@ -113,7 +113,7 @@ func (s *Session) overtake(now machine.Time) {
 		return
 	}
 	for id := range uint8(MaxPaths) {
-		if t := s.usable(id); t != nil && id != s.active && lead.rtt.least > t.rtt.smooth+s.cfg.lagFloor {
+		if t := s.usable(id); t != nil && id != s.active && lead.rtt.least > t.rtt.smooth+s.cfg.PathLag {
 			s.SetActivePath(now, id)
 			return
 		}

@@ -82,7 +82,7 @@ func TestSlotsOfEveryPathCarryData(t *testing.T) {
 // take no longer than on the other alone. Control: without the bound they do.
 func TestALaggingPathIsHeldBack(t *testing.T) {
 	p95 := func(paths int, lagging uint8, allowed time.Duration) time.Duration {
-		cfg := Config{Level: wire.Standard, lagFloor: allowed}
+		cfg := Config{Level: wire.Standard, PathLag: allowed}
 		w := newWorld(t, 1, cfg, cfg)
 		for i := range w.routes {
 			w.routes[i] = route{delay: 60 * time.Millisecond, jitter: 15 * time.Millisecond}
@@ -107,9 +107,9 @@ func TestALaggingPathIsHeldBack(t *testing.T) {
 		slices.Sort(took)
 		return took[len(took)*95/100]
 	}
-	alone := p95(1, 4, lagFloor)
-	held := p95(2, 1, lagFloor)
-	left := p95(2, 0, lagFloor)
+	alone := p95(1, 4, pathLag)
+	held := p95(2, 1, pathLag)
+	left := p95(2, 0, pathLag)
 	control := p95(2, 1, time.Hour)
 	t.Logf("P95 alone %v, held back %v, left %v; without a bound %v", alone, held, left, control)
 	if held > alone*11/10 || left > alone*11/10 || control < alone*3/2 {

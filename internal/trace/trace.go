@@ -62,6 +62,8 @@ const (
 	RepairOut                             // repair packets sent
 	RepairIn                              // repair packets received
 	Rebuilt                               // session packets rebuilt from repairs
+	RepairGood                            // protected session packets that the peer rebuilt
+	RepairShort                           // protected session packets that were lost and not rebuilt
 	PriorityConflict                      // changes of lanes that met another as late or later
 	LaneDuplicate                         // STREAM frames that held nothing new
 	RoutesTampered                        // routes left because cells were changed on the way back
@@ -98,7 +100,7 @@ var counterNames = [NumCounters]string{
 	"routes_expired", "routes_closed", "dummy_out", "real_out", "dummy_in",
 	"session_packet_in", "drop_session_auth", "drop_session_replay",
 	"drop_session_malformed", "drop_session_unknown", "retransmitted",
-	"spurious_retransmit", "repair_out", "repair_in", "rebuilt",
+	"spurious_retransmit", "repair_out", "repair_in", "rebuilt", "repair_good", "repair_short",
 	"stream_priority_conflict", "stream_lane_duplicate_count", "routes_tampered",
 	"stream_messages_reassembled", "stream_fragment_reassembly_error",
 	"stream_rekeys", "stream_rekey_latency_us", "obf_missing_auth_tags", "pq_handshakes", "pq_handshake_success", "pq_handshakes_refused",
@@ -120,7 +122,7 @@ func (c Counter) String() string {
 // is what cover hides from who watches the wire.
 func (c Counter) TellsContent() bool {
 	switch c {
-	case RealOut, DummyOut, DummyIn, SessionPacketIn, Retransmitted, SpuriousRetransmit, RepairOut, RepairIn, Rebuilt, Rekeys, RekeyLatency,
+	case RealOut, DummyOut, DummyIn, SessionPacketIn, Retransmitted, SpuriousRetransmit, RepairOut, RepairIn, Rebuilt, RepairGood, RepairShort, Rekeys, RekeyLatency,
 		PriorityConflict, LaneDuplicate, MessageReassembled, FragmentError, SessionPacketOut, HeartbeatOut, ContentOut:
 		return true
 	}

@@ -1,0 +1,65 @@
+package lab
+
+import (
+	"bytes"
+	"math"
+	"time"
+
+	"github.com/nyxnet/nyx/internal/client"
+	"github.com/nyxnet/nyx/internal/gateway"
+	"github.com/nyxnet/nyx/internal/machine"
+	"github.com/nyxnet/nyx/internal/sim"
+	"github.com/nyxnet/nyx/internal/stream"
+	"github.com/nyxnet/nyx/internal/wire"
+)
+
+// transparentRepair is DF-017: repairs go through five hops that cannot tell
+// them, and rebuild what was lost on the way.
+func transparentRepair(r *Run) error {
+	link := sim.Link{Latency: 8 * time.Millisecond, Rate: 4 << 20, Queue: 4 << 20 * 2 / 5}
+	// Redundancy is 2 × loss + 1/40 (section 12.12).
+	loss := (r.Param("redundancy") - 1.0/40) / 2
+	link.Loss = uint64((1 - math.Pow(1-loss, 1.0/fastLinks)) * 1e6)
+	var without []uint16
+	if !r.Protected {
+		without = []uint16{wire.CapRepair}
+	}
+	w, err := r.NewNetwork(Plan{Streams: 3, Mixes: 9, Level: wire.Fast, Hop: link,
+		Gateway: func(c *gateway.Config) { c.Stream.Without = without },
+		Client: func(c *client.Config) {
+			c.RoutesPerSession, c.Ahead = 1, -1
+			c.Stream.Without = without
+		}})
+	if err != nil {
+		return err
+	}
+	w.AddUsers(1)
+	if err := w.WaitReadyOrOpen(30 * time.Second); err != nil {
+		return err
+	}
+	messages, ended := r.Scaled("messages"), 0
+	for i := range messages {
+		body := messageBody(r, i, int(r.Param("message_bytes")))
+		w.Users[0].Ask("a", body, func(_ machine.Time, answer []byte, err error) {
+			ended++
+			r.Trial("messages_failed", err != nil || !bytes.Equal(answer, body))
+		})
+	}
+	w.Sim.RunWhile(w.Sim.Now().Add(5*time.Minute), func() bool { return ended < messages })
+	w.Sim.RunFor(2 * time.Second) // acknowledgements under way
+	count := func(all []stream.Stats) {
+		for _, st := range all {
+			if r.Protected {
+				r.Tally("fec_recovery_ratio", st.Recovered, st.Recovered+st.Unrecovered)
+				r.Tally("redundancy", st.RepairsSent, st.PacketsSent-st.RepairsSent)
+			} else {
+				r.Tally("fec_recovery_ratio", 0, st.Lost)
+			}
+		}
+	}
+	for _, g := range w.Gateways {
+		count(g.Core().Figures())
+	}
+	count(w.Users[0].Core().Figures())
+	return nil
+}
