@@ -15,6 +15,7 @@ func Funcs() map[string]Func {
 		"DF-023":  droppedFrames,
 		"DF-028":  switchLanes,
 		"DF-032":  versionMix,
+		"DF-034":  driftingPaths,
 		"DF-037":  priorityWrites,
 		"DF-041":  metadataGrowth,
 		"DF-045":  fragments,
