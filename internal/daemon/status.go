@@ -191,6 +191,15 @@ func writeMetrics(w http.ResponseWriter, s source) {
 		var stops debug.GCStats
 		debug.ReadGCStats(&stops)
 		fmt.Fprintf(w, "# TYPE nyx_stream_gc_pause_duration_seconds_total counter\nnyx_stream_gc_pause_duration_seconds_total %g\n", stops.PauseTotal.Seconds())
+		ratio := func(name string, of, and trace.Counter) {
+			fmt.Fprintf(w, "# TYPE %s gauge\n", name)
+			for i := range parts {
+				if n := &parts[i].counts; n[of]+n[and] > 0 {
+					fmt.Fprintf(w, "%s{part=%q} %.6f\n", name, parts[i].Name, float64(n[of])/float64(n[of]+n[and]))
+				}
+			}
+		}
+		ratio("fec_recovery_ratio", trace.RepairGood, trace.RepairShort)
 	}
 	if s.proxy == nil || !s.traffic {
 		return
