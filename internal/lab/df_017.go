@@ -50,7 +50,7 @@ func transparentRepair(r *Run) error {
 	count := func(all []stream.Stats) {
 		for _, st := range all {
 			if r.Protected {
-				r.Tally("fec_recovery_ratio", st.Recovered, st.Recovered+st.Unrecovered)
+				r.Tally("fec_recovery_ratio", uint64(st.Recovered), uint64(st.Recovered)+uint64(st.Unrecovered))
 				r.Tally("redundancy", st.RepairsSent, st.PacketsSent-st.RepairsSent)
 			} else {
 				r.Tally("fec_recovery_ratio", 0, st.Lost)

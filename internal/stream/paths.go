@@ -19,7 +19,6 @@ const noPath = MaxPaths
 type path struct {
 	heard   machine.Time // last authentic packet
 	waiting machine.Time // an acknowledgement of its packets is owed since; 0: none
-	probeAt machine.Time // of a silent path: when it is looked at again
 	present bool
 	ping    bool // ask for a sign of life
 	suspect bool // silent while it should answer
@@ -275,7 +274,7 @@ func (s *Session) silentAt(id uint8) machine.Time {
 	}
 	at := p.waiting.Add(s.silence(id))
 	if p.suspect {
-		at = p.probeAt
+		at = s.work.tracks[id].probeAt
 	}
 	if id == s.active && s.paced() && !p.quiet {
 		at = min(at, p.waiting.Add(quietAfter))
@@ -298,14 +297,15 @@ func (s *Session) checkSilence(now machine.Time) {
 
 // silent deals with a path that is silent, and again after doubling times. Of
 // the active path every other is asked for a sign of life, and the first that
-// gives one takes its place. Of another path, what is in flight is sent again; it
-// is asked once more, and again when something comes by it.
+// gives one takes its place. Of another path, what is in flight is sent again as
+// soon as the active one shows that the peer lives; it is asked once more, and
+// again when something comes by it.
 func (s *Session) silent(now machine.Time, id uint8) {
 	p := &s.paths[id]
 	first := !p.suspect
 	p.suspect = true
 	p.rounds = min(p.rounds+1, probeBackoff)
-	p.probeAt = now.Add(s.silence(id) << (p.rounds - 1))
+	s.work.tracks[id].probeAt = now.Add(s.silence(id) << (p.rounds - 1))
 	tell := !first
 	switch {
 	case id == s.active:
@@ -316,11 +316,12 @@ func (s *Session) silent(now machine.Time, id uint8) {
 			}
 		}
 		tell = tell || !others
-	case s.paths[s.active].suspect: // all is silent: the active path asks all
-		tell = false
-	default:
+	case s.paths[s.active].heard > p.waiting && !s.paths[s.active].suspect:
 		s.losePath(now, id)
 		p.ping = first
+	default: // is it the path, or the peer? The active one is asked
+		s.pending |= pendPing
+		tell = false
 	}
 	if tell && !p.told {
 		p.told = true

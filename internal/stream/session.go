@@ -217,7 +217,7 @@ type Counters struct {
 	Lost, Retransmitted, Spurious  uint64 // packets
 	RepairsSent, RepairsReceived   uint64 // packets
 	Rebuilt                        uint64 // packets of the peer that were lost or late and rebuilt
-	Recovered, Unrecovered         uint64 // protected packets that the peer rebuilt; that were lost and it did not
+	Recovered, Unrecovered         uint32 // protected packets that the peer rebuilt; that were lost and it did not
 	Frames, EarlyFrames            uint64 // STREAM frames received; those that came before what precedes them
 	Heartbeats, HeartbeatsReceived uint64
 	DatagramsDropped               uint64 // displaced from full queues here

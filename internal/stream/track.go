@@ -30,6 +30,7 @@ type track struct {
 	ptoCount uint8
 	probes   uint8
 	soundAt  machine.Time // not measured afresh before
+	probeAt  machine.Time // while the path is silent: when it is looked at again
 	epoch    uint8        // tells the tracks of one path id apart
 
 	sent, arrived, lost uint64 // packets
