@@ -126,7 +126,8 @@ func (s *Session) detectLoss(now machine.Time, id uint8, t *track) {
 }
 
 // lose takes a packet for lost and queues its content again. congested says
-// whether the controller hears of it.
+// whether the controller hears of it. Where nothing is left by which the peer could
+// give the answer that it owes, it is asked.
 func (s *Session) lose(now machine.Time, r *record, congested bool) {
 	s.work.sent.lose(r)
 	var told uint64
@@ -145,6 +146,9 @@ func (s *Session) lose(now machine.Time, r *record, congested bool) {
 			s.measure(now, t, r, true)
 			t.ctl.OnLost(now, &r.cc, t.inFlight())
 		}
+	}
+	if s.state == stateOpen && s.oweSince != 0 && s.work.sent.waiting == 0 && !s.hasWork() {
+		s.pending |= pendPing
 	}
 }
 

@@ -239,6 +239,30 @@ func TestHeartbeatsKeepASessionAndFindAVanishedPeer(t *testing.T) {
 	}
 }
 
+// The peer owes an answer to a question that went with its path, and to nothing
+// else. It is asked by another path: a session whose peer lives does not end.
+func TestAQuestionThatWentWithItsPathIsAskedAgain(t *testing.T) {
+	cfg := Config{HeartbeatInterval: time.Hour, VanishTimeout: 15 * time.Second}
+	w := twoPaths(t, 3, cfg)
+	a := newApp(w)
+	id, _ := w.client.OpenStream(w.now, PriorityNormal)
+	a.flows[id] = &flow{}
+	w.client.Write(w.now, id, []byte("stay"))
+	w.run(time.Second)
+	w.routes[1].down = true
+	w.server.AskPaths()
+	w.run(time.Millisecond)
+	if w.server.flying(w.shift[1]) == 0 {
+		t.Fatal("nothing was asked")
+	}
+	w.run(30 * time.Millisecond) // the other path has answered
+	w.server.RemovePath(w.now, w.shift[1])
+	w.run(time.Minute)
+	if len(a.closed) != 0 {
+		t.Errorf("the session ended with %#x", a.closed[w.server].Code)
+	}
+}
+
 // Heartbeats ride with data, neither waiting for it nor taking its packets:
 // a transfer with heartbeats in 40 % of its packets takes no longer.
 func TestHeartbeatsDoNotPressData(t *testing.T) {
