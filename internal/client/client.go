@@ -33,8 +33,7 @@ type Config struct {
 	// Class pins the emission class of shaped routes; 0 lets it move.
 	Class obfs.Class
 	// RoutesPerSession is how many routes a session holds; 0 means 2, the
-	// least with which it survives the loss of one; at most stream.MaxPaths. With
-	// as many, a route's place must be free before its replacement is built.
+	// least with which it survives the loss of one; at most 5.
 	RoutesPerSession int
 	// Ahead is how many sessions' routes are built before they are asked for;
 	// 0 means 1, negative none.
@@ -84,7 +83,7 @@ func (c Config) withDefaults() Config {
 	if c.RoutesPerSession == 0 {
 		c.RoutesPerSession = defaultRoutes
 	}
-	c.RoutesPerSession = min(c.RoutesPerSession, stream.MaxPaths)
+	c.RoutesPerSession = min(c.RoutesPerSession, stream.MaxPaths-1) // one place is for replacements
 	if c.Ahead == 0 {
 		c.Ahead = defaultAhead
 	}

@@ -274,6 +274,26 @@ func TestRoutesAreRenewed(t *testing.T) {
 	}
 }
 
+// Five routes are replaced one after the other, each by one that stands before it
+// goes: there are never fewer.
+func TestFiveRoutesAreReplacedBeforeTheyGo(t *testing.T) {
+	w, u := withUser(t, lab.Plan{Streams: 12, Mixes: 30, Client: func(c *client.Config) {
+		c.Ahead, c.RoutesPerSession, c.RouteTTL = -1, 5, 3*time.Minute
+	}})
+	w.Sim.RunFor(10 * time.Second)
+	id := u.Core().ExitOf("a")
+	for range 400 {
+		ask(t, w, u, "a", 2000, 5*time.Second)
+		w.Sim.RunFor(time.Second)
+		if n := len(u.Core().LastMixes("a")); n < 5 {
+			t.Fatalf("%d routes at %v", n, w.Sim.Now())
+		}
+	}
+	if u.Core().ExitOf("a") != id {
+		t.Error("another session")
+	}
+}
+
 // Admission is renewed before it ends.
 func TestAdmissionIsRenewed(t *testing.T) {
 	w, u := withUser(t, lab.Plan{

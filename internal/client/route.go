@@ -303,19 +303,24 @@ func (c *Client) fail(now machine.Time, r *route, why error) {
 }
 
 // renew replaces a route at the end of its life: the new one is built into a
-// free place first. An answering route is not replaced, its caller calls again;
-// one whose caller has not spoken is given up.
+// free place first, or when one becomes free. An answering route is not replaced,
+// its caller calls again; one whose caller has not spoken is given up.
 func (c *Client) renew(now machine.Time, r *route) {
 	k := r.circuit
 	if k.purpose == answering && k.member == nil {
 		c.drop(now, r)
 		return
 	}
-	if slot := k.free(); slot >= 0 && k.purpose != answering && c.build(now, k, slot, nil) == nil {
+	end, slot := r.begun.Add(c.cfg.RouteTTL*endAt/100), k.free()
+	if slot < 0 && now < end {
+		c.timers.Set(&r.expire, min(end, now.Add(overlap/4)))
+		return
+	}
+	if slot >= 0 && k.purpose != answering && c.build(now, k, slot, nil) == nil {
 		k.routes[slot].replaces = r
 	}
 	r.expire.Value = func(now machine.Time) { c.fail(now, r, errExpired) }
-	c.timers.Set(&r.expire, max(now, r.begun.Add(c.cfg.RouteTTL*endAt/100)))
+	c.timers.Set(&r.expire, max(now, end))
 }
 
 // endAt is the part of a route's life, in percent, after which it is given up:

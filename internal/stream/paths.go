@@ -8,9 +8,10 @@ import (
 	"github.com/nyxnet/nyx/internal/wire"
 )
 
-// MaxPaths is the greatest number of paths of a session. Path ids are local:
-// each side numbers its own, from 0.
-const MaxPaths = 5
+// MaxPaths is the greatest number of paths of a session: five, and a place for
+// one that replaces another before that goes. Path ids are local: each side
+// numbers its own, from 0.
+const MaxPaths = 6
 
 // noPath is the active path of a session without any.
 const noPath = MaxPaths
@@ -18,7 +19,6 @@ const noPath = MaxPaths
 // path is one route as the session sees it.
 type path struct {
 	heard   machine.Time // last authentic packet
-	waiting machine.Time // an acknowledgement of its packets is owed since; 0: none
 	present bool
 	ping    bool // ask for a sign of life
 	suspect bool // silent while it should answer
@@ -130,11 +130,10 @@ func (s *Session) usePath(now machine.Time, id uint8) {
 	}
 	s.active = id
 	p := &s.paths[id]
-	p.waiting, p.suspect, p.told, p.quiet, p.ping = 0, false, false, false, false
-	if s.flying(id) > 0 {
-		p.waiting = now
-	}
-	if s.work == nil || s.work.tracks[id] == nil {
+	p.suspect, p.told, p.quiet, p.ping = false, false, false, false
+	if s.work != nil && s.work.tracks[id] != nil {
+		s.work.tracks[id].await(now)
+	} else {
 		s.rtt.start(s.rtt.smooth)
 	}
 	if s.arrived.pending > 0 {
@@ -225,10 +224,16 @@ func (s *Session) pathAnswered(now machine.Time, id uint8, t *track) {
 		return
 	}
 	p := &s.paths[id]
-	p.waiting, p.suspect, p.told, p.quiet, p.rounds = 0, false, false, false, 0
-	if t.flying > 0 {
-		p.waiting = now
+	p.suspect, p.told, p.quiet, p.rounds = false, false, false, 0
+	t.await(now)
+}
+
+// owing is since when an acknowledgement of a path's packets is owed, or 0.
+func (s *Session) owing(id uint8) machine.Time {
+	if s.flying(id) == 0 {
+		return 0
 	}
+	return s.work.tracks[id].owing
 }
 
 // silence is how long a path may owe an answer.
@@ -246,8 +251,8 @@ func (s *Session) Quiet(now machine.Time) bool {
 	if s.active == noPath {
 		return s.oweSince != 0
 	}
-	p := &s.paths[s.active]
-	return p.waiting != 0 && s.flying(s.active) > 0 && now >= p.waiting.Add(quietAfter)
+	since := s.owing(s.active)
+	return since != 0 && now >= since.Add(quietAfter)
 }
 
 // AnswerTime is how long an answer of the peer may take by what was measured.
@@ -268,16 +273,16 @@ func (s *Session) lullAt() machine.Time {
 // silentAt is when checkSilence has work for a path: when it is silent or, being
 // silent, is looked at again.
 func (s *Session) silentAt(id uint8) machine.Time {
-	p := &s.paths[id]
-	if !p.present || p.waiting == 0 || s.flying(id) == 0 {
+	p, since := &s.paths[id], s.owing(id)
+	if !p.present || since == 0 {
 		return machine.Never
 	}
-	at := p.waiting.Add(s.silence(id))
+	at := since.Add(s.silence(id))
 	if p.suspect {
 		at = s.work.tracks[id].probeAt
 	}
 	if id == s.active && s.paced() && !p.quiet {
-		at = min(at, p.waiting.Add(quietAfter))
+		at = min(at, since.Add(quietAfter))
 	}
 	return at
 }
@@ -316,7 +321,7 @@ func (s *Session) silent(now machine.Time, id uint8) {
 			}
 		}
 		tell = tell || !others
-	case s.paths[s.active].heard > p.waiting && !s.paths[s.active].suspect:
+	case s.paths[s.active].heard > s.owing(id) && !s.paths[s.active].suspect:
 		s.losePath(now, id)
 		p.ping = first
 	default: // is it the path, or the peer? The active one is asked

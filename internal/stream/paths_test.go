@@ -17,7 +17,7 @@ var steady = Config{Congestion: congestion.Fixed, FixedRate: 20 << 20}
 // numbers.
 func twoPaths(t testing.TB, seed uint64, cfg Config) *world {
 	w := established(t, seed, cfg, cfg)
-	w.shift = [MaxPaths]uint8{0, 3, 1, 2, 4}
+	w.shift = [MaxPaths]uint8{0, 3, 1, 2, 4, 5}
 	w.client.AddPath(w.now, 1)
 	w.run(200 * time.Millisecond)
 	if !w.server.paths[3].present {

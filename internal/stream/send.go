@@ -286,8 +286,8 @@ func (s *Session) record(now machine.Time, id uint8, firstChunk uint64, elicitin
 		t.probes--
 	}
 	s.owes(now)
-	if id < MaxPaths && (t.flying == 1 || s.paths[id].waiting == 0) {
-		s.paths[id].waiting = now
+	if id < MaxPaths && (t.flying == 1 || t.owing == 0) {
+		t.owing = now
 	}
 	s.setProbeTimer(now, t)
 }

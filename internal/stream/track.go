@@ -18,11 +18,12 @@ type track struct {
 	pace pacer
 	rtt  rtt
 
-	flying int    // packets in flight
-	acked  uint64 // greatest packet acknowledged + 1
-	scan   uint64 // packets of this path below are settled or lost
-	news   bool   // of the ACK frame in progress: something arrived,
-	fresh  bool   // and acked rose, by a packet that was sent at newest
+	flying int          // packets in flight
+	owing  machine.Time // of which an acknowledgement is owed since; 0: none
+	acked  uint64       // greatest packet acknowledged + 1
+	scan   uint64       // packets of this path below are settled or lost
+	news   bool         // of the ACK frame in progress: something arrived,
+	fresh  bool         // and acked rose, by a packet that was sent at newest
 	newest machine.Time
 
 	lossAt   machine.Time
@@ -71,6 +72,13 @@ func (w *work) trackOf(r *record) *track {
 		return t
 	}
 	return nil
+}
+
+// await begins anew the time for which an acknowledgement is owed.
+func (t *track) await(now machine.Time) {
+	if t.owing = now; t.flying == 0 {
+		t.owing = 0
+	}
 }
 
 // inFlight is the bytes in flight on the path.
