@@ -92,6 +92,9 @@ func (s *Session) settle(now machine.Time, pn uint64, r *record) {
 	if t != nil {
 		t.news = true
 		t.arrived++
+		if r.flags&recEarly == 0 {
+			t.taken.note(now.Sub(r.cc.SentAt))
+		}
 		if pn >= t.acked {
 			t.acked, t.newest, t.fresh = pn+1, r.cc.SentAt, r.flags&(recLost|recEarly) == 0
 		}

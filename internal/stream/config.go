@@ -83,8 +83,8 @@ type Config struct {
 	// Distributions takes what is measured of sessions; nil takes nothing.
 	Distributions *trace.Distributions
 
-	knows     capabilities
-	uncoupled bool // for the control: paths take a share each
+	knows  capabilities
+	greedy bool // for controls: paths carry whatever they add
 }
 
 // capabilities is a set of those that this version has.

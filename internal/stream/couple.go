@@ -49,7 +49,7 @@ const (
 )
 
 // beside reports whether a path may carry data beside the active one.
-func (s *Session) beside(t *track) bool { return t.beside || s.cfg.uncoupled }
+func (s *Session) beside(t *track) bool { return t.beside || s.cfg.greedy }
 
 // weigh goes on with trials. It is asked whenever something could leave.
 func (s *Session) weigh(now machine.Time) {

@@ -38,7 +38,7 @@ func shareOfLine(t *testing.T, seed uint64, cfg Config, paths int) (first, secon
 func TestPathsAtOneBottleneckTakeOneShare(t *testing.T) {
 	const bound = 0.55
 	a, b := shareOfLine(t, 1, Config{}, 2)
-	c, d := shareOfLine(t, 1, Config{uncoupled: true}, 2)
+	c, d := shareOfLine(t, 1, Config{greedy: true}, 2)
 	t.Logf("share of two paths beside one %.3f, uncoupled %.3f; line used %.3f", a/(a+b), c/(c+d), (a+b)/30/2e6)
 	if a/(a+b) > bound {
 		t.Errorf("two paths took %.3f of the line", a/(a+b))

@@ -287,6 +287,18 @@ func (s *Session) silentAt(id uint8) machine.Time {
 	return at
 }
 
+// heardBeside reports whether another path that works has brought something since
+// one owes an answer.
+func (s *Session) heardBeside(id uint8) bool {
+	since := s.owing(id)
+	for i := range s.paths {
+		if q := &s.paths[i]; q.present && !q.suspect && uint8(i) != id && q.heard > since {
+			return true
+		}
+	}
+	return false
+}
+
 // checkSilence looks for paths that owe an answer for too long.
 func (s *Session) checkSilence(now machine.Time) {
 	if s.paced() && s.active != noPath && s.Quiet(now) && !s.paths[s.active].quiet {
@@ -303,7 +315,7 @@ func (s *Session) checkSilence(now machine.Time) {
 // silent deals with a path that is silent, and again after doubling times. Of
 // the active path every other is asked for a sign of life, and the first that
 // gives one takes its place. Of another path, what is in flight is sent again as
-// soon as the active one shows that the peer lives; it is asked once more, and
+// soon as one beside it shows that the peer lives; it is asked once more, and
 // again when something comes by it.
 func (s *Session) silent(now machine.Time, id uint8) {
 	p := &s.paths[id]
@@ -321,7 +333,7 @@ func (s *Session) silent(now machine.Time, id uint8) {
 			}
 		}
 		tell = tell || !others
-	case s.paths[s.active].heard > s.owing(id) && !s.paths[s.active].suspect:
+	case s.heardBeside(id):
 		s.losePath(now, id)
 		p.ping = first
 	default: // is it the path, or the peer? The active one is asked

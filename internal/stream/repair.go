@@ -86,6 +86,14 @@ func (m *lossMeter) take() {
 	}
 }
 
+// mean is the share of packets lost, once there were enough to tell.
+func (m *lossMeter) mean() uint32 {
+	if m.n < lossFew {
+		return 0
+	}
+	return m.share
+}
+
 // repairShare is how many repairs a packet is worth.
 func (m *lossMeter) repairShare() int64 {
 	if !m.on {

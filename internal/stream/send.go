@@ -61,6 +61,9 @@ func (s *Session) pollData(now machine.Time, id uint8, b []byte) bool {
 	p := &s.paths[id]
 	active := id == s.active
 	s.weigh(now)
+	if w := s.work; w != nil && !s.paced() && w.tracks[id] != nil {
+		w.tracks[id].slots.came(now)
+	}
 	carries := s.carries(now, id)
 	if !carries {
 		s.sound(now, id)

@@ -79,10 +79,10 @@ func TestSlotsOfEveryPathCarryData(t *testing.T) {
 }
 
 // A path of 300 ms more is held back, and left if it was the first: requests
-// take no longer than on the other alone. Control: without the bound they do.
+// take no longer than on the other alone. Control: where every slot carries, they do.
 func TestALaggingPathIsHeldBack(t *testing.T) {
-	p95 := func(paths int, lagging uint8, allowed time.Duration) time.Duration {
-		cfg := Config{Level: wire.Standard, PathLag: allowed}
+	p95 := func(paths int, lagging uint8, cfg Config) time.Duration {
+		cfg.Level = wire.Standard
 		w := newWorld(t, 1, cfg, cfg)
 		for i := range w.routes {
 			w.routes[i] = route{delay: 60 * time.Millisecond, jitter: 15 * time.Millisecond}
@@ -107,13 +107,67 @@ func TestALaggingPathIsHeldBack(t *testing.T) {
 		slices.Sort(took)
 		return took[len(took)*95/100]
 	}
-	alone := p95(1, 4, pathLag)
-	held := p95(2, 1, pathLag)
-	left := p95(2, 0, pathLag)
-	control := p95(2, 1, time.Hour)
+	alone := p95(1, 4, Config{})
+	held := p95(2, 1, Config{})
+	left := p95(2, 0, Config{})
+	control := p95(2, 1, Config{PathLag: time.Hour, greedy: true})
 	t.Logf("P95 alone %v, held back %v, left %v; without a bound %v", alone, held, left, control)
 	if held > alone*11/10 || left > alone*11/10 || control < alone*3/2 {
 		t.Errorf("P95 alone %v, held back %v, left %v; without a bound %v", alone, held, left, control)
+	}
+}
+
+// What is little goes where round trip, jitter and loss are least: of two paths in
+// slots, the worse one gets few of the packets, and what is written comes sooner.
+// Control: where every slot carries, it gets most of them.
+func TestTheWorsePathHasTheSmallerShare(t *testing.T) {
+	run := func(worse, better route, cfg Config) (share float64, p95 time.Duration) {
+		cfg.Level, cfg.PathLag = wire.Standard, time.Hour // what is held back is so by its cost
+		w := severalPaths(t, 1, cfg, 2)
+		w.routes[0], w.routes[1] = worse, better // path 0 has each slot first
+		var sent [2]int
+		w.rewrite = func(fromClient bool, path uint8, b []byte) []byte {
+			if fromClient {
+				sent[path]++
+			}
+			return b
+		}
+		id, _ := w.client.OpenStream(w.now, PriorityNormal)
+		var took []time.Duration
+		var written []machine.Time
+		var b [1000]byte
+		read := 0
+		for range 1500 { // 50 a second
+			written = append(written, w.now)
+			w.client.Write(w.now, id, b[:])
+			for range 2 {
+				w.slotted(100, w.now.Add(10*time.Millisecond))
+				for n, err := w.server.Read(w.now, id, b[:]); err == nil; n, err = w.server.Read(w.now, id, b[:]) {
+					for read += n; len(took) < read/len(b); {
+						took = append(took, w.now.Sub(written[len(took)]))
+					}
+				}
+			}
+			if len(written) == 500 { // until then paths are measured
+				sent = [2]int{}
+			}
+		}
+		took = took[500:]
+		slices.Sort(took)
+		return float64(sent[0]) / float64(sent[0]+sent[1]), took[len(took)*95/100]
+	}
+	const ms = time.Millisecond
+	for name, c := range map[string][2]route{ // worse by one thing, and better by what else there is
+		"round trip": {{delay: 100 * ms}, {delay: 60 * ms, jitter: 5 * ms}},
+		"jitter":     {{delay: 60 * ms, jitter: 40 * ms}, {delay: 105 * ms}},
+		"loss":       {{delay: 60 * ms, loss: 200_000}, {delay: 80 * ms}},
+	} {
+		share, took := run(c[0], c[1], Config{})
+		without, longer := run(c[0], c[1], Config{greedy: true})
+		t.Logf("%s: %.2f of the packets, P95 %v; where every slot carries %.2f, %v", name, share, took, without, longer)
+		if share > 0.12 || without < 0.6 || took >= longer {
+			t.Errorf("%s: %.2f of the packets, P95 %v; where every slot carries %.2f, %v", name, share, took, without, longer)
+		}
 	}
 }
 

@@ -42,6 +42,8 @@ type track struct {
 	wait   time.Duration // how long it was left the last time
 	loss   lossMeter
 	rest   restMeter
+	taken  taken
+	slots  slots // of a shaped path
 }
 
 // track returns a path's track, made if need be. The path for data keeps what
