@@ -21,6 +21,7 @@ import (
 	"github.com/nyxnet/nyx/internal/service"
 	"github.com/nyxnet/nyx/internal/session"
 	"github.com/nyxnet/nyx/internal/setup"
+	"github.com/nyxnet/nyx/internal/stream"
 	"github.com/nyxnet/nyx/internal/trace"
 	"github.com/nyxnet/nyx/internal/tunnel"
 	"github.com/nyxnet/nyx/internal/wire"
@@ -296,6 +297,12 @@ func (c *Client) Stats() (n trace.Counts) {
 func (c *Client) Distributions() (d trace.Distributions) {
 	c.host.Do(func(machine.Time) { d = c.core.Distributions })
 	return d
+}
+
+// Sessions returns the figures of the client's sessions, oldest first.
+func (c *Client) Sessions() (out []stream.Stats) {
+	c.host.Do(func(machine.Time) { out = c.core.Figures() })
+	return out
 }
 
 // Addr is the address of the client's socket.

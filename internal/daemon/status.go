@@ -11,6 +11,7 @@ import (
 
 	"github.com/nyxnet/nyx/internal/carrier/front"
 	"github.com/nyxnet/nyx/internal/proxy"
+	"github.com/nyxnet/nyx/internal/stream"
 	"github.com/nyxnet/nyx/internal/trace"
 )
 
@@ -34,6 +35,9 @@ type part struct {
 	// handshakes are those of an entry with carriers beside UDP, else nil.
 	handshakes *front.HandshakeCounts
 	reloads    *reloads // of a node, else nil
+	// sessions returns the figures of the sessions that end here; nil: none do.
+	sessions func() []stream.Stats
+	own      bool // they are of a client, whose endpoint this is
 }
 
 // source is where a Status has its counters from.
@@ -135,6 +139,7 @@ func newPart(name string, c trace.Counts, err error) part {
 func (c *Client) part() part {
 	p := newPart("client", c.Stats(), c.Err())
 	p.content.measured = c.Distributions()
+	p.sessions, p.own = c.Sessions, true
 	return p
 }
 
@@ -144,7 +149,7 @@ func (n *Node) part() part {
 	if n.cfg.Compress != nil {
 		p.content.chunks = n.cfg.Compress.Sizes()
 	}
-	p.reloads = &n.reloads
+	p.reloads, p.sessions = &n.reloads, n.Sessions
 	if n.carriers.face != nil {
 		c := n.carriers.face.Handshakes.Counts()
 		p.handshakes = &c
@@ -200,6 +205,7 @@ func writeMetrics(w http.ResponseWriter, s source) {
 			}
 		}
 		ratio("fec_recovery_ratio", trace.RepairGood, trace.RepairShort)
+		writePaths(w, parts)
 	}
 	if s.proxy == nil || !s.traffic {
 		return

@@ -1,14 +1,12 @@
 package lab
 
 import (
-	"slices"
 	"time"
 
 	"github.com/nyxnet/nyx/internal/client"
 	"github.com/nyxnet/nyx/internal/gateway"
 	"github.com/nyxnet/nyx/internal/machine"
 	"github.com/nyxnet/nyx/internal/sim"
-	"github.com/nyxnet/nyx/internal/stream"
 	"github.com/nyxnet/nyx/internal/wire"
 )
 
@@ -60,7 +58,7 @@ func driftingPaths(r *Run) error {
 	w.Sim.Every(w.Sim.Now().Add(time.Second), time.Second, func(machine.Time) bool {
 		for _, g := range w.Gateways {
 			for _, st := range g.Core().Figures() {
-				if gap, several := delayGap(st); several {
+				if gap, several := st.DelayGap(); several {
 					r.ObserveTime("transport_multipath_delay_gap", gap)
 				}
 			}
@@ -81,13 +79,4 @@ func driftingPaths(r *Run) error {
 	earlier, more := frames()
 	r.Tally("transport_reordering", earlier-early, more-all)
 	return nil
-}
-
-// delayGap is by how much the round trips of a session's paths differ.
-func delayGap(st stream.Stats) (gap time.Duration, several bool) {
-	if len(st.Paths) < 2 {
-		return 0, false
-	}
-	by := func(a, b stream.PathStats) int { return int(a.RTT - b.RTT) }
-	return slices.MaxFunc(st.Paths, by).RTT - slices.MinFunc(st.Paths, by).RTT, true
 }

@@ -78,6 +78,9 @@ func (s *Session) settle(now machine.Time, pn uint64, r *record) {
 		s.stats.Spurious++
 		s.counts[trace.SpuriousRetransmit]++
 	}
+	if r.flags&recMoved != 0 {
+		s.countTwice(r)
+	}
 	switch {
 	case t == nil:
 	case r.flags&recLost == 0:
@@ -104,6 +107,20 @@ func (s *Session) settle(now machine.Time, pn uint64, r *record) {
 	}
 	for i := r.chunk; i < r.chunk+uint64(r.chunks); i++ {
 		s.chunkArrived(now, w.sent.chunkAt(i))
+	}
+}
+
+// countTwice counts what of a packet that arrived was sent again because its path
+// was given up. What still waits to be sent again will not be.
+func (s *Session) countTwice(r *record) {
+	for i := r.chunk; i < r.chunk+uint64(r.chunks); i++ {
+		c := s.work.sent.chunkAt(i)
+		if c.size == 0 || c.kind != wire.SFrameStream && c.kind != wire.SFrameStreamFin {
+			continue
+		}
+		if lost := c.st.out.lost; !lost.has(c.at, c.at+uint64(c.size)) {
+			s.counts[trace.FailoverDuplicate]++
+		}
 	}
 }
 

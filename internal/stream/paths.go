@@ -91,7 +91,13 @@ func (s *Session) RemovePath(now machine.Time, id uint8) {
 // losePath takes for lost what is in flight on a path. Should some of it arrive
 // after all, it says nothing about the path's round trip.
 func (s *Session) losePath(now machine.Time, id uint8) {
-	s.loseAll(now, func(r *record) bool { return r.path == id })
+	s.loseAll(now, func(r *record) bool {
+		if r.path == id && r.flags&recLost == 0 {
+			r.flags |= recMoved
+			return true
+		}
+		return false
+	})
 	if s.work != nil && s.work.tracks[id] != nil {
 		s.pathEpoch++
 		s.work.tracks[id].epoch = s.pathEpoch

@@ -84,6 +84,12 @@ func (s *spans) remove(lo, hi uint64) uint64 {
 	return removed
 }
 
+// has reports whether any of [lo, hi) is in the set.
+func (s spans) has(lo, hi uint64) bool {
+	i := s.search(lo + 1)
+	return i < len(s) && s[i].lo < hi
+}
+
 // search returns the index of the first span whose hi is at least n.
 func (s spans) search(n uint64) int {
 	lo, hi := 0, len(s)

@@ -25,6 +25,7 @@ const (
 	recTold                        // dropped, as a hop told
 	recProtected                   // a repair may cover it
 	recRebuilt                     // the peer rebuilt its content
+	recMoved                       // lost because its path was given up
 )
 
 // chunk is a piece of content of a packet, for acknowledgement or another

@@ -11,6 +11,7 @@
 package stream
 
 import (
+	"slices"
 	"time"
 
 	"github.com/nyxnet/nyx/internal/machine"
@@ -199,6 +200,17 @@ type Stats struct {
 	Streams        int
 	HeartbeatQueue int
 	SessionWindow  uint64 // receive window in bytes
+	Early          uint64 // of it, bytes that wait for what precedes them
+}
+
+// DelayGap is by how much the round trips of a session's paths differ, if it has
+// several.
+func (st *Stats) DelayGap() (gap time.Duration, several bool) {
+	if len(st.Paths) < 2 {
+		return 0, false
+	}
+	by := func(a, b PathStats) int { return int(a.RTT - b.RTT) }
+	return slices.MaxFunc(st.Paths, by).RTT - slices.MinFunc(st.Paths, by).RTT, true
 }
 
 // PathStats are the figures of one path that carries packets. They come with
@@ -235,13 +247,20 @@ func (s *Session) Stats() Stats {
 		Backlog: int(s.send.backlog) + s.sched.datagramBytes() + s.outbox().waiting(), Streams: s.streams.n, HeartbeatQueue: int(s.beats.queued),
 		SessionWindow: s.recv.win.size,
 	}
+	for _, open := range s.streams.slots {
+		if open != nil {
+			for _, e := range open.in.early {
+				st.Early += e.hi - e.lo
+			}
+		}
+	}
 	if s.work != nil {
 		st.Window = s.windows()
 		for id, t := range s.work.tracks {
 			if t != nil {
 				st.PacingRate += t.ctl.PacingRate()
 				st.InFlight += t.inFlight()
-				st.Paths = append(st.Paths, PathStats{uint8(id), t.rtt.smooth, t.rtt.vary, t.rtt.least, t.sent, t.lost, t.ctl.Window(), t.inFlight()})
+				st.Paths = append(st.Paths, PathStats{uint8(id), t.rtt.smooth, t.taken.jitter, t.rtt.least, t.sent, t.lost, t.ctl.Window(), t.inFlight()})
 			}
 		}
 	}

@@ -117,6 +117,26 @@ func TestALaggingPathIsHeldBack(t *testing.T) {
 	}
 }
 
+// Receive windows cover the path that takes longest, with twice its jitter, for as
+// long as there is one: what is quick by another waits for it.
+func TestWindowsReachAsFarAsTheSlowestPath(t *testing.T) {
+	w := established(t, 1, Config{Level: wire.Standard}, Config{Level: wire.Standard})
+	w.routes[0].delay, w.routes[1] = 50*time.Millisecond, route{delay: 110 * time.Millisecond, jitter: 5 * time.Millisecond}
+	w.client.AddPath(w.now, 1)
+	a := newApp(w)
+	a.open(1<<20, 4<<20, PriorityNormal)
+	w.slotted(100, w.now.Add(5*time.Second))
+	both := w.client.reach()
+	w.client.RemovePath(w.now, 1)
+	w.server.RemovePath(w.now, 1)
+	w.slotted(100, w.now.Add(5*time.Second))
+	one := w.client.reach()
+	t.Log(both, one)
+	if both < 220*time.Millisecond || both > 400*time.Millisecond || one < 100*time.Millisecond || one > 150*time.Millisecond {
+		t.Errorf("windows reach %v with both paths, %v with one", both, one)
+	}
+}
+
 // What is little goes where round trip, jitter and loss are least: of two paths in
 // slots, the worse one gets few of the packets, and what is written comes sooner.
 // Control: where every slot carries, it gets most of them.

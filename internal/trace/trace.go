@@ -66,6 +66,7 @@ const (
 	RepairShort                           // protected session packets that were lost and not rebuilt
 	PriorityConflict                      // changes of lanes that met another as late or later
 	LaneDuplicate                         // STREAM frames that held nothing new
+	FailoverDuplicate                     // STREAM frames sent again because their path was given up, which had arrived
 	RoutesTampered                        // routes left because cells were changed on the way back
 	MessageReassembled                    // messages that arrived whole
 	FragmentError                         // messages of which fragments came, and not all
@@ -101,7 +102,7 @@ var counterNames = [NumCounters]string{
 	"session_packet_in", "drop_session_auth", "drop_session_replay",
 	"drop_session_malformed", "drop_session_unknown", "retransmitted",
 	"spurious_retransmit", "repair_out", "repair_in", "rebuilt", "repair_good", "repair_short",
-	"stream_priority_conflict", "stream_lane_duplicate_count", "routes_tampered",
+	"stream_priority_conflict", "stream_lane_duplicate_count", "stream_failover_duplicate_frames", "routes_tampered",
 	"stream_messages_reassembled", "stream_fragment_reassembly_error",
 	"stream_rekeys", "stream_rekey_latency_us", "obf_missing_auth_tags", "pq_handshakes", "pq_handshake_success", "pq_handshakes_refused",
 	"stream_sdk_version_mismatch", "client_version_errors",
@@ -123,7 +124,7 @@ func (c Counter) String() string {
 func (c Counter) TellsContent() bool {
 	switch c {
 	case RealOut, DummyOut, DummyIn, SessionPacketIn, Retransmitted, SpuriousRetransmit, RepairOut, RepairIn, Rebuilt, RepairGood, RepairShort, Rekeys, RekeyLatency,
-		PriorityConflict, LaneDuplicate, MessageReassembled, FragmentError, SessionPacketOut, HeartbeatOut, ContentOut:
+		PriorityConflict, LaneDuplicate, FailoverDuplicate, MessageReassembled, FragmentError, SessionPacketOut, HeartbeatOut, ContentOut:
 		return true
 	}
 	return false
