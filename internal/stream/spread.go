@@ -221,6 +221,9 @@ func (s *Session) overtake(now machine.Time) {
 // brings waits for what comes later by another.
 func (s *Session) reach() time.Duration {
 	d := s.estimate().smooth
+	if !s.several {
+		return d
+	}
 	for id := range uint8(MaxPaths) {
 		if t := s.usable(id); t != nil && id != s.active {
 			d = max(d, t.rtt.smooth+2*t.rtt.vary)

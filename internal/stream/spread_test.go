@@ -132,7 +132,7 @@ func TestWindowsReachAsFarAsTheSlowestPath(t *testing.T) {
 	w.slotted(100, w.now.Add(5*time.Second))
 	one := w.client.reach()
 	t.Log(both, one)
-	if both < 220*time.Millisecond || both > 400*time.Millisecond || one < 100*time.Millisecond || one > 150*time.Millisecond {
+	if both < 220*time.Millisecond || both > 400*time.Millisecond || one < 90*time.Millisecond || one > 150*time.Millisecond {
 		t.Errorf("windows reach %v with both paths, %v with one", both, one)
 	}
 }
