@@ -5,20 +5,14 @@ import (
 	"time"
 )
 
-// shareOfLine is what two clients download together through one access line: bytes
-// of the first, which has several paths, and of the second, which has one.
-func shareOfLine(t *testing.T, seed uint64, cfg Config, paths int) (first, second float64) {
+// shareOfLine is what two clients download together through one access line in 90 s,
+// trials among them: bytes of the first, which has two paths, and of the second,
+// which has one and begins later.
+func shareOfLine(t *testing.T, cfg Config, later time.Duration) (first, second float64) {
 	line := &route{delay: 20 * time.Millisecond, rate: 2_000_000, buffer: 100 * time.Millisecond}
-	worlds := []*world{severalPaths(t, seed, cfg, paths), severalPaths(t, seed+100, cfg, 1)}
+	worlds := []*world{severalPaths(t, 1, cfg, 2), severalPaths(t, 2, cfg, 1)}
 	apps := make([]*app, 2)
 	ids := make([]uint64, 2)
-	for i, w := range worlds {
-		for k := range w.routes {
-			w.routes[k].line = line
-		}
-		apps[i] = newApp(w)
-		ids[i] = apps[i].open(10, 256<<20, PriorityNormal)
-	}
 	run := func(d time.Duration) {
 		for range d / time.Millisecond {
 			for _, w := range worlds {
@@ -26,10 +20,20 @@ func shareOfLine(t *testing.T, seed uint64, cfg Config, paths int) (first, secon
 			}
 		}
 	}
+	for i, w := range worlds {
+		for k := range w.routes {
+			w.routes[k].line = line
+		}
+		apps[i] = newApp(w)
+		ids[i] = apps[i].open(10, 512<<20, PriorityNormal)
+		if i == 0 {
+			run(later)
+		}
+	}
 	got := func(i int) float64 { return float64(apps[i].flows[ids[i]].downGot.Len()) }
-	run(10 * time.Second)
+	run(2 * time.Second)
 	a, b := got(0), got(1)
-	run(30 * time.Second)
+	run(90 * time.Second)
 	return got(0) - a, got(1) - b
 }
 
@@ -37,12 +41,15 @@ func shareOfLine(t *testing.T, seed uint64, cfg Config, paths int) (first, secon
 // of it beside another client's one path. Control: uncoupled, they take more.
 func TestPathsAtOneBottleneckTakeOneShare(t *testing.T) {
 	const bound = 0.55
-	a, b := shareOfLine(t, 1, Config{}, 2)
-	c, d := shareOfLine(t, 1, Config{greedy: true}, 2)
-	t.Logf("share of two paths beside one %.3f, uncoupled %.3f; line used %.3f", a/(a+b), c/(c+d), (a+b)/30/2e6)
-	if a/(a+b) > bound {
-		t.Errorf("two paths took %.3f of the line", a/(a+b))
+	for _, later := range []time.Duration{0, 700 * time.Millisecond} {
+		a, b := shareOfLine(t, Config{}, later)
+		t.Logf("%v later: share of two paths beside one %.3f; line used %.3f", later, a/(a+b), (a+b)/90/2e6)
+		if a/(a+b) > bound {
+			t.Errorf("two paths took %.3f of the line", a/(a+b))
+		}
 	}
+	c, d := shareOfLine(t, Config{greedy: true}, 0)
+	t.Logf("uncoupled %.3f", c/(c+d))
 	if c/(c+d) <= bound {
 		t.Errorf("control: uncoupled paths took %.3f of the line only", c/(c+d))
 	}

@@ -148,7 +148,7 @@ func TestNoRepairsWithoutRandomLoss(t *testing.T) {
 		jitter time.Duration
 		runs   uint64
 		least  float64
-	}{{0, 1, 1}, {10 * time.Millisecond, 6, 0.9}} {
+	}{{0, 1, 1}, {10 * time.Millisecond, 12, 0.9}} {
 		r, jitter := bottleneck, c.jitter
 		r.jitter, r.buffer = jitter, 100*time.Millisecond
 		with, n, repairs, w := goodput(t, c.runs, Config{}, r)
