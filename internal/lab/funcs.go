@@ -8,6 +8,7 @@ func Funcs() map[string]Func {
 		"DF-005":  classes,
 		"DF-011":  frameGrowth,
 		"DF-012":  splitDirectory,
+		"DF-014":  jitterFeedback,
 		"DF-015":  abnormalEnds,
 		"DF-016":  parallelOpening,
 		"DF-017":  transparentRepair,
