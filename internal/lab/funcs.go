@@ -15,6 +15,7 @@ func Funcs() map[string]Func {
 		"DF-022":  rekeyWaves,
 		"DF-023":  droppedFrames,
 		"DF-028":  switchLanes,
+		"DF-029":  changingRoutes,
 		"DF-032":  versionMix,
 		"DF-034":  driftingPaths,
 		"DF-037":  priorityWrites,
