@@ -25,7 +25,7 @@ type arrivals struct {
 	floor uint64 // packets below are taken for seen
 	stamp uint32 // acknowledgements sent
 	now   bool   // an acknowledgement leaves at once
-	paths uint8  // paths other than the active one that are owed one
+	paths uint8  // paths that are owed one by themselves, of all that came
 
 	largest   uint64
 	largestAt machine.Time
@@ -117,9 +117,10 @@ func (a *arrivals) ready(now machine.Time) bool {
 	return a.now || a.pending > 0 && now >= a.due
 }
 
-// appendAcks appends ACK frames for what changed lately, at most frames of
-// them, within limit bytes. It reports whether everything found room.
-func (a *arrivals) appendAcks(now machine.Time, b []byte, limit, frames int) ([]byte, bool) {
+// appendAcks appends ACK frames for what changed lately, or for all that is known,
+// at most frames of them, within limit bytes. It reports whether everything found
+// room.
+func (a *arrivals) appendAcks(now machine.Time, b []byte, limit, frames int, all bool) ([]byte, bool) {
 	i := len(a.runs) - 1
 	delay := uint64(max(0, now.Sub(a.largestAt)) / time.Microsecond)
 	for ; frames > 0 && i >= 0; frames-- {
@@ -129,7 +130,7 @@ func (a *arrivals) appendAcks(now machine.Time, b []byte, limit, frames int) ([]
 		var w wire.AckWriter
 		w.Begin(b, wire.AckRange{Lo: a.runs[i].lo, Hi: a.runs[i].hi}, delay)
 		for i--; i >= 0; i-- {
-			if r := &a.runs[i]; a.stamp-r.stamp < repeatAcks && !w.Add(wire.AckRange{Lo: r.lo, Hi: r.hi}, limit) {
+			if r := &a.runs[i]; (all || a.stamp-r.stamp < repeatAcks) && !w.Add(wire.AckRange{Lo: r.lo, Hi: r.hi}, limit) {
 				break
 			}
 		}

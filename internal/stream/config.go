@@ -70,6 +70,9 @@ type Config struct {
 	// PathLag is how much later than those of the active path, beside 3/2 of its
 	// shortest round trip, packets of a path may come that carries data too; 25 ms.
 	PathLag time.Duration
+	// HastyFailOver, for controls, has a silent path left before the peer has said by
+	// another one what of it came.
+	HastyFailOver bool
 	// UnixStart is the unix time, in seconds, of machine time 0, or 0 if
 	// unknown. With it, a HELLO that is older than the responder's record of
 	// HELLOs cannot have its 0-RTT data taken again (docs/protocol.md, section

@@ -101,7 +101,7 @@ func TestEveryArrivalIsAcknowledged(t *testing.T) {
 			}
 			base += rapid.Uint64Range(0, 30).Draw(t, "on")
 			now = now.Add(time.Millisecond)
-			b, complete := a.appendAcks(now, make([]byte, 0, wire.SessionPayloadSize), wire.SessionPayloadSize, ackFramesAlone)
+			b, complete := a.appendAcks(now, make([]byte, 0, wire.SessionPayloadSize), wire.SessionPayloadSize, ackFramesAlone, false)
 			a.told(complete)
 			for len(b) > 0 {
 				var f wire.AckFrame
@@ -141,7 +141,7 @@ func TestArrivalsAreBounded(t *testing.T) {
 	if len(a.runs) > runsMax || !a.seen(1) || a.seen(6*runsMax-3) {
 		t.Errorf("%d runs, floor %d", len(a.runs), a.floor)
 	}
-	b, _ := a.appendAcks(0, make([]byte, 0, wire.SessionPayloadSize), ackRoomWithData, 1)
+	b, _ := a.appendAcks(0, make([]byte, 0, wire.SessionPayloadSize), ackRoomWithData, 1, false)
 	if len(b) > ackRoomWithData {
 		t.Errorf("acknowledgement of %d bytes", len(b))
 	}

@@ -156,8 +156,8 @@ func (s *Session) announcePath() {
 	}
 }
 
-// heard notes an authentic packet on a path and moves to it if the active one
-// is silent. A path that was removed may still bring packets.
+// heard notes an authentic packet on a path. A path that was removed may still
+// bring packets.
 func (s *Session) heard(now machine.Time, id uint8) {
 	s.oweSince = 0
 	if s.work != nil && s.work.sent.waiting > 0 {
@@ -171,7 +171,13 @@ func (s *Session) heard(now machine.Time, id uint8) {
 	if p.suspect && id != s.active && s.flying(id) == 0 {
 		p.ping = true // does it work on the way out, too?
 	}
-	if s.active != noPath && id != s.active && s.paths[s.active].suspect {
+}
+
+// leaveSilent moves to a path that brings an acknowledgement, if the active one is
+// silent. Not for less: what came by the silent path is known then, and is not sent
+// again.
+func (s *Session) leaveSilent(now machine.Time, id uint8) {
+	if id < MaxPaths && s.paths[id].present && s.active != noPath && id != s.active && s.paths[s.active].suspect {
 		s.failOver(now, id)
 	}
 }
@@ -183,6 +189,7 @@ func (s *Session) failOver(now machine.Time, id uint8) {
 	told := s.paths[dead].told
 	s.usePath(now, id)
 	s.announcePath()
+	s.arrived.paths |= 1 << id
 	s.losePath(now, dead)
 	if !told {
 		s.tell(Event{Kind: PathSuspect, Path: dead})
@@ -331,11 +338,16 @@ func (s *Session) silent(now machine.Time, id uint8) {
 	s.work.tracks[id].probeAt = now.Add(s.silence(id) << (p.rounds - 1))
 	tell := !first
 	switch {
+	case id == s.active && s.cfg.HastyFailOver && s.otherPath(now) != noPath:
+		s.failOver(now, s.otherPath(now))
+		return
 	case id == s.active:
+		// What came is told with the question: it may be what the peer hears first.
 		others := false
 		for i := range s.paths {
 			if q := &s.paths[i]; q.present && uint8(i) != id {
 				q.ping, others = true, true
+				s.arrived.paths |= 1 << i
 			}
 		}
 		tell = tell || !others

@@ -239,6 +239,33 @@ func TestHeartbeatsKeepASessionAndFindAVanishedPeer(t *testing.T) {
 	}
 }
 
+// What came by a path before it fell silent is not sent again by another: whoever is
+// heard there first says what came. Control: who does not wait for that sends it.
+func TestNothingIsSentTwiceByAFailOver(t *testing.T) {
+	twice := func(cfg Config) (frames uint64) {
+		for seed := range uint64(8) {
+			w := severalPaths(t, seed, cfg, 2)
+			w.routes[0].delay, w.routes[0].jitter, w.routes[1].delay = 30*time.Millisecond, 2*time.Millisecond, 40*time.Millisecond
+			w.bottleneck(0, 1_000_000)
+			w.bottleneck(1, 1_000_000)
+			a := newApp(w)
+			a.open(10, 4<<20, PriorityNormal)
+			a.open(1<<20, 10, PriorityNormal)
+			w.run(time.Second + time.Duration(seed)*17*time.Millisecond)
+			w.routes[w.client.ActivePath()].down = true
+			before := w.ccounts[trace.LaneDuplicate] + w.scounts[trace.LaneDuplicate]
+			a.finish(30 * time.Second)
+			frames += w.ccounts[trace.LaneDuplicate] + w.scounts[trace.LaneDuplicate] - before
+		}
+		return frames
+	}
+	n, hasty := twice(Config{}), twice(Config{HastyFailOver: true})
+	t.Logf("%d frames were sent twice; %d without waiting", n, hasty)
+	if n > 40 || hasty < 400 { // of 40,000
+		t.Errorf("%d frames were sent twice; %d without waiting", n, hasty)
+	}
+}
+
 // The peer owes an answer to a question that went with its path, and to nothing
 // else. It is asked by another path: a session whose peer lives does not end.
 func TestAQuestionThatWentWithItsPathIsAskedAgain(t *testing.T) {

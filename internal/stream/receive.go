@@ -156,7 +156,10 @@ func (s *Session) frame(now machine.Time, id uint8, t wire.SessionFrameType, b [
 	case wire.SFrameAck:
 		var f wire.AckFrame
 		if n, err = f.Parse(b); err == nil {
-			ok = s.rebuiltNow() || s.handleAck(now, &f)
+			if ok = s.rebuiltNow(); !ok {
+				s.leaveSilent(now, id)
+				ok = s.handleAck(now, &f)
+			}
 		}
 	case wire.SFrameRebuilt:
 		var f wire.RebuiltFrame

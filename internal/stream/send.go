@@ -135,16 +135,19 @@ func (s *Session) unbound(now machine.Time, t *track) bool {
 
 // fill appends frames up to limit. It reports whether they ask for an
 // acknowledgement. acks says that acknowledgements which leave by this path
-// count as told.
+// count as told. A path that was asked by itself, or that takes the place of a
+// silent one, tells of all that came: what told of it before may be lost with
+// another.
 func (s *Session) fill(now machine.Time, b []byte, limit int, id uint8, acks, data, ackDue, eliciting bool) ([]byte, bool) {
 	if ackDue || s.arrived.pending > 0 && acks {
 		room, frames := limit, ackFramesAlone
-		if data {
+		asked := s.arrived.paths>>id&1 != 0
+		if data && !asked {
 			room, frames = ackRoomWithData, 1
 		}
 		b = s.appendRebuilt(b, room)
 		var complete bool
-		b, complete = s.arrived.appendAcks(now, b, room, frames)
+		b, complete = s.arrived.appendAcks(now, b, room, frames, asked)
 		if acks {
 			s.arrived.told(complete || !data)
 		}
