@@ -18,6 +18,7 @@ func Funcs() map[string]Func {
 		"DF-029":  changingRoutes,
 		"DF-032":  versionMix,
 		"DF-034":  driftingPaths,
+		"DF-035":  failOvers,
 		"DF-037":  priorityWrites,
 		"DF-041":  metadataGrowth,
 		"DF-045":  fragments,
