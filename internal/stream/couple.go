@@ -43,8 +43,11 @@ const (
 	// sharing with up to five is found.
 	trialNoise = 8
 	// Routes change: a path is tried again after trialWait, and after twice as long
-	// each time that says the same, up to trialWaitMax.
+	// each time that says the same, up to trialWaitMax. That a path shares nothing
+	// is looked at sooner: flows that have just begun can seem so, which still find
+	// their shares.
 	trialWait    = 30 * time.Second
+	trialSoon    = 10 * time.Second
 	trialWaitMax = 4 * time.Minute
 )
 
@@ -84,7 +87,11 @@ func (s *Session) weigh(now machine.Time) {
 			if shares != t.shares {
 				t.shares, t.wait = shares, 0
 			}
-			t.beside, t.wait = !shares, min(max(2*t.wait, trialWait), trialWaitMax)
+			first := trialSoon
+			if shares {
+				first = trialWait
+			}
+			t.beside, t.wait = !shares, min(max(2*t.wait, first), trialWaitMax)
 			t.tryAt = now.Add(t.wait)
 		}
 		*c = trial{stage: trialWatch, spans: 1, until: c.until}

@@ -26,10 +26,13 @@ func (s *Session) usable(id uint8) *track {
 	return nil
 }
 
-// pathLag, with 3/2 of the shortest round trip of the path that leads, bounds
-// how much later a packet of another path may come. The receiver keeps what
+// pathLag, with 3/2 of the shortest round trip of the path that leads but at most
+// lagMost, bounds how much later a packet of another path may come. The receiver keeps what
 // overtakes it for so long: at most a window of a few round trips.
-const pathLag = 25 * time.Millisecond
+const (
+	pathLag = 25 * time.Millisecond
+	lagMost = 100 * time.Millisecond
+)
 
 // taken is how long the packets of a path took, every one: round trips are measured
 // by those that overtake, and of a path that reorders know the quickest only.
@@ -71,9 +74,14 @@ func (t *track) worse(now machine.Time) time.Duration {
 	return t.excess()
 }
 
-// lags reports whether packets of t come too late for those of lead.
+// lags reports whether packets of t come too late for those of lead. Where queues
+// are of our own making they do not count.
 func (s *Session) lags(t, lead *track) bool {
-	return t.cost() > lead.rtt.smooth+lead.rtt.least*3/2+s.cfg.PathLag
+	most := min(lead.rtt.least*3/2, lagMost) + s.cfg.PathLag
+	if s.paced() {
+		return t.rtt.least+t.excess() > lead.rtt.least+most
+	}
+	return t.cost() > lead.cost()+most
 }
 
 // leads is the path that leads: the active one until it is measured, by which the
