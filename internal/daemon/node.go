@@ -90,7 +90,8 @@ type Node struct {
 	// rotateFleet replaces the fleet key, under the host's lock; nil: no Stream node.
 	rotateFleet func(machine.Time, *seal.Key)
 	reloads     reloads
-	unpruned    bool // keys have gone, and their records not yet; the rotation's alone
+	turning     sync.Mutex // one turn of onion keys at a time
+	unpruned    bool       // keys have gone, and their records not yet; under turning
 	health
 	drain    func()
 	exit     *exit.Exit

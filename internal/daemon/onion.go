@@ -229,6 +229,8 @@ func (n *Node) rotate(ctx context.Context) {
 // key is there before the first set-up under it, and goes after the last. What
 // fails is tried again by the next call, and so is what failed of the record.
 func (n *Node) turnOnions(wall int64) error {
+	n.turning.Lock()
+	defer n.turning.Unlock()
 	t, err := n.onions.turn(wall)
 	if t.rotated != nil {
 		tags, _ := n.replay.open(t.rotated) // its error is what check says
@@ -256,7 +258,8 @@ func (n *Node) turnOnions(wall int64) error {
 	return err
 }
 
-// prune removes the records of keys that are gone since it was last done.
+// prune removes the records of keys that are gone since it was last done. turning
+// is held.
 func (n *Node) prune() error {
 	if !n.unpruned {
 		return nil

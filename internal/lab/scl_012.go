@@ -24,7 +24,7 @@ func killMixes(r *Run) error {
 		return err
 	}
 	rate := r.Param("messages_per_minute") / 60 * r.Scale
-	users := max(10, int(rate/messagesPerUser))
+	users := max(usersLeast, int(rate/messagesPerUser))
 	w.AddUsers(users)
 	if err := w.WaitReadyOrOpen(60 * time.Second); err != nil {
 		return err
@@ -79,5 +79,9 @@ func killMixes(r *Run) error {
 	return nil
 }
 
-// messagesPerUser is the message rate of one session.
-const messagesPerUser = 10
+const (
+	// messagesPerUser is the message rate of one session.
+	messagesPerUser = 10
+	// usersLeast are enough that the kill hits some at any scale.
+	usersLeast = 30
+)
