@@ -38,9 +38,12 @@ const (
 	// of BBR, but at least 300 ms.
 	trialRounds = 12
 	trialLeast  = 300 * time.Millisecond
+	// A path that is tried has half the leading one's window at most in flight: a
+	// queue holds that, where it is in front of both.
+	trialShare = 2
 	// Rates within an eighth of each other are equal. Where k strangers share the
-	// bottleneck, a second path costs the first 1/(k+2) of its rate, so that
-	// sharing with up to five is found.
+	// bottleneck, a path that is tried costs the first 1/(2k+3) of its rate, so that
+	// sharing with up to two is found.
 	trialNoise = 8
 	// Routes change: a path is tried again after trialWait, and after twice as long
 	// each time that says the same, up to trialWaitMax. That a path shares nothing
@@ -91,6 +94,7 @@ func (s *Session) weigh(now machine.Time) {
 			if shares {
 				first = trialWait
 			}
+			t.most = 0
 			t.beside, t.wait = !shares, min(max(2*t.wait, first), trialWaitMax)
 			t.tryAt = now.Add(t.wait)
 		}
@@ -119,7 +123,7 @@ func (s *Session) startTrial(now machine.Time, rate uint64) {
 			return
 		}
 		if lead, _ := s.joins(id); lead != nil {
-			t.beside = true
+			t.beside, t.most = true, lead.ctl.Window()/trialShare
 			*c = trial{path: id, stage: trialSettle, spans: 2, until: c.until, before: (last + rate) / 2}
 			return
 		}
@@ -130,7 +134,7 @@ func (s *Session) startTrial(now machine.Time, rate uint64) {
 func (s *Session) endTrial(now machine.Time) {
 	c := &s.work.trial
 	if t := s.work.tracks[c.path]; c.stage != trialWatch && t != nil {
-		t.beside = false
+		t.beside, t.most = false, 0
 	}
 	*c = trial{stage: trialWatch, spans: 1, until: c.until, begin: now}
 	c.others = s.delivered()

@@ -286,7 +286,7 @@ func (s *Session) record(now machine.Time, id uint8, firstChunk uint64, elicitin
 	t.flying++
 	t.sent++
 	w.limited = w.limited || !s.hasWork()
-	t.ctl.OnSent(now, &r.cc, t.inFlight(), !s.hasWork())
+	t.ctl.OnSent(now, &r.cc, t.inFlight(), !s.hasWork() || t.most > 0)
 	t.pace.spend(now, t.ctl.PacingRate())
 	if t.probes > 0 {
 		t.probes--

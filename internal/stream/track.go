@@ -37,6 +37,7 @@ type track struct {
 	sent, arrived, lost uint64 // packets
 
 	beside bool          // carries data beside the active path (couple.go)
+	most   int           // bytes in flight while it is tried; 0: no bound
 	shares bool          // does not: it shares their bottleneck
 	tryAt  machine.Time  // not tried, or tried anew, before
 	wait   time.Duration // how long it was left the last time
@@ -86,8 +87,12 @@ func (t *track) await(now machine.Time) {
 // inFlight is the bytes in flight on the path.
 func (t *track) inFlight() int { return t.flying * wire.SessionPacketSize }
 
-// room reports whether the congestion window has room for a packet.
-func (t *track) room() bool { return t.inFlight()+wire.SessionPacketSize <= t.ctl.Window() }
+// room reports whether the congestion window has room for a packet, and the bound
+// of a trial.
+func (t *track) room() bool {
+	need := t.inFlight() + wire.SessionPacketSize
+	return need <= t.ctl.Window() && (t.most == 0 || need <= t.most)
+}
 
 // windows is how much may be in flight on all paths, in bytes.
 func (s *Session) windows() (n int) {

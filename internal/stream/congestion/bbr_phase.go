@@ -256,10 +256,14 @@ func (b *bbr) grow(acked uint64) {
 	}
 }
 
+// shortOfData reports whether the sender has so little to send that the model knows
+// only what it sent, and not what the path carries.
+func (b *bbr) shortOfData() bool { return b.limited && !b.spills && b.bw.fromApp }
+
 // target is what the model wants in flight.
 func (b *bbr) target() uint64 {
 	gain := windowGain[b.phase]
-	if b.limited && !b.spills && b.phase != probeRTT {
+	if b.shortOfData() && b.phase != probeRTT {
 		gain = max(gain, gainLimited)
 	}
 	return b.product(gain+b.lossGain()) + b.derived.quantum
@@ -300,7 +304,7 @@ func (b *bbr) setPacing() {
 		bw = max(bw, first)
 	case b.phase == cruise && b.queued(queueShare):
 		gain = paceQueued
-	case b.limited && !b.spills && (b.phase == cruise || b.phase == refill):
+	case b.shortOfData() && (b.phase == cruise || b.phase == refill):
 		gain = gainLimited
 		bw = max(bw, first)
 	}
