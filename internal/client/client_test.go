@@ -145,8 +145,7 @@ func TestSessionsStandSoonInABadNetwork(t *testing.T) {
 			for range 4 {
 				u := w.AddUser()
 				for _, g := range w.Gateways {
-					w.Sim.SetLink(u.Node, g.Node, c.own)
-					w.Sim.SetLink(g.Node, u.Node, c.own)
+					w.SetAccess(u, g, c.own)
 				}
 				begun := w.Sim.Now()
 				w.Sim.Do(u.Node, func(now machine.Time) { u.Core().SetView(now, w.View) })

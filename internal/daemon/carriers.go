@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
-	"strconv"
 	"time"
 
 	"github.com/nyxnet/nyx/internal/carrier/front"
@@ -82,26 +81,13 @@ func (e *EntryCarriers) face(path string) (*front.Face, error) {
 
 // writeHandshakes writes the handshakes of entries as histograms.
 func writeHandshakes(w io.Writer, parts []part) {
-	const name = "tls_handshake_duration"
-	header := "# HELP " + name + " Seconds from a connection's first packet to the end of its handshake, by carriers beside UDP.\n# TYPE " + name + " histogram\n"
+	h := family(w, "tls_handshake_duration", "histogram", "Seconds from a connection's first packet to the end of its handshake, by carriers beside UDP.")
 	for _, p := range parts {
-		if p.handshakes == nil {
-			continue
+		if c := p.handshakes; c != nil {
+			classed(h, p.Name, c.Classes[:], func(class int) time.Duration { return front.Bounds[class] }, c.Time)
 		}
-		fmt.Fprint(w, header)
-		header = ""
-		n := uint64(0)
-		for i, in := range p.handshakes.Classes {
-			n += in
-			le := "+Inf"
-			if i < len(front.Bounds) {
-				le = strconv.FormatFloat(front.Bounds[i].Seconds(), 'g', -1, 64)
-			}
-			fmt.Fprintf(w, "%s_bucket{part=%q,le=%q} %d\n", name, p.Name, le, n)
-		}
-		fmt.Fprintf(w, "%s_sum{part=%q} %g\n%s_count{part=%q} %d\n", name, p.Name, p.handshakes.Time.Seconds(), name, p.Name, n)
 	}
-	header = "# TYPE tls_handshake_refused_total counter\n"
+	header := "# TYPE tls_handshake_refused_total counter\n"
 	for _, p := range parts {
 		if p.handshakes != nil {
 			fmt.Fprintf(w, "%stls_handshake_refused_total{part=%q} %d\n", header, p.Name, p.handshakes.Refused)

@@ -146,6 +146,22 @@ func sizes(h sample, part string, v *trace.Values) {
 	histogram(h, part, "", v, sizeLeast, sizeMost, func(end uint64) float64 { return float64(end - 1) }, float64(v.Sum))
 }
 
+// classed writes a histogram of times that are counted by class: all but the last
+// have a bound.
+func classed(h sample, part string, counts []uint64, bound func(class int) time.Duration, sum time.Duration) {
+	n := uint64(0)
+	for class, in := range counts {
+		n += in
+		le := "+Inf"
+		if class < len(counts)-1 {
+			le = strconv.FormatFloat(bound(class).Seconds(), 'g', -1, 64)
+		}
+		h("_bucket{part=%q,le=%q} %d", part, le, n)
+	}
+	h("_sum{part=%q} %g", part, sum.Seconds())
+	h("_count{part=%q} %d", part, n)
+}
+
 func histogram(h sample, part, labels string, v *trace.Values, least, most int, bound func(end uint64) float64, sum float64) {
 	if v.Count == 0 {
 		return

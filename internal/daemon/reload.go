@@ -1,9 +1,7 @@
 package daemon
 
 import (
-	"fmt"
 	"io"
-	"strconv"
 	"sync"
 	"time"
 
@@ -38,8 +36,8 @@ func (n *Node) reloadFleet(now time.Time) error {
 	return nil
 }
 
-// reloadBounds are the seconds by which reloads are classed.
-var reloadBounds = [...]int{1, 2, 5, 10, 60}
+// reloadBounds are the times by which reloads are classed.
+var reloadBounds = [...]time.Duration{time.Second, 2 * time.Second, 5 * time.Second, 10 * time.Second, time.Minute}
 
 // reloads are the keys that a node has taken while it ran, by the time from when
 // they were due to when the machine had them.
@@ -54,7 +52,7 @@ func (r *reloads) observe(d time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	i := 0
-	for i < len(reloadBounds) && d > time.Duration(reloadBounds[i])*time.Second {
+	for i < len(reloadBounds) && d > reloadBounds[i] {
 		i++
 	}
 	r.classes[i]++
@@ -63,29 +61,16 @@ func (r *reloads) observe(d time.Duration) {
 
 // writeReloads writes the reloads of nodes as histograms.
 func writeReloads(w io.Writer, parts []part) {
-	const name = "key_reload_duration"
-	header := "# HELP " + name + " Seconds from when a key was due to when the node had it.\n# TYPE " + name + " histogram\n"
+	h := family(w, "key_reload_duration", "histogram", "Seconds from when a key was due to when the node had it.")
 	for _, p := range parts {
-		if p.reloads == nil {
-			continue
+		if p.reloads != nil {
+			p.reloads.write(h, p.Name)
 		}
-		fmt.Fprint(w, header)
-		header = ""
-		p.reloads.write(w, name, p.Name)
 	}
 }
 
-func (r *reloads) write(w io.Writer, name, part string) {
+func (r *reloads) write(h sample, part string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	n := uint64(0)
-	for i, in := range r.classes {
-		n += in
-		le := "+Inf"
-		if i < len(reloadBounds) {
-			le = strconv.Itoa(reloadBounds[i])
-		}
-		fmt.Fprintf(w, "%s_bucket{part=%q,le=%q} %d\n", name, part, le, n)
-	}
-	fmt.Fprintf(w, "%s_sum{part=%q} %g\n%s_count{part=%q} %d\n", name, part, r.time.Seconds(), name, part, n)
+	classed(h, part, r.classes[:], func(class int) time.Duration { return reloadBounds[class] }, r.time)
 }

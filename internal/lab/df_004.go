@@ -19,27 +19,11 @@ const stormUsers = 2
 // retransmissionStorm is DF-004: many streams at once on a network that loses
 // packets, with error correction or without.
 func retransmissionStorm(r *Run) error {
-	// The queues have room for what BBR does to find the rate.
-	link := sim.Link{Latency: 8 * time.Millisecond, Rate: 4 << 20, Queue: 4 << 20 * 2 / 5}
-	var without []uint16
-	if !r.Protected {
-		without = []uint16{wire.CapRepair}
-	}
-	w, err := r.NewNetwork(Plan{Streams: 3, Mixes: 9, Level: wire.Fast, Hop: link,
-		Gateway: func(c *gateway.Config) { c.Stream.Without = without },
-		Client: func(c *client.Config) {
-			c.RoutesPerSession, c.Ahead = 1, -1
-			c.Stream.Without = without
-		}})
+	w, err := r.repairNetwork(stormUsers, 0)
 	if err != nil {
 		return err
 	}
-	w.AddUsers(stormUsers)
-	if err := w.WaitReadyOrOpen(30 * time.Second); err != nil {
-		return err
-	}
-	link.Loss = uint64((1 - math.Pow(1-r.Param("loss"), 1.0/fastLinks)) * 1e6)
-	w.Sim.SetDefaultLink(link)
+	w.Sim.SetDefaultLink(repairLink(r.Param("loss")))
 	streams, ended, wrong := r.Scaled("streams"), 0, 0
 	for i := range streams {
 		body := messageBody(r, i, int(r.Param("stream_bytes")))
@@ -52,13 +36,7 @@ func retransmissionStorm(r *Run) error {
 	}
 	w.Sim.RunWhile(w.Sim.Now().Add(5*time.Minute), func() bool { return ended < streams })
 	r.Tally("streams_failed", uint64(streams-ended+wrong), uint64(streams))
-	var n trace.Counts
-	for _, g := range w.Gateways {
-		n.Add(&g.Core().Counts)
-	}
-	for _, u := range w.Users {
-		n.Add(&u.Core().Counts)
-	}
+	n := w.counts()
 	r.Tally("transport_retransmission_ratio", n[trace.Retransmitted], n[trace.SessionPacketOut])
 	r.Tally("repairs", n[trace.RepairOut], n[trace.SessionPacketOut])
 	return nil
@@ -66,3 +44,30 @@ func retransmissionStorm(r *Run) error {
 
 // fastLinks is the links between the two ends of a session at FAST.
 const fastLinks = 5
+
+// repairLink is a link that loses so much that a share of what a session sends at
+// FAST is lost. Its queue has room for what BBR does to find the rate.
+func repairLink(loss float64) sim.Link {
+	return sim.Link{Latency: 8 * time.Millisecond, Rate: 4 << 20, Queue: 4 << 20 * 2 / 5,
+		Loss: uint64((1 - math.Pow(1-loss, 1.0/fastLinks)) * 1e6)}
+}
+
+// repairNetwork is a network of such links, with users whose sessions have one route
+// and, but in the control, error correction.
+func (r *Run) repairNetwork(users int, loss float64) (*Network, error) {
+	var without []uint16
+	if !r.Protected {
+		without = []uint16{wire.CapRepair}
+	}
+	w, err := r.NewNetwork(Plan{Streams: 3, Mixes: 9, Level: wire.Fast, Hop: repairLink(loss),
+		Gateway: func(c *gateway.Config) { c.Stream.Without = without },
+		Client: func(c *client.Config) {
+			c.RoutesPerSession, c.Ahead = 1, -1
+			c.Stream.Without = without
+		}})
+	if err != nil {
+		return nil, err
+	}
+	w.AddUsers(users)
+	return w, w.WaitReadyOrOpen(30 * time.Second)
+}

@@ -78,7 +78,7 @@ func jitterFeedback(r *Run) error {
 			if i == turns%len(entries) {
 				way.JitterMean = r.Duration("path_jitter_ms", time.Millisecond)
 			}
-			w.entryLink(g, way)
+			w.SetAccess(w.Users[0], g, way)
 		}
 		turns++
 		onset = now

@@ -2,39 +2,18 @@ package lab
 
 import (
 	"bytes"
-	"math"
 	"time"
 
-	"github.com/nyxnet/nyx/internal/client"
-	"github.com/nyxnet/nyx/internal/gateway"
 	"github.com/nyxnet/nyx/internal/machine"
-	"github.com/nyxnet/nyx/internal/sim"
 	"github.com/nyxnet/nyx/internal/stream"
-	"github.com/nyxnet/nyx/internal/wire"
 )
 
 // transparentRepair is DF-017: repairs go through five hops that cannot tell
 // them, and rebuild what was lost on the way.
 func transparentRepair(r *Run) error {
-	link := sim.Link{Latency: 8 * time.Millisecond, Rate: 4 << 20, Queue: 4 << 20 * 2 / 5}
 	// Redundancy is 2 × loss + 1/40 (section 12.12).
-	loss := (r.Param("redundancy") - 1.0/40) / 2
-	link.Loss = uint64((1 - math.Pow(1-loss, 1.0/fastLinks)) * 1e6)
-	var without []uint16
-	if !r.Protected {
-		without = []uint16{wire.CapRepair}
-	}
-	w, err := r.NewNetwork(Plan{Streams: 3, Mixes: 9, Level: wire.Fast, Hop: link,
-		Gateway: func(c *gateway.Config) { c.Stream.Without = without },
-		Client: func(c *client.Config) {
-			c.RoutesPerSession, c.Ahead = 1, -1
-			c.Stream.Without = without
-		}})
+	w, err := r.repairNetwork(1, (r.Param("redundancy")-1.0/40)/2)
 	if err != nil {
-		return err
-	}
-	w.AddUsers(1)
-	if err := w.WaitReadyOrOpen(30 * time.Second); err != nil {
 		return err
 	}
 	messages, ended := r.Scaled("messages"), 0

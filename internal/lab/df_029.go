@@ -39,7 +39,7 @@ func changingRoutes(r *Run) error {
 		for i, g := range entries {
 			way := wan
 			way.Latency = ways[(i+changes)%len(ways)]
-			w.entryLink(g, way)
+			w.SetAccess(w.Users[0], g, way)
 		}
 		changes++
 		return now < end

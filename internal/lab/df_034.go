@@ -33,8 +33,7 @@ func driftingPaths(r *Run) error {
 	for i, g := range w.Gateways {
 		link := sim.Link{Latency: 10*time.Millisecond + time.Duration(i)*r.Duration("gap_ms", time.Millisecond)/2, Rate: 500_000, Queue: 400_000}
 		for _, u := range w.Users {
-			w.Sim.SetLink(u.Node, g.Node, link)
-			w.Sim.SetLink(g.Node, u.Node, link)
+			w.SetAccess(u, g, link)
 		}
 	}
 	if err := w.WaitReadyOrOpen(30 * time.Second); err != nil {

@@ -67,9 +67,7 @@ func failOvers(r *Run) error {
 		busiest := slices.MaxFunc(w.Gateways, func(a, b *Gateway) int {
 			return meters[slices.Index(w.Gateways, a)].came[u.Node.Addr()] - meters[slices.Index(w.Gateways, b)].came[u.Node.Addr()]
 		})
-		dead := sim.Link{Loss: 1e6}
-		w.Sim.SetLink(u.Node, busiest.Node, dead)
-		w.Sim.SetLink(busiest.Node, u.Node, dead)
+		w.SetAccess(u, busiest, sim.Link{Loss: 1e6})
 	}
 	if !w.Sim.RunWhile(w.Sim.Now().Add(time.Minute), func() bool { return answered < len(w.Users) }) {
 		return errors.New("not every message was answered in a minute")

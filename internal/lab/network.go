@@ -15,6 +15,7 @@ import (
 	"github.com/nyxnet/nyx/internal/relay"
 	"github.com/nyxnet/nyx/internal/seal"
 	"github.com/nyxnet/nyx/internal/sim"
+	"github.com/nyxnet/nyx/internal/trace"
 	"github.com/nyxnet/nyx/internal/wire"
 )
 
@@ -315,6 +316,26 @@ func (w *Network) AddUsers(count int) {
 		u := w.AddUser()
 		w.Sim.Do(u.Node, func(now machine.Time) { u.Core().SetView(now, w.View) })
 	}
+}
+
+// SetAccess sets the link by which a user reaches a Stream node, and back.
+func (w *Network) SetAccess(u *User, g *Gateway, l sim.Link) {
+	w.Sim.SetLink(u.Node, g.Node, l)
+	w.Sim.SetLink(g.Node, u.Node, l)
+}
+
+// counts are those of all nodes and users together.
+func (w *Network) counts() (sum trace.Counts) {
+	for _, g := range w.Gateways {
+		sum.Add(&g.Core().Counts)
+	}
+	for _, m := range w.Relays {
+		sum.Add(&m.Core().Counts)
+	}
+	for _, u := range w.Users {
+		sum.Add(&u.Core().Counts)
+	}
+	return sum
 }
 
 // WaitReady runs until every user has a route, or limit is over.

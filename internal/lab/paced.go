@@ -5,7 +5,6 @@ import (
 
 	"github.com/nyxnet/nyx/internal/machine"
 	"github.com/nyxnet/nyx/internal/session"
-	"github.com/nyxnet/nyx/internal/sim"
 	"github.com/nyxnet/nyx/internal/stream"
 	"github.com/nyxnet/nyx/internal/wire"
 )
@@ -59,10 +58,4 @@ func (w *Network) entries() (out []*Gateway) {
 		}
 	}
 	return out
-}
-
-// entryLink sets how the first user reaches a Stream node, and back.
-func (w *Network) entryLink(g *Gateway, way sim.Link) {
-	w.Sim.SetLink(w.Users[0].Node, g.Node, way)
-	w.Sim.SetLink(g.Node, w.Users[0].Node, way)
 }

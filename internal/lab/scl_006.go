@@ -9,7 +9,6 @@ import (
 	"github.com/nyxnet/nyx/internal/sim"
 	"github.com/nyxnet/nyx/internal/stream"
 	"github.com/nyxnet/nyx/internal/stream/congestion"
-	"github.com/nyxnet/nyx/internal/trace"
 	"github.com/nyxnet/nyx/internal/wire"
 )
 
@@ -40,8 +39,7 @@ func saturation(r *Run) error {
 	w.AddUsers(clients)
 	for _, u := range w.Users {
 		for _, g := range w.Gateways {
-			w.Sim.SetLink(u.Node, g.Node, access)
-			w.Sim.SetLink(g.Node, u.Node, access)
+			w.SetAccess(u, g, access)
 		}
 	}
 	answer := make([]byte, bulkBytes)
@@ -70,10 +68,12 @@ func saturation(r *Run) error {
 	settle := period * 3 / 2 // the time in which clients begin
 	w.Sim.RunFor(settle)
 	before, received := w.Sim.Stats(), w.usersReceived()
-	missedBefore, sentBefore := w.packetLoss()
+	c := w.counts()
+	missedBefore, sentBefore := c.PacketLoss()
 	w.Sim.RunFor(period)
 	after := w.Sim.Stats()
-	missed, sent := w.packetLoss()
+	c = w.counts()
+	missed, sent := c.PacketLoss()
 	r.Tally("transport_packet_loss", missed-missedBefore, sent-sentBefore)
 	r.Tally("network_packet_loss", after.QueueFull-before.QueueFull, after.Sent-before.Sent)
 	r.Observe("transport_rate", float64(w.usersReceived()-received)*wire.DatagramSize/1e6/period.Seconds())
@@ -87,20 +87,4 @@ func (w *Network) usersReceived() (n uint64) {
 		n += u.Node.Stats().Received
 	}
 	return n
-}
-
-// packetLoss is what all links have missed, of what was sent to them.
-func (w *Network) packetLoss() (lost, sent uint64) {
-	var sum trace.Counts
-	add := func(c trace.Counts) { sum.Add(&c) }
-	for _, u := range w.Users {
-		add(u.Core().Stats())
-	}
-	for _, g := range w.Gateways {
-		add(g.Core().Stats())
-	}
-	for _, m := range w.Relays {
-		add(m.Core().Stats())
-	}
-	return sum.PacketLoss()
 }

@@ -14,7 +14,7 @@ import (
 // waysRun moves requests through a network that loses, doubles, overtakes and
 // changes datagrams and in which a node restarts, and returns what its wires
 // showed, what its machines counted, and what became of the order.
-func waysRun(t *testing.T, level wire.Level, b sim.Batches) (hash string, counts trace.Counts, stats sim.NodeStats) {
+func waysRun(t *testing.T, level wire.Level, b sim.Batches) (hash string, _ trace.Counts, stats sim.NodeStats) {
 	t.Helper()
 	w, err := bareRun(7).NewNetwork(Plan{Streams: 4, Mixes: 9, Level: level, Regions: []string{"eu", "us", "ap"}, Batches: b,
 		Hop: sim.Link{Latency: 5 * time.Millisecond, Loss: 1000, Duplicate: 5000, Reorder: 20_000, ReorderBy: 3 * time.Millisecond, Rate: 20e6}})
@@ -50,21 +50,12 @@ func waysRun(t *testing.T, level wire.Level, b sim.Batches) (hash string, counts
 	if answered < 4 {
 		t.Errorf("%v, %+v: %d requests ended", level, b, answered)
 	}
-	for _, g := range w.Gateways {
-		counts.Add(&g.Core().Counts)
-	}
-	for _, r := range w.Relays {
-		counts.Add(&r.Core().Counts)
-	}
-	for _, u := range w.Users {
-		counts.Add(&u.Core().Counts)
-	}
 	for _, nd := range w.Sim.Nodes() {
 		s := nd.Stats()
 		stats.Opened, stats.Corrections = stats.Opened+s.Opened, stats.Corrections+s.Corrections
 		stats.HeldMost, stats.Overtaken = max(stats.HeldMost, s.HeldMost), stats.Overtaken+s.Overtaken
 	}
-	return w.Sim.TraceHash(), counts, stats
+	return w.Sim.TraceHash(), w.counts(), stats
 }
 
 // However many datagrams are opened at a time, and in whatever order that ends,
