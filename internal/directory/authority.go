@@ -154,7 +154,6 @@ func (a *Authority) build(epoch uint64) (*Document, error) {
 			n.Capacity = uint32(min(int64(n.Capacity), max(bound, 0)))
 		}
 	}
-	slices.SortFunc(nodes, func(x, y *Node) int { return compareID(x.ID, y.ID) })
 	return newDocument(h, nodes)
 }
 

@@ -30,7 +30,7 @@ const borderMixes = 3
 func newBorders(x *index, last Roles) borders {
 	r := len(x.regions)
 	b := borders{
-		entry: x.pool(RoleEntry).shares(r), mix: x.pool(RoleMix).shares(r), last: x.pool(last).shares(r),
+		entry: x.pool(RoleEntry).share, mix: x.pool(RoleMix).share, last: x.pool(last).share,
 		middle: make([]float64, r*r), sum: make([]float64, r*r+1),
 	}
 	for i := range r {
@@ -59,19 +59,6 @@ func power(x float64, n int) float64 {
 	out := 1.0
 	for range n {
 		out = float64(out * x)
-	}
-	return out
-}
-
-// shares returns each region's share of the pool's capacity.
-func (p *pool) shares(regions int) []float64 {
-	out := make([]float64, regions)
-	total := p.sum[len(p.nodes)]
-	if total == 0 {
-		return out
-	}
-	for r := range out {
-		out[r] = float64(p.sum[p.start[r+1]]-p.sum[p.start[r]]) / float64(total)
 	}
 	return out
 }

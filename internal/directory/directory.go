@@ -11,21 +11,23 @@
 // Flow: a node makes a Node and SignDescriptor; each Authority collects
 // descriptors, builds the Document of an epoch and signs it; signatures are
 // merged; a client or node verifies with a Keeper, makes a View once per
-// document and calls View.Draw for each route.
+// document and calls View.Draw for each route. A client of a big network
+// verifies the table alone, draws a Sample of buckets and makes a partial View.
 package directory
 
 import "time"
 
-// Format is the version of every format in this package; descriptors and
-// entries of a node with carriers have FormatCarriers, and no others do.
+// Versions of the formats: Format is that of descriptors and entries, of nodes
+// with carriers FormatCarriers; DocumentFormat that of headers and buckets.
 const (
 	Format         = 1
 	FormatCarriers = 2
+	DocumentFormat = 2
 )
 
 // Contexts keep signatures of one kind from being taken for another.
 const (
-	documentContext   = "nyx directory 1"
+	documentContext   = "nyx directory 2"
 	descriptorContext = "nyx descriptor 1"
 )
 
@@ -33,12 +35,22 @@ const (
 // document is accepted this long before it begins and after it ends.
 const ClockGrace = time.Hour
 
+// bucketNodes is how many nodes a bucket has at the most, on average: 170 kB,
+// which one answer holds, and among which one that is looked for is hidden.
+const bucketNodes = 64
+
+// bucketBitsMax is reached by a region of MaxNodes nodes.
+const bucketBitsMax = 10
+
 // Limits of the specification. Each bounds what a hostile document or
 // descriptor can make a reader hold.
 const (
 	// MaxNodes is the most nodes of one document: the largest planned network
 	// has 50,000 entries.
 	MaxNodes = 1 << 16
+	// MaxBuckets is the most rows of a table: a node less than half a row when
+	// the buckets of a region have just split, and one row for each region more.
+	MaxBuckets = 2*MaxNodes/bucketNodes + MaxRegions
 	// MaxAuthorities bounds the signatures to check.
 	MaxAuthorities = 32
 	// MaxRegions bounds the table of region pairs of a View (64² entries).
@@ -58,6 +70,12 @@ const (
 	MaxEntrySize = 5 << 10
 	// MaxDocumentSize bounds a document, in bytes.
 	MaxDocumentSize = MaxNodes*MaxEntrySize + 1<<20
+	// MaxTableSize bounds a table, in bytes: 200 for each row.
+	MaxTableSize = MaxProposalSize + MaxBuckets*200
+	// MaxBucketSize bounds a bucket, in bytes. IDs are hashes, so that chance
+	// gives none more than twice bucketNodes; sixteen times that is left to who
+	// makes identities until they fall into one bucket.
+	MaxBucketSize = 16*bucketNodes*MaxEntrySize + 4<<10
 	// MaxProposalSize bounds a header with its signatures, in bytes: 32 of 3.4 KB,
 	// and 64 parameters.
 	MaxProposalSize = 128 << 10

@@ -20,13 +20,15 @@ type Document struct {
 	Nodes []*Node
 
 	header     []byte
-	entries    [][]byte
+	rows       []Row
+	leaves     []digest // of rows, once they are needed
+	entries    [][]byte // by region, then by ID
 	signatures []Signature
 	floor      int64 // seconds since 1970 that have passed, see Now
 }
 
-// Header is the part of a document that is signed. It binds the nodes by the
-// Merkle root.
+// Header is the part of a document that is signed. It binds the table of
+// buckets by the Merkle root, and the table binds the nodes.
 type Header struct {
 	Network string
 	// Epoch numbers the document; Revision orders documents of one epoch.
@@ -37,9 +39,10 @@ type Header struct {
 	Params                Params
 	// Threshold of Authorities must sign.
 	Threshold, Authorities int
-	// Count is the number of nodes, Root the Merkle root over their entries.
-	Count int
-	Root  [seal.HashSize]byte
+	// Count is the number of nodes, Buckets that of the rows of the table, and
+	// Root the Merkle root over these.
+	Count, Buckets int
+	Root           [seal.HashSize]byte
 }
 
 // Params are what all parts of the network must agree on.
@@ -182,6 +185,7 @@ type headerWire struct {
 	Authorities uint8       `cbor:"12,keyasint"`
 	Count       uint32      `cbor:"13,keyasint"`
 	Root        []byte      `cbor:"14,keyasint"`
+	Buckets     uint32      `cbor:"15,keyasint"`
 }
 
 type paramWire struct {
@@ -205,12 +209,12 @@ type signatureWire struct {
 
 func (h *Header) encode() []byte {
 	w := headerWire{
-		Format: Format, Network: h.Network, Epoch: h.Epoch, Revision: h.Revision,
+		Format: DocumentFormat, Network: h.Network, Epoch: h.Epoch, Revision: h.Revision,
 		From: h.ValidFrom, Until: h.ValidUntil,
 		EpochLength: uint32(h.Params.EpochLength / time.Second),
 		OnionEpochs: h.Params.OnionEpochs, ValidEpochs: h.Params.ValidEpochs,
 		Threshold: uint8(h.Threshold), Authorities: uint8(h.Authorities),
-		Count: uint32(h.Count), Root: h.Root[:],
+		Count: uint32(h.Count), Root: h.Root[:], Buckets: uint32(h.Buckets),
 	}
 	for _, p := range h.Params.Named {
 		w.Named = append(w.Named, paramWire{Name: p.Name, Value: p.Value})
@@ -223,11 +227,11 @@ func parseHeader(b []byte) (h Header, err error) {
 	if err := unmarshal("header", b, &w); err != nil {
 		return h, err
 	}
-	if w.Format != Format {
+	if w.Format != DocumentFormat {
 		return h, fmt.Errorf("%w header: format %d is not known here; a newer version of the program may read it", ErrMalformed, w.Format)
 	}
-	if len(w.Root) != seal.HashSize || w.Count > MaxNodes {
-		return h, fmt.Errorf("%w header: root of %d bytes over %d nodes", ErrMalformed, len(w.Root), w.Count)
+	if len(w.Root) != seal.HashSize || w.Count > MaxNodes || w.Buckets > MaxBuckets {
+		return h, fmt.Errorf("%w header: root of %d bytes over %d nodes in %d buckets", ErrMalformed, len(w.Root), w.Count, w.Buckets)
 	}
 	h = Header{
 		Network: w.Network, Epoch: w.Epoch, Revision: w.Revision,
@@ -237,7 +241,7 @@ func parseHeader(b []byte) (h Header, err error) {
 			OnionEpochs: w.OnionEpochs, ValidEpochs: w.ValidEpochs,
 		},
 		Threshold: int(w.Threshold), Authorities: int(w.Authorities),
-		Count: int(w.Count), Root: digest(w.Root),
+		Count: int(w.Count), Buckets: int(w.Buckets), Root: digest(w.Root),
 	}
 	for _, p := range w.Named {
 		h.Params.Named = append(h.Params.Named, Param{Name: p.Name, Value: p.Value})
@@ -267,12 +271,15 @@ func (h *Header) check() error {
 
 // Encode returns the document with its signatures.
 func (d *Document) Encode() []byte {
-	w := documentWire{Header: d.header, Entries: d.entries}
+	return marshal(&documentWire{Header: d.header, Entries: d.entries, Signatures: d.signaturesWire()})
+}
+
+func (d *Document) signaturesWire() (out []signatureWire) {
 	for i := range d.signatures {
 		s := &d.signatures[i]
-		w.Signatures = append(w.Signatures, signatureWire{Authority: s.Authority[:], Time: s.Time, Bytes: s.Bytes})
+		out = append(out, signatureWire{Authority: s.Authority[:], Time: s.Time, Bytes: s.Bytes})
 	}
-	return marshal(&w)
+	return out
 }
 
 // Proposal returns the header and the signatures: what authorities show each
@@ -321,19 +328,29 @@ func parseEnvelope(b []byte) (*Document, error) {
 	if err := unmarshal("document", b, &w); err != nil {
 		return nil, err
 	}
-	h, err := parseHeader(w.Header)
+	d, err := openEnvelope(w.Header, w.Signatures)
 	if err != nil {
 		return nil, err
 	}
-	d := &Document{Header: h, header: w.Header, entries: w.Entries}
-	if len(w.Signatures) > MaxAuthorities {
-		return nil, fmt.Errorf("%w document: %d signatures, not up to %d", ErrMalformed, len(w.Signatures), MaxAuthorities)
+	d.entries = w.Entries
+	return d, nil
+}
+
+// openEnvelope reads the header and the signatures of a document or table.
+func openEnvelope(header []byte, signatures []signatureWire) (*Document, error) {
+	h, err := parseHeader(header)
+	if err != nil {
+		return nil, err
 	}
-	for i, s := range w.Signatures {
+	d := &Document{Header: h, header: header}
+	if len(signatures) > MaxAuthorities {
+		return nil, fmt.Errorf("%w document: %d signatures, not up to %d", ErrMalformed, len(signatures), MaxAuthorities)
+	}
+	for i, s := range signatures {
 		if len(s.Authority) != seal.HashSize || len(s.Bytes) != seal.SignatureSize || s.Time < 0 {
 			return nil, fmt.Errorf("%w document: signature %d: wrong size or time", ErrMalformed, i)
 		}
-		if i > 0 && bytes.Compare(w.Signatures[i-1].Authority, s.Authority) >= 0 {
+		if i > 0 && bytes.Compare(signatures[i-1].Authority, s.Authority) >= 0 {
 			return nil, fmt.Errorf("%w document: signature %d: authority twice or out of order", ErrMalformed, i)
 		}
 		d.signatures = append(d.signatures, Signature{Authority: digest(s.Authority), Time: s.Time, Bytes: s.Bytes})
@@ -346,56 +363,49 @@ func (d *Document) parseNodes() error {
 	if len(d.entries) != d.Count {
 		return fmt.Errorf("%w document: %d nodes, the header says %d", ErrMalformed, len(d.entries), d.Count)
 	}
-	if merkleRoot(d.leaves()) != d.Root {
+	nodes, err := parseEntries(d.entries)
+	if err != nil {
+		return err
+	}
+	if d.rows = tableOf(nodes, d.entries); len(d.rows) != d.Buckets || merkleRoot(d.rowLeaves()) != d.Root {
 		return fmt.Errorf("%w document: nodes do not hash to the root", ErrMalformed)
 	}
-	d.Nodes = make([]*Node, 0, len(d.entries))
-	for i, e := range d.entries {
-		n, err := ParseEntry(e)
-		if err != nil {
-			return fmt.Errorf("node %d: %w", i, err)
-		}
-		if i > 0 && compareID(d.Nodes[i-1].ID, n.ID) >= 0 {
-			return fmt.Errorf("%w document: node %d twice or out of order", ErrMalformed, i)
-		}
-		d.Nodes = append(d.Nodes, n)
-	}
-	return nil
+	return d.setNodes(nodes)
 }
 
-func (d *Document) leaves() []digest {
-	leaves := make([]digest, len(d.entries))
-	for i, e := range d.entries {
-		leaves[i] = leafHash(e)
+// setNodes sorts the nodes by ID.
+func (d *Document) setNodes(nodes []*Node) error {
+	slices.SortFunc(nodes, func(a, b *Node) int { return compareID(a.ID, b.ID) })
+	for i := 1; i < len(nodes); i++ {
+		if nodes[i-1].ID == nodes[i].ID {
+			return fmt.Errorf("%w document: node %x in two regions", ErrMalformed, nodes[i].ID[:4])
+		}
 	}
-	return leaves
+	d.Nodes = nodes
+	return nil
 }
 
 // Now puts a late clock right: the times of signing that Verify believed have
 // passed, whatever wall says. Both in seconds since 1970.
 func (d *Document) Now(wall int64) int64 { return max(wall, d.floor) }
 
-// Prove returns the entry of node i and the proof that it stands under Root,
-// for VerifyProof. It panics if i is out of range.
-func (d *Document) Prove(i int) (entry []byte, proof [][seal.HashSize]byte) {
-	return d.entries[i], prove(nil, d.leaves(), i)
-}
-
-// newDocument seals a header over nodes that are sorted and checked.
+// newDocument seals a header over nodes that are checked. It takes the slice.
 func newDocument(h Header, nodes []*Node) (*Document, error) {
 	if len(nodes) > MaxNodes {
 		return nil, fmt.Errorf("%w: %d nodes, not up to %d", ErrFull, len(nodes), MaxNodes)
 	}
-	d := &Document{Header: h, Nodes: nodes}
+	d := &Document{Header: h}
+	slices.SortFunc(nodes, compareEntries)
 	for _, n := range nodes {
 		d.entries = append(d.entries, n.Entry())
 	}
-	d.Count, d.Root = len(nodes), merkleRoot(d.leaves())
+	d.rows = tableOf(nodes, d.entries)
+	d.Count, d.Buckets, d.Root = len(nodes), len(d.rows), merkleRoot(d.rowLeaves())
 	if err := d.Header.check(); err != nil {
 		return nil, fmt.Errorf("%w header: %v", ErrMalformed, err)
 	}
 	d.header = d.Header.encode()
-	return d, nil
+	return d, d.setNodes(nodes)
 }
 
 // signed returns what an authority signs: its time and the header.

@@ -115,7 +115,9 @@ func TestDocumentRefused(t *testing.T) {
 	}{
 		{"nodes out of order", func(d *Document) { swapNodes(d); d.reseal() }, "node 1 twice or out of order"},
 		{"one node twice", func(d *Document) { d.entries[1] = d.entries[0]; d.reseal() }, "node 1 twice or out of order"},
-		{"nodes swapped under one root", swapNodes, "do not hash to the root"},
+		{"one node in two regions", func(d *Document) { d.entries[4] = moved(d).Entry(); d.reseal() }, "in two regions"},
+		{"another number of buckets", func(d *Document) { d.Buckets++; d.header = d.Header.encode() }, "do not hash to the root"},
+		{"nodes swapped under one root", swapNodes, "node 1 twice or out of order"},
 		{"node missing", func(d *Document) { d.entries = d.entries[1:] }, "4 nodes, the header says 5"},
 		{"node added", func(d *Document) { d.entries = append(d.entries, testNode(99, RoleMix).Entry()) }, "6 nodes, the header says 5"},
 		{"node replaced", func(d *Document) { d.entries[4] = testNode(99, RoleMix).Entry() }, "do not hash to the root"},
@@ -145,16 +147,32 @@ func TestDocumentRefused(t *testing.T) {
 
 func swapNodes(d *Document) { d.entries[0], d.entries[1] = d.entries[1], d.entries[0] }
 
+// moved is the first node of a document in a later region.
+func moved(d *Document) *Node {
+	n := *d.Nodes[0]
+	n.Region = "zz"
+	return &n
+}
+
 // reseal makes the header that goes with the entries as they are.
 func (d *Document) reseal() {
-	d.Count, d.Root = len(d.entries), merkleRoot(d.leaves())
+	var nodes []*Node
+	for _, e := range d.entries {
+		if n, err := ParseEntry(e); err == nil {
+			nodes = append(nodes, n)
+		}
+	}
+	if d.Count = len(d.entries); len(nodes) == len(d.entries) {
+		d.rows = tableOf(nodes, d.entries)
+	}
+	d.Buckets, d.Root = len(d.rows), merkleRoot(rowLeaves(d.rows))
 	d.header = d.Header.encode()
 }
 
 func TestFutureFormatIsNamed(t *testing.T) {
 	h := testHeader()
 	b := h.encode()
-	b[2] = 2 // the value of key 1
+	b[2] = DocumentFormat + 1 // the value of key 1
 	if _, err := parseHeader(b); err == nil || !strings.Contains(err.Error(), "newer version") {
 		t.Errorf("got %v", err)
 	}

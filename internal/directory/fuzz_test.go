@@ -65,17 +65,25 @@ func FuzzDescriptor(f *testing.F) {
 	})
 }
 
-func FuzzProof(f *testing.F) {
-	vectors := readVectors(f)
-	f.Add(vectors["root"], vectors["entry"], 0, 2, vectors["proof"])
-	f.Fuzz(func(t *testing.T, root, entry []byte, i, n int, hashes []byte) {
-		if len(root) != 32 {
-			return
+func FuzzTable(f *testing.F) {
+	seeds(f, "table")
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if d, err := ParseTable(b); err == nil && !bytes.Equal(d.Table(), b) {
+			t.Fatal("encodes otherwise")
 		}
-		var proof []digest
-		for ; len(hashes) >= 32; hashes = hashes[32:] {
-			proof = append(proof, digest(hashes))
+	})
+}
+
+// A bucket that parses has the one encoding, or there are two for one root.
+func FuzzBucket(f *testing.F) {
+	seeds(f, "bucket")
+	header, err := parseHeader(readVectors(f)["header"])
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if k, err := ParseBucket(b, &header); err == nil && !bytes.Equal(k.Encode(), b) {
+			t.Fatal("encodes otherwise")
 		}
-		VerifyProof(digest(root), entry, i, n, proof)
 	})
 }

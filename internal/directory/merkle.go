@@ -7,14 +7,15 @@ import (
 	"github.com/nyxnet/nyx/internal/seal"
 )
 
-// The tree over the entries has the shape of RFC 6962, section 2.1: a tree of
-// n > 1 leaves splits at the largest power of two below n. Labels keep leaves
-// and inner nodes apart. Signatures cover the root, so that one entry with its
-// proof is worth as much as the whole document.
+// The trees, over the entries of a bucket and over the rows of the table, have
+// the shape of RFC 6962, section 2.1: a tree of n > 1 leaves splits at the
+// largest power of two below n. Labels keep entries, rows and inner nodes apart.
 
 type digest = [seal.HashSize]byte
 
 func leafHash(entry []byte) digest { return seal.Hash("directory leaf", entry) }
+
+func rowHash(row []byte) digest { return seal.Hash("directory row", row) }
 
 func innerHash(left, right digest) digest { return seal.Hash("directory inner", left[:], right[:]) }
 
@@ -47,14 +48,14 @@ func prove(proof []digest, leaves []digest, i int) []digest {
 	return append(prove(proof, leaves[k:], i-k), merkleRoot(leaves[:k]))
 }
 
-// VerifyProof checks that entry is the i-th of n entries under root.
-func VerifyProof(root [seal.HashSize]byte, entry []byte, i, n int, proof [][seal.HashSize]byte) error {
-	if i < 0 || i >= n || n > MaxNodes {
-		return fmt.Errorf("%w: entry %d of %d", ErrProof, i, n)
+// verifyProof checks that leaf is the i-th of n under root.
+func verifyProof(root, leaf digest, i, n int, proof []digest) error {
+	if i < 0 || i >= n {
+		return fmt.Errorf("%w: bucket %d of %d", ErrProof, i, n)
 	}
-	got, rest, ok := climb(leafHash(entry), i, n, proof)
+	got, rest, ok := climb(leaf, i, n, proof)
 	if !ok || len(rest) != 0 || got != root {
-		return fmt.Errorf("%w: entry %d of %d", ErrProof, i, n)
+		return fmt.Errorf("%w: bucket %d of %d", ErrProof, i, n)
 	}
 	return nil
 }

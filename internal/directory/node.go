@@ -2,6 +2,7 @@ package directory
 
 import (
 	"fmt"
+	"math/bits"
 	"net/netip"
 	"slices"
 
@@ -21,10 +22,21 @@ const (
 	allRoles = RoleEntry | RoleExit | RoleMix | RoleMeeting
 )
 
+// roleCount is the number of roles; the bit of a role is its number.
+const roleCount = 4
+
 var roleNames = [...]string{"entry", "exit", "mix", "meeting"}
 
 // Has reports whether r holds every role of want.
 func (r Roles) Has(want Roles) bool { return r&want == want }
+
+// number is the number of a single role.
+func (r Roles) number() int {
+	if bits.OnesCount8(uint8(r)) != 1 || r&^allRoles != 0 {
+		panic("directory: not one role: " + r.String())
+	}
+	return bits.TrailingZeros8(uint8(r))
+}
 
 // String lists the roles as written in configuration, joined by "+".
 func (r Roles) String() string {

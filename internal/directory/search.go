@@ -71,7 +71,7 @@ func (s *searcher) step(depth int) bool {
 	}
 	for len(candidates) > 0 && s.visits <= searchVisits {
 		s.visits += 3 * len(candidates) // counted, drawn from, thinned
-		n := s.pick(candidates)
+		n := s.pick(candidates, role, fixed)
 		s.chosen[position] = n
 		if s.step(depth + 1) {
 			return true
@@ -151,22 +151,22 @@ func (s *searcher) count(nodes []int32) (operators, networks int) {
 	return operators, networks
 }
 
-// pick draws one of the candidates by capacity.
-func (s *searcher) pick(candidates []int32) int32 {
-	if len(candidates) == 1 {
+// pick draws one of the candidates by weight; a fixed one needs none.
+func (s *searcher) pick(candidates []int32, role Roles, fixed int32) int32 {
+	if fixed >= 0 || len(candidates) == 1 {
 		return candidates[0]
 	}
 	total := uint64(0)
 	for _, n := range candidates {
-		total += uint64(s.doc.Nodes[n].Capacity)
+		total += s.weight(role.number(), n)
 	}
 	at := s.rng.Uint64N(total)
 	for _, n := range candidates {
-		c := uint64(s.doc.Nodes[n].Capacity)
-		if at < c {
+		w := s.weight(role.number(), n)
+		if at < w {
 			return n
 		}
-		at -= c
+		at -= w
 	}
 	panic("directory: pick past the last candidate")
 }

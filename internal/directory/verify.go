@@ -55,19 +55,24 @@ func Verify(b []byte, trust *Trust, wall int64) (*Document, error) {
 	if err != nil {
 		return nil, err
 	}
-	if d.Network != trust.Network {
-		return nil, fmt.Errorf("%w: the document is of %q, this network is %q", ErrNetwork, d.Network, trust.Network)
-	}
-	if d.floor, err = d.verifySignatures(trust); err != nil {
-		return nil, err
-	}
-	if err := d.verifyTime(d.Now(wall)); err != nil {
+	if err := d.verify(trust, wall); err != nil {
 		return nil, err
 	}
 	if err := d.parseNodes(); err != nil {
 		return nil, err
 	}
 	return d, nil
+}
+
+// verify checks the envelope: name, signatures, time.
+func (d *Document) verify(trust *Trust, wall int64) (err error) {
+	if d.Network != trust.Network {
+		return fmt.Errorf("%w: the document is of %q, this network is %q", ErrNetwork, d.Network, trust.Network)
+	}
+	if d.floor, err = d.verifySignatures(trust); err != nil {
+		return err
+	}
+	return d.verifyTime(d.Now(wall))
 }
 
 // verifySignatures counts the valid signatures of trusted authorities. A
@@ -188,18 +193,32 @@ func (k *Keeper) Accept(b []byte, wall int64) (*Document, error) {
 	if err != nil {
 		return nil, err
 	}
+	return d, k.keep(d)
+}
+
+// AcceptTable is Accept for a table: the document has no nodes, and Current
+// returns it as it is.
+func (k *Keeper) AcceptTable(b []byte, wall int64) (*Document, error) {
+	d, err := VerifyTable(b, &k.trust, wall)
+	if err != nil {
+		return nil, err
+	}
+	return d, k.keep(d)
+}
+
+func (k *Keeper) keep(d *Document) error {
 	m := d.Mark()
 	if k.newest != (Mark{}) {
 		if m.Before(k.newest) {
-			return nil, fmt.Errorf("%w: got epoch %d revision %d after epoch %d revision %d",
+			return fmt.Errorf("%w: got epoch %d revision %d after epoch %d revision %d",
 				ErrRollback, m.Epoch, m.Revision, k.newest.Epoch, k.newest.Revision)
 		}
 		if m.Conflicts(k.newest) {
-			return nil, fmt.Errorf("%w: epoch %d revision %d; keep both and tell the operators", ErrConflict, m.Epoch, m.Revision)
+			return fmt.Errorf("%w: epoch %d revision %d; keep both and tell the operators", ErrConflict, m.Epoch, m.Revision)
 		}
 	}
 	k.newest, k.current = m, d
-	return d, nil
+	return nil
 }
 
 // Newest returns the mark of the newest document seen.

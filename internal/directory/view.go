@@ -20,8 +20,9 @@ type View struct {
 // index is the shared, unchanging part of a View.
 type index struct {
 	doc     *Document
+	part    *part // of a partial view, else nil
 	traits  []traits
-	pools   [4]pool // by role bit: entry, exit, mix, meeting
+	pools   [roleCount]pool // by role bit: entry, exit, mix, meeting
 	regions []string
 	// operatorCount and networkCount are how many distinct ones there are.
 	operatorCount, networkCount int
@@ -52,17 +53,20 @@ func (t *traits) conflict(u *traits) bool {
 }
 
 // pool is the nodes of one role, grouped by region, with running sums of their
-// capacities. Nodes without capacity are not in it.
+// weights. Nodes without weight are not in it.
 type pool struct {
 	nodes []int32
-	sum   []uint64 // sum[i] is the capacity of nodes[:i]
-	start []int32  // start[r] is the first node of region r; one more at the end
+	sum   []uint64  // sum[i] is the weight of nodes[:i]
+	start []int32   // start[r] is the first node of region r; one more at the end
+	share []float64 // each region's share of the capacity of the whole network
 }
 
 // NewView indexes a document, which must have been verified and which the View
 // keeps. It refuses a document with more than MaxRegions regions.
-func NewView(d *Document) (*View, error) {
-	x := &index{doc: d, traits: make([]traits, len(d.Nodes))}
+func NewView(d *Document) (*View, error) { return newView(d, nil) }
+
+func newView(d *Document, p *part) (*View, error) {
+	x := &index{doc: d, part: p, traits: make([]traits, len(d.Nodes))}
 	operators, networks := numbering{}, numbering{}
 	for _, n := range d.Nodes {
 		x.regions = append(x.regions, n.Region)
@@ -88,7 +92,7 @@ func NewView(d *Document) (*View, error) {
 	}
 	x.operatorCount, x.networkCount = len(operators), len(networks)
 	for role := range x.pools {
-		x.pools[role] = x.newPool(1 << role)
+		x.pools[role] = x.newPool(role)
 	}
 	x.borders[0] = newBorders(x, RoleExit)
 	x.borders[1] = newBorders(x, RoleMeeting)
@@ -107,10 +111,10 @@ func (m numbering) number(name string) uint32 {
 	return n
 }
 
-func (x *index) newPool(role Roles) pool {
+func (x *index) newPool(role int) pool {
 	p := pool{start: make([]int32, len(x.regions)+1)}
-	for i, n := range x.doc.Nodes {
-		if n.Roles.Has(role) && n.Capacity > 0 {
+	for i := range x.doc.Nodes {
+		if x.weight(role, int32(i)) > 0 {
 			p.nodes = append(p.nodes, int32(i))
 		}
 	}
@@ -119,23 +123,45 @@ func (x *index) newPool(role Roles) pool {
 	})
 	p.sum = make([]uint64, len(p.nodes)+1)
 	for i, n := range p.nodes {
-		p.sum[i+1] = p.sum[i] + uint64(x.doc.Nodes[n].Capacity)
+		p.sum[i+1] = p.sum[i] + x.weight(role, n)
 		p.start[x.traits[n].region+1] = int32(i + 1)
 	}
 	for r := 1; r < len(p.start); r++ {
 		p.start[r] = max(p.start[r], p.start[r-1])
 	}
+	p.share = p.shares(len(x.regions))
+	if x.part != nil {
+		x.part.correct(role, x.regions, p.share)
+	}
 	return p
 }
 
-func (x *index) pool(role Roles) *pool {
-	for i := range x.pools {
-		if role == 1<<i {
-			return &x.pools[i]
-		}
+// weight is by what a node is drawn in a role.
+func (x *index) weight(role int, n int32) uint64 {
+	switch node := x.doc.Nodes[n]; {
+	case !node.Roles.Has(1 << role):
+		return 0
+	case x.part != nil:
+		return x.part.weights[role][n]
+	default:
+		return uint64(node.Capacity)
 	}
-	panic("directory: pool of " + role.String())
 }
+
+// shares returns each region's share of the pool's weight.
+func (p *pool) shares(regions int) []float64 {
+	out := make([]float64, regions)
+	total := p.sum[len(p.nodes)]
+	if total == 0 {
+		return out
+	}
+	for r := range out {
+		out[r] = float64(p.sum[p.start[r+1]]-p.sum[p.start[r]]) / float64(total)
+	}
+	return out
+}
+
+func (x *index) pool(role Roles) *pool { return &x.pools[role.number()] }
 
 // Clone returns a View of the same document for another goroutine.
 func (v *View) Clone() *View { return &View{index: v.index} }
