@@ -23,13 +23,14 @@ func main() {
 	log.SetFlags(0)
 	log.SetPrefix("httpsink: ")
 	ready := flag.String("ready", "", "write the addresses to this `file` when serving")
+	host := flag.String("host", "127.0.0.1", "`address` to serve at")
 	free := flag.Int("free", 0, "print `n` free ports and exit")
 	flag.Parse()
 	if *free > 0 {
 		printFree(*free)
 		return
 	}
-	web, raw := listen(), listen()
+	web, raw := listen(*host), listen(*host)
 	go serveTCP(raw)
 	line := fmt.Sprintf("%s %s\n", web.Addr(), raw.Addr())
 	if err := os.WriteFile(*ready+".new", []byte(line), 0o644); err != nil {
@@ -41,8 +42,8 @@ func main() {
 	log.Fatal(http.Serve(web, http.HandlerFunc(serveHTTP)))
 }
 
-func listen() net.Listener {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+func listen(host string) net.Listener {
+	ln, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -52,7 +53,7 @@ func listen() net.Listener {
 // printFree holds all the ports at once, so that they differ.
 func printFree(n int) {
 	for range n {
-		ln := listen()
+		ln := listen("127.0.0.1")
 		defer ln.Close()
 		fmt.Println(ln.Addr().(*net.TCPAddr).Port)
 	}

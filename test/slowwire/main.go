@@ -6,6 +6,12 @@
 //
 //	slowwire -a tun0 -b tun1 -ready FILE delay 50ms 20ms loss 5% rate 100mbit limit 700
 //
+//	slowwire -regions FILE -ready FILE
+//
+// The second form makes as many devices as the file names regions, each with
+// the region's name, and brings every packet to the region that has its
+// destination, late as the file says (see parseRegions).
+//
 // Both directions have the same faults. Each line of standard input replaces
 // them all while packets are under way, and has a line on standard output that
 // says what became of the packets since the last, first of those from a to b.
@@ -16,6 +22,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"flag"
 	"fmt"
 	"log"
@@ -35,7 +42,11 @@ func main() {
 	b := flag.String("b", "nyxb", "`name` of the other")
 	ready := flag.String("ready", "", "make this `file` when the devices are there")
 	seed := flag.Uint64("seed", 1, "of what is drawn: losses and jitter")
+	file := flag.String("regions", "", "join the regions of this `file`, instead of two devices")
 	flag.Parse()
+	if *file != "" {
+		join(*file, *ready, prng.FromUint64(*seed))
+	}
 	f, err := parseFaults(flag.Args())
 	if err != nil {
 		log.Fatal(err)
@@ -54,11 +65,7 @@ func main() {
 		go w.deliver()
 		go receive(d.from, w, &faults)
 	}
-	if *ready != "" {
-		if err := os.WriteFile(*ready, nil, 0o644); err != nil {
-			log.Fatal(err)
-		}
-	}
+	tell(*ready)
 	lines := bufio.NewScanner(os.Stdin)
 	for lines.Scan() {
 		f, err := parseFaults(strings.Fields(lines.Text()))
@@ -71,6 +78,56 @@ func main() {
 			there.in, there.lost, there.full, back.in, back.lost, back.full)
 	}
 	select {}
+}
+
+// join carries packets between regions for as long as the process lives.
+func join(file, ready string, draws prng.Source) {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		log.Fatal(err)
+	}
+	g, err := parseRegions(bytes.NewReader(b))
+	if err != nil {
+		log.Fatalf("%s: %v", file, err)
+	}
+	var devices []*os.File
+	for _, name := range g.names {
+		devices = append(devices, open(name))
+	}
+	for i, from := range devices {
+		wires := make([]*wire, len(devices))
+		for j, to := range devices {
+			if i != j {
+				wires[j] = newWire(draws.Stream(g.names[i]+" to "+g.names[j]), func(p []byte) { to.Write(p) })
+				go wires[j].deliver()
+			}
+		}
+		go func() {
+			b := make([]byte, packetMax)
+			for {
+				n, err := from.Read(b)
+				if err != nil {
+					log.Fatal(err)
+				}
+				if j := g.to(b[:n]); j >= 0 && j != i {
+					f := g.faults[[2]int{min(i, j), max(i, j)}]
+					wires[j].put(b[:n], &f)
+				}
+			}
+		}()
+	}
+	tell(ready)
+	select {}
+}
+
+// tell makes the file that says that the devices are there.
+func tell(ready string) {
+	if ready == "" {
+		return
+	}
+	if err := os.WriteFile(ready, nil, 0o644); err != nil {
+		log.Fatal(err)
+	}
 }
 
 func open(name string) *os.File {
