@@ -173,7 +173,7 @@ func (c *Client) circuitTo(now machine.Time, isolation string, exit *directory.N
 func (c *Client) take(now machine.Time) *circuit {
 	best, most := -1, -1
 	for i, k := range c.ahead {
-		if k.exit == nil || k.ending() || c.dead.has(now, k.exit.ID) {
+		if k.exit == nil || k.ending() || c.dead.has(now, k.exit.ID) || c.leaving(k.exit.ID) {
 			continue
 		}
 		worth := k.ready()

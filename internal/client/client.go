@@ -112,6 +112,7 @@ type Client struct {
 	rng     prng.Source
 	paths   *prng.Stream
 	plans   *prng.Stream
+	leaves  *prng.Stream
 	secret  [32]byte // pseudonyms towards entries derive from it
 	links   *link.Endpoint
 	view    *directory.View
@@ -154,6 +155,7 @@ func New(cfg Config, rng prng.Source) *Client {
 		rng:      rng,
 		paths:    rng.Stream("paths"),
 		plans:    rng.Stream("plans"),
+		leaves:   rng.Stream("leaves"),
 		probes:   rng.Stream("probes"),
 		entries:  map[wire.NodeID]*entry{},
 		byLink:   map[link.ID]*entry{},
@@ -170,7 +172,10 @@ func New(cfg Config, rng prng.Source) *Client {
 
 // SetView gives the client a verified directory, the first or a newer one.
 func (c *Client) SetView(now machine.Time, v *directory.View) {
-	c.view = v
+	changed := c.view != v
+	if c.view = v; changed {
+		c.moveAway(now)
+	}
 	if c.cfg.Level != wire.Fast && c.watcher.At() == machine.Never {
 		c.timers.Set(&c.watcher, now.Add(watchEvery))
 	}

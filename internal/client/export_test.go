@@ -56,6 +56,14 @@ func (c *Client) ExitOf(isolation string) (id [32]byte) {
 	return id
 }
 
+// ExitAhead is the last hop of what was built ahead first.
+func (c *Client) ExitAhead() (id [32]byte) {
+	if len(c.ahead) > 0 && c.ahead[0].exit != nil {
+		id = c.ahead[0].exit.ID
+	}
+	return id
+}
+
 // ExitsGone is how many exits were given up of late.
 func (c *Client) ExitsGone() int { return len(c.dead) }
 
@@ -68,6 +76,14 @@ func (c *Client) LastMixes(isolation string) (ids [][32]byte) {
 		}
 	}
 	return ids
+}
+
+// ActiveMix is the mix before the exit on the route by which an isolation key's
+// session sends.
+func (c *Client) ActiveMix(isolation string) wire.NodeID {
+	k := c.circuits[circuitKey{isolation: isolation}]
+	nodes := k.routes[k.member.Core.ActivePath()].path.Nodes()
+	return nodes[len(nodes)-2].ID
 }
 
 // Suspects are the nodes beside faults of late.
@@ -125,18 +141,6 @@ func (c *Client) Failures() int { return c.failures }
 
 // LoopsEnough is how many loops give an exit up.
 const LoopsEnough = loopsEnough
-
-// Through is how many routes lead through a node.
-func (c *Client) Through(id wire.NodeID) (n int) {
-	for _, r := range c.routes {
-		for _, hop := range r.path.Nodes() {
-			if hop.ID == id {
-				n++
-			}
-		}
-	}
-	return n
-}
 
 // Entries is how many entries the client has links to.
 func (c *Client) Entries() int { return len(c.entries) }

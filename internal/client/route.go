@@ -41,6 +41,7 @@ type route struct {
 	call     wire.CallID // of a calling circuit: each route makes a call of its own
 	gone     bool
 	replaces *route // the route at the end of its life that this one replaces
+	replaced bool   // there is one that replaces it
 	shaper   *obfs.Shaper
 	made     *wire.Frame // the cell of the last slot, until it is sent
 	emit     machine.Timer[*route]
@@ -241,6 +242,7 @@ func (c *Client) up(now machine.Time, r *route) {
 		at = min(at, now.Add(callerTimeout))
 	}
 	c.timers.Set(&r.expire, at)
+	c.moveSoon(now, r)
 	c.cfg.Sink.Emit(now, trace.RouteUp, uint64(len(r.path.Nodes())), uint64(now.Sub(r.begun)))
 	if r.circuit.purpose == exiting {
 		c.join(now, r)
@@ -296,6 +298,7 @@ func (c *Client) fail(now machine.Time, r *route, why error) {
 		c.relocate(k)
 	}
 	if old := r.replaces; old != nil && !old.gone {
+		old.replaced = false
 		c.timers.Set(&old.expire, now.Add(c.backoff())) // try again, while there is time
 		old.expire.Value = func(now machine.Time) { c.renew(now, old) }
 	}
@@ -317,7 +320,7 @@ func (c *Client) renew(now machine.Time, r *route) {
 		return
 	}
 	if slot >= 0 && k.purpose != answering && c.build(now, k, slot, nil) == nil {
-		k.routes[slot].replaces = r
+		k.routes[slot].replaces, r.replaced = r, true
 	}
 	r.expire.Value = func(now machine.Time) { c.fail(now, r, errExpired) }
 	c.timers.Set(&r.expire, max(now, end))

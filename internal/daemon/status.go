@@ -180,12 +180,16 @@ func writeMetrics(w http.ResponseWriter, s source) {
 		}
 	}
 	counter(cellsOut, (*trace.Counts).CellsOut)
-	fmt.Fprint(w, "# HELP transport_packet_loss Share of the neighbours' datagrams that did not arrive.\n# TYPE transport_packet_loss gauge\n")
-	for i := range parts {
-		if lost, sent := parts[i].counts.PacketLoss(); sent > 0 {
-			fmt.Fprintf(w, "transport_packet_loss{part=%q} %g\n", parts[i].Name, float64(lost)/float64(sent))
+	share := func(name, help string, of func(*trace.Counts) (part, whole uint64)) {
+		fmt.Fprintf(w, "# HELP %s %s\n# TYPE %s gauge\n", name, help, name)
+		for i := range parts {
+			if some, all := of(&parts[i].counts); all > 0 {
+				fmt.Fprintf(w, "%s{part=%q} %g\n", name, parts[i].Name, float64(some)/float64(all))
+			}
 		}
 	}
+	share("transport_packet_loss", "Share of the neighbours' datagrams that did not arrive.", (*trace.Counts).PacketLoss)
+	share("mix_packet_drop", "Share of the cells that came and were dropped for want of a route or of room.", (*trace.Counts).MixDrop)
 	writeHandshakes(w, parts)
 	writeReloads(w, parts)
 	if s.traffic {

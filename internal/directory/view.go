@@ -196,6 +196,13 @@ func (v *View) Node(id wire.NodeID) (*Node, bool) {
 	return v.doc.Nodes[i], true
 }
 
+// Draws reports whether paths may be drawn through a node: it is listed and has
+// capacity. One that will stop has none.
+func (v *View) Draws(id wire.NodeID) bool {
+	n, ok := v.Node(id)
+	return ok && n.Capacity > 0
+}
+
 func (x *index) find(id wire.NodeID) (int, bool) {
 	return slices.BinarySearchFunc(x.doc.Nodes, id, func(n *Node, id wire.NodeID) int {
 		return compareID(n.ID, id)

@@ -36,5 +36,6 @@ func Funcs() map[string]Func {
 		"SCL-037": reloadKeys,
 		"SCL-039": clientVersions,
 		"SCL-044": encodeLoad,
+		"SCL-045": rollingRestarts,
 	}
 }

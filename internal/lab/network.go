@@ -28,6 +28,8 @@ type Plan struct {
 	Hop sim.Link
 	// Regions are dealt to the nodes in turn; nil is one region for all.
 	Regions []string
+	// Params are the directory's; zero fields are the defaults.
+	Params directory.Params
 	// Batches is how nodes and users take datagrams in.
 	Batches sim.Batches
 	// Ideal makes every processor infinitely fast.
@@ -64,13 +66,13 @@ type Network struct {
 	Users    []*User
 	View     *directory.View // of all nodes
 
-	plan        Plan
-	keys        prng.Source
-	signer      *seal.Signer
-	descriptors [][]byte
-	revision    uint32
-	fleet       seal.Key
-	arrivals    map[string]func(machine.Time) // by message, of controls that send once
+	plan     Plan
+	keys     prng.Source
+	signer   *seal.Signer
+	nodes    []described
+	revision uint32
+	fleet    seal.Key
+	arrivals map[string]func(machine.Time) // by message, of controls that send once
 }
 
 // Gateway is a Stream node with the service behind it.
@@ -163,11 +165,10 @@ func (w *Network) nodeKeys(name string, roles directory.Roles, addr netip.AddrPo
 	if roles.Has(directory.RoleExit) {
 		d.Exit.Ports = []directory.PortRange{{First: 1, Last: 65535}}
 	}
-	descriptor, err := directory.SignDescriptor(signer, "lab", d)
-	if err != nil {
-		return hop.Config{}, fmt.Errorf("describe node %s: %w", name, err)
+	w.nodes = append(w.nodes, described{node: d, signer: signer})
+	if err := w.describe(len(w.nodes)-1, func(*directory.Node) {}); err != nil {
+		return hop.Config{}, err
 	}
-	w.descriptors = append(w.descriptors, descriptor)
 	return hop.Config{Self: directory.NodeID(signer.Public()), Static: link, Onion: onion, Neighbours: w.neighbour}, nil
 }
 
@@ -179,37 +180,6 @@ func (w *Network) neighbour(id wire.NodeID) (*seal.KEMPublic, netip.AddrPort, bo
 	}
 	key, ok := w.View.Link(id)
 	return key, n.Addrs[0], ok
-}
-
-// ViewOf makes a newer document of the nodes for which keep returns true (nil:
-// all), in the order in which they were added: Stream nodes, then Mix nodes.
-func (w *Network) ViewOf(keep func(i int) bool) (*directory.View, error) {
-	a, err := directory.NewAuthority(directory.AuthorityConfig{Network: "lab", Signer: w.signer, Threshold: 1, Authorities: 1})
-	if err != nil {
-		return nil, err
-	}
-	wall := directory.Params{}.Begin(directoryEpoch)
-	for i, d := range w.descriptors {
-		if keep != nil && !keep(i) {
-			continue
-		}
-		if _, err := a.Collect(d, wall); err != nil {
-			return nil, err
-		}
-	}
-	d, err := a.Build(directoryEpoch, w.revision)
-	if err != nil {
-		return nil, err
-	}
-	w.revision++
-	if err := a.Sign(d, wall); err != nil {
-		return nil, err
-	}
-	trust := directory.Trust{Network: "lab", Authorities: [][]byte{w.signer.Public()}, Threshold: 1}
-	if d, err = directory.Verify(d.Encode(), &trust, wall); err != nil {
-		return nil, err
-	}
-	return directory.NewView(d)
 }
 
 // nodeAddr gives every node an operator's network of its own.

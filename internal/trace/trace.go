@@ -151,6 +151,12 @@ func (c *Counts) PacketLoss() (lost, sent uint64) {
 	return lost, arrived + lost
 }
 
+// MixDrop is how many of the cells that came a hop dropped though they were not
+// tampered with: it knew no route for them, as after a restart, or had no room.
+func (c *Counts) MixDrop() (dropped, came uint64) {
+	return c[DropCellRoute] + c[DropCellQueue], c[CellIn]
+}
+
 // Event is one typed step of a machine: what, when, and up to two numbers
 // whose meaning the kind gives (a size, a count, a small index).
 type Event struct {

@@ -1,0 +1,73 @@
+package client
+
+import (
+	"slices"
+	"time"
+
+	"github.com/nyxnet/nyx/internal/directory"
+	"github.com/nyxnet/nyx/internal/machine"
+	"github.com/nyxnet/nyx/internal/wire"
+)
+
+// A node that will stop says so in the directory, by a capacity of 0, and one
+// that is gone is not in it. New routes avoid it because it is never drawn.
+// Those that there are move before it stops: each is replaced as at the end of
+// its life, the new one before the old one goes, so that nothing is lost and
+// nobody waits (docs/protocol.md, section 7.6). When a client does so depends
+// on the document and on chance, never on what its user does.
+
+// leaveWithin is the time in which a client's routes leave a node: each at a
+// moment of its own, since all clients hear of it within one poll and would
+// otherwise build at once.
+const leaveWithin = 15 * time.Second
+
+// leaving reports whether a node is to be left. Conditions that say more than
+// the document come in here.
+func (c *Client) leaving(id wire.NodeID) bool { return c.view != nil && !c.view.Draws(id) }
+
+// moveAway has the routes through nodes that are to be left replaced. Where it is
+// the exit, the session ends there and no route helps it; only what was built
+// ahead begins anew elsewhere.
+func (c *Client) moveAway(now machine.Time) {
+	for _, r := range c.allRoutes() {
+		if r.ready {
+			c.moveSoon(now, r)
+		}
+	}
+	for _, k := range slices.Clone(c.ahead) {
+		switch {
+		case k.exit == nil || !c.leaving(k.exit.ID):
+		case k.member != nil:
+			k.member.Core.Close(now, wire.CodeNone, "")
+			c.Touch(k.member)
+		default:
+			c.abandon(now, k)
+		}
+	}
+}
+
+// moveSoon has a route that stands replaced if it leads through a node that is
+// to be left. A route that answers a call is its caller's to replace.
+func (c *Client) moveSoon(now machine.Time, r *route) {
+	nodes := r.path.Nodes()
+	crosses := slices.ContainsFunc(nodes[:len(nodes)-1], func(n *directory.Node) bool { return c.leaving(n.ID) })
+	if !crosses || r.replaced || r.circuit.purpose == answering {
+		return
+	}
+	if at := now.Add(time.Duration(c.leaves.Uint64N(uint64(leaveWithin)))); at < r.expire.At() {
+		r.expire.Value = func(now machine.Time) { c.renew(now, r) }
+		c.timers.Set(&r.expire, at)
+	}
+}
+
+// Through is how many routes lead through a node.
+func (c *Client) Through(id wire.NodeID) (n int) {
+	for _, r := range c.routes {
+		for _, hop := range r.path.Nodes() {
+			if hop.ID == id {
+				n++
+			}
+		}
+	}
+	return n
+}
