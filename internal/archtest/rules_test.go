@@ -54,8 +54,9 @@ var ranks = map[string]int{
 	"internal/pack":   86, // their content compressed
 	"scenarios":       85, // the catalogue's data
 
-	"internal/lab/duo": 86, // two ends of a session
-	"internal/lab/cpu": 86, // the processor time of a process
+	"internal/lab/duo":    86, // two ends of a session
+	"internal/lab/cpu":    86, // the processor time of a process
+	"internal/lab/attack": 86, // what an adversary computes
 
 	"internal/lab":     90,
 	"internal/console": 90,

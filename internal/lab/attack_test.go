@@ -11,6 +11,7 @@ import (
 
 	"github.com/nyxnet/nyx/internal/client"
 	"github.com/nyxnet/nyx/internal/gateway"
+	"github.com/nyxnet/nyx/internal/lab/attack"
 	"github.com/nyxnet/nyx/internal/machine"
 	"github.com/nyxnet/nyx/internal/obfs"
 	"github.com/nyxnet/nyx/internal/prng"
@@ -35,7 +36,7 @@ type attacked struct {
 type sights struct {
 	begin machine.Time
 	sent  [][]machine.Time // datagrams of each user's link
-	got   [][]Burst        // of each flow, behind its exit
+	got   [][]attack.Burst // of each flow, behind its exit
 	use   int              // real cells among those sent, in percent
 }
 
@@ -49,7 +50,7 @@ func (a attacked) run(t *testing.T) sights {
 		t.Fatal(err)
 	}
 	w.AddUsers(a.flows)
-	s := sights{begin: machine.Time(5 * time.Second), got: make([][]Burst, a.flows)}
+	s := sights{begin: machine.Time(5 * time.Second), got: make([][]attack.Burst, a.flows)}
 	end := s.begin.Add(a.length)
 	var views []*sim.View
 	for _, u := range w.Users {
@@ -60,7 +61,7 @@ func (a attacked) run(t *testing.T) sights {
 		g.Service.Arrived = func(now machine.Time, body []byte, fresh int) {
 			if now >= s.begin && now < end {
 				flow := &s.got[body[0]]
-				*flow = joined(*flow, Burst{now, math.Ceil(float64(fresh) / 1000)})
+				*flow = joined(*flow, attack.Burst{At: now, Packets: math.Ceil(float64(fresh) / 1000)})
 			}
 		}
 		g.Service.Answer = func(_ machine.Time, body []byte) []byte { return body[:1] }
@@ -104,7 +105,7 @@ func regionsOf(l wire.Level) []string {
 }
 
 // joined appends a burst; what comes at one moment is one.
-func joined(flow []Burst, b Burst) []Burst {
+func joined(flow []attack.Burst, b attack.Burst) []attack.Burst {
 	if n := len(flow); n > 0 && flow[n-1].At == b.At {
 		flow[n-1].Packets += b.Packets
 		return flow
@@ -140,28 +141,17 @@ func pages(w *Network, u *User, i int, perSecond float64, begin, end machine.Tim
 }
 
 // attacks judges the sights by every attacker there is.
-func (s sights) attacks(length time.Duration, period time.Duration, p Path) map[string]Attack {
-	out := map[string]Attack{}
+func (s sights) attacks(length time.Duration, period time.Duration, p attack.Path) map[string]attack.Verdict {
+	out := map[string]attack.Verdict{}
 	// Bins of a second's tenth, in which any pattern of load shows, and bins
 	// of no multiple of a period, in which that of slots does.
 	for name, bin := range map[string]time.Duration{"coarse": 100 * time.Millisecond, "fine": 7 * time.Millisecond} {
-		c := Correlator{Begin: s.begin, End: s.begin.Add(length), Bin: bin, LagMax: 300 * time.Millisecond}
-		n := int((length + c.LagMax) / bin)
+		c := attack.Correlator{Begin: s.begin, End: s.begin.Add(length), Bin: bin, LagMax: 300 * time.Millisecond}
 		seen, left := make([][]float64, len(s.sent)), make([][]float64, len(s.got))
 		for i := range s.sent {
-			seen[i], left[i] = make([]float64, n), make([]float64, n)
-			for _, at := range s.sent[i] {
-				if b := int(at.Sub(s.begin) / bin); at >= s.begin && b < n {
-					seen[i][b]++
-				}
-			}
-			for _, g := range s.got[i] {
-				if b := int(g.At.Sub(s.begin) / bin); b < n {
-					left[i][b] += g.Packets
-				}
-			}
+			seen[i], left[i] = c.Counts(s.sent[i]), c.Volumes(s.got[i])
 		}
-		out[name] = s.judge(func(i, j int) float64 { return c.Score(seen[i], left[j]) })
+		out[name] = judge(attack.Matrix(len(seen), func(i, j int) float64 { return c.Score(seen[i], left[j]) }))
 	}
 	if p.Mixes > 0 {
 		maps.Copy(out, s.precise(period, period, p))
@@ -172,42 +162,34 @@ func (s sights) attacks(length time.Duration, period time.Duration, p Path) map[
 // precise are the attackers that use exact times, of what shaping leaves: of
 // the slots, and of the clock behind them. sends is the period of the slots,
 // takes that of the exit.
-func (s sights) precise(sends, takes time.Duration, p Path) map[string]Attack {
+func (s sights) precise(sends, takes time.Duration, p attack.Path) map[string]attack.Verdict {
 	ticks := make([][]machine.Time, len(s.sent))
 	for i, sent := range s.sent {
-		ticks[i] = Ticks(sent, sends)
+		ticks[i] = attack.Ticks(sent, sends)
 	}
-	learnt := Learnt(s.sent, s.got, max(takes/4, 4*time.Millisecond), p.longest()+4*takes)
-	out := map[string]Attack{
-		"learnt": s.judge(func(i, j int) float64 { return learnt[i][j] }),
+	learnt := attack.Learnt(s.sent, s.got, max(takes/4, 4*time.Millisecond), p.Longest()+4*takes)
+	out := map[string]attack.Verdict{
+		"learnt": judge(learnt),
 	}
 	for name, of := range map[string][][]machine.Time{"slots": s.sent, "clock": ticks} {
-		clumps := Clumps(of, s.got, takes)
-		out["matched at once, "+name] = s.judge(func(i, j int) float64 { return p.Matched(of[i], s.got[j], time.Millisecond) })
-		out["matched by ticks, "+name] = s.judge(func(i, j int) float64 { return p.Matched(of[i], s.got[j], takes) })
-		out["clumps, "+name] = s.judge(func(i, j int) float64 { return clumps[i][j] })
+		out["matched at once, "+name] = judge(p.Matched(of, s.got, time.Millisecond))
+		out["matched by ticks, "+name] = judge(p.Matched(of, s.got, takes))
+		out["clumps, "+name] = judge(attack.Clumps(of, s.got, takes))
 	}
 	return out
 }
 
-func (s sights) judge(score func(i, j int) float64) Attack {
-	m := make([][]float64, len(s.sent))
-	for i := range m {
-		m[i] = make([]float64, len(s.got))
-		for j := range m[i] {
-			m[i][j] = score(i, j)
-		}
-	}
-	return Judge(m, prng.FromUint64(1).Stream("resamples"))
+func judge(scores [][]float64) attack.Verdict {
+	return attack.Judge(prng.FromUint64(1).Stream("resamples"), scores)
 }
 
 // worst is the attack with the greatest AUC.
-func worst(t *testing.T, what string, attacks map[string]Attack) (most Attack) {
+func worst(t *testing.T, what string, attacks map[string]attack.Verdict) (most attack.Verdict) {
 	t.Helper()
 	for _, name := range slices.Sorted(maps.Keys(attacks)) {
 		a := attacks[name]
-		t.Logf("%s, %s: AUC %.3f (%.3f to %.3f), top-1 %.2f, TPR %.2f at FPR 0.001", what, name, a.AUC, a.Interval[0], a.Interval[1], a.Top1, a.TPR)
-		if a.AUC > most.AUC {
+		t.Logf("%s, %s: AUC %.3f (%.3f to %.3f), top-1 %.2f, TPR %.2f at FPR 0.001", what, name, a.AUC.Value, a.AUC.Low, a.AUC.High, a.Top1.Value, a.TPR.Value)
+		if a.AUC.Value > most.AUC.Value {
 			most = a
 		}
 	}
@@ -222,11 +204,11 @@ const (
 	gate = 0.65
 )
 
-func (a attacked) path() Path {
-	return Path{Links: 55 * time.Millisecond, Mixes: a.level.Mixes(), Mean: a.level.MixDelay()}
+func (a attacked) path() attack.Path {
+	return attack.Path{Links: 55 * time.Millisecond, Mixes: a.level.Mixes(), Mean: a.level.MixDelay()}
 }
 
-func (a attacked) worst(t *testing.T) Attack {
+func (a attacked) worst(t *testing.T) attack.Verdict {
 	t.Helper()
 	s := a.run(t)
 	return worst(t, fmt.Sprintf("%v, class %d at %d %%, %d routes", a.level, a.class, s.use, a.routes), s.attacks(a.length, a.class.Period(), a.path()))
@@ -237,7 +219,7 @@ func (a attacked) worst(t *testing.T) Attack {
 // what classes are steered to.
 func TestFlowCorrelation(t *testing.T) {
 	control := attacked{wire.Fast, pinned, 1, attackedFlows, attackedFor, 1}.worst(t)
-	if control.AUC < 0.99 || control.Top1 < 0.9 {
+	if control.AUC.Value < 0.99 || control.Top1.Value < 0.9 {
 		t.Errorf("control: the attack does not find unshaped flows: %+v", control)
 	}
 	for _, a := range []attacked{
@@ -251,7 +233,7 @@ func TestFlowCorrelation(t *testing.T) {
 		{wire.Standard, 100, 14.2, attackedFlows, attackedFor, 2},
 		{wire.High, 100, 7, attackedFlows, attackedFor, 2},
 	} {
-		if got := a.worst(t); got.AUC > gate || got.Top1 > 0.2 {
+		if got := a.worst(t); got.AUC.Value > gate || got.Top1.Value > 0.2 {
 			t.Errorf("flows of one class are told apart: %+v", got)
 		}
 	}
@@ -271,7 +253,7 @@ const (
 // what each protection does can be tried over long times: a client's slots, of
 // which use are real; the delays of a path; and an exit that takes in by ticks
 // of its own clock, or (takes 0) at once; and there a pool.
-func modelled(slots obfs.Class, by schedule, takes obfs.Class, pool bool, use float64, length time.Duration, flows int, p Path) (s sights) {
+func modelled(slots obfs.Class, by schedule, takes obfs.Class, pool bool, use float64, length time.Duration, flows int, p attack.Path) (s sights) {
 	period := slots.Period()
 	for i := range flows {
 		rng := prng.FromUint64(1).Child(fmt.Sprint("flow ", i)).Stream("all")
@@ -312,9 +294,9 @@ func modelled(slots obfs.Class, by schedule, takes obfs.Class, pool bool, use fl
 			came[k] = at
 		}
 		slices.Sort(came)
-		var got []Burst
+		var got []attack.Burst
 		for _, at := range came {
-			got = joined(got, Burst{at, 1})
+			got = joined(got, attack.Burst{At: at, Packets: 1})
 		}
 		s.sent, s.got = append(s.sent, sent), append(s.got, got)
 	}
@@ -357,8 +339,8 @@ func TestEachProtectionIsNeeded(t *testing.T) {
 		}
 		s := modelled(m.class, m.by, m.takes, m.pool, 0.7, length, attackedFlows, p)
 		a := worst(t, fmt.Sprintf("class %d, %s", m.class, m.what), s.precise(m.class.Period(), period, p))
-		if found := a.AUC > gate; found != m.found {
-			t.Errorf("class %d, %s: AUC %.2f", m.class, m.what, a.AUC)
+		if found := a.AUC.Value > gate; found != m.found {
+			t.Errorf("class %d, %s: AUC %.2f", m.class, m.what, a.AUC.Value)
 		}
 	}
 }
@@ -394,7 +376,7 @@ func TestTheDrawnMomentEndsAtTheFirstMix(t *testing.T) {
 	}
 	slices.Sort(arrivals)
 	var n, x, y, xx, xy float64
-	for i, tick := range Ticks(slots, class.Period()) {
+	for i, tick := range attack.Ticks(slots, class.Period()) {
 		next, _ := slices.BinarySearch(arrivals, slots[i].Add(45*time.Millisecond))
 		if next == len(arrivals) || arrivals[next] > slots[i].Add(195*time.Millisecond) {
 			continue
@@ -406,29 +388,5 @@ func TestTheDrawnMomentEndsAtTheFirstMix(t *testing.T) {
 	t.Logf("%.0f of %d cells: a cell comes later by %.2f of what it is sent later", n, len(slots), slope)
 	if n < 1900 || math.Abs(slope) > 0.4 {
 		t.Errorf("of %.0f cells, each comes later by %.2f of what it is sent later", n, slope)
-	}
-}
-
-func TestJudgeKnowsTheExtremes(t *testing.T) {
-	n := 20
-	perfect, blind := make([][]float64, n), make([][]float64, n)
-	for i := range n {
-		perfect[i], blind[i] = make([]float64, n), make([]float64, n)
-		perfect[i][i] = 1
-	}
-	rng := prng.FromUint64(1).Stream("test")
-	if a := Judge(perfect, rng); a.AUC != 1 || math.Abs(a.Top1-1) > 1e-9 || math.Abs(a.TPR-1) > 1e-9 || a.Interval != [2]float64{1, 1} {
-		t.Errorf("perfect: %+v", a)
-	}
-	if a := Judge(blind, rng); a.AUC != 0.5 || a.TPR != 0 || a.Interval != [2]float64{0.5, 0.5} {
-		t.Errorf("blind: %+v", a)
-	}
-	x := []float64{1, 2, 3, 4, 0, 0}
-	c := Correlator{End: machine.Time(4 * time.Second), Bin: time.Second, LagMax: 2 * time.Second}
-	if s := c.Score(x, []float64{9, 0, 1, 2, 3, 4}); math.Abs(s-1) > 1e-9 {
-		t.Errorf("a shifted copy scores %v", s)
-	}
-	if pearson([]float64{1, 1}, []float64{1, 2}) != 0 {
-		t.Error("a constant correlates")
 	}
 }

@@ -1,4 +1,4 @@
-package lab
+package attack
 
 import (
 	"math"
@@ -37,34 +37,78 @@ func (p Path) arrived(d time.Duration) float64 {
 	return 1 - math.Exp(-x)*sum
 }
 
-// longest is a delay that next to no cell exceeds.
-func (p Path) longest() time.Duration { return p.Links + time.Duration(p.Mixes+12)*p.Mean }
+// Longest is a delay that next to no cell exceeds.
+func (p Path) Longest() time.Duration { return p.Links + time.Duration(p.Mixes+12)*p.Mean }
 
 // Matched is the matched filter between every datagram of a client's link and
 // what leaves an exit: the log likelihood of the bursts, had their packets been
-// sent in these slots. window is the time before a burst in which its packets
-// may have come: the exit's period where it takes them in by its own clock.
-func (p Path) Matched(sent []machine.Time, got []Burst, window time.Duration) float64 {
+// sent in these slots, less its mean over all clients. window is the time before a
+// burst in which its packets may have come: the exit's period where it takes them
+// in by its own clock.
+func (p Path) Matched(sent [][]machine.Time, got [][]Burst, window time.Duration) [][]float64 {
 	const unlikely = 1e-3 // a packet may have been sent again, or held up
-	const grain = 100 * time.Microsecond
-	arrived := make([]float64, (window+p.longest())/grain+2)
-	for k := range arrived {
-		arrived[k] = p.arrived(time.Duration(k) * grain)
+	kernel := make([]float32, (window+p.Longest())/grain+2)
+	for k := range kernel {
+		d := time.Duration(k) * grain
+		kernel[k] = float32((p.arrived(d) - p.arrived(d-window)) * float64(time.Millisecond) / float64(window))
 	}
-	var sum float64
-	for _, b := range got {
-		from, _ := slices.BinarySearch(sent, b.At.Add(-window-p.longest()))
-		expected := unlikely
-		for _, at := range sent[from:] {
-			if at > b.At {
-				break
-			}
-			d := b.At.Sub(at)
-			expected += (arrived[d/grain] - arrived[max(0, d-window)/grain]) * float64(time.Millisecond) / float64(window)
+	begin, end := spanOf(got)
+	begin = begin.Add(-window - p.Longest())
+	expected := make([]float32, end.Sub(begin)/grain+2)
+	scores := make([][]float64, len(sent))
+	for i := range sent {
+		for k := range expected {
+			expected[k] = unlikely
 		}
-		sum += b.Packets * math.Log(expected)
+		for _, at := range sent[i] {
+			if at < begin || at > end {
+				continue
+			}
+			into := expected[at.Sub(begin)/grain:]
+			for k, v := range kernel[:min(len(kernel), len(into))] {
+				into[k] += v
+			}
+		}
+		scores[i] = make([]float64, len(got))
+		for j, flow := range got {
+			for _, b := range flow {
+				scores[i][j] += b.Packets * math.Log(float64(expected[b.At.Sub(begin)/grain]))
+			}
+		}
 	}
-	return sum
+	centre(scores)
+	return scores
+}
+
+// centre takes from each score the mean of its exit, so that exits of which more
+// is known do not stand out for that alone.
+func centre(scores [][]float64) {
+	for j := range scores[0] {
+		var mean float64
+		for i := range scores {
+			mean += scores[i][j] / float64(len(scores))
+		}
+		for i := range scores {
+			scores[i][j] -= mean
+		}
+	}
+}
+
+// grain is the step in which expectations are kept.
+const grain = 100 * time.Microsecond
+
+// spanOf is the time from the first burst of all flows to the last.
+func spanOf(got [][]Burst) (begin, end machine.Time) {
+	begin, end = machine.Never, 0
+	for _, flow := range got {
+		if n := len(flow); n > 0 {
+			begin, end = min(begin, flow[0].At), max(end, flow[n-1].At)
+		}
+	}
+	if begin > end {
+		return 0, 0
+	}
+	return begin, end
 }
 
 // Ticks is the clock of a client that sends once in each period of it, as its
@@ -94,6 +138,9 @@ func Clumps(sent [][]machine.Time, got [][]Burst, period time.Duration) [][]floa
 		double[j] = clumped(got[j], period)
 	}
 	offset := func(i, j int) float64 { // of the clocks, in radians
+		if len(sent[i]) == 0 || len(got[j]) == 0 {
+			return 0
+		}
 		d := (sent[i][len(sent[i])-1].Sub(got[j][0].At)%period + period) % period
 		return 2 * math.Pi * float64(d) / float64(period)
 	}
@@ -142,61 +189,108 @@ func clumped(got []Burst, period time.Duration) float64 {
 
 // Learnt scores every client against every exit by a filter whose kernel the
 // attacker learns: how many of a client's slots lie how long before each packet
-// that leaves an exit, in steps up to reach. Fisher's linear discriminant of
-// true pairs against false weighs the steps; for each score, here, the true
-// pairs of all other flows have taught it.
+// that leaves an exit, in steps up to reach.
 func Learnt(sent [][]machine.Time, got [][]Burst, step, reach time.Duration) [][]float64 {
-	n, size := len(sent), int(reach/step)
-	x := make([][][]float64, n)
-	mean, spread := make([]float64, size), make([][]float64, size)
+	size := int(reach / step)
+	x := make([][][]float64, len(sent))
 	for i := range x {
-		x[i] = make([][]float64, n)
+		x[i] = make([][]float64, len(got))
 		for j := range x[i] {
 			x[i][j] = lags(sent[i], got[j], step, size)
+		}
+	}
+	return Discriminate(x)
+}
+
+// Discriminate scores pairs by features, x[i][j], all of one length. Fisher's
+// linear discriminant of true pairs against false weighs them; for each score, the
+// true pairs of all other flows have taught it. x is changed: what is one client's
+// or one exit's alone is taken out of it, since it says nothing of a pair.
+func Discriminate(x [][][]float64) [][]float64 {
+	n, size := len(x), len(x[0][0])
+	centreBoth(x, size)
+	spread := covariance(x, size)
+	// What each true pair teaches, and all of them together.
+	taught, all := make([][]float64, n), make([]float64, size)
+	for i := range taught {
+		taught[i] = solve(spread, x[i][i])
+		for k, v := range taught[i] {
+			all[k] += v
+		}
+	}
+	return Matrix(n, func(i, j int) (score float64) {
+		for k, v := range x[i][j] {
+			w := all[k] - taught[i][k]
+			if i != j {
+				w -= taught[j][k]
+			}
+			score += w * v
+		}
+		return score
+	})
+}
+
+// centreBoth takes from each feature its mean over the pairs of its client and
+// over those of its exit. Left in, these means would add up to nothing over all
+// true pairs, so that the others' would teach the opposite of a pair's own.
+func centreBoth(x [][][]float64, size int) {
+	n := float64(len(x))
+	rows, columns := make([][]float64, len(x)), make([][]float64, len(x))
+	all := make([]float64, size)
+	for i := range x {
+		rows[i], columns[i] = make([]float64, size), make([]float64, size)
+	}
+	for i := range x {
+		for j := range x[i] {
 			for k, v := range x[i][j] {
-				mean[k] += v / float64(n*n)
+				rows[i][k] += v / n
+				columns[j][k] += v / n
+				all[k] += v / (n * n)
+			}
+		}
+	}
+	for i := range x {
+		for j := range x[i] {
+			for k, v := range x[i][j] {
+				if v += all[k] - rows[i][k] - columns[j][k]; math.Abs(v) < dust {
+					v = 0
+				}
+				x[i][j][k] = v
+			}
+		}
+	}
+}
+
+// dust is what rounding leaves of a feature that is the same for all pairs.
+const dust = 1e-9
+
+// covariance is that of features whose mean is 0, over all pairs.
+func covariance(x [][][]float64, size int) [][]float64 {
+	n := len(x)
+	spread := make([][]float64, size)
+	for k := range spread {
+		spread[k] = make([]float64, size)
+	}
+	for i := range x {
+		for j := range x[i] {
+			for k, v := range x[i][j] {
+				row := spread[k]
+				for l, u := range x[i][j][:k+1] {
+					row[l] += v * u
+				}
 			}
 		}
 	}
 	for k := range spread {
-		spread[k] = make([]float64, size)
-		for l := range spread[k] {
-			for i := range x {
-				for j := range x[i] {
-					spread[k][l] += (x[i][j][k] - mean[k]) * (x[i][j][l] - mean[l]) / float64(n*n)
-				}
-			}
+		for l := range k + 1 {
+			spread[k][l] /= float64(n * n)
+			spread[l][k] = spread[k][l]
 		}
 	}
 	for k := range spread {
 		spread[k][k] *= 1 + ridge
 	}
-	// What each true pair teaches, and all of them together.
-	taught, all := make([][]float64, n), make([]float64, size)
-	for i := range taught {
-		d := make([]float64, size)
-		for k := range d {
-			d[k] = x[i][i][k] - mean[k]
-		}
-		taught[i] = solve(spread, d)
-		for k, v := range taught[i] {
-			all[k] += v
-		}
-	}
-	scores := make([][]float64, n)
-	for i := range scores {
-		scores[i] = make([]float64, n)
-		for j := range scores[i] {
-			for k, v := range x[i][j] {
-				w := all[k] - taught[i][k]
-				if i != j {
-					w -= taught[j][k]
-				}
-				scores[i][j] += w * (v - mean[k])
-			}
-		}
-	}
-	return scores
+	return spread
 }
 
 // ridge is what is added to the spread of each step, as its share: few flows
