@@ -23,10 +23,10 @@ const (
 // 1 Gbps.
 func saturation(r *Run) error {
 	clients := int(r.Param("clients"))
-	access := sim.Link{Latency: 10 * time.Millisecond, Rate: int64(r.Param("access_mbps") * 1e6 / 8)}
+	access := int64(r.Param("access_mbps") * 1e6 / 8)
 	var streams stream.Config
 	if !r.Protected {
-		streams.Congestion, streams.FixedRate = congestion.Fixed, uint64(access.Rate)*3/2
+		streams.Congestion, streams.FixedRate = congestion.Fixed, uint64(access)*3/2
 	}
 	nodes := int(r.Param("transport_nodes"))
 	w, err := r.NewNetwork(Plan{Streams: nodes * 2 / 5, Mixes: nodes - nodes*2/5, Level: wire.Fast,
@@ -39,8 +39,9 @@ func saturation(r *Run) error {
 	w.AddUsers(clients)
 	for _, u := range w.Users {
 		for _, g := range w.Gateways {
-			w.SetAccess(u, g, access)
+			w.SetAccess(u, g, sim.Link{Latency: 10 * time.Millisecond})
 		}
+		w.Sim.SetAccess(u.Node.Addr().Addr(), access, access)
 	}
 	answer := make([]byte, bulkBytes)
 	for _, g := range w.Gateways {
