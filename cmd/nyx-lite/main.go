@@ -14,6 +14,7 @@ import (
 	"github.com/nyxnet/nyx/internal/carrier/joint"
 	"github.com/nyxnet/nyx/internal/carrier/websocket"
 	"github.com/nyxnet/nyx/internal/cli"
+	"github.com/nyxnet/nyx/internal/daemon"
 	"github.com/nyxnet/nyx/internal/directory"
 )
 
@@ -33,7 +34,7 @@ func main() {
 		Args:          cobra.NoArgs,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	root.AddCommand(cli.Proxy(carriers), cli.Node(directory.RoleMix, carriers, nil))
+	root.AddCommand(cli.Proxy(carriers), cli.Node(directory.RoleMix, carriers, nil, daemon.Servers{}))
 	if err := root.ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "nyx-lite: "+cli.OneLine(err))
 		os.Exit(1)

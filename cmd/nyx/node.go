@@ -62,7 +62,7 @@ func networkCommand() *cobra.Command {
 	initialise := &cobra.Command{
 		Use:     "init --dir DIR",
 		Short:   "Make the keys and configurations of a new network",
-		Example: "  nyx network init --dir network --stream 3 --mix 6\n  nyx node --config network/stream-1/node.toml\n  nyx proxy --network network/network.toml",
+		Example: "  nyx network init --dir network --stream 3 --mix 6\n  nyx network init --dir big --stream 8 --mix 24 --regions 3 --replicas 2\n  nyx node --config network/stream-1/node.toml\n  nyx proxy --network network/network.toml",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c.Wall = time.Now().Unix()
@@ -72,7 +72,7 @@ func networkCommand() *cobra.Command {
 			}
 			out := cmd.OutOrStdout()
 			fmt.Fprintf(out, "network %s in %s; for clients: %s\nstart each with nyx node --config FILE:\n", c.Network, dir, made.NetworkFile)
-			for _, files := range [][]string{made.Authorities, made.Streams, made.Mixes} {
+			for _, files := range [][]string{made.Authorities, made.Replicas, made.Streams, made.Mixes} {
 				for _, f := range files {
 					fmt.Fprintln(out, "  "+f)
 				}
@@ -86,6 +86,7 @@ func networkCommand() *cobra.Command {
 	fs.IntVar(&c.Streams, "stream", 3, "number of Stream nodes")
 	fs.IntVar(&c.Mixes, "mix", 6, "number of Mix nodes")
 	fs.IntVar(&c.Authorities, "authorities", 3, "number of directory authorities")
+	fs.IntVar(&c.Replicas, "replicas", 0, "number of directory replicas")
 	fs.IntVar(&c.Threshold, "threshold", 0, "authorities that must sign a document (default: more than half)")
 	fs.IntVar(&c.Regions, "regions", 1, "number of regions over which nodes are spread")
 	fs.Uint16Var(&c.Port, "port", setup.DefaultPort, "first port; nodes of one machine have ports in a row")

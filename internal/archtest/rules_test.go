@@ -20,9 +20,10 @@ var ranks = map[string]int{
 	"internal/seal": 10,
 	"internal/fec":  10,
 
-	"internal/link":      20,
-	"internal/directory": 20,
-	"internal/service":   20,
+	"internal/link":            20,
+	"internal/directory":       20,
+	"internal/directory/query": 21, // whom of its servers to ask
+	"internal/service":         20,
 
 	"internal/obfs": 30,
 	"internal/mix":  30,
@@ -50,6 +51,7 @@ var ranks = map[string]int{
 	"internal/sim":       80,
 	"internal/telemetry": 80,
 
+	"internal/mirror": 85, // replicas of the directory
 	"internal/tunnel": 85, // streams of a driven machine as net.Conn
 	"internal/pack":   86, // their content compressed
 	"scenarios":       85, // the catalogue's data
@@ -228,6 +230,7 @@ var cryptoAllowed = []struct{ pkg, path, reason string }{
 	{"internal/carrier/front", "crypto/ecdsa", "keys of certificates that nobody else has issued"},
 	{"internal/carrier/front", "crypto/elliptic", "keys of certificates that nobody else has issued"},
 	{"internal/carrier/front", "crypto/rand", "keys of certificates that nobody else has issued"},
+	{"internal/mirror", "crypto/tls", "HTTP of replicas; what they serve is signed"},
 	{"internal/console", "crypto/tls", "HTTP of operators"},
 	{"internal/engine", "crypto/tls", "connections to engines"},
 	{"internal/bench", "crypto/ecdh", "the floor of a set-up, timed and not used"},

@@ -61,7 +61,7 @@ func Carrier(name string, kinds []joint.Kind) (joint.Use, []joint.Kind, error) {
 
 // Node is the command that runs the roles of a configuration. Roles beyond
 // allowed are refused; zero allows all.
-func Node(allowed directory.Roles, kinds []joint.Kind, compress daemon.Compressor) *cobra.Command {
+func Node(allowed directory.Roles, kinds []joint.Kind, compress daemon.Compressor, servers daemon.Servers) *cobra.Command {
 	var path string
 	var quiet, check bool
 	cmd := &cobra.Command{
@@ -74,14 +74,14 @@ func Node(allowed directory.Roles, kinds []joint.Kind, compress daemon.Compresso
 			if err != nil {
 				return err
 			}
-			if allowed != 0 && (cfg.Authority || cfg.Roles&^allowed != 0) {
+			if allowed != 0 && (cfg.Authority || cfg.Replica || cfg.Roles&^allowed != 0) {
 				return fmt.Errorf("%s: roles: this program runs %v and client only; use nyx for the others", path, allowed)
 			}
 			if check {
 				fmt.Fprintf(cmd.OutOrStdout(), "%s is valid\n", path)
 				return nil
 			}
-			return daemon.Run(cmd.Context(), cfg, kinds, compress, logger(cmd.ErrOrStderr(), cfg.LogLevel, quiet))
+			return daemon.Run(cmd.Context(), cfg, kinds, compress, servers, logger(cmd.ErrOrStderr(), cfg.LogLevel, quiet))
 		},
 	}
 	cmd.Flags().StringVar(&path, "config", "", "configuration file (TOML)")

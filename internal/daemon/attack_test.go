@@ -22,6 +22,7 @@ import (
 	"github.com/nyxnet/nyx/internal/directory"
 	"github.com/nyxnet/nyx/internal/lab/stall"
 	"github.com/nyxnet/nyx/internal/machine"
+	"github.com/nyxnet/nyx/internal/mirror"
 	"github.com/nyxnet/nyx/internal/prng"
 	"github.com/nyxnet/nyx/internal/proxy"
 	"github.com/nyxnet/nyx/internal/seal"
@@ -220,15 +221,19 @@ func streamsOpened(l *Local) (n int) {
 // a client nowhere, and the client says what is wrong.
 func TestBadDirectories(t *testing.T) {
 	l := startNetwork(t, wire.Fast)
-	resp, err := http.Get(l.Authority.URL() + documentPath)
-	if err != nil {
-		t.Fatal(err)
+	get := func(path string) []byte {
+		resp, err := http.Get(l.Authority.URL() + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		b, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
 	}
-	genuine, err := io.ReadAll(resp.Body)
-	resp.Body.Close()
-	if err != nil {
-		t.Fatal(err)
-	}
+	genuine, table := get(documentPath), get(mirror.TablePath)
 	trust := directory.Trust{Network: localName, Threshold: localThreshold}
 	for i := range localAuthorities {
 		s, err := newSigner(prng.New([32]byte{1}), "authority/"+string(rune('0'+i)))
@@ -265,12 +270,16 @@ func TestBadDirectories(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			asked := make(chan struct{}, 100)
-			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				select {
 				case asked <- struct{}{}:
 				default:
 				}
 				w.WriteHeader(c.code)
+				if bytes.Equal(c.serve, genuine) && r.URL.Path == mirror.TablePath {
+					w.Write(table)
+					return
+				}
 				w.Write(c.serve)
 			}))
 			defer server.Close()

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/nyxnet/nyx/internal/directory"
+	"github.com/nyxnet/nyx/internal/mirror"
 	"github.com/nyxnet/nyx/internal/seal"
 )
 
@@ -70,7 +71,8 @@ type Authority struct {
 	// restarted says that this process has signed before it began, and may not
 	// have been given the nodes' descriptors again yet.
 	restarted bool
-	place     int // in the order of authorities, the first of our keys
+	place     int          // in the order of authorities, the first of our keys
+	shelf     mirror.Shelf // of tables and buckets
 
 	mu          sync.Mutex
 	authorities []*directory.Authority
@@ -154,6 +156,7 @@ func StartAuthority(cfg AuthorityConfig) (*Authority, error) {
 func (a *Authority) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+documentPath, a.serveDocument)
+	a.shelf.Register(mux, false)
 	mux.HandleFunc("POST "+descriptorPath, a.takeDescriptor)
 	mux.HandleFunc("POST "+signPath, a.signFor)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"sync"
@@ -16,6 +17,7 @@ import (
 	"github.com/nyxnet/nyx/internal/directory"
 	"github.com/nyxnet/nyx/internal/drive"
 	"github.com/nyxnet/nyx/internal/machine"
+	"github.com/nyxnet/nyx/internal/mirror"
 	"github.com/nyxnet/nyx/internal/prng"
 	"github.com/nyxnet/nyx/internal/proxy"
 	"github.com/nyxnet/nyx/internal/service"
@@ -31,8 +33,10 @@ import (
 type ClientConfig struct {
 	Client      client.Config
 	Trust       directory.Trust
-	Directories []string
+	Directories []string      // URLs of authorities
+	Replicas    []string      // URLs of replicas, which are asked first
 	Poll        time.Duration // of the directory; 0 is the default
+	Log         *slog.Logger  // nil: none
 	// StateDir is where the mark of the newest document is kept; "" for none.
 	StateDir string
 	// Listen is the UDP address to send from; zero is any.
@@ -56,6 +60,7 @@ type Client struct {
 	ready   chan struct{}
 	once    sync.Once
 	feedErr atomic.Pointer[error]
+	asker   *mirror.Asker
 
 	mu        sync.Mutex
 	listeners map[service.Address]*Listener
@@ -91,6 +96,11 @@ func StartClient(cfg ClientConfig, rng prng.Source) (*Client, error) {
 		carrier.Close()
 		return nil, fmt.Errorf("client: %w", err)
 	}
+	if c.asker, err = newAsker(cfg.Replicas, cfg.Directories, nil, rng.Stream("asker"), cfg.Log); err != nil {
+		carrier.Close()
+		return nil, fmt.Errorf("client: %w", err)
+	}
+	feed.read(c.asker, directory.NewSample(rng.Stream("sample")))
 	c.host, err = drive.Start(drive.Config{
 		Name: "client", Machine: c.core, Carrier: carrier, Clock: cfg.Clock, AfterRound: c.afterRound,
 	})
@@ -124,7 +134,7 @@ func (cfg *ClientConfig) carrier(base drive.Carrier) (drive.Carrier, func(*direc
 // JoinNetwork starts a client of the network that a network file describes.
 func JoinNetwork(n *setup.Network, cfg client.Config, use joint.Use, kinds []joint.Kind) (*Client, error) {
 	cfg.NetworkKey = n.PSK
-	return StartClient(ClientConfig{Client: cfg, Trust: n.Trust, Directories: n.Directories, Use: use, Carriers: kinds}, systemEntropy())
+	return StartClient(ClientConfig{Client: cfg, Trust: n.Trust, Directories: n.Directories, Replicas: n.Replicas, Use: use, Carriers: kinds}, systemEntropy())
 }
 
 func (c *Client) afterRound(now machine.Time) {

@@ -14,11 +14,12 @@ import (
 	"time"
 
 	"github.com/nyxnet/nyx/internal/directory"
+	"github.com/nyxnet/nyx/internal/mirror"
 )
 
 // Paths of the directory's HTTP interface (docs/protocol.md, section 7).
 const (
-	documentPath   = "/nyx/v1/document"
+	documentPath   = mirror.DocumentPath
 	descriptorPath = "/nyx/v1/descriptor"
 	signPath       = "/nyx/v1/sign"
 )
@@ -55,6 +56,7 @@ type feedConfig struct {
 type feed struct {
 	feedConfig
 	keeper *directory.Keeper
+	reader *mirror.Reader // nil: the servers are asked in turn
 	tag    string
 	kept   directory.Mark
 	runs   map[string]string // of each server, as it named it last
@@ -94,7 +96,7 @@ func (f *feed) run(ctx context.Context, failed func(error)) {
 	wait := feedFirst
 	for i := 0; ; i++ {
 		before := f.tag
-		err := f.fetch(ctx, f.urls[i%len(f.urls)])
+		err := f.look(ctx, i)
 		if ctx.Err() != nil {
 			return
 		}

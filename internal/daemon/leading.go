@@ -3,7 +3,6 @@ package daemon
 import (
 	"bytes"
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +11,7 @@ import (
 	"time"
 
 	"github.com/nyxnet/nyx/internal/directory"
+	"github.com/nyxnet/nyx/internal/mirror"
 )
 
 // How the directory processes of a network come to one document:
@@ -197,7 +197,8 @@ func (a *Authority) serve(d *directory.Document, wall int64) {
 	}
 	a.rested = max(a.rested, at(wall)) + a.turn()
 	a.document, a.published, a.since = d.Encode(), d.Mark(), 0
-	a.tag = `"` + hex.EncodeToString(a.published.Hash[:8]) + `"`
+	a.tag = `"` + mirror.Name(d) + `"`
+	a.shelf.Put(d)
 }
 
 // resume serves what was published before a restart, so that clients and nodes

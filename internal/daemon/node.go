@@ -19,6 +19,7 @@ import (
 	"github.com/nyxnet/nyx/internal/gateway"
 	"github.com/nyxnet/nyx/internal/hop"
 	"github.com/nyxnet/nyx/internal/machine"
+	"github.com/nyxnet/nyx/internal/mirror"
 	"github.com/nyxnet/nyx/internal/mix"
 	"github.com/nyxnet/nyx/internal/obfs"
 	"github.com/nyxnet/nyx/internal/prng"
@@ -56,7 +57,8 @@ type NodeConfig struct {
 	StateDir string
 
 	Trust       directory.Trust
-	Directories []string      // URLs
+	Directories []string      // URLs of authorities
+	Replicas    []string      // URLs of replicas, which are asked first
 	Poll        time.Duration // of the directory; 0 is the default
 
 	Policy control.Policy       // Stream nodes
@@ -102,7 +104,8 @@ type Node struct {
 	changed  chan struct{} // the descriptor must be made anew
 	forgot   chan string   // a directory server that has restarted
 	id       wire.NodeID
-	keeper   *keeper // of a Stream node
+	keeper   *keeper       // of a Stream node
+	asker    *mirror.Asker // nil without replicas
 	carriers carriers
 }
 
@@ -239,6 +242,15 @@ func (n *Node) join() error {
 		n.host.Close()
 		n.carriers.close()
 		return fmt.Errorf("node %s: %w", n.cfg.Name, err)
+	}
+	if len(n.cfg.Replicas) > 0 {
+		if n.asker, err = newAsker(n.cfg.Replicas, n.cfg.Directories, n.cfg.client, systemEntropy().Stream("asker"), n.cfg.Log); err != nil {
+			cancel()
+			n.host.Close()
+			n.carriers.close()
+			return fmt.Errorf("node %s: %w", n.cfg.Name, err)
+		}
+		feed.read(n.asker, nil)
 	}
 	n.note(listing, errNotListed)
 	n.running.Go(func() { feed.run(ctx, func(err error) { n.note(following, err) }) })

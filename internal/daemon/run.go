@@ -16,7 +16,6 @@ import (
 	"github.com/nyxnet/nyx/internal/seal"
 	"github.com/nyxnet/nyx/internal/setup"
 	"github.com/nyxnet/nyx/internal/stream"
-	"github.com/nyxnet/nyx/internal/trace"
 )
 
 // part of a process that may stop by itself.
@@ -30,8 +29,8 @@ type running struct {
 // Run runs the roles of a configuration until ctx ends. Its log names parts and
 // their state, never who uses them for what. kinds are the carriers that the
 // program has beside UDP, compress how its exit compresses streams that ask for it,
-// or nil.
-func Run(ctx context.Context, cfg *setup.Config, kinds []joint.Kind, compress Compressor, log *slog.Logger) error {
+// or nil, servers what it has of the directory.
+func Run(ctx context.Context, cfg *setup.Config, kinds []joint.Kind, compress Compressor, servers Servers, log *slog.Logger) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var parts []running
@@ -45,13 +44,22 @@ func Run(ctx context.Context, cfg *setup.Config, kinds []joint.Kind, compress Co
 	var counted []func() part
 	var fromProxy *proxy.Counts
 	if cfg.Authority {
-		a, err := startConfigured(cfg, log.With("part", "authority"))
+		a, err := startConfigured(cfg, servers.Authority, log.With("part", "authority"))
 		if err != nil {
 			return err
 		}
 		parts = append(parts, running{name: "authority", stop: func() error { a.Close(); return nil }})
-		counted = append(counted, func() part { return newPart("authority", trace.Counts{}, a.Err()) })
+		counted = append(counted, a.part)
 		log.Info("directory authority", "url", a.URL())
+	}
+	if cfg.Replica {
+		r, err := startConfiguredReplica(cfg, servers.Replica, log.With("part", "replica"))
+		if err != nil {
+			return err
+		}
+		parts = append(parts, running{name: "replica", stop: r.Close})
+		counted = append(counted, r.part)
+		log.Info("directory replica", "url", r.URL())
 	}
 	if cfg.Roles != 0 {
 		n, err := startConfiguredNode(cfg, kinds, compress, log.With("part", "node"))
@@ -66,7 +74,7 @@ func Run(ctx context.Context, cfg *setup.Config, kinds []joint.Kind, compress Co
 	}
 	if cfg.Client {
 		p, err := StartProxy(ProxyConfig{
-			Network: cfg.Network, Directories: cfg.Directories, Poll: cfg.Poll, StateDir: cfg.Keys,
+			Network: cfg.Network, Directories: cfg.Directories, Replicas: cfg.Replicas, Log: log.With("part", "client"), Poll: cfg.Poll, StateDir: cfg.Keys,
 			Client: client.Config{Level: cfg.Proxy.Level, HighPorts: cfg.Proxy.High, LowPorts: cfg.Proxy.Low, Stream: stream.Config{KEM: cfg.KEM}}, Socks: cfg.Proxy.Socks.String(), Carriers: kinds,
 		})
 		if err != nil {
@@ -127,7 +135,19 @@ func announce(ctx context.Context, come <-chan struct{}, log *slog.Logger, what 
 	}
 }
 
-func startConfigured(cfg *setup.Config, log *slog.Logger) (*Authority, error) {
+// Servers are the roles of a program that serve the directory, StartAuthority and
+// StartReplica: nil is one that it lacks.
+type Servers struct {
+	Authority func(AuthorityConfig) (*Authority, error)
+	Replica   func(ReplicaConfig) (*Replica, error)
+}
+
+var errNoServer = errors.New("this program does not serve the directory; use nyx for the roles authority and replica")
+
+func startConfigured(cfg *setup.Config, start func(AuthorityConfig) (*Authority, error), log *slog.Logger) (*Authority, error) {
+	if start == nil {
+		return nil, errNoServer
+	}
 	signer, err := setup.LoadAuthorityKey(cfg.Keys)
 	if err != nil {
 		return nil, err
@@ -135,7 +155,7 @@ func startConfigured(cfg *setup.Config, log *slog.Logger) (*Authority, error) {
 	if _, ok := place(&cfg.Network.Trust, signer.Public()); !ok {
 		return nil, fmt.Errorf("the network file does not name the authority whose key is in %s", cfg.Keys)
 	}
-	return StartAuthority(AuthorityConfig{
+	return start(AuthorityConfig{
 		Network: cfg.Network.Trust.Network, Listen: cfg.Serve.Listen.String(), Signers: []*seal.Signer{signer},
 		Threshold: cfg.Network.Trust.Threshold, Total: len(cfg.Network.Trust.Authorities),
 		Peers: cfg.Serve.Peers, Params: cfg.Network.Params, Trust: cfg.Network.Trust,
@@ -157,7 +177,7 @@ func startConfiguredNode(cfg *setup.Config, kinds []joint.Kind, compress Compres
 		Label: cfg.Relay.Label, Capacity: cfg.Relay.Capacity, Ways: cfg.Relay.Workers,
 		Identity: keys.Identity, Link: keys.Link, Onions: storedOnions(cfg.Keys), Params: cfg.Network.Params,
 		Fleet: keys.Fleet, FleetDir: cfg.Keys, StateDir: cfg.Keys, Stream: stream.Config{KEM: cfg.KEM},
-		Trust: cfg.Network.Trust, Directories: cfg.Directories, Poll: cfg.Poll,
+		Trust: cfg.Network.Trust, Directories: cfg.Directories, Replicas: cfg.Replicas, Poll: cfg.Poll,
 		Policy: control.Policy{NetworkKey: cfg.Network.PSK}, Exit: cfg.Exit, Compress: compress, Log: log,
 		Carriers: EntryCarriers{Kinds: kinds, Listen: cfg.Entry.Listen, Name: cfg.Entry.Name, Certificate: cfg.Entry.Certificate, Key: cfg.Entry.Key},
 	}, systemEntropy())
@@ -166,7 +186,9 @@ func startConfiguredNode(cfg *setup.Config, kinds []joint.Kind, compress Compres
 // ProxyConfig is a client of an existing network, with its front door.
 type ProxyConfig struct {
 	Network     *setup.Network
-	Directories []string // empty: the network's
+	Directories []string // empty: the network's, and its replicas
+	Replicas    []string
+	Log         *slog.Logger // nil: none
 	Poll        time.Duration
 	StateDir    string // where the mark of the newest document is kept; "" for none
 	Client      client.Config
@@ -192,12 +214,12 @@ func StartProxy(cfg ProxyConfig) (*Proxy, error) {
 		return nil, fmt.Errorf("cannot listen on %s for the proxy: %w; stop what uses it or choose another address", cfg.Socks, err)
 	}
 	if cfg.Directories == nil {
-		cfg.Directories = cfg.Network.Directories
+		cfg.Directories, cfg.Replicas = cfg.Network.Directories, cfg.Network.Replicas
 	}
 	cfg.Client.NetworkKey = cfg.Network.PSK
 	p := &Proxy{listener: ln, served: make(chan error, 1)}
 	p.Client, err = StartClient(ClientConfig{
-		Client: cfg.Client, Trust: cfg.Network.Trust, Directories: cfg.Directories, Poll: cfg.Poll, StateDir: cfg.StateDir,
+		Client: cfg.Client, Trust: cfg.Network.Trust, Directories: cfg.Directories, Replicas: cfg.Replicas, Poll: cfg.Poll, StateDir: cfg.StateDir, Log: cfg.Log,
 		Use: cfg.Use, Carriers: cfg.Carriers,
 	}, systemEntropy())
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -35,6 +36,8 @@ type journal struct {
 	lines []string
 	grown chan struct{} // closed, and made anew, by each line
 }
+
+var testServers = Servers{Authority: StartAuthority, Replica: StartReplica}
 
 func (j *journal) Write(b []byte) (int, error) {
 	j.mu.Lock()
@@ -92,7 +95,7 @@ func initNetwork(t *testing.T) (files []string, network string) {
 	port := 0
 	for i := 0; port == 0; i++ {
 		port = 30000 + (os.Getpid()*53+i*499)%2000
-		for j := range 8 {
+		for j := range 9 {
 			ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port+j))
 			if err != nil {
 				port = 0
@@ -102,12 +105,12 @@ func initNetwork(t *testing.T) (files []string, network string) {
 		}
 	}
 	made, err := setup.Init(filepath.Join(t.TempDir(), "network"), setup.InitConfig{
-		Network: "test", Streams: 2, Mixes: 3, Authorities: 3, Threshold: 2, Regions: 1, Port: uint16(port), AllowPrivate: true, Wall: time.Now().Unix(),
+		Network: "test", Streams: 2, Mixes: 3, Authorities: 3, Replicas: 1, Threshold: 2, Regions: 1, Port: uint16(port), AllowPrivate: true, Wall: time.Now().Unix(),
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return append(append(made.Authorities, made.Streams...), made.Mixes...), made.NetworkFile
+	return slices.Concat(made.Authorities, made.Replicas, made.Streams, made.Mixes), made.NetworkFile
 }
 
 // The roles that configurations name make a network: authorities that sign for
@@ -132,13 +135,14 @@ func TestConfiguredNetwork(t *testing.T) {
 		}
 		j, log := newJournal()
 		journals = append(journals, j)
-		go func() { ended <- Run(ctx, cfg, nil, nil, log) }()
+		go func() { ended <- Run(ctx, cfg, nil, nil, testServers, log) }()
 	}
 	proxied := journals[len(journals)-1]
 	socksAt := attribute(proxied.await(t, "proxy (SOCKS5 and HTTP)"), "address")
 	metrics := attribute(proxied.await(t, "msg=metrics"), "url")
 	proxied.await(t, "the proxy is ready")
-	for _, j := range journals[3:] {
+	journals[3].await(t, "document mirrored")
+	for _, j := range journals[4:] {
 		j.await(t, "the node works fully")
 	}
 	conn, err := net.Dial("tcp", socksAt)
@@ -155,7 +159,7 @@ func TestConfiguredNetwork(t *testing.T) {
 	}
 	conn.Close()
 	status, body := get(t, metrics, "")
-	for _, want := range []string{`nyx_up{part="mix-3"} 1`, `part="client"`, "nyx_proxy_streams_total 1", "nyx_real_out_total", `nyx_setup_done_total{part="mix-3"} `} {
+	for _, want := range []string{`nyx_up{part="mix-3"} 1`, `part="client"`, "nyx_proxy_streams_total 1", "nyx_real_out_total", "directory_query_success_ratio", `directory_server_faults_total{part="client",reason="forged"} 0`, `nyx_setup_done_total{part="mix-3"} `} {
 		if status != 200 || !strings.Contains(body, want) {
 			t.Errorf("metrics: %d, without %s", status, want)
 		}
@@ -176,7 +180,7 @@ func TestConfiguredNetwork(t *testing.T) {
 	}
 	http.DefaultClient.CloseIdleConnections()
 	// What must outlive the processes lies beside the keys.
-	for i, names := range map[int][]string{0: {signedFile}, 3: {"node.newest"}, len(files) - 1: {"node.newest", "client.newest"}} {
+	for i, names := range map[int][]string{0: {signedFile}, 4: {"node.newest"}, len(files) - 1: {"node.newest", "client.newest"}} {
 		for _, name := range names {
 			m, err := loadMark(filepath.Join(filepath.Dir(files[i]), "keys"), name)
 			if err != nil || m.Epoch == 0 {
@@ -250,11 +254,14 @@ func TestRunSaysWhatIsWrong(t *testing.T) {
 		{"a key of no authority", 0, func(c *setup.Config) { c.Network.Trust.Authorities = c.Network.Trust.Authorities[1:] }, "does not name the authority"},
 		{"no key", 0, func(c *setup.Config) { c.Keys = t.TempDir() }, "cannot read the key"},
 		{"a damaged mark", 0, func(c *setup.Config) { damage(t, c.Keys, signedFile) }, "is damaged"},
-		{"no node keys", 3, func(c *setup.Config) { c.Keys = t.TempDir() }, "cannot read the key"},
-		{"no fleet key", 3, func(c *setup.Config) { os.Remove(filepath.Join(c.Keys, "fleet.key")) }, "no fleet key"},
-		{"a damaged mark of a node", 5, func(c *setup.Config) { damage(t, c.Keys, "node.newest") }, "is damaged"},
-		{"no directory", 6, func(c *setup.Config) { c.Directories = nil }, "no directory address"},
-		{"the proxy's address is taken", 7, func(c *setup.Config) {
+		{"no node keys", 4, func(c *setup.Config) { c.Keys = t.TempDir() }, "cannot read the key"},
+		{"a replica without its key", 3, func(c *setup.Config) { c.Keys = t.TempDir() }, "cannot read the key"},
+		{"the replica's address is taken", 3, func(c *setup.Config) { c.Replicate.Listen = busy }, "cannot listen"},
+		{"a replica that nobody answers", 3, func(c *setup.Config) { c.Directories = nil }, "no directory address"},
+		{"no fleet key", 4, func(c *setup.Config) { os.Remove(filepath.Join(c.Keys, "fleet.key")) }, "no fleet key"},
+		{"a damaged mark of a node", 6, func(c *setup.Config) { damage(t, c.Keys, "node.newest") }, "is damaged"},
+		{"no directory", 7, func(c *setup.Config) { c.Directories = nil }, "no directory address"},
+		{"the proxy's address is taken", 8, func(c *setup.Config) {
 			c.Client, c.Proxy = true, setup.ProxyConfig{Socks: busy, Level: wire.Fast}
 		}, "for the proxy"},
 		{"the metrics' address is taken", 7, func(c *setup.Config) { c.Metrics = busy }, "for status and metrics"},
@@ -266,7 +273,7 @@ func TestRunSaysWhatIsWrong(t *testing.T) {
 			}
 			c.edit(cfg)
 			_, log := newJournal()
-			if err := Run(t.Context(), cfg, nil, nil, log); !contains(err, c.want) {
+			if err := Run(t.Context(), cfg, nil, nil, testServers, log); !contains(err, c.want) {
 				t.Errorf("%v, want %q", err, c.want)
 			}
 		})

@@ -8,8 +8,10 @@ import (
 	"net/http"
 	"runtime/debug"
 	"sync"
+	"time"
 
 	"github.com/nyxnet/nyx/internal/carrier/front"
+	"github.com/nyxnet/nyx/internal/mirror"
 	"github.com/nyxnet/nyx/internal/proxy"
 	"github.com/nyxnet/nyx/internal/stream"
 	"github.com/nyxnet/nyx/internal/trace"
@@ -37,7 +39,10 @@ type part struct {
 	reloads    *reloads // of a node, else nil
 	// sessions returns the figures of the sessions that end here; nil: none do.
 	sessions func() []stream.Stats
-	own      bool // they are of a client, whose endpoint this is
+	asker    *mirror.Asker // of a client, replica, or node with replicas, else nil
+	shelf    *mirror.Shelf // of a server of the directory, else nil
+	rebuilt  time.Duration // of a replica that had a snapshot
+	own      bool          // they are of a client, whose endpoint this is
 }
 
 // source is where a Status has its counters from.
@@ -139,7 +144,7 @@ func newPart(name string, c trace.Counts, err error) part {
 func (c *Client) part() part {
 	p := newPart("client", c.Stats(), c.Err())
 	p.content.measured = c.Distributions()
-	p.sessions, p.own = c.Sessions, true
+	p.sessions, p.own, p.asker = c.Sessions, true, c.asker
 	return p
 }
 
@@ -149,7 +154,7 @@ func (n *Node) part() part {
 	if n.cfg.Compress != nil {
 		p.content.chunks = n.cfg.Compress.Sizes()
 	}
-	p.reloads, p.sessions = &n.reloads, n.Sessions
+	p.reloads, p.sessions, p.asker = &n.reloads, n.Sessions, n.asker
 	if n.carriers.face != nil {
 		c := n.carriers.face.Handshakes.Counts()
 		p.handshakes = &c
@@ -192,6 +197,7 @@ func writeMetrics(w http.ResponseWriter, s source) {
 	share("mix_packet_drop", "Share of the cells that came and were dropped for want of a route or of room.", (*trace.Counts).MixDrop)
 	writeHandshakes(w, parts)
 	writeReloads(w, parts)
+	writeDirectory(w, parts)
 	if s.traffic {
 		writeContent(w, parts)
 		if s.usage != nil {

@@ -22,8 +22,8 @@ type Config struct {
 	Name string
 	// Roles are the node's roles in the directory; zero for none. Authority
 	// and Client say whether those run here too.
-	Roles             directory.Roles
-	Authority, Client bool
+	Roles                      directory.Roles
+	Authority, Replica, Client bool
 	// Network is the network that the node belongs to.
 	Network *Network
 	// Keys is the directory of the key files, and of what must outlive the
@@ -31,6 +31,8 @@ type Config struct {
 	Keys string
 	// Directories are the URLs to fetch documents from and publish to.
 	Directories []string
+	// Replicas are the URLs of replicas, which are asked for documents first.
+	Replicas []string
 	// Poll is how often a new document is looked for. Zero means the default.
 	Poll time.Duration
 
@@ -38,7 +40,9 @@ type Config struct {
 	Exit  directory.ExitPolicy
 	Entry CarrierConfig
 	Serve AuthorityConfig
-	Proxy ProxyConfig
+	// Replicate is of a replica.
+	Replicate ReplicaConfig
+	Proxy     ProxyConfig
 	// KEM is the strongest KEM of sessions that end here or begin here.
 	KEM     seal.KEM
 	Metrics netip.AddrPort // of the metrics endpoint; invalid means none
@@ -92,6 +96,14 @@ func (a *AuthorityConfig) Member(identity []byte) bool {
 	return ok
 }
 
+// ReplicaConfig is a replica of the directory.
+type ReplicaConfig struct {
+	// Listen is the address of its server.
+	Listen netip.AddrPort
+	// Cache is how long an encoded bucket is kept; zero: not at all.
+	Cache time.Duration
+}
+
 // ProxyConfig is a client with its proxy.
 type ProxyConfig struct {
 	// Socks is the address of the SOCKS5 and HTTP proxy.
@@ -129,8 +141,9 @@ type configFile struct {
 		Workers   int    `toml:"workers"`
 	} `toml:"relay"`
 	Directory struct {
-		URLs []string `toml:"urls"`
-		Poll string   `toml:"poll"`
+		URLs     []string `toml:"urls"`
+		Replicas []string `toml:"replicas"`
+		Poll     string   `toml:"poll"`
 	} `toml:"directory"`
 	Exit struct {
 		AllowPrivate bool     `toml:"allow_private"`
@@ -148,6 +161,10 @@ type configFile struct {
 		Peers   []string `toml:"peers"`
 		Members string   `toml:"members"`
 	} `toml:"authority"`
+	Replica struct {
+		Listen string `toml:"listen"`
+		Cache  string `toml:"cache"`
+	} `toml:"replica"`
 	Client struct {
 		Socks string `toml:"socks"`
 		Level string `toml:"level"`
@@ -200,6 +217,9 @@ func parseConfig(path string, b []byte) (*Config, error) {
 	if c.Authority {
 		d.authority(c, &f)
 	}
+	if c.Replica {
+		d.replica(c, &f)
+	}
 	if c.Client {
 		c.Proxy.Socks = d.address("client.socks", f.Client.Socks)
 		c.Proxy.Level = d.level("client.level", f.Client.Level)
@@ -223,14 +243,16 @@ func (d *document) roles(c *Config, f *configFile) {
 			c.Roles |= role
 		case name == "authority":
 			c.Authority = true
+		case name == "replica":
+			c.Replica = true
 		case name == "client":
 			c.Client = true
 		default:
-			d.bad("roles", "%q is not a role. Use entry, exit, mix, meeting, authority or client", name)
+			d.bad("roles", "%q is not a role. Use entry, exit, mix, meeting, authority, replica or client", name)
 		}
 	}
 	if len(f.Roles) == 0 {
-		d.bad("roles", `missing. Write roles = ["mix"], or others of entry, exit, mix, meeting, authority and client`)
+		d.bad("roles", `missing. Write roles = ["mix"], or others of entry, exit, mix, meeting, authority, replica and client`)
 	}
 	const stream = directory.RoleEntry | directory.RoleExit | directory.RoleMeeting
 	if c.Roles&directory.RoleMix != 0 && c.Roles&stream != 0 {
@@ -250,12 +272,12 @@ func (d *document) common(c *Config, f *configFile) {
 		if c.Network, err = LoadNetwork(beside(dir, f.Network)); err != nil {
 			d.bad("network", "%v", err)
 		} else {
-			c.Directories = c.Network.Directories
+			c.Directories, c.Replicas = c.Network.Directories, c.Network.Replicas
 		}
 	}
 	if f.Keys != "" {
 		c.Keys = beside(dir, f.Keys)
-	} else if c.Roles != 0 || c.Authority {
+	} else if c.Roles != 0 || c.Authority || c.Replica {
 		d.bad("keys", "missing. Write the directory of the key files, as in keys = \"keys\"")
 	}
 	if d.has("directory.urls") {
@@ -263,6 +285,10 @@ func (d *document) common(c *Config, f *configFile) {
 		for _, u := range f.Directory.URLs {
 			d.url("directory.urls", u)
 		}
+	}
+	if d.has("directory.replicas") {
+		c.Replicas = f.Directory.Replicas
+		d.replicas("directory.replicas", c.Replicas)
 	}
 	if f.Directory.Poll != "" {
 		c.Poll = d.duration("directory.poll", f.Directory.Poll, time.Second, 24*time.Hour)
@@ -366,6 +392,7 @@ func (d *document) strayTables(c *Config) {
 		{"exit", c.Roles.Has(directory.RoleExit), "exit"},
 		{"carriers", c.Roles.Has(directory.RoleEntry), "entry"},
 		{"authority", c.Authority, "authority"},
+		{"replica", c.Replica, "replica"},
 		{"client", c.Client, "client"},
 		{"lanes", c.Client, "client"},
 		{"session", c.Client || c.Roles&^directory.RoleMix != 0, "entry, exit, meeting or client"},

@@ -19,8 +19,8 @@ import (
 type InitConfig struct {
 	// Network is its name.
 	Network string
-	// Streams, Mixes and Authorities are how many nodes of each.
-	Streams, Mixes, Authorities int
+	// Streams, Mixes, Authorities and Replicas are how many nodes of each.
+	Streams, Mixes, Authorities, Replicas int
 	// Threshold is how many authorities must sign; zero means more than half.
 	Threshold int
 	// Regions spreads the nodes over that many regions; zero means 1.
@@ -57,8 +57,8 @@ const nodesMax = 200
 // Initialized is what Init made: paths of the files to start nodes with.
 type Initialized struct {
 	NetworkFile string
-	// Authorities, Streams and Mixes are the configuration files.
-	Authorities, Streams, Mixes []string
+	// Authorities, Replicas, Streams and Mixes are the configuration files.
+	Authorities, Replicas, Streams, Mixes []string
 }
 
 func (c *InitConfig) validate() error {
@@ -71,6 +71,8 @@ func (c *InitConfig) validate() error {
 		return fmt.Errorf("%d nodes: at most %d are made at once", c.Streams+c.Mixes, nodesMax)
 	case c.Authorities < 1 || c.Authorities > directory.MaxAuthorities:
 		return fmt.Errorf("%d authorities: 1 to %d are possible", c.Authorities, directory.MaxAuthorities)
+	case c.Replicas < 0 || c.Replicas > replicasMax:
+		return fmt.Errorf("%d replicas: 0 to %d are possible", c.Replicas, replicasMax)
 	case c.Threshold < 1 || c.Threshold > c.Authorities:
 		return fmt.Errorf("threshold %d of %d authorities makes no sense", c.Threshold, c.Authorities)
 	case c.Regions < 1 || c.Regions > directory.MaxRegions:
@@ -83,7 +85,7 @@ func (c *InitConfig) validate() error {
 
 // Ports is how many ports in a row the network has at the most.
 func (c *InitConfig) Ports() int {
-	n := c.Streams + c.Mixes + c.Authorities
+	n := c.Streams + c.Mixes + c.Authorities + c.Replicas
 	if c.Carriers {
 		n += c.Streams
 	}
@@ -97,6 +99,7 @@ func (c *InitConfig) Ports() int {
 //	network.toml             for everybody
 //	members.txt              for the authorities: the nodes that may publish
 //	authority-1/node.toml    and authority-1/keys/…
+//	replica-1/node.toml      and replica-1/keys/…
 //	stream-1/node.toml       and stream-1/keys/…
 //	mix-1/node.toml          and mix-1/keys/…
 func Init(dir string, c InitConfig) (*Initialized, error) {
@@ -181,6 +184,9 @@ func (g *generator) run(dir string) error {
 		addresses = append(addresses, a)
 		g.network.Directories = append(g.network.Directories, "http://"+a.String())
 	}
+	if err := g.replicas(dir); err != nil {
+		return err
+	}
 	for i, a := range addresses {
 		if err := g.authority(dir, i, a); err != nil {
 			return err
@@ -214,7 +220,7 @@ func (g *generator) place(node bool) netip.AddrPort {
 	}
 	second := byte(0)
 	if node && manyLoopbacks() {
-		second = byte(i - g.Authorities + 1)
+		second = byte(i - g.Authorities - g.Replicas + 1)
 	}
 	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, second, 0, 1}), port)
 }
@@ -277,7 +283,7 @@ func (g *generator) node(dir string, i int) error {
 	if stream {
 		fmt.Fprintf(&b, "\n[exit]\n# Whether loopback and private targets are opened.\nallow_private = %v\nports = [\"1-65535\"]\n", g.AllowPrivate)
 		if g.Carriers {
-			quic := netip.AddrPortFrom(at.Addr(), g.Port+uint16(g.Streams+g.Mixes+g.Authorities+i))
+			quic := netip.AddrPortFrom(at.Addr(), g.Port+uint16(g.Streams+g.Mixes+g.Authorities+g.Replicas+i))
 			fmt.Fprintf(&b, "\n[carriers]\n# Where networks block UDP; best with port 443.\nquic = %q\nwebsocket = %q\n", quic, at)
 		}
 		g.out.Streams = append(g.out.Streams, filepath.Join(dir, name, "node.toml"))

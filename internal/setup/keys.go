@@ -29,6 +29,7 @@ const (
 	kindLink      = "nyx-secret-link-1"
 	kindOnion     = "nyx-secret-onion-1"
 	kindFleet     = "nyx-secret-fleet-1"
+	kindReplica   = "nyx-secret-replica-1"
 	kindSeed      = "nyx-secret-seed-1"
 	kindPublic    = "nyx-public-authority-1"
 )
@@ -42,6 +43,7 @@ const (
 	linkFile      = "link.key"
 	FleetFile     = "fleet.key" // of Stream nodes
 	authorityFile = "authority.key"
+	replicaFile   = "replica.key"
 	publicFile    = "authority.pub"
 	onionPrefix   = "onion-"
 	keySuffix     = ".key"

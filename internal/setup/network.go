@@ -19,6 +19,8 @@ type Network struct {
 	Trust directory.Trust
 	// Directories are URLs; nobody behind them need be trusted.
 	Directories []string
+	// Replicas are URLs of replicas, each with # and the hash of its key.
+	Replicas []string
 	// Params are for the authorities; documents carry them to everybody else.
 	Params directory.Params
 	// PSK is a secret of the network's members, or nil.
@@ -29,6 +31,7 @@ type networkFile struct {
 	Network     string   `toml:"network"`
 	Threshold   int      `toml:"threshold"`
 	Directories []string `toml:"directories"`
+	Replicas    []string `toml:"replicas"`
 	PSK         string   `toml:"psk"`
 	Parameters  struct {
 		Epoch       string `toml:"epoch"`
@@ -59,12 +62,13 @@ func parseNetwork(path string, b []byte) (*Network, error) {
 	}
 	n := &Network{
 		Trust:       directory.Trust{Network: f.Network, Threshold: f.Threshold},
-		Directories: f.Directories,
+		Directories: f.Directories, Replicas: f.Replicas,
 	}
 	d.name("network", f.Network)
 	for _, u := range f.Directories {
 		d.url("directories", u)
 	}
+	d.replicas("replicas", f.Replicas)
 	for i, a := range f.Authority {
 		at := fmt.Sprintf("authority[%d]", i+1)
 		key := d.authorityKey(at, a.Key, a.KeyFile)
@@ -166,6 +170,16 @@ func (n *Network) Encode(names []string) []byte {
 		fmt.Fprintf(&b, "%q", u)
 	}
 	b.WriteString("]\n")
+	if len(n.Replicas) > 0 {
+		b.WriteString("# Asked first; the hash of each one's key follows its address.\nreplicas = [")
+		for i, u := range n.Replicas {
+			if i > 0 {
+				b.WriteString(", ")
+			}
+			fmt.Fprintf(&b, "%q", u)
+		}
+		b.WriteString("]\n")
+	}
 	if n.PSK != nil {
 		fmt.Fprintf(&b, "psk = %q\n", base64.StdEncoding.EncodeToString(n.PSK[:]))
 	}

@@ -66,6 +66,23 @@ func SelfSigned(name string, now time.Time) (tls.Certificate, error) {
 	if err != nil {
 		return tls.Certificate{}, fmt.Errorf("make a certificate: %w", err)
 	}
+	return issue(key, name, now)
+}
+
+// KeySize is the size of a certificate's secret key, in bytes.
+const KeySize = 32
+
+// Issue makes a certificate for a secret key that is kept: of each of its
+// certificates the pin is the same. Nearly all values are keys.
+func Issue(secret *[KeySize]byte, now time.Time) (tls.Certificate, error) {
+	key, err := ecdsa.ParseRawPrivateKey(elliptic.P256(), secret[:])
+	if err != nil {
+		return tls.Certificate{}, fmt.Errorf("make a certificate: %w", err)
+	}
+	return issue(key, "", now)
+}
+
+func issue(key *ecdsa.PrivateKey, name string, now time.Time) (tls.Certificate, error) {
 	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
 	if err != nil {
 		return tls.Certificate{}, fmt.Errorf("make a certificate: %w", err)
