@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nyxnet/nyx/internal/carrier/front"
@@ -98,6 +99,7 @@ type Node struct {
 	drain    func()
 	exit     *exit.Exit
 	view     *directory.View // under the host's lock
+	signedAt atomic.Int64    // second by which the newest document was signed
 	cancel   context.CancelFunc
 	running  sync.WaitGroup
 	listed   chan struct{} // closed when the directory lists this node
@@ -333,6 +335,7 @@ func (n *Node) descriptor() ([]byte, error) {
 
 func (n *Node) takeView(v *directory.View) {
 	n.host.Do(func(machine.Time) { n.view = v })
+	n.signedAt.Store(v.Document().Now(0))
 	n.log.Debug("directory document", "epoch", v.Document().Epoch, "revision", v.Document().Revision, "nodes", v.Len())
 	if _, ok := v.Node(n.id); !ok {
 		n.note(listing, errNotListed)

@@ -84,8 +84,8 @@ func (dir storedOnions) Retire(before uint64) error {
 const recordSync = time.Second
 
 // onions are the onion keys of a node: the present period's, the previous one's
-// for an epoch more, in which clients still have the old document, and, when it
-// is near, the next one's.
+// for an epoch more, in which clients still have the old document, and the next
+// one's from an epoch before, for clients whose clock is ahead.
 type onions struct {
 	mu       sync.Mutex
 	keys     OnionKeys
@@ -93,6 +93,7 @@ type onions struct {
 	present  uint64 // epoch at which the present period began
 	private  map[uint64]*seal.KEMPrivate
 	previous *seal.KEMPrivate     // nil: none, or retired
+	next     *seal.KEMPrivate     // nil: its time is not near
 	known    []directory.OnionKey // as published, by epoch
 	kept     uint64               // the periods before this one are destroyed
 }
@@ -155,8 +156,10 @@ func (o *onions) accepted() []*seal.KEMPrivate {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	keys := []*seal.KEMPrivate{o.private[o.present]}
-	if o.previous != nil {
-		keys = append(keys, o.previous)
+	for _, key := range []*seal.KEMPrivate{o.previous, o.next} {
+		if key != nil {
+			keys = append(keys, key)
+		}
 	}
 	return keys
 }
@@ -171,6 +174,7 @@ func (o *onions) published() []directory.OnionKey {
 // turned is what has changed at a wall time.
 type turned struct {
 	rotated   *seal.KEMPrivate // the key of a period that has begun, or nil
+	next      *seal.KEMPrivate // the key of the next one, if it is accepted from now on
 	dropped   bool             // the previous key is accepted no more
 	published bool             // the descriptor must be published again
 }
@@ -195,7 +199,10 @@ func (o *onions) turn(wall int64) (t turned, err error) {
 	if now := o.params.OnionFrom(epoch); now != o.present {
 		o.previous, t.rotated = o.private[o.present], o.private[now]
 		delete(o.private, o.present)
-		o.present = now
+		o.present, o.next = now, nil
+	}
+	if next := o.private[o.params.OnionFrom(epoch+1)]; o.next == nil && next != o.private[o.present] {
+		o.next, t.next = next, next
 	}
 	if wall < o.overlapEnd() && o.present > 0 {
 		return t, o.retire(o.params.OnionFrom(o.present - 1))
@@ -216,7 +223,7 @@ func (n *Node) rotate(ctx context.Context) {
 			return
 		case <-look.C:
 			now := time.Now()
-			n.note(rotating, errors.Join(n.turnOnions(now.Unix()), n.reloadFleet(now)))
+			n.note(rotating, errors.Join(n.turnOnions(n.putRight(now.Unix())), n.reloadFleet(now)))
 		case <-sync.C:
 			if err := n.replay.sync(); err != nil {
 				n.note(recording, err)
@@ -224,6 +231,10 @@ func (n *Node) rotate(ctx context.Context) {
 		}
 	}
 }
+
+// putRight is a wall time of this computer's clock, or that of the directory's
+// signatures if the clock is later than them: periods begin for all nodes at once.
+func (n *Node) putRight(wall int64) int64 { return max(wall, n.signedAt.Load()) }
 
 // turnOnions brings table, record and descriptor to a wall time. The record of a
 // key is there before the first set-up under it, and goes after the last. What
@@ -242,6 +253,15 @@ func (n *Node) turnOnions(wall int64) error {
 		})
 		n.reloads.observe(time.Duration(wall-n.cfg.Params.Begin(n.onions.began())) * time.Second)
 		n.log.Info("onion key rotated")
+	}
+	if t.next != nil {
+		tags, _ := n.replay.open(t.next)
+		n.host.Do(func(machine.Time) {
+			n.table.AcceptNext(t.next)
+			for _, tag := range tags {
+				n.table.LoadReplay(tag)
+			}
+		})
 	}
 	if t.dropped {
 		n.host.Do(func(machine.Time) { n.table.DropPrevious() })

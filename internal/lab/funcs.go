@@ -14,6 +14,7 @@ func Funcs() map[string]Func {
 		"DF-017":  transparentRepair,
 		"DF-022":  rekeyWaves,
 		"DF-023":  droppedFrames,
+		"DF-027":  renewedKeys,
 		"DF-028":  switchLanes,
 		"DF-029":  changingRoutes,
 		"DF-032":  versionMix,

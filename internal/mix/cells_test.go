@@ -28,7 +28,7 @@ func TestCellsNeedNoPublicKeyOperation(t *testing.T) {
 	n := newNet(t, 5, Limits{})
 	r := n.open(wire.Fast, nil, 61)
 	for _, node := range n.nodes {
-		node.onions = [2]*onionKey{}
+		node.onions = [onionKeys]*onionKey{}
 		node.jobs = 0
 	}
 	for i := range uint64(1000) {

@@ -5,6 +5,7 @@ import (
 
 	"github.com/nyxnet/nyx/internal/machine"
 	"github.com/nyxnet/nyx/internal/seal"
+	"github.com/nyxnet/nyx/internal/trace"
 )
 
 const replayTagSize = 16
@@ -23,6 +24,14 @@ type onionKey struct {
 	name    uint32
 	tags    map[[replayTagSize]byte]struct{}
 }
+
+// The onion keys under which set-ups are accepted. Present is never nil.
+const (
+	presentOnion = iota
+	previousOnion
+	nextOnion
+	onionKeys
+)
 
 func newOnionKey(private *seal.KEMPrivate) *onionKey {
 	if private == nil {
@@ -44,15 +53,29 @@ func replayTag(alpha []byte) (tag [replayTagSize]byte) {
 	return tag
 }
 
-// RotateOnion makes key the present onion key and the present one the previous,
-// which is accepted until DropPrevious or the next rotation.
+// AcceptNext has set-ups accepted under the key of the next period besides: who
+// makes them may have a clock that is ahead of this node's.
+func (t *Table) AcceptNext(key *seal.KEMPrivate) {
+	if next := newOnionKey(key); t.onions[nextOnion] == nil || t.onions[nextOnion].name != next.name {
+		t.onions[nextOnion] = next
+	}
+}
+
+// RotateOnion makes key the present onion key, with what was accepted under it
+// while it was the next, and the present one the previous, which is accepted
+// until DropPrevious or the next rotation.
 func (t *Table) RotateOnion(_ machine.Time, key *seal.KEMPrivate) {
-	t.onions = [2]*onionKey{newOnionKey(key), t.onions[0]}
+	t.counts[trace.KeyRotations]++
+	present, next := newOnionKey(key), t.onions[nextOnion]
+	if next != nil && next.name == present.name {
+		present = next
+	}
+	t.onions = [onionKeys]*onionKey{present, t.onions[presentOnion], nil}
 }
 
 // DropPrevious forgets the previous onion key and its replay record. Routes set
 // up under it go on.
-func (t *Table) DropPrevious() { t.onions[1] = nil }
+func (t *Table) DropPrevious() { t.onions[previousOnion] = nil }
 
 func (t *Table) seen(tag [replayTagSize]byte) bool {
 	for _, k := range t.onions {
@@ -88,8 +111,8 @@ func (t *Table) record(k *onionKey, tag [replayTagSize]byte) bool {
 // are refused.
 func (t *Table) PollReplay() (ReplayTag, bool) { return t.unsaved.pop() }
 
-// LoadReplay takes back a record after a restart. Records of keys that are
-// neither present nor previous are ignored.
+// LoadReplay takes back a record after a restart. Records of keys that are not
+// accepted are ignored.
 func (t *Table) LoadReplay(r ReplayTag) {
 	for _, k := range t.onions {
 		if k != nil && k.name == r.Onion {

@@ -10,6 +10,7 @@ package mix
 //     after its delay, or delivers the first flight.
 
 import (
+	"slices"
 	"time"
 
 	"github.com/nyxnet/nyx/internal/link"
@@ -44,7 +45,7 @@ type setupJob struct {
 	id   uint32
 	tag  [replayTagSize]byte
 
-	private [2]*onionKey
+	private [onionKeys]*onionKey
 	used    *onionKey
 	keys    hopKeys
 	routing wire.Routing
@@ -177,7 +178,7 @@ func (t *Table) newJob() *setupJob {
 // putJob clears the small fields and keeps the job for reuse.
 func (t *Table) putJob(j *setupJob) {
 	j.keys.clear()
-	j.have, j.private, j.used, j.routing, j.result = 0, [2]*onionKey{}, nil, wire.Routing{}, peelAuth
+	j.have, j.private, j.used, j.routing, j.result = 0, [onionKeys]*onionKey{}, nil, wire.Routing{}, peelAuth
 	if len(t.spare) < spareJobs {
 		t.spare = append(t.spare, j)
 	}
@@ -250,7 +251,7 @@ func (t *Table) PollJob() (machine.Job, bool) {
 	return j, true
 }
 
-// Run peels the set-up with the present onion key, then with the previous one.
+// Run peels the set-up with the present onion key, then with the others.
 func (j *setupJob) Run() {
 	for _, k := range j.private {
 		if k == nil {
@@ -288,7 +289,7 @@ func (t *Table) finishSetup(now machine.Time, j *setupJob) (drop trace.Counter, 
 	case peelAuth:
 		return trace.DropSetupAuth, true
 	}
-	if j.used != t.onions[0] && j.used != t.onions[1] {
+	if !slices.Contains(t.onions[:], j.used) {
 		return trace.DropSetupExpired, true
 	}
 	if t.seen(j.tag) {

@@ -145,6 +145,33 @@ func TestOnionKeysRotateWithAnOverlap(t *testing.T) {
 	n.wantCount(0, trace.SetupDone, 2)
 }
 
+// The key of the next period is accepted before its time, by who has a clock that
+// is late, and what was accepted under it is not accepted again in its time.
+func TestOnionKeysAreAcceptedAhead(t *testing.T) {
+	n := newNet(t, 3, Limits{})
+	present, next := n.nodes[0].private, testKey(t, 50)
+	n.nodes[0].private = next
+	early, ahead := n.train(1), n.train(2)
+	n.sendTrain(early) // control: not before it is near
+	n.run()
+	n.wantCount(0, trace.DropSetupAuth, 1)
+	n.nodes[0].AcceptNext(next)
+	n.sendTrain(ahead)
+	n.run()
+	n.wantCount(0, trace.SetupDone, 1)
+	n.nodes[0].AcceptNext(next) // again changes nothing
+	n.nodes[0].RotateOnion(n.now, next)
+	ahead.id++ // another train of the same set-up
+	n.sendTrain(ahead)
+	n.run()
+	n.wantCount(0, trace.DropSetupReplay, 1)
+	n.nodes[0].private = present
+	n.sendTrain(n.train(3))
+	n.run()
+	n.wantCount(0, trace.SetupDone, 2)
+	n.wantCount(0, trace.KeyRotations, 1)
+}
+
 func TestSetupLimits(t *testing.T) {
 	t.Run("rate per link", func(t *testing.T) {
 		n := newNet(t, 3, Limits{SetupsPerLink: 2, RoutesPerLink: 100})

@@ -101,7 +101,7 @@ type Table struct {
 	links   map[link.ID]*neighbour
 	wheel   wheel
 
-	onions  [2]*onionKey // present, previous (may be nil)
+	onions  [onionKeys]*onionKey
 	unsaved ring[ReplayTag]
 	setups  bucket
 	trains  trainList
@@ -141,7 +141,7 @@ func NewTable(cfg Config, rng prng.Source, pool *wire.Pool, counts *trace.Counts
 		forward: make(map[routeKey]*route),
 		back:    make(map[routeKey]*route),
 		links:   make(map[link.ID]*neighbour),
-		onions:  [2]*onionKey{newOnionKey(cfg.Onion)},
+		onions:  [onionKeys]*onionKey{newOnionKey(cfg.Onion)},
 		setups:  newBucket(0, cfg.Limits.Setups),
 	}
 }

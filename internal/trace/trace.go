@@ -85,6 +85,7 @@ const (
 	ContentOut                            // frames of streams, datagrams and messages among them
 	ReorderCorrections                    // datagrams opened before an earlier one, which they waited for
 	ReorderThreshold                      // batches of which more than half waited so
+	KeyRotations                          // onion keys that began to be the present one
 	NumCounters
 )
 
@@ -107,7 +108,7 @@ var counterNames = [NumCounters]string{
 	"stream_rekeys", "stream_rekey_latency_us", "obf_missing_auth_tags", "pq_handshakes", "pq_handshake_success", "pq_handshakes_refused",
 	"stream_sdk_version_mismatch", "client_version_errors",
 	"link_missed", "link_late", "session_packet_out", "stream_heartbeats_out", "stream_content_out",
-	"obf_reorder_corrections", "obf_reorder_threshold",
+	"obf_reorder_corrections", "obf_reorder_threshold", "mix_key_rotation_events",
 }
 
 // String returns the counter's name as exported.
