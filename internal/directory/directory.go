@@ -29,6 +29,8 @@ const (
 const (
 	documentContext   = "nyx directory 2"
 	descriptorContext = "nyx descriptor 1"
+	bulletinContext   = "nyx bulletin 1"
+	reportContext     = "nyx report 1"
 )
 
 // ClockGrace is the clock error that is tolerated in both directions: a
@@ -79,6 +81,12 @@ const (
 	// MaxProposalSize bounds a header with its signatures, in bytes: 32 of 3.4 KB,
 	// and 64 parameters.
 	MaxProposalSize = 128 << 10
+	// MaxBulletinSize bounds a signed bulletin, in bytes: up to 18 for each node,
+	// the names and a figure for each pair of regions, and the signature.
+	MaxBulletinSize = MaxNodes*18 + 300<<10
+	// MaxReportSize bounds a node's signed report: the signature, and a name and a
+	// figure for each region.
+	MaxReportSize = 10 << 10
 	// DescriptorAgeMax is how old a descriptor may be when an epoch begins:
 	// nodes publish at least daily, and one missed publication is forgiven.
 	DescriptorAgeMax = 48 * time.Hour

@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/nyxnet/nyx/internal/prng"
 	"github.com/nyxnet/nyx/internal/wire"
@@ -16,7 +17,8 @@ import (
 // are drawn first, by the weight of all paths through them. If drawsMax hops
 // were not enough, as in a network of few operators, search finds a path hop
 // by hop: then each hop is drawn by capacity among what the hops before it
-// leave, which is no longer exactly that law.
+// leave, which is no longer exactly that law. Conditions leave nodes out and
+// take some of the paths drawn more often than others (conditions.go).
 
 // Request says what a path must be.
 type Request struct {
@@ -31,6 +33,16 @@ type Request struct {
 	// AvoidNodes must not be on the path; AvoidEntry not at its entry. The
 	// slices are borrowed for the call.
 	AvoidNodes, AvoidEntry []wire.NodeID
+	// QoS is what the route is for.
+	QoS QoS
+	// TTL is the life that the route is wanted for; zero means RouteTTL.
+	TTL time.Duration
+	// Conditions leave nodes out of the draw and favour paths that serve the
+	// QoS. Nil, and those of another document: neither.
+	Conditions *Conditions
+	// Crowded lets nodes that are overloaded or drain be drawn: for where there
+	// is no path without them. Those that are not trusted stay out.
+	Crowded bool
 }
 
 // Path is the nodes of a route, the entry first. Operators and networks are
@@ -78,19 +90,38 @@ func minRegions(l wire.Level) int {
 // Draw draws a path. It allocates nothing unless it has to search. An error
 // wraps ErrNoPath and says what is missing.
 func (v *View) Draw(rng *prng.Stream, req Request) (Path, error) {
+	d, err := v.draw(rng, req)
+	if err != nil {
+		return Path{}, err
+	}
+	return d.path(), nil
+}
+
+func (v *View) draw(rng *prng.Stream, req Request) (drawing, error) {
 	d := drawing{index: v.index, rng: rng, req: req, hops: req.Level.Hops(), last: req.Last}
 	if d.last == 0 {
 		d.last = RoleExit
 	}
 	if err := d.begin(); err != nil {
-		return Path{}, err
+		return d, err
 	}
+	var passed [wire.MaxHops]int32 // the last path that was not favoured
+	found := false
 	for d.draws < drawsMax {
-		if d.attempt() {
-			return d.path(), nil
+		if !d.attempt() {
+			continue
 		}
+		if d.favoured() {
+			return d, nil
+		}
+		passed, found = d.chosen, true
 	}
-	return d.search()
+	if found {
+		d.chosen = passed
+		return d, nil
+	}
+	err := d.search()
+	return d, err
 }
 
 // drawing is the state of one Draw. chosen[i] is the node at position i.
@@ -212,6 +243,9 @@ func (p *pool) draw(rng *prng.Stream, lo, hi int32) int32 {
 // usable reports whether the request allows a drawn node in a role.
 func (d *drawing) usable(n int32, role Roles) bool {
 	node := d.doc.Nodes[n]
+	if c := d.conditions(); c != nil && !c.open(n, d.req.Crowded) {
+		return false
+	}
 	if role == RoleExit && !node.Exit.Allows(d.req.Port) {
 		return false
 	}

@@ -210,7 +210,10 @@ func searchOnly(v *View, seed uint64, req Request) (Path, error) {
 	if err := s.begin(); err != nil {
 		return Path{}, err
 	}
-	return s.search()
+	if err := s.search(); err != nil {
+		return Path{}, err
+	}
+	return s.path(), nil
 }
 
 // Search alone obeys the same rules and finds what there is.

@@ -87,3 +87,22 @@ func FuzzBucket(f *testing.F) {
 		}
 	})
 }
+
+func FuzzBulletin(f *testing.F) {
+	seeds(f, "bulletin body")
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if m, err := parseBulletinBody(b); err == nil && !bytes.Equal(m.body(), b) {
+			t.Fatal("encodes otherwise")
+		}
+	})
+}
+
+func FuzzReport(f *testing.F) {
+	seeds(f, "report")
+	f.Fuzz(func(t *testing.T, b []byte) {
+		r, s, err := parseReport(b)
+		if err == nil && !bytes.Equal(marshal(&signedWire{Body: r.body(), Signature: s.Signature}), b) {
+			t.Fatal("encodes otherwise")
+		}
+	})
+}

@@ -13,13 +13,13 @@ const searchVisits = 1 << 21
 
 // search finds a path by trying nodes hop by hop, each drawn by capacity among
 // those that the hops before it leave, and going back where none is left.
-func (d *drawing) search() (Path, error) {
+func (d *drawing) search() error {
 	if reason := d.reason(); reason != "" {
-		return Path{}, fmt.Errorf("%w: %s", ErrNoPath, reason)
+		return fmt.Errorf("%w: %s", ErrNoPath, reason)
 	}
 	s := searcher{drawing: d, operators: make([]uint32, d.operatorCount), networks: make([]uint32, d.networkCount)}
 	if s.step(0) {
-		return d.path(), nil
+		return nil
 	}
 	rule := "with operators and networks all different"
 	switch need := minRegions(d.req.Level); {
@@ -32,7 +32,7 @@ func (d *drawing) search() (Path, error) {
 	if s.visits > searchVisits {
 		found = "none was found"
 	}
-	return Path{}, fmt.Errorf("%w: %s %s", ErrNoPath, found, rule)
+	return fmt.Errorf("%w: %s %s", ErrNoPath, found, rule)
 }
 
 type searcher struct {
@@ -238,10 +238,16 @@ func (d *drawing) distinct(nodes []int32, what, level string, need int) string {
 }
 
 func (d *drawing) avoided() string {
+	out := ""
 	if n := len(d.req.AvoidNodes) + len(d.req.AvoidEntry); n > 0 {
-		return fmt.Sprintf(" (%s avoided)", plural(n, "node is", "nodes are"))
+		out = fmt.Sprintf(" (%s avoided)", plural(n, "node is", "nodes are"))
 	}
-	return ""
+	if c := d.conditions(); c != nil {
+		if n := c.shut(d.req.Crowded); n > 0 {
+			out += fmt.Sprintf(" (%s overloaded, draining or not trusted)", plural(n, "node is", "nodes are"))
+		}
+	}
+	return out
 }
 
 func plural(n int, one, many string) string {

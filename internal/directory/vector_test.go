@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -27,6 +28,8 @@ func TestVectors(t *testing.T) {
 	entry := d.entries[0]
 	made := map[string][]byte{
 		"descriptor": descriptor, "document": d.Encode(), "header": d.header, "entry": entry, "root": d.Root[:],
+		"bulletin body": testBulletin(d).body(), "report body": testReport(t, 1).body(),
+		"bulletin": signedBulletin(t, 1000, testBulletin(d)), "report": signedReport(t, 1, testReport(t, 1)),
 		"table": d.Table(), "bucket": d.Bucket(0),
 	}
 	for i, key := range a.trust.Authorities {
@@ -38,7 +41,8 @@ func TestVectors(t *testing.T) {
 	}
 	stored := readVectors(t)
 	for name, b := range made {
-		if name != "descriptor" && name != "document" && name != "table" && !bytes.Equal(stored[name], b) {
+		signed := slices.Contains([]string{"descriptor", "document", "table", "bulletin", "report"}, name)
+		if !signed && !bytes.Equal(stored[name], b) {
 			t.Errorf("%s differs from the vector; if the format was meant to change, run: go test ./internal/directory -run TestVectors -rewrite", name)
 		}
 	}
@@ -54,6 +58,12 @@ func TestVectors(t *testing.T) {
 	}
 	if table, err := VerifyTable(stored["table"], &a.trust, testWall); err != nil || table.Hash() != d.Hash() {
 		t.Errorf("the stored table: %v", err)
+	}
+	if news, err := testBoard(t, &a.trust).Accept(stored["bulletin"]); err != nil || !news {
+		t.Errorf("the stored bulletin: %v", err)
+	}
+	if _, err := a.all[0].TakeReport(stored["report"], testWall); err != nil {
+		t.Errorf("the stored report: %v", err)
 	}
 	node, err := ParseDescriptor(stored["descriptor"])
 	if err != nil {
@@ -77,7 +87,7 @@ func writeVectors(t *testing.T, vectors map[string][]byte) {
 	t.Helper()
 	var b strings.Builder
 	b.WriteString("# Test vectors of the directory formats, in base64. Made by: go test -run TestVectors -rewrite\n")
-	for _, name := range []string{"authority 0", "authority 1", "authority 2", "root", "header", "entry", "bucket", "table", "descriptor", "document"} {
+	for _, name := range []string{"authority 0", "authority 1", "authority 2", "root", "header", "entry", "bucket", "table", "bulletin body", "report body", "bulletin", "report", "descriptor", "document"} {
 		fmt.Fprintf(&b, "%s: %s\n", name, base64.StdEncoding.EncodeToString(vectors[name]))
 	}
 	if err := os.MkdirAll(filepath.Dir(vectorFile), 0o755); err != nil {
