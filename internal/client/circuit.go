@@ -29,6 +29,7 @@ type circuit struct {
 	routes   [stream.MaxPaths]*route
 	member   *session.Member[*circuit]
 	begun    machine.Time   // when the session was asked for
+	lacks    machine.Time   // since when no path is found for a route; 0: one was
 	launches bool           // its session was started, and nothing of it sent
 	ticket   *stream.Ticket // that the session was given
 	doubt    *doubt         // whether its exit lives
@@ -197,11 +198,11 @@ func (c *Client) take(now machine.Time) *circuit {
 // yet, its first flight travels in the set-up of a fresh one.
 func (c *Client) start(now machine.Time, k *circuit, key circuitKey) error {
 	if k.exit == nil {
-		path, err := c.draw(now, k)
+		plan, err := c.draw(now, k)
 		if err != nil {
 			return err
 		}
-		k.exit = path.Exit()
+		k.exit = plan.Exit()
 	}
 	if k.member == nil {
 		if err := c.handshake(now, k, c.ticketOf(now, key)); err != nil {

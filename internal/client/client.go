@@ -38,7 +38,9 @@ type Config struct {
 	// Ahead is how many sessions' routes are built before they are asked for;
 	// 0 means 1, negative none.
 	Ahead int
-	// RouteTTL is the life of a route; 0 means 10 minutes.
+	// QoS is what routes are for: short delays, or capacity to spare.
+	QoS directory.QoS
+	// RouteTTL is the life of a route; 0 means directory.RouteTTL.
 	RouteTTL time.Duration
 	// NoTickets has sessions begin without tickets, as they do at HIGH and EXTREME:
 	// a ticket tells the fleet's nodes that two sessions are of one client.
@@ -55,9 +57,8 @@ type Config struct {
 }
 
 const (
-	defaultRoutes   = 2
-	defaultAhead    = 1
-	defaultRouteTTL = 10 * time.Minute
+	defaultRoutes = 2
+	defaultAhead  = 1
 )
 
 // DefaultHighPorts are those of remote shells and screens, where a person waits
@@ -88,7 +89,7 @@ func (c Config) withDefaults() Config {
 		c.Ahead = defaultAhead
 	}
 	if c.RouteTTL == 0 {
-		c.RouteTTL = defaultRouteTTL
+		c.RouteTTL = directory.RouteTTL
 	}
 	c.Stream.Level = c.Level
 	if !c.NoTickets && c.Level <= wire.Standard {
@@ -106,21 +107,24 @@ type Client struct {
 
 	Pool          wire.Pool
 	Counts        trace.Counts
-	Distributions trace.Distributions // of sessions
+	Distributions trace.Distributions // of sessions and routes
 
-	cfg     Config
-	rng     prng.Source
-	paths   *prng.Stream
-	plans   *prng.Stream
-	leaves  *prng.Stream
-	secret  [32]byte // pseudonyms towards entries derive from it
-	links   *link.Endpoint
-	view    *directory.View
-	entries map[wire.NodeID]*entry
-	byLink  map[link.ID]*entry
-	routes  map[routeKey]*route
-	timers  machine.Timers[func(machine.Time)]
-	slots   machine.Timers[*route]
+	cfg    Config
+	rng    prng.Source
+	paths  *prng.Stream
+	plans  *prng.Stream
+	leaves *prng.Stream
+	secret [32]byte // pseudonyms towards entries derive from it
+	links  *link.Endpoint
+	view   *directory.View
+	// conditions are what is known of the nodes now; nil: nothing.
+	conditions *directory.Conditions
+	forget     machine.Timer[func(machine.Time)]
+	entries    map[wire.NodeID]*entry
+	byLink     map[link.ID]*entry
+	routes     map[routeKey]*route
+	timers     machine.Timers[func(machine.Time)]
+	slots      machine.Timers[*route]
 
 	ahead    []*circuit // built before need, oldest first
 	circuits map[circuitKey]*circuit
@@ -167,6 +171,7 @@ func New(cfg Config, rng prng.Source) *Client {
 	rng.Stream("pseudonyms").Read(c.secret[:])
 	c.links = link.New(link.Config{}, rng.Child("link"), &c.Pool, &c.Counts)
 	c.plan.Value, c.watcher.Value = c.buildAhead, c.watch
+	c.forget.Value = func(machine.Time) { c.conditions = nil }
 	return c
 }
 

@@ -19,11 +19,24 @@ import (
 // leaveWithin is the time in which a client's routes leave a node: each at a
 // moment of its own, since all clients hear of it within one poll and would
 // otherwise build at once.
-const leaveWithin = 15 * time.Second
+const leaveWithin = 10 * time.Second
 
-// leaving reports whether a node is to be left. Conditions that say more than
-// the document come in here.
-func (c *Client) leaving(id wire.NodeID) bool { return c.view != nil && !c.view.Draws(id) }
+// leaving reports whether a node is to be left, by the document or by what is
+// known of it now.
+func (c *Client) leaving(id wire.NodeID) bool {
+	return c.view != nil && !c.view.Draws(id) || c.conditions.Leaves(id)
+}
+
+// HandleConditions gives the client what is known of the nodes now, and for how
+// long it counts; nil, and the end of that time, mean that nothing is.
+func (c *Client) HandleConditions(now machine.Time, known *directory.Conditions, left time.Duration) {
+	if c.conditions = known; known == nil {
+		c.timers.Stop(&c.forget)
+		return
+	}
+	c.timers.Set(&c.forget, now.Add(left))
+	c.moveAway(now)
+}
 
 // moveAway has the routes through nodes that are to be left replaced. Where it is
 // the exit, the session ends there and no route helps it; only what was built
@@ -55,7 +68,12 @@ func (c *Client) moveSoon(now machine.Time, r *route) {
 		return
 	}
 	if at := now.Add(time.Duration(c.leaves.Uint64N(uint64(leaveWithin)))); at < r.expire.At() {
-		r.expire.Value = func(now machine.Time) { c.renew(now, r) }
+		r.expire.Value = func(now machine.Time) {
+			if r.moves == 0 {
+				r.moves = now
+			}
+			c.renew(now, r)
+		}
 		c.timers.Set(&r.expire, at)
 	}
 }

@@ -30,6 +30,7 @@ type route struct {
 	core     *mix.Route
 	train    *mix.Train // until it is sent
 	path     directory.Path
+	ttl      time.Duration
 	entry    *entry
 	serial   uint64
 	begun    machine.Time
@@ -40,8 +41,9 @@ type route struct {
 	joined   bool        // it carries its circuit's session
 	call     wire.CallID // of a calling circuit: each route makes a call of its own
 	gone     bool
-	replaces *route // the route at the end of its life that this one replaces
-	replaced bool   // there is one that replaces it
+	replaces *route       // the route at the end of its life that this one replaces
+	replaced bool         // there is one that replaces it
+	moves    machine.Time // when it was to leave a node; 0: it was not
 	shaper   *obfs.Shaper
 	made     *wire.Frame // the cell of the last slot, until it is sent
 	emit     machine.Timer[*route]
@@ -67,23 +69,28 @@ func (c *Client) build(now machine.Time, k *circuit, slot int, first []byte) err
 	if c.view == nil {
 		return ErrNoDirectory
 	}
-	path, err := c.draw(now, k)
+	if k.lacks == 0 {
+		k.lacks = now
+	}
+	plan, err := c.draw(now, k)
 	if err != nil {
 		return err
 	}
-	r := &route{circuit: k, slot: slot, path: path, begun: now}
+	c.Distributions.ObserveTime(trace.RoutePlanLatency, now.Sub(k.lacks))
+	k.lacks = 0
+	r := &route{circuit: k, slot: slot, path: plan.Path, ttl: plan.TTL, begun: now}
 	r.emit.Value = r
 	if err := c.prepare(now, r, first); err != nil {
 		return err
 	}
-	if r.entry, err = c.entryFor(now, path.Entry()); err != nil {
+	if r.entry, err = c.entryFor(now, plan.Entry()); err != nil {
 		return err
 	}
 	c.serial++
 	r.serial = c.serial
 	k.routes[slot] = r
 	if k.exit == nil {
-		k.exit = path.Exit()
+		k.exit = plan.Exit()
 	}
 	r.limit = now.Add(c.setupTimeout(r.entry))
 	r.expire.Value = func(now machine.Time) { c.await(now, r) }
@@ -98,12 +105,14 @@ func (c *Client) build(now machine.Time, k *circuit, slot int, first []byte) err
 
 var errSetupTimeout = errors.New("client: no answer to the set-up of a route")
 
-// draw draws a path for a circuit's next route: to its exit, and through no
-// node that another of its routes has. Where the network is too small for
-// that, nodes that are avoided come back, then routes may share mixes, and at
-// last the entry.
-func (c *Client) draw(now machine.Time, k *circuit) (directory.Path, error) {
-	req := directory.Request{Level: c.cfg.Level, AvoidEntry: c.refusing.nodes(now)}
+// draw plans a circuit's next route: to its exit, and through no node that
+// another of its routes has. Where the network is too small for that, nodes
+// that are avoided come back, then routes may share mixes, then the entry, and
+// at last nodes are taken that are overloaded or drain.
+func (c *Client) draw(now machine.Time, k *circuit) (directory.Plan, error) {
+	req := directory.Request{
+		Level: c.cfg.Level, QoS: c.cfg.QoS, TTL: c.cfg.RouteTTL, Conditions: c.conditions, AvoidEntry: c.refusing.nodes(now),
+	}
 	wished, failing := append(c.suspected(now), c.dead.nodes(now)...), c.failing.nodes(now)
 	if k.exit != nil {
 		req.Exit = &k.exit.ID
@@ -124,27 +133,21 @@ func (c *Client) draw(now machine.Time, k *circuit) (directory.Path, error) {
 	own := req.AvoidNodes
 	wished = append(wished, own...)
 	req.AvoidNodes = append(failing, wished...)
-	path, err := c.view.Draw(c.paths, req)
-	for range failing { // the oldest first
-		if err == nil {
-			break
+	plan, err := c.view.Plan(c.paths, req)
+	again := func(yields bool, yield func()) {
+		if err != nil && yields {
+			yield()
+			plan, err = c.view.Plan(c.paths, req)
 		}
-		req.AvoidNodes = req.AvoidNodes[1:]
-		path, err = c.view.Draw(c.paths, req)
 	}
-	if err != nil && len(wished) > len(own) {
-		req.AvoidNodes = own
-		path, err = c.view.Draw(c.paths, req)
+	for range failing { // the oldest first
+		again(true, func() { req.AvoidNodes = req.AvoidNodes[1:] })
 	}
-	if err != nil && req.AvoidNodes != nil {
-		req.AvoidNodes = nil
-		path, err = c.view.Draw(c.paths, req)
-	}
-	if err != nil && req.AvoidEntry != nil {
-		req.AvoidEntry = nil
-		path, err = c.view.Draw(c.paths, req)
-	}
-	return path, err
+	again(len(wished) > len(own), func() { req.AvoidNodes = own })
+	again(req.AvoidNodes != nil, func() { req.AvoidNodes = nil })
+	again(req.AvoidEntry != nil, func() { req.AvoidEntry = nil })
+	again(c.conditions != nil, func() { req.Crowded = true })
+	return plan, err
 }
 
 // prepare computes the route's keys and its set-up train.
@@ -163,7 +166,7 @@ func (c *Client) prepare(now machine.Time, r *route, first []byte) error {
 		}
 	}
 	var err error
-	r.core, r.train, err = mix.Build(hops, c.cfg.Level, c.cfg.RouteTTL, first, c.child("route"))
+	r.core, r.train, err = mix.Build(hops, c.cfg.Level, r.ttl, first, c.child("route"))
 	return err
 }
 
@@ -237,7 +240,7 @@ func (c *Client) up(now machine.Time, r *route) {
 	r.shaper = obfs.NewShaper(policy, c.child("slots"), now)
 	c.slots.Set(&r.emit, r.shaper.NextSlot())
 	r.expire.Value = func(now machine.Time) { c.renew(now, r) }
-	at := r.begun.Add(c.cfg.RouteTTL * renewAt / 100)
+	at := r.begun.Add(r.ttl * renewAt / 100)
 	if r.circuit.purpose == answering {
 		at = min(at, now.Add(callerTimeout))
 	}
@@ -272,6 +275,10 @@ func (c *Client) join(now machine.Time, r *route) {
 	}
 	if m != nil && m.Core.ActivePath() == uint8(old.slot) {
 		m.Core.SetActivePath(now, uint8(r.slot))
+	}
+	if old.moves != 0 {
+		c.Distributions.ObserveTime(trace.RouteUpdateLatency, now.Sub(old.moves))
+		c.cfg.Sink.Emit(now, trace.RouteMoved, uint64(old.slot), uint64(now.Sub(old.moves)))
 	}
 	old.expire.Value = func(now machine.Time) { c.drop(now, old) }
 	c.timers.Set(&old.expire, now.Add(overlap))
@@ -314,7 +321,7 @@ func (c *Client) renew(now machine.Time, r *route) {
 		c.drop(now, r)
 		return
 	}
-	end, slot := r.begun.Add(c.cfg.RouteTTL*endAt/100), k.free()
+	end, slot := r.begun.Add(r.ttl*endAt/100), k.free()
 	if slot < 0 && now < end {
 		c.timers.Set(&r.expire, min(end, now.Add(overlap/4)))
 		return

@@ -72,6 +72,14 @@ func writeContent(w io.Writer, parts []part) {
 	for i := range parts {
 		times(h, parts[i].Name, "", &parts[i].content.measured[trace.FECEncode])
 	}
+	h = family(w, "mix_route_plan_latency", "histogram", "Seconds from when a route was wanted until a path for it was found.")
+	for i := range parts {
+		times(h, parts[i].Name, "", &parts[i].content.measured[trace.RoutePlanLatency])
+	}
+	h = family(w, "route_update_latency", "histogram", "Seconds from when a route was to leave a node until another carried on in its place.")
+	for i := range parts {
+		times(h, parts[i].Name, "", &parts[i].content.measured[trace.RouteUpdateLatency])
+	}
 	h = family(w, "stream_metadata_size", "histogram", "Bytes of received session packets that are neither content nor padding.")
 	for i := range parts {
 		sizes(h, parts[i].Name, &parts[i].content.measured[trace.MetadataSize])

@@ -24,7 +24,7 @@ func served(s source) string {
 var contentNames = []string{
 	"transport_retransmission_ratio", "stream_heartbeat_queue_share", "stream_latency_p95", "stream_latency_seconds",
 	"stream_queue_latency", "mix_frame_drop_detect_latency", "fec_encode_latency", "stream_metadata_size",
-	"stream_compressed_frame_size", "cpu_user_pct",
+	"mix_route_plan_latency", "route_update_latency", "stream_compressed_frame_size", "cpu_user_pct",
 }
 
 // What a client and an exit measure of their sessions is served where metrics may

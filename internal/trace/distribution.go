@@ -15,15 +15,17 @@ const (
 	// StreamLatency is how long after the last byte that this side wrote to a
 	// stream that it opened the next byte came back, in µs: here of streams in lane
 	// 0, then in lanes 1, 2, and all others (LatencyOf).
-	StreamLatency  Distribution = iota
-	_                           // lane 1
-	_                           // lane 2
-	_                           // lanes above
-	StreamQueueOut              // µs from when bytes were written until they first left
-	StreamQueueIn               // µs from when bytes arrived in order until they were read
-	DropDetect                  // µs from the sending of a packet until the word of the hop that dropped it
-	MetadataSize                // bytes of a session packet received that are neither content nor padding
-	FECEncode                   // µs from the sending of the first packet without a repair until one of it is sent
+	StreamLatency      Distribution = iota
+	_                               // lane 1
+	_                               // lane 2
+	_                               // lanes above
+	StreamQueueOut                  // µs from when bytes were written until they first left
+	StreamQueueIn                   // µs from when bytes arrived in order until they were read
+	DropDetect                      // µs from the sending of a packet until the word of the hop that dropped it
+	MetadataSize                    // bytes of a session packet received that are neither content nor padding
+	FECEncode                       // µs from the sending of the first packet without a repair until one of it is sent
+	RoutePlanLatency                // µs from when a route was wanted until a path for it was found
+	RouteUpdateLatency              // µs from when a route was to leave a node until another carried on in its place
 	NumDistributions
 )
 

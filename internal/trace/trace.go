@@ -203,6 +203,7 @@ const (
 	StreamAnswered             // the first byte after what was last written to an own stream; A: ns since, B: lane
 	StreamQueued               // bytes of a stream left a queue; A: ns in it, B: 0 to be sent, 1 to be read
 	RepairSent                 // a repair left; A: ns since the first packet that had none left, B: packets that it covers
+	RouteMoved                 // a route left a node that is to be left; A: its place, B: ns until another carried on
 	NumKinds
 )
 
@@ -211,6 +212,7 @@ var kindNames = [NumKinds]string{
 	"stream_up", "stream_down", "rekeyed", "path_switched", "class_changed",
 	"SESSION_INIT", "SESSION_REFUSED", "SESSION_TERMINATE",
 	"route_tampered", "exit_gone", "packet_lost", "key_confirmed", "packet_taken", "stream_answered", "stream_queued", "repair_sent",
+	"route_moved",
 }
 
 // String returns the kind's name as it stands in golden traces.
