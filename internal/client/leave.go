@@ -67,7 +67,8 @@ func (c *Client) moveSoon(now machine.Time, r *route) {
 	if !crosses || r.replaced || r.circuit.purpose == answering {
 		return
 	}
-	if at := now.Add(time.Duration(c.leaves.Uint64N(uint64(leaveWithin)))); at < r.expire.At() {
+	at := c.moveAt(now, r)
+	if at < r.expire.At() {
 		r.expire.Value = func(now machine.Time) {
 			if r.moves == 0 {
 				r.moves = now
@@ -77,6 +78,22 @@ func (c *Client) moveSoon(now machine.Time, r *route) {
 		c.timers.Set(&r.expire, at)
 	}
 }
+
+// moveAt draws when a route moves: where that can be had, not while another of
+// its circuit does, since they have one place for new ones between them.
+func (c *Client) moveAt(now machine.Time, r *route) (at machine.Time) {
+	for range movesTried {
+		at = now.Add(time.Duration(c.leaves.Uint64N(uint64(leaveWithin))))
+		if !slices.ContainsFunc(r.circuit.routes[:], func(o *route) bool {
+			return o != nil && o != r && at.Sub(o.expire.At()).Abs() < 2*c.overlap()
+		}) {
+			break
+		}
+	}
+	return at
+}
+
+const movesTried = 16
 
 // Through is how many routes lead through a node.
 func (c *Client) Through(id wire.NodeID) (n int) {

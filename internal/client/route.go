@@ -281,11 +281,16 @@ func (c *Client) join(now machine.Time, r *route) {
 		c.cfg.Sink.Emit(now, trace.RouteMoved, uint64(old.slot), uint64(now.Sub(old.moves)))
 	}
 	old.expire.Value = func(now machine.Time) { c.drop(now, old) }
-	c.timers.Set(&old.expire, now.Add(overlap))
+	c.timers.Set(&old.expire, now.Add(c.overlap()))
 }
 
 // overlap is how long a replaced route is kept for what is still on its way.
-const overlap = 3 * time.Second
+func (c *Client) overlap() time.Duration {
+	if c.cfg.Level == wire.Fast {
+		return time.Second // nothing is held up by mixes
+	}
+	return 3 * time.Second
+}
 
 // fail gives a route up and has another built in its place.
 func (c *Client) fail(now machine.Time, r *route, why error) {
@@ -323,7 +328,7 @@ func (c *Client) renew(now machine.Time, r *route) {
 	}
 	end, slot := r.begun.Add(r.ttl*endAt/100), k.free()
 	if slot < 0 && now < end {
-		c.timers.Set(&r.expire, min(end, now.Add(overlap/4)))
+		c.timers.Set(&r.expire, min(end, now.Add(c.overlap()/4)))
 		return
 	}
 	if slot >= 0 && k.purpose != answering && c.build(now, k, slot, nil) == nil {

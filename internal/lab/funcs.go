@@ -29,6 +29,7 @@ func Funcs() map[string]Func {
 		"DF-050":  arrival,
 		"SCL-001": baseline,
 		"SCL-003": mixedKeys,
+		"SCL-004": reconfigure,
 		"SCL-006": saturation,
 		"SCL-012": killMixes,
 		"SCL-013": backpressure,
