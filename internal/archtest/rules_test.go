@@ -40,6 +40,9 @@ var ranks = map[string]int{
 	"internal/relay":   60,
 	"internal/gateway": 60,
 
+	"internal/registry":           65, // what a directory authority must not forget
+	"internal/registry/storetest": 66, // for tests: what holds for every store of it
+
 	"internal/engine":        70,
 	"internal/carrier/inbox": 70, // what all carriers share
 	"internal/carrier/pipe":  71, // connections that carry datagrams

@@ -1,0 +1,160 @@
+// Package etcd is a registry.Store in etcd: a server in this process, or a
+// cluster that others run. Every change is on the disk of the server, or of most
+// servers of the cluster, when it returns.
+package etcd
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+
+	"github.com/nyxnet/nyx/internal/registry"
+)
+
+const (
+	// listMost is how many entries are asked for at a time: some megabytes.
+	listMost = 256
+	// dialTimeout bounds the first connection to a cluster, callTimeout each call
+	// without a limit of its own. A fail-over of the cluster takes less.
+	dialTimeout = 5 * time.Second
+	callTimeout = 10 * time.Second
+)
+
+// Store is a registry.Store in etcd.
+type Store struct {
+	client *clientv3.Client
+	prefix string
+	stop   func()
+}
+
+// Cluster returns a store in the cluster at some URLs, in which all keys begin with
+// prefix. config is for https; nil for what the system trusts.
+func Cluster(urls []string, prefix string, config *tls.Config) (*Store, error) {
+	client, err := clientv3.New(clientv3.Config{
+		Endpoints: urls, DialTimeout: dialTimeout, DialKeepAliveTime: dialTimeout, DialKeepAliveTimeout: dialTimeout,
+		TLS: config, Logger: zap.NewNop(),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("etcd: %w", err)
+	}
+	return &Store{client: client, prefix: prefix, stop: func() {}}, nil
+}
+
+// Get implements registry.Store.
+func (s *Store) Get(ctx context.Context, key string) (registry.Entry, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	resp, err := s.client.Get(ctx, s.prefix+key)
+	if err != nil {
+		return registry.Entry{}, failed(err)
+	}
+	if len(resp.Kvs) == 0 {
+		return registry.Entry{Key: key}, nil
+	}
+	return s.entry(resp.Kvs[0]), nil
+}
+
+func (s *Store) entry(kv *mvccpb.KeyValue) registry.Entry {
+	e := registry.Entry{Key: string(kv.Key[len(s.prefix):]), Value: kv.Value, Revision: kv.ModRevision}
+	if e.Value == nil {
+		e.Value = []byte{}
+	}
+	return e
+}
+
+// List implements registry.Store, some entries at a time, all of one revision.
+func (s *Store) List(ctx context.Context, prefix string, each func(registry.Entry) error) (int64, error) {
+	revision := int64(0)
+	from, end := s.prefix+prefix, clientv3.GetPrefixRangeEnd(s.prefix+prefix)
+	for {
+		page, cancel := context.WithTimeout(ctx, callTimeout)
+		resp, err := s.client.Get(page, from, clientv3.WithRange(end), clientv3.WithLimit(listMost), clientv3.WithRev(revision))
+		cancel()
+		if err != nil {
+			return 0, failed(err)
+		}
+		if revision == 0 {
+			revision = resp.Header.Revision
+		}
+		for _, kv := range resp.Kvs {
+			if err := each(s.entry(kv)); err != nil {
+				return 0, err
+			}
+		}
+		if !resp.More {
+			return revision, nil
+		}
+		from = string(resp.Kvs[len(resp.Kvs)-1].Key) + "\x00"
+	}
+}
+
+// Put implements registry.Store.
+func (s *Store) Put(ctx context.Context, key string, value []byte, was int64) (int64, error) {
+	return s.change(ctx, key, was, clientv3.OpPut(s.prefix+key, string(value)))
+}
+
+// Delete implements registry.Store.
+func (s *Store) Delete(ctx context.Context, key string, was int64) error {
+	_, err := s.change(ctx, key, was, clientv3.OpDelete(s.prefix+key))
+	return err
+}
+
+func (s *Store) change(ctx context.Context, key string, was int64, op clientv3.Op) (int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	unchanged := clientv3.Compare(clientv3.ModRevision(s.prefix+key), "=", was)
+	resp, err := s.client.Txn(ctx).If(unchanged).Then(op).Commit()
+	if err != nil {
+		return 0, failed(err)
+	}
+	if !resp.Succeeded {
+		return 0, registry.ErrChanged
+	}
+	return resp.Header.Revision, nil
+}
+
+// Watch implements registry.Store.
+func (s *Store) Watch(ctx context.Context, prefix string, after int64, each func(registry.Entry)) error {
+	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
+	defer cancel()
+	for resp := range s.client.Watch(ctx, s.prefix+prefix, clientv3.WithPrefix(), clientv3.WithRev(after+1)) {
+		if err := resp.Err(); err != nil {
+			return failed(err)
+		}
+		for _, event := range resp.Events {
+			e := s.entry(event.Kv)
+			if event.Type == clientv3.EventTypeDelete {
+				e.Value = nil
+			}
+			each(e)
+		}
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return errors.New("etcd: the watch ended")
+}
+
+// Close implements registry.Store.
+func (s *Store) Close() error {
+	err := s.client.Close()
+	s.stop()
+	if errors.Is(err, context.Canceled) { // of a client in the server's process
+		err = nil
+	}
+	return err
+}
+
+func failed(err error) error {
+	if errors.Is(err, rpctypes.ErrCompacted) {
+		return registry.ErrGap
+	}
+	return fmt.Errorf("etcd: %w", err)
+}
