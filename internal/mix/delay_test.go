@@ -143,6 +143,39 @@ func TestTheFirstMixHolds(t *testing.T) {
 	}
 }
 
+// Noise is added segment by segment: each mix keeps a cell for its own part beyond
+// the delay that is drawn for it, and the last hop is told the profile, no other.
+func TestNoiseIsAddedBySegment(t *testing.T) {
+	noise := [wire.CoverSegments]time.Duration{3 * time.Millisecond, 5 * time.Millisecond, 7 * time.Millisecond}
+	out := func(hop int, noise [wire.CoverSegments]time.Duration) []time.Duration {
+		n := newNet(t, 5, Limits{})
+		r := n.open(wire.Standard, nil, 52)
+		r.Noise = noise
+		return n.hopDelays(hop, 20, func() {
+			var f wire.Frame
+			r.Seal(&f, packetOf(0), 0)
+			for i := range hop {
+				n.nodes[i].HandleFrame(n.now, toward(i), f.B[:])
+				_, p, ok := n.nodes[i].PollSend(n.now)
+				for ; !ok; _, p, ok = n.nodes[i].PollSend(n.now) {
+					n.now = n.nodes[i].delayed.next()
+				}
+				f = *p
+				n.nodes[i].pool.Put(p)
+			}
+			n.nodes[hop].HandleFrame(n.now, toward(hop), f.B[:])
+		})
+	}
+	for hop := 1; hop <= 3; hop++ {
+		drawn, noisy := out(hop, [wire.CoverSegments]time.Duration{}), out(hop, noise)
+		for i := range drawn {
+			if noisy[i] != drawn[i]+noise[hop-1] {
+				t.Fatalf("mix %d, cell %d: kept %v, drawn are %v", hop, i, noisy[i], drawn[i])
+			}
+		}
+	}
+}
+
 func correlation(a, b []time.Duration) float64 {
 	var ma, mb, ab, aa, bb float64
 	for i := range a {

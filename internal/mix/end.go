@@ -26,6 +26,8 @@ type Delivery struct {
 	Route End
 	Kind  DeliveryKind
 	Level wire.Level
+	// Profile is for what kind of machine the route is shaped (Opened).
+	Profile wire.Profile
 	// Packet is the first flight (Opened; may be empty) or the session packet
 	// of wire.SessionPacketSize bytes (Packet). It is valid, and may be
 	// overwritten, until the next call of PollDeliver.

@@ -23,6 +23,9 @@ type HopSpec struct {
 	ID    wire.NodeID
 	Onion *seal.KEMPublic
 	Delay time.Duration // mean delay of a cell, each way; 0 at Stream nodes. Ignored at level Fast
+	// Profile is for what kind of machine the last hop shapes the way back. Other
+	// hops are told of none.
+	Profile wire.Profile
 }
 
 // Route is the client's end of a route. It holds the keys of all hops. It is
@@ -31,6 +34,9 @@ type Route struct {
 	// Counts takes the drops and NACKs of Open. Build sets one of its own; the
 	// owner may set its machine's.
 	Counts *trace.Counts
+	// Noise is what the first mix, those between and the last keep the cells of
+	// Seal for beyond their delays. The owner sets it before each.
+	Noise [wire.CoverSegments]time.Duration
 
 	id     uint32
 	level  wire.Level
@@ -88,7 +94,7 @@ func Build(hops []HopSpec, level wire.Level, ttl time.Duration, first []byte, rn
 			return nil, nil, err
 		}
 		if last := i == len(hops)-1; last {
-			steps[i].routing.Last = true
+			steps[i].routing.Last, steps[i].routing.Profile = true, hops[i].Profile
 			steps[i].routing.SetupDelay = 0
 		} else {
 			steps[i].routing.Next = hops[i+1].ID
@@ -266,9 +272,23 @@ func (r *Route) seal(f *wire.Frame, position int, command, flag wire.Command, co
 		if i-1 == r.mix {
 			delay = min(delay+hold, wire.LayerDelayMax)
 		}
+		if command == wire.CommandDeliver && r.hops[i-1].mean > 0 {
+			delay = min(delay+r.Noise[r.segment(i-1)], wire.LayerDelayMax)
+		}
 		wire.PutLayerHeader(outer, byte(wire.CommandRelay|flag), delay)
 		binary.BigEndian.PutUint32(outer[wire.LayerHeaderSize:], counter)
 	}
+}
+
+// segment is the part of the way out to which a mix belongs.
+func (r *Route) segment(position int) int {
+	switch position {
+	case r.mix:
+		return 0
+	case len(r.hops) - 2:
+		return wire.CoverSegments - 1
+	}
+	return 1
 }
 
 // counterStepMax is the largest increment of a counter.

@@ -324,7 +324,7 @@ func (t *Table) endRoute(now machine.Time, j *setupJob, in *neighbour) (drop tra
 		return trace.DropSetupLimit, true
 	}
 	r := t.addRoute(now, j, in)
-	t.deliver(Delivery{Route: End{r}, Kind: Opened, Level: r.level, Packet: append([]byte(nil), first...)})
+	t.deliver(Delivery{Route: End{r}, Kind: Opened, Level: r.level, Profile: j.routing.Profile, Packet: append([]byte(nil), first...)})
 	return 0, false
 }
 

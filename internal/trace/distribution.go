@@ -9,8 +9,8 @@ import (
 // how large.
 type Distribution uint8
 
-// Distributions. All of them tell content from cover, as counters do of which
-// Counter.TellsContent says so.
+// Distributions. All of them but TimingJitter tell content from cover, as counters
+// do of which Counter.TellsContent says so.
 const (
 	// StreamLatency is how long after the last byte that this side wrote to a
 	// stream that it opened the next byte came back, in µs: here of streams in lane
@@ -26,6 +26,7 @@ const (
 	FECEncode                       // µs from the sending of the first packet without a repair until one of it is sent
 	RoutePlanLatency                // µs from when a route was wanted until a path for it was found
 	RouteUpdateLatency              // µs from when a route was to leave a node until another carried on in its place
+	TimingJitter                    // µs by which the moment of a cell was drawn: before it is sent, and at mixes as a plan has it
 	NumDistributions
 )
 

@@ -86,6 +86,9 @@ const (
 	ReorderCorrections                    // datagrams opened before an earlier one, which they waited for
 	ReorderThreshold                      // batches of which more than half waited so
 	KeyRotations                          // onion keys that began to be the present one
+	PlanTaken                             // cover plans that are followed
+	PlanRefused                           // cover plans that are not
+	CoverStopped                          // slots that no plan may ask for, held back
 	NumCounters
 )
 
@@ -109,6 +112,7 @@ var counterNames = [NumCounters]string{
 	"stream_sdk_version_mismatch", "client_version_errors",
 	"link_missed", "link_late", "session_packet_out", "stream_heartbeats_out", "stream_content_out",
 	"obf_reorder_corrections", "obf_reorder_threshold", "mix_key_rotation_events",
+	"obf_plans_taken", "obf_plans_refused", "obf_cover_stopped",
 }
 
 // String returns the counter's name as exported.
@@ -202,6 +206,7 @@ const (
 	PacketTaken                // a session took the frames of a packet; A: bytes of them that are not content, B: of the greatest frame
 	StreamAnswered             // the first byte after what was last written to an own stream; A: ns since, B: lane
 	StreamQueued               // bytes of a stream left a queue; A: ns in it, B: 0 to be sent, 1 to be read
+	PlanJudged                 // a cover plan came; A: its epoch, B: why it is not followed (obfs.Refusal), or 0
 	RepairSent                 // a repair left; A: ns since the first packet that had none left, B: packets that it covers
 	RouteMoved                 // a route left a node that is to be left; A: its place, B: ns until another carried on
 	NumKinds
@@ -211,7 +216,7 @@ var kindNames = [NumKinds]string{
 	"link_up", "link_down", "route_up", "route_down", "session_up", "session_down",
 	"stream_up", "stream_down", "rekeyed", "path_switched", "class_changed",
 	"SESSION_INIT", "SESSION_REFUSED", "SESSION_TERMINATE",
-	"route_tampered", "exit_gone", "packet_lost", "key_confirmed", "packet_taken", "stream_answered", "stream_queued", "repair_sent",
+	"route_tampered", "exit_gone", "packet_lost", "key_confirmed", "packet_taken", "stream_answered", "stream_queued", "cover_plan", "repair_sent",
 	"route_moved",
 }
 

@@ -98,6 +98,20 @@ func ParseLevel(name string) (Level, bool) {
 	return 0, false
 }
 
+// Profile says for what kind of machine a route is shaped.
+type Profile uint8
+
+// Profiles.
+const (
+	ProfileFull   Profile = iota // from the floor of the level to its ceiling
+	ProfileMobile                // the classes 10 to 50
+	ProfileLow                   // class 5: a mobile machine whose screen is off
+	numProfiles
+)
+
+// Valid reports whether p is a profile of this version.
+func (p Profile) Valid() bool { return p < numProfiles }
+
 // Mixes is the number of mixes on a route of this level, between the entry and
 // the exit.
 func (l Level) Mixes() int {

@@ -64,9 +64,11 @@ func ShardIndex(b []byte) (int, bool) { return int(b[5]), b[5] < TrainFrames }
 //	[delay of the set-up µs 3][forward counter start 4][next route id 4]
 //	[next node 32][delay seed 11]
 //
-// Flag 1 marks the last hop, whose next route id and node are zero.
+// Flag 1 marks the last hop, whose next route id and node are zero. It alone
+// learns the profile of the route, in flags 2 and 4.
 type Routing struct {
 	Last         bool
+	Profile      Profile
 	Position     uint8 // 0 is the entry
 	Suite        uint8 // AEAD of both directions, as package seal numbers them
 	Level        Level
@@ -84,17 +86,21 @@ type Routing struct {
 // CounterStartMax bounds the random first counter of each hop and direction.
 const CounterStartMax = 1 << 30
 
-const routingFlagLast = 1
+const (
+	routingFlagLast     = 1
+	routingProfileShift = 1
+)
 
 // Append appends the encoding of r. Fields beyond their range panic: they come
 // from this process.
 func (r *Routing) Append(b []byte) []byte {
-	if r.TTL%time.Second != 0 || r.TTL > 65535*time.Second || r.BackMean > MixDelayMax || r.SetupDelay > LayerDelayMax {
+	if r.TTL%time.Second != 0 || r.TTL > 65535*time.Second || r.BackMean > MixDelayMax || r.SetupDelay > LayerDelayMax ||
+		!r.Profile.Valid() || !r.Last && r.Profile != ProfileFull {
 		panic("wire: routing field out of range")
 	}
 	var flags byte
 	if r.Last {
-		flags = routingFlagLast
+		flags = routingFlagLast | byte(r.Profile)<<routingProfileShift
 	}
 	b = append(b, flags, r.Position, r.Suite, byte(r.Level))
 	b = binary.BigEndian.AppendUint16(b, uint16(r.TTL/time.Second))
@@ -110,10 +116,10 @@ func (r *Routing) Append(b []byte) []byte {
 // ParseRouting reads SetupRoutingSize bytes and accepts exactly what Append
 // writes; the suite is the caller's to check.
 func ParseRouting(b []byte) (r Routing, ok bool) {
-	if len(b) != SetupRoutingSize || b[0] > routingFlagLast {
+	if len(b) != SetupRoutingSize {
 		return r, false
 	}
-	r.Last = b[0] == routingFlagLast
+	r.Last, r.Profile = b[0]&routingFlagLast != 0, Profile(b[0]>>routingProfileShift)
 	r.Position, r.Suite, r.Level = b[1], b[2], Level(b[3])
 	r.TTL = time.Duration(binary.BigEndian.Uint16(b[4:])) * time.Second
 	r.BackMean = time.Duration(binary.BigEndian.Uint32(b[6:])) * time.Microsecond
@@ -122,7 +128,7 @@ func ParseRouting(b []byte) (r Routing, ok bool) {
 	r.NextRoute = binary.BigEndian.Uint32(b[17:])
 	copy(r.Next[:], b[21:])
 	copy(r.DelaySeed[:], b[53:])
-	ok = r.Position < MaxHops && r.Level.Valid() && r.TTL > 0 &&
+	ok = r.Position < MaxHops && r.Level.Valid() && r.Profile.Valid() && (r.Last || r.Profile == ProfileFull) && r.TTL > 0 &&
 		r.BackMean <= MixDelayMax && r.ForwardStart > 0 && r.ForwardStart < CounterStartMax
 	if r.Last {
 		ok = ok && r.NextRoute == 0 && r.Next == NodeID{} && r.SetupDelay == 0

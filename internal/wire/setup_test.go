@@ -67,8 +67,24 @@ func TestRoutingRefusesWhatAppendDoesNotWrite(t *testing.T) {
 			t.Errorf("routing with %s was read", name)
 		}
 	}
+	for name, flags := range map[string]byte{"a profile at a hop that is not the last": 2, "an unknown flag": 8, "an unknown profile": 7} {
+		b := good.Append(nil)
+		if b[0] = flags; flags&1 != 0 {
+			b = (&Routing{Last: true, TTL: time.Second, ForwardStart: 1}).Append(nil)
+			b[0] = flags
+		}
+		if _, ok := ParseRouting(b); ok {
+			t.Errorf("routing with %s was read", name)
+		}
+	}
+	for p := ProfileFull; p < numProfiles; p++ {
+		last := Routing{Last: true, Profile: p, TTL: time.Second, ForwardStart: 1}
+		if r, ok := ParseRouting(last.Append(nil)); !ok || r != last {
+			t.Errorf("profile %d reads back as %+v", p, r)
+		}
+	}
 	b := good.Append(nil)
-	b[0] = 2
+	b[0] = 0x80
 	if _, ok := ParseRouting(b); ok {
 		t.Error("routing with an unknown flag was read")
 	}
