@@ -15,6 +15,7 @@
 package obfs
 
 import (
+	"slices"
 	"time"
 
 	"github.com/nyxnet/nyx/internal/wire"
@@ -24,12 +25,13 @@ import (
 // shaping: cells leave when they are ready, and nothing else does.
 type Class uint16
 
-// Period is the time between two slots. Class 0 has none.
+// Period is the time between two slots at the class's nominal rate. Class 0 has
+// none.
 func (c Class) Period() time.Duration { return time.Second / time.Duration(c) }
 
 // Classes in order. 5 to 50 are the mobile profiles; 100 is the interactive
 // default.
-var Classes = []Class{5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000}
+var Classes = [wire.CoverClasses]Class{5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000}
 
 // Policy is how a route's class may move.
 type Policy struct {
@@ -42,13 +44,41 @@ type Policy struct {
 	Review time.Duration
 	// MinStay is how long a raised class is kept at the least.
 	MinStay time.Duration
+	// Noisy has cells of this direction delayed by the noise of plans.
+	Noisy bool
+	// Region says what the classes emit at present, and counts what was emitted;
+	// nil: their nominal rates, and nothing is counted.
+	Region *Region
 }
 
-// Pinned returns p with the class fixed: no use moves it.
+// Pinned returns p with the class fixed: no use moves it, and no plan its rate.
 func (p Policy) Pinned(c Class) Policy {
-	p.Floor, p.Ceiling = c, c
+	p.Floor, p.Ceiling, p.Region = c, c, nil
 	return p
 }
+
+// In returns p under the plans of a region.
+func (p Policy) In(r *Region) Policy {
+	p.Region = r
+	return p
+}
+
+// For returns p within the bounds of a profile. FAST has none.
+func (p Policy) For(profile wire.Profile) Policy {
+	switch {
+	case p.Floor == 0:
+	case profile == wire.ProfileMobile:
+		p.Floor, p.Ceiling, p.Noisy = mobileFloor, mobileMax, false
+	case profile == wire.ProfileLow:
+		p.Floor, p.Ceiling, p.Noisy = lowFloor, lowFloor, false
+	}
+	return p
+}
+
+// Bounds of the profiles. The floors are those of every plan as well.
+const (
+	lowFloor, mobileFloor, mobileMax, fullFloor Class = 5, 10, 50, 100
+)
 
 // PolicyOf is the policy of a level. The later the review, the less a change
 // of class says about when a transfer began; the price is how long a transfer
@@ -56,21 +86,24 @@ func (p Policy) Pinned(c Class) Policy {
 func PolicyOf(l wire.Level) Policy {
 	switch l {
 	case wire.Standard:
-		return Policy{Floor: 100, Ceiling: 5000, Review: 2 * time.Second, MinStay: 30 * time.Second}
+		return Policy{Floor: fullFloor, Ceiling: 5000, Review: 2 * time.Second, MinStay: 30 * time.Second, Noisy: true}
 	case wire.High:
-		return Policy{Floor: 100, Ceiling: 2000, Review: 15 * time.Second, MinStay: 3 * time.Minute}
+		return Policy{Floor: fullFloor, Ceiling: 2000, Review: 15 * time.Second, MinStay: 3 * time.Minute}
 	case wire.Extreme:
-		return Policy{Floor: 100, Ceiling: 500, Review: time.Minute, MinStay: 10 * time.Minute}
+		return Policy{Floor: fullFloor, Ceiling: 500, Review: time.Minute, MinStay: 10 * time.Minute}
 	default:
 		return Policy{}
 	}
 }
 
-// targetUse is the use of a class that steering aims at, in percent: the rest,
-// 30 %, is cover. Below lowUse a class is left again after its minimum stay.
+// Use of a class, in percent. Plans steer the mean of a class to targetUse
+// (control.Cover); a route leaves its class for the next when it fills more than
+// highUse, and for the one before when that would be filled to targetUse at
+// most. Were the two one figure, every class would lose the upper half of its
+// routes, and its mean could not come near.
 const (
 	targetUse = 70
-	lowUse    = 20
+	highUse   = 85
 )
 
 // above returns the next class after c within the policy.
@@ -91,4 +124,14 @@ func (p Policy) below(c Class) Class {
 		}
 	}
 	return c
+}
+
+// rate is what a class emits at present, in cells per second.
+func (p Policy) rate(c Class) uint64 {
+	if p.Region != nil {
+		if i := slices.Index(Classes[:], c); i >= 0 {
+			return uint64(p.Region.rates[i])
+		}
+	}
+	return uint64(c)
 }

@@ -5,6 +5,7 @@ import (
 
 	"github.com/nyxnet/nyx/internal/machine"
 	"github.com/nyxnet/nyx/internal/prng"
+	"github.com/nyxnet/nyx/internal/wire"
 )
 
 // lagMax is how far a shaper catches up with slots that it missed, because
@@ -24,9 +25,17 @@ type Shaper struct {
 	phases  *prng.Stream
 	spread  *prng.Stream
 	pool    *prng.Stream // nil where nothing stays
+	noise   *prng.Stream // nil where plans add none
 	reviews *prng.Stream
 
+	origin machine.Time // slot 0 at the present rate
+	n      uint64       // number of the next slot
+	rate   uint64       // λ at present
+	plan   uint32       // under which it is so; see Region
 	next   machine.Time // next slot
+	slot   machine.Time // the last one
+	second machine.Time // in which in slots came: see guard
+	in     uint64
 	taken  machine.Time // the last slot that took in
 	review machine.Time // next review
 	stay   machine.Time // the class is not lowered before
@@ -43,7 +52,11 @@ func NewShaper(p Policy, rng prng.Source, now machine.Time) *Shaper {
 	}
 	s.phases, s.reviews = rng.Stream("phases"), rng.Stream("reviews")
 	s.spread = rng.Stream("spread")
-	s.next = now.Add(s.phase())
+	if p.Noisy && p.Region != nil {
+		s.noise = rng.Stream("noise")
+	}
+	s.follow(true)
+	s.begin(now.Add(s.phase()))
 	if p.Floor < poolBelow {
 		s.pool = rng.Stream("pool")
 	}
@@ -69,12 +82,16 @@ func (s *Shaper) NextSlot() machine.Time { return s.next }
 // send fits into one of the floor a whole number of times, so that however the
 // two clocks lie to each other, as many cells are to be expected in each.
 func (s *Shaper) Intake() bool {
-	if s.next.Sub(s.taken) < s.policy.Floor.Period() {
+	if s.next.Sub(s.taken)+rounding < s.policy.Floor.Period() {
 		return false
 	}
 	s.taken = s.next
 	return true
 }
+
+// rounding is more than what slots lie beside the whole parts of a second that a
+// rate has: no period of 1/300 s is a whole number of nanoseconds.
+const rounding = time.Microsecond
 
 // poolBelow is the class below which what a far end takes in goes through a
 // pool. A period of 20 ms or 50 ms is longer than the mixes of STANDARD scatter
@@ -92,18 +109,65 @@ func (s *Shaper) Take(now machine.Time) (due, changed bool) {
 	if now < s.next {
 		return false, false
 	}
-	if lag := now.Sub(s.next); lag > lagMax {
-		s.next = now.Add(-(lag % s.class.Period())) // the phase stays
+	if lag := now.Sub(s.next); lag > lagMax { // the phase stays
+		s.n += uint64(lag) * s.rate / uint64(time.Second)
+		s.next = s.at(s.n)
 	}
+	s.slot = s.next
 	if s.next >= s.review {
 		changed = s.look()
 	}
-	gap := s.class.Period()
-	if changed {
-		gap = s.phase()
+	if s.follow(changed) || changed {
+		s.begin(s.next.Add(s.phase()))
+	} else {
+		s.n++
+		s.next = s.at(s.n)
 	}
-	s.next = s.next.Add(gap)
+	s.guard()
 	return true, changed
+}
+
+// begin has the slots of the present rate start.
+func (s *Shaper) begin(at machine.Time) {
+	s.origin, s.n, s.next = at, 0, at
+}
+
+// at is the time of slot n: so many whole periods after the first, however long
+// the route lives, whether or not a period is a whole number of nanoseconds.
+func (s *Shaper) at(n uint64) machine.Time {
+	seconds, part := n/s.rate, n%s.rate
+	return s.origin.Add(time.Duration(seconds*uint64(time.Second) + part*uint64(time.Second)/s.rate))
+}
+
+// follow takes the rate of the present class, where that has moved or a new plan
+// is in force at this slot, and reports whether it is another than before. Plans
+// are looked at in slots alone, so that a change comes by the clock.
+func (s *Shaper) follow(moved bool) (changed bool) {
+	if r := s.policy.Region; !moved && (r == nil || s.plan == r.plan || s.next < r.since) {
+		return false
+	} else if r != nil {
+		s.plan = r.plan
+	}
+	before := s.rate
+	s.rate = s.policy.rate(s.class)
+	return s.rate != before
+}
+
+// guard is the last stop of cover that runs away: whatever a plan says, a second
+// has at most twice the slots that the class is named for, and the next is put
+// off until that second is over.
+func (s *Shaper) guard() {
+	if second := s.next / machine.Time(time.Second); second != s.second || s.n == 0 {
+		s.second, s.in = second, 0
+	}
+	s.in++
+	r := s.policy.Region
+	if s.in <= rateMax*uint64(s.class)+1 || r == nil || r.unguarded {
+		return
+	}
+	r.Stopped++
+	s.begin((s.second + 1) * machine.Time(time.Second))
+	s.second, s.in = s.second+1, 1
 }
 
 // spreadMax bounds what Spread draws: it is paid by every cell, and some tens of
@@ -116,9 +180,22 @@ const spreadMax = 10 * time.Millisecond
 // mix. On the wire before it they are moments without order, among which it
 // does not show that a busy process is late more often than an idle one.
 func (s *Shaper) Spread() (wait, hold time.Duration) {
-	whole := min(s.class.Period(), spreadMax)
+	whole := min(s.period(), spreadMax)
 	wait = time.Duration(s.spread.Uint64N(uint64(whole)))
 	return wait, whole - wait
+}
+
+// Noise draws how long the mixes of each segment of the way out keep the cell of
+// the slot just taken beyond their delays: within the widths of the plan, and as
+// many draws whatever these are.
+func (s *Shaper) Noise() (n [wire.CoverSegments]time.Duration) {
+	if s.noise == nil {
+		return n
+	}
+	for i, width := range s.policy.Region.noise {
+		n[i] = time.Duration(s.noise.Uint64N(uint64(width) + 1)).Truncate(time.Microsecond)
+	}
+	return n
 }
 
 // Emitted says what went into the slot just taken.
@@ -127,18 +204,22 @@ func (s *Shaper) Emitted(real bool) {
 	if real {
 		s.real++
 	}
+	if r := s.policy.Region; r != nil {
+		r.count(s.slot, s.class, s.class > s.policy.Floor, real)
+	}
 }
 
-// look is a review: one step up when the class is used beyond its target, one
-// step down when it is hardly used and has been kept long enough.
+// look is a review: one step up when the class is filled, one step down when the
+// one before would do and the class has been kept long enough.
 func (s *Shaper) look() bool {
 	at, before := s.review, s.class
+	down := s.policy.below(s.class)
 	switch use := s.use(); {
-	case use > targetUse:
+	case use > highUse:
 		s.class = s.policy.above(s.class)
 		s.stay = at.Add(s.policy.MinStay)
-	case use < lowUse && at >= s.stay:
-		s.class = s.policy.below(s.class)
+	case use*s.rate < targetUse*s.policy.rate(down) && at >= s.stay:
+		s.class = down
 	}
 	s.real, s.all = 0, 0
 	s.review = max(s.review, s.next).Add(s.reviewGap())
@@ -157,8 +238,10 @@ func (s *Shaper) use() uint64 {
 // that a direction comes to has a phase of its own, so that nothing of the last
 // one, nor of another route, is in it.
 func (s *Shaper) phase() time.Duration {
-	return 1 + time.Duration(s.phases.Uint64N(uint64(s.class.Period())))
+	return 1 + time.Duration(s.phases.Uint64N(uint64(s.period())))
 }
+
+func (s *Shaper) period() time.Duration { return time.Second / time.Duration(s.rate) }
 
 func (s *Shaper) reviewGap() time.Duration {
 	r := uint64(s.policy.Review)

@@ -1,0 +1,127 @@
+package obfs
+
+import (
+	"slices"
+	"time"
+
+	"github.com/nyxnet/nyx/internal/machine"
+	"github.com/nyxnet/nyx/internal/wire"
+)
+
+// Region is what the shapers of one region share on a machine: the rates in
+// force, and counts of what was emitted. Plans owns it.
+type Region struct {
+	// Stopped is how often a shaper held back a slot that no plan may ask for.
+	Stopped uint64
+
+	rates     [wire.CoverClasses]uint16
+	noise     [wire.CoverSegments]time.Duration
+	plan      uint32       // changes with the plan
+	since     machine.Time // when this one came into force
+	unguarded bool
+
+	minutes [windowMinutes]minute
+}
+
+// windowMinutes is the window of cover ratios, the seed's.
+const windowMinutes = 5
+
+// minute is what was emitted in one minute of a window.
+type minute struct {
+	number int64
+	floor  Tally // of routes at their floors
+	above  [wire.CoverClasses]Tally
+}
+
+// Tally counts cells: with content, and all.
+type Tally struct {
+	Real, All uint64
+}
+
+// add adds what another has counted.
+func (t *Tally) add(o Tally) { t.Real, t.All = t.Real+o.Real, t.All+o.All }
+
+// Cover is the number of cells without content.
+func (t Tally) Cover() uint64 { return t.All - t.Real }
+
+func (r *Region) count(at machine.Time, c Class, above, real bool) {
+	number := int64(at / machine.Time(time.Minute))
+	m := &r.minutes[number%windowMinutes]
+	if m.number != number {
+		*m = minute{number: number}
+	}
+	t := &m.floor
+	if i := slices.Index(Classes[:], c); above && i >= 0 {
+		t = &m.above[i]
+	}
+	t.All++
+	if real {
+		t.Real++
+	}
+}
+
+// Report is TELEMETRY_REPORT: what the routes of a region that end at one machine
+// emitted in a window. It is made of sums over routes and names none.
+type Report struct {
+	Region string
+	Floor  Tally // routes at their floors: the price of the level, apart from the ratio
+	// Above are routes above their floors, by class.
+	Above [wire.CoverClasses]Tally
+}
+
+// report sums up the window that ends with now.
+func (r *Region) report(name string, now machine.Time) Report {
+	out := Report{Region: name}
+	last := int64(now / machine.Time(time.Minute))
+	for i := range r.minutes {
+		if m := &r.minutes[i]; m.number > last-windowMinutes && m.number <= last {
+			out.Add(Report{Floor: m.floor, Above: m.above})
+		}
+	}
+	return out
+}
+
+// routesMin is of how many routes a figure must be before it leaves a node: that
+// of fewer would follow single users.
+const routesMin = 32
+
+// Crowd returns r without the classes that had too few routes for their sums to
+// hide each. The mean number of routes is what was emitted by what one emits.
+func (r Report) Crowd() Report {
+	for i, c := range Classes {
+		if r.Above[i].All < routesMin*uint64(c)*uint64(windowMinutes*time.Minute/time.Second) {
+			r.Above[i] = Tally{}
+		}
+	}
+	return r
+}
+
+// Add adds what another report of the region has counted.
+func (r *Report) Add(o Report) {
+	r.Floor.add(o.Floor)
+	for i := range o.Above {
+		r.Above[i].add(o.Above[i])
+	}
+}
+
+// Cover is the number of cells without content, at floors and above.
+func (r *Report) Cover() uint64 {
+	n := r.Floor.Cover()
+	for _, t := range r.Above {
+		n += t.Cover()
+	}
+	return n
+}
+
+// Ratio is the cover ratio, dummies to real cells over routes above their floors;
+// ok is false where there are none.
+func (r *Report) Ratio() (ratio float64, ok bool) {
+	var sum Tally
+	for _, t := range r.Above {
+		sum.add(t)
+	}
+	if sum.Real == 0 {
+		return 0, false
+	}
+	return float64(sum.Cover()) / float64(sum.Real), true
+}
