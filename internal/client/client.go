@@ -32,6 +32,10 @@ type Config struct {
 	Level wire.Level
 	// Class pins the emission class of shaped routes; 0 lets it move.
 	Class obfs.Class
+	// Profile is for what kind of machine routes are shaped. HandleParams changes it.
+	Profile wire.Profile
+	// PlansUnchecked has every cover plan followed: see obfs.Plans.
+	PlansUnchecked bool
 	// RoutesPerSession is how many routes a session holds; 0 means 2, the
 	// least with which it survives the loss of one; at most 5.
 	RoutesPerSession int
@@ -125,6 +129,8 @@ type Client struct {
 	routes     map[routeKey]*route
 	timers     machine.Timers[func(machine.Time)]
 	slots      machine.Timers[*route]
+	cover      obfs.Plans
+	weights    *prng.Stream
 
 	ahead    []*circuit // built before need, oldest first
 	circuits map[circuitKey]*circuit
@@ -148,6 +154,7 @@ type Client struct {
 	lastError error        // why the last one failed
 	plan      machine.Timer[func(machine.Time)]
 	watcher   machine.Timer[func(machine.Time)]
+	profiling machine.Timer[func(machine.Time)] // a change of profile
 	probes    *prng.Stream
 }
 
@@ -161,6 +168,8 @@ func New(cfg Config, rng prng.Source) *Client {
 		plans:    rng.Stream("plans"),
 		leaves:   rng.Stream("leaves"),
 		probes:   rng.Stream("probes"),
+		weights:  rng.Stream("weights"),
+		cover:    obfs.Plans{UnixStart: cfg.Stream.UnixStart, Unchecked: cfg.PlansUnchecked},
 		entries:  map[wire.NodeID]*entry{},
 		byLink:   map[link.ID]*entry{},
 		routes:   map[routeKey]*route{},
@@ -243,7 +252,11 @@ func (c *Client) Ready() bool {
 func (c *Client) LastError() error { return c.lastError }
 
 // Stats returns the counters.
-func (c *Client) Stats() trace.Counts { return c.Counts }
+func (c *Client) Stats() trace.Counts {
+	n := c.Counts
+	n[trace.CoverStopped] = c.cover.Stopped()
+	return n
+}
 
 // pseudonym is the client's id towards one entry: entries that compare notes
 // find nothing in common.

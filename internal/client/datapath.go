@@ -229,6 +229,7 @@ func (c *Client) pass(now machine.Time, m *session.Member[*circuit]) bool {
 // when its shaper says; the slot of a route which is gone is its last, and
 // closes it.
 func (c *Client) fillSlots(now machine.Time) {
+	c.cover.Turn(now)
 	for {
 		t, due := c.slots.Pop(now)
 		if !due {
@@ -260,6 +261,8 @@ func (c *Client) fillSlot(now machine.Time, r *route) {
 	real := c.nextPacket(now, r)
 	r.shaper.Emitted(real)
 	wait, hold := r.shaper.Spread()
+	r.core.Noise = r.shaper.Noise()
+	c.jitter(wait, &r.core.Noise)
 	if changed {
 		c.cfg.Sink.Emit(now, trace.ClassChanged, uint64(before), uint64(r.shaper.Class()))
 	}

@@ -3,6 +3,7 @@ package client
 import (
 	"time"
 
+	"github.com/nyxnet/nyx/internal/directory"
 	"github.com/nyxnet/nyx/internal/machine"
 	"github.com/nyxnet/nyx/internal/mix"
 	"github.com/nyxnet/nyx/internal/trace"
@@ -147,3 +148,12 @@ func (c *Client) Entries() int { return len(c.entries) }
 
 // Failing is how many nodes are avoided because set-ups failed at them.
 func (c *Client) Failing(now machine.Time) int { return len(c.failing.nodes(now)) }
+
+// DrawExit draws a path and returns its exit.
+func (c *Client) DrawExit(t interface{ Fatal(...any) }, level wire.Level) *directory.Node {
+	path, err := c.weighed(directory.Request{Level: level})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path.Exit()
+}

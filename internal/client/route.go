@@ -44,6 +44,7 @@ type route struct {
 	replaces *route       // the route at the end of its life that this one replaces
 	replaced bool         // there is one that replaces it
 	moves    machine.Time // when it was to leave a node; 0: it was not
+	profile  wire.Profile
 	shaper   *obfs.Shaper
 	made     *wire.Frame // the cell of the last slot, until it is sent
 	emit     machine.Timer[*route]
@@ -133,11 +134,11 @@ func (c *Client) draw(now machine.Time, k *circuit) (directory.Plan, error) {
 	own := req.AvoidNodes
 	wished = append(wished, own...)
 	req.AvoidNodes = append(failing, wished...)
-	plan, err := c.view.Plan(c.paths, req)
+	plan, err := c.weighed(req)
 	again := func(yields bool, yield func()) {
 		if err != nil && yields {
 			yield()
-			plan, err = c.view.Plan(c.paths, req)
+			plan, err = c.weighed(req)
 		}
 	}
 	for range failing { // the oldest first
@@ -165,6 +166,8 @@ func (c *Client) prepare(now machine.Time, r *route, first []byte) error {
 			hops[i].Delay = c.cfg.Level.MixDelay()
 		}
 	}
+	r.profile = c.cfg.Profile
+	hops[len(hops)-1].Profile = r.profile
 	var err error
 	r.core, r.train, err = mix.Build(hops, c.cfg.Level, r.ttl, first, c.child("route"))
 	return err
@@ -233,7 +236,7 @@ func (c *Client) sendTrain(now machine.Time, r *route) {
 func (c *Client) up(now machine.Time, r *route) {
 	r.ready, r.gap = true, gapFirst
 	c.stood(now, r)
-	policy := obfs.PolicyOf(c.cfg.Level)
+	policy := obfs.PolicyOf(c.cfg.Level).For(r.profile).In(c.cover.Region(r.path.Entry().Region))
 	if c.cfg.Class != 0 && policy.Floor != 0 {
 		policy = policy.Pinned(c.cfg.Class)
 	}
@@ -252,6 +255,7 @@ func (c *Client) up(now machine.Time, r *route) {
 	} else {
 		c.meet(now, r)
 	}
+	c.conform(now, r)
 }
 
 // join makes a route a path of its circuit's session, in place of the route

@@ -161,6 +161,7 @@ func (g *Gateway) endSession(now machine.Time, m *session.Member[ending]) {
 // fillSlots emits one cell for every sending slot that has come, and takes in
 // before what has come on the route, as its shaper says.
 func (g *Gateway) fillSlots(now machine.Time) {
+	g.cover.Turn(now)
 	for {
 		t, due := g.slots.Pop(now)
 		if !due {

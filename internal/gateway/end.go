@@ -76,7 +76,7 @@ func (q *packetQueue) pop() ([]byte, bool) {
 // set-up if there is one.
 func (g *Gateway) handleOpened(now machine.Time, d mix.Delivery) {
 	g.serial++
-	policy := obfs.PolicyOf(d.Level)
+	policy := obfs.PolicyOf(d.Level).For(d.Profile).In(g.cover.Region(g.cfg.Region))
 	if g.cfg.Class != 0 && policy.Floor != 0 {
 		policy = policy.Pinned(g.cfg.Class)
 	}

@@ -30,6 +30,10 @@ type Config struct {
 	Stream stream.Config // of sessions that end here; Level is the route's
 	// Class pins the emission class of every shaped route; 0 lets it move.
 	Class obfs.Class
+	// Region is the node's, as its descriptor has it.
+	Region string
+	// PlansUnchecked has every cover plan followed: see obfs.Plans.
+	PlansUnchecked bool
 	// SessionsMax bounds the sessions that end here; 0 means 1,000,000.
 	SessionsMax int
 	Sink        trace.Sink
@@ -51,6 +55,7 @@ type Gateway struct {
 	ends      map[mix.End]*end
 	meetings  map[wire.MeetingID]*end
 	slots     machine.Timers[*end]
+	cover     obfs.Plans
 	serial    uint64 // of ends, for their random streams
 	packet    [wire.SessionPacketSize]byte
 }
@@ -79,6 +84,7 @@ func New(cfg Config, rng prng.Source) *Gateway {
 		clients:   map[link.ID][16]byte{},
 		ends:      map[mix.End]*end{},
 		meetings:  map[wire.MeetingID]*end{},
+		cover:     obfs.Plans{UnixStart: cfg.Stream.UnixStart, Unchecked: cfg.PlansUnchecked},
 	}
 	g.cfg.Stream.Distributions = &g.Distributions
 	g.acceptor = stream.NewAcceptor(g.cfg.Stream, rng.Child("sessions"))
@@ -149,8 +155,20 @@ func (g *Gateway) mayBuild(from link.ID) bool {
 	return admitted && g.admission.Has(client)
 }
 
+// HandleParams takes a cover plan, and says why it is not followed, or 0.
+func (g *Gateway) HandleParams(now machine.Time, plan *wire.CoverPlan) obfs.Refusal {
+	return g.cover.Offered(now, plan, &g.Counts, g.cfg.Sink)
+}
+
+// Reports are what the routes that end here emitted in the last minutes, by region.
+func (g *Gateway) Reports(now machine.Time) []obfs.Report { return g.cover.Reports(now) }
+
 // Stats returns the counters.
-func (g *Gateway) Stats() trace.Counts { return g.Counts }
+func (g *Gateway) Stats() trace.Counts {
+	n := g.Counts
+	n[trace.CoverStopped] = g.cover.Stopped()
+	return n
+}
 
 // Routes is the number of routes that end here.
 func (g *Gateway) Routes() int { return len(g.ends) }
