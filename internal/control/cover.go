@@ -111,13 +111,16 @@ func (c *Cover) Next(epoch uint32) (state CoverState, plan wire.CoverPlan, adjus
 }
 
 // adjust moves the rates of a region to what its routes' real cells need: λ′ is
-// such that what is left over is the target's share.
+// such that what is left over is the target's share, but leaves room for all but the
+// greatest of the class. Those would go to the next class otherwise, where they
+// bring more cover than was saved.
 func adjust(rates *[wire.CoverClasses]uint16, sum *obfs.Report, target float64) {
 	for k, class := range obfs.Classes {
 		if t := sum.Above[k]; t.All > 0 {
 			want := float64(rates[k]) * float64(t.Real) / float64(t.All) * (1 + target)
 			least, most, step := obfs.Bounds(class)
-			want = min(max(want, float64(rates[k])/fallMax), float64(most))
+			fits := float64(rates[k]) * min(1, float64(t.Most())/obfs.HighUse)
+			want = min(max(want, fits, float64(rates[k])/fallMax), float64(most))
 			most = min(most, obfs.Step(class, rates[k])/step*step)
 			rates[k] = min(max(uint16(math.Round(want/float64(step)))*step, least), most)
 		}

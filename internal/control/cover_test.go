@@ -15,6 +15,7 @@ func reported(region string, rate uint16, load float64, floor uint64) obfs.Repor
 	r := obfs.Report{Region: region, Floor: obfs.Tally{All: floor}}
 	all := uint64(rate) * 10_000
 	r.Above[6] = obfs.Tally{Real: min(all, uint64(500*load*10_000)), All: all}
+	r.Above[6].Uses[min(9, r.Above[6].Real*10/all)] = 1000
 	return r
 }
 
@@ -47,6 +48,7 @@ func TestTheLoopDoesNotFeedItself(t *testing.T) {
 		before := c.Plan()
 		r := reported("eu", before.Regions[0].Rates[class500], 0.3, 0)
 		r.Above[class500].All *= 5
+		r.Above[class500].Uses = [10]uint32{5: 1000}
 		c.Take(r)
 		c.Take(reported("us", before.Regions[1].Rates[class500], 1.9, 0))
 		s, plan, _ := c.Next(e)
@@ -60,7 +62,7 @@ func TestTheLoopDoesNotFeedItself(t *testing.T) {
 			t.Fatalf("epoch %d: the plan was refused: %v", e, why)
 		}
 	}
-	if r := c.plan.Regions; r[0].Rates[class500] != 200 || r[1].Rates[class500] != 1000 {
+	if r := c.plan.Regions; r[0].Rates[class500] != 300 || r[1].Rates[class500] != 1000 {
 		t.Errorf("the rates rest at %v and %v", r[0].Rates, r[1].Rates)
 	}
 }

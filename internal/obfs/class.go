@@ -98,12 +98,12 @@ func PolicyOf(l wire.Level) Policy {
 
 // Use of a class, in percent. Plans steer the mean of a class to targetUse
 // (control.Cover); a route leaves its class for the next when it fills more than
-// highUse, and for the one before when that would be filled to targetUse at
+// HighUse, and for the one before when that would be filled to targetUse at
 // most. Were the two one figure, every class would lose the upper half of its
 // routes, and its mean could not come near.
 const (
 	targetUse = 70
-	highUse   = 85
+	HighUse   = 85
 )
 
 // above returns the next class after c within the policy.

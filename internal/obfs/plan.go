@@ -41,9 +41,12 @@ const (
 	// instant is the grid of the clock on which rates change otherwise.
 	instant = time.Minute
 
-	// rateMax and rateMin bound a rate by its class: at most so many times, at
-	// least such a part of the nominal one.
-	rateMax, rateMin = 2, 4
+	// rateMax bounds a rate by its class: at most so many times the nominal one.
+	rateMax = 2
+	// rateMin is the least part of it, in percent. All classes at their least make
+	// steps as wide as the nominal ones; were it less, the lower classes could come
+	// so close together that routes gather in the highest, where cover is most.
+	rateMin = 60
 	// weightMax bounds weights: how many times more, or less, a region's exits are
 	// drawn than their capacity says.
 	weightMax = 4
@@ -61,7 +64,7 @@ func Bounds(c Class) (least, most, step uint16) {
 	if c <= mobileMax {
 		step, most = uint16(mobileFloor), min(most, uint16(mobileMax))
 	}
-	least = max(step, (uint16(c)/rateMin+step-1)/step*step)
+	least = max(step, (uint16(c)*(rateMin/10)/10+step-1)/step*step)
 	return least, most, step
 }
 

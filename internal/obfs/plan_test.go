@@ -291,7 +291,7 @@ func TestReports(t *testing.T) {
 	}
 	r.count(at(6), 100, false, false)
 	got := plans.Reports(at(6.99))[0]
-	if got.Region != "eu" || got.Floor != (Tally{0, 1}) || got.Above[5].All != 500 {
+	if got.Region != "eu" || got.Floor != (Tally{All: 1}) || got.Above[5].All != 500 {
 		t.Errorf("%+v", got)
 	}
 	if ratio, ok := got.Ratio(); !ok || ratio < 0.39 || ratio > 0.41 {

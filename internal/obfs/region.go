@@ -33,31 +33,62 @@ type minute struct {
 	above  [wire.CoverClasses]Tally
 }
 
-// Tally counts cells: with content, and all.
+// Tally counts cells: with content, and all; and reviews of routes, by the tenth
+// of the class that the route had used.
 type Tally struct {
 	Real, All uint64
+	Uses      [10]uint32
 }
 
 // add adds what another has counted.
-func (t *Tally) add(o Tally) { t.Real, t.All = t.Real+o.Real, t.All+o.All }
+func (t *Tally) add(o Tally) {
+	t.Real, t.All = t.Real+o.Real, t.All+o.All
+	for i, n := range o.Uses {
+		t.Uses[i] += n
+	}
+}
+
+// Most is the use that all but one in twenty reviews found at most, in percent.
+func (t *Tally) Most() int {
+	all, n := uint32(0), uint32(0)
+	for _, in := range t.Uses {
+		all += in
+	}
+	for i, in := range t.Uses {
+		if n += in; n*20 >= all*19 {
+			return 10 * (i + 1)
+		}
+	}
+	return 100
+}
 
 // Cover is the number of cells without content.
 func (t Tally) Cover() uint64 { return t.All - t.Real }
 
 func (r *Region) count(at machine.Time, c Class, above, real bool) {
+	t := r.tally(at, c, above)
+	t.All++
+	if real {
+		t.Real++
+	}
+}
+
+// reviewed notes what use a review found, in percent.
+func (r *Region) reviewed(at machine.Time, c Class, above bool, use uint64) {
+	r.tally(at, c, above).Uses[min(use/10, 9)]++
+}
+
+// tally is where what happens to routes of a class is counted.
+func (r *Region) tally(at machine.Time, c Class, above bool) *Tally {
 	number := int64(at / machine.Time(time.Minute))
 	m := &r.minutes[number%windowMinutes]
 	if m.number != number {
 		*m = minute{number: number}
 	}
-	t := &m.floor
 	if i := slices.Index(Classes[:], c); above && i >= 0 {
-		t = &m.above[i]
+		return &m.above[i]
 	}
-	t.All++
-	if real {
-		t.Real++
-	}
+	return &m.floor
 }
 
 // Report is TELEMETRY_REPORT: what the routes of a region that end at one machine

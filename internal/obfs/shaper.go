@@ -213,9 +213,12 @@ func (s *Shaper) Emitted(real bool) {
 // one before would do and the class has been kept long enough.
 func (s *Shaper) look() bool {
 	at, before := s.review, s.class
-	down := s.policy.below(s.class)
-	switch use := s.use(); {
-	case use > highUse:
+	down, use := s.policy.below(s.class), s.use()
+	if r := s.policy.Region; r != nil && s.all > 0 {
+		r.reviewed(s.slot, s.class, s.class > s.policy.Floor, use)
+	}
+	switch {
+	case use > HighUse:
 		s.class = s.policy.above(s.class)
 		s.stay = at.Add(s.policy.MinStay)
 	case use*s.rate < targetUse*s.policy.rate(down) && at >= s.stay:
