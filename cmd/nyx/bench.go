@@ -64,8 +64,9 @@ func benchCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	cmd.Flags().IntVar(&o.Seconds, "seconds", 0, "time for each throughput figure (default 3)")
-	cmd.Flags().IntVar(&o.Sessions, "sessions", 0, "sessions that bench idle holds (default 20000)")
+	cmd.Flags().IntVar(&o.Seconds, "seconds", 0, "time for each throughput figure (default 3); of bench capacity, virtual time with traffic (default 60)")
+	cmd.Flags().IntVar(&o.Sessions, "sessions", 0, "sessions that bench idle holds (default 20000), or bench capacity (default 10000)")
+	cmd.Flags().StringVar(&o.Phase, "phase", "", "phase that bench capacity simulates: alpha, beta, gamma or delta (default alpha)")
 	cmd.Flags().StringVar(&profile, "cpuprofile", "", "write a CPU profile to this file")
 	return cmd
 }

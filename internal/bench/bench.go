@@ -41,8 +41,10 @@ type Options struct {
 	// Seconds is the time spent on each throughput figure; 0 means 3.
 	Seconds int
 	// Sessions is how many the measurement of idle sessions holds; 0 means
-	// 20,000.
+	// 20,000, and 10,000 for that of the capacity plan.
 	Sessions int
+	// Phase is that of the capacity plan; "" means alpha.
+	Phase string
 	// Progress takes a line now and then; nil takes none.
 	Progress func(string)
 }
@@ -75,6 +77,7 @@ func All() []Bench {
 		{"session", "time to a session, first bytes, and what idle costs", runSession},
 		{"idle", "memory and CPU of idle sessions at one Stream node", runIdle},
 		{"sim", "datagram-hops per second of the simulator", runSim},
+		{"capacity", "a phase of the capacity plan in the simulator, and what nodes need in all", runCapacity},
 	}
 }
 
@@ -85,7 +88,7 @@ func Find(name string) (Bench, error) {
 			return b, nil
 		}
 	}
-	return Bench{}, fmt.Errorf("there is no bench %q; use hop, setup, stream, requests, session, idle or sim", name)
+	return Bench{}, fmt.Errorf("there is no bench %q; use hop, setup, stream, requests, session, idle, sim or capacity", name)
 }
 
 // Print writes figures as a table for people.
