@@ -4,6 +4,9 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"github.com/nyxnet/nyx/internal/obfs"
+	"github.com/nyxnet/nyx/internal/wire"
 )
 
 const (
@@ -54,6 +57,7 @@ func (c *nodeCost) needs(p phase) []Figure {
 	cores := func(per, datagrams, setupsEach float64) float64 {
 		return per * (datagrams*c.hop.Seconds() + setupsEach*c.setup.Seconds())
 	}
+	floor := float64(obfs.PolicyOf(wire.Standard).Floor)
 	name := func(what string) string { return "phase " + p.name + ", calculated: " + what }
 	return []Figure{
 		{Name: name("sessions at a Stream node"), Value: perStream, Unit: "sessions", Note: fmt.Sprintf("%d sessions, %d Stream and %d Mix nodes, %.1f-fold", p.sessions, p.streams, p.mixes, capacityHeadroom)},
@@ -62,5 +66,7 @@ func (c *nodeCost) needs(p phase) []Figure {
 		{Name: name("routes at a Mix node"), Value: perMix * capacityRoutes * 3, Unit: "routes"},
 		{Name: name("memory of a Mix node for them"), Value: perMix * capacityRoutes * 3 * capacityRouteBytes / 1e6, Unit: "MB", Note: "at rest"},
 		{Name: name("processors of a Mix node"), Value: cores(perMix, c.mixIn, 3*setups), Unit: "cores", Note: fmt.Sprintf("%.0f datagrams and %.1f set-ups a second", perMix*c.mixIn, perMix*3*setups)},
+		{Name: name("processors of a Stream node, level standard"), Value: cores(perStream, 2*capacityRoutes*2*floor, 2*setups), Unit: "cores", Note: fmt.Sprintf("every route at its floor, %.0f cells a second each way", floor)},
+		{Name: name("processors of a Mix node, level standard"), Value: cores(perMix, 3*capacityRoutes*2*floor, 3*setups), Unit: "cores", Note: fmt.Sprintf("%.0f datagrams a second", perMix*3*capacityRoutes*2*floor)},
 	}
 }
