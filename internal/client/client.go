@@ -56,8 +56,12 @@ type Config struct {
 	// which with other ports than everybody's is a mark of this client. nil
 	// HighPorts means DefaultHighPorts.
 	HighPorts, LowPorts []directory.PortRange
-	Stream              stream.Config // Level is set from above
-	Sink                trace.Sink
+	// Region is where the user is, as the directory names regions; routes then
+	// enter there if they can, so that a path crosses no border before it begins.
+	// "" means anywhere.
+	Region string
+	Stream stream.Config // Level is set from above
+	Sink   trace.Sink
 }
 
 const (
@@ -140,6 +144,7 @@ type Client struct {
 	dead     avoidance                     // exits that died of late
 	suspects avoidance                     // hops beside which cells were changed
 	failing  avoidance                     // hops at which set-ups failed of late
+	abroad   []wire.NodeID                 // entries of other regions than the user's
 	blames   []blamed                      // those that may have
 
 	serial    uint64
@@ -188,6 +193,7 @@ func New(cfg Config, rng prng.Source) *Client {
 func (c *Client) SetView(now machine.Time, v *directory.View) {
 	changed := c.view != v
 	if c.view = v; changed {
+		c.abroad = c.entriesAbroad()
 		c.moveAway(now)
 	}
 	if c.cfg.Level != wire.Fast && c.watcher.At() == machine.Never {

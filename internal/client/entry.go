@@ -64,6 +64,17 @@ func (c *Client) entryFor(now machine.Time, n *directory.Node) (*entry, error) {
 	return e, nil
 }
 
+// entriesAbroad lists the entries that a client which says where it is would
+// rather not use.
+func (c *Client) entriesAbroad() (abroad []wire.NodeID) {
+	for i := range c.view.Len() {
+		if n := c.view.At(i); c.cfg.Region != "" && n.Roles.Has(directory.RoleEntry) && n.Region != c.cfg.Region {
+			abroad = append(abroad, n.ID)
+		}
+	}
+	return abroad
+}
+
 // allEntries returns the entries in the order of their links.
 func (c *Client) allEntries() []*entry {
 	out := make([]*entry, 0, len(c.entries))

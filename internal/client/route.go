@@ -112,7 +112,7 @@ var errSetupTimeout = errors.New("client: no answer to the set-up of a route")
 // at last nodes are taken that are overloaded or drain.
 func (c *Client) draw(now machine.Time, k *circuit) (directory.Plan, error) {
 	req := directory.Request{
-		Level: c.cfg.Level, QoS: c.cfg.QoS, TTL: c.cfg.RouteTTL, Conditions: c.conditions, AvoidEntry: c.refusing.nodes(now),
+		Level: c.cfg.Level, QoS: c.cfg.QoS, TTL: c.cfg.RouteTTL, Conditions: c.conditions, AvoidEntry: append(c.refusing.nodes(now), c.abroad...),
 	}
 	wished, failing := append(c.suspected(now), c.dead.nodes(now)...), c.failing.nodes(now)
 	if k.exit != nil {

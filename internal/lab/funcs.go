@@ -33,6 +33,7 @@ func Funcs() map[string]Func {
 		"SCL-006": saturation,
 		"SCL-012": killMixes,
 		"SCL-013": backpressure,
+		"SCL-014": global,
 		"SCL-035": carrierHandshakes,
 		"SCL-036": switchKEM,
 		"SCL-037": reloadKeys,

@@ -262,7 +262,10 @@ func discardReplay(t *mix.Table) {
 }
 
 // AddUser adds a client that has no directory yet.
-func (w *Network) AddUser() *User {
+func (w *Network) AddUser() *User { return w.AddUserIn(w.regionOf(0)) }
+
+// AddUserIn is AddUser in a region.
+func (w *Network) AddUserIn(region string) *User {
 	i := len(w.Users)
 	cfg := client.Config{Level: w.plan.Level}
 	if w.plan.Client != nil {
@@ -270,7 +273,7 @@ func (w *Network) AddUser() *User {
 	}
 	u := &User{net: w}
 	u.Node = w.Sim.AddNode(sim.NodeConfig{
-		Name: fmt.Sprintf("user-%d", i), Addr: nodeAddr(userNet, i), Region: w.regionOf(0), Batches: w.plan.Batches,
+		Name: fmt.Sprintf("user-%d", i), Addr: nodeAddr(userNet, i), Region: region, Batches: w.plan.Batches,
 		New: func(_ machine.Time, rng prng.Source) machine.Machine {
 			u.forget()
 			return client.New(cfg, rng)

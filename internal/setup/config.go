@@ -109,6 +109,8 @@ type ProxyConfig struct {
 	// Socks is the address of the SOCKS5 and HTTP proxy.
 	Socks netip.AddrPort
 	Level wire.Level
+	// Region is where the user is, as client.Config has it; "" says nothing.
+	Region string
 	// High and Low are the ports of targets whose streams are opened in the high
 	// and the low lane of a session. nil High means client.DefaultHighPorts.
 	High, Low []directory.PortRange
@@ -166,8 +168,9 @@ type configFile struct {
 		Cache  string `toml:"cache"`
 	} `toml:"replica"`
 	Client struct {
-		Socks string `toml:"socks"`
-		Level string `toml:"level"`
+		Socks  string `toml:"socks"`
+		Level  string `toml:"level"`
+		Region string `toml:"region"`
 	} `toml:"client"`
 	Lanes struct {
 		High []string `toml:"high"`
@@ -223,6 +226,9 @@ func parseConfig(path string, b []byte) (*Config, error) {
 	if c.Client {
 		c.Proxy.Socks = d.address("client.socks", f.Client.Socks)
 		c.Proxy.Level = d.level("client.level", f.Client.Level)
+		if c.Proxy.Region = f.Client.Region; c.Proxy.Region != "" {
+			d.name("client.region", c.Proxy.Region)
+		}
 		if d.has("lanes.high") {
 			c.Proxy.High = d.portList("lanes.high", f.Lanes.High)
 		}

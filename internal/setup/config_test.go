@@ -154,6 +154,7 @@ func TestConfigMistakes(t *testing.T) {
 		{`listen = "127.0.0.1:9464"`, `listen = ":9464"`, `22: metrics.listen: ":9464" is not an address`},
 		{`level = "debug"`, `level = "loud"`, `26: log.level: "loud" is not a level. Use debug`},
 		{`[log]`, "[client]\nlevel = \"fast\"\n[log]", `25: client: has no effect without the role client`},
+		{`roles = ["entry", "exit"]`, "roles = [\"entry\", \"exit\", \"client\"]\nclient.region = \"E U\"", `3: client.region: "E U" is not a name`},
 		{`[log]`, "[session]\nkem = 3\n[log]", `26: session.kem: 3 is not a KEM`},
 		{`[log]`, "[authority]\nlisten = \"1.2.3.4:5\"\n[log]", `25: authority: has no effect without the role authority`},
 		{`roles = ["entry", "exit"]`, `roles = ["entry", "exit", "authority"]`, `1: authority.listen: missing`},
