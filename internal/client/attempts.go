@@ -1,7 +1,6 @@
 package client
 
 import (
-	"slices"
 	"time"
 
 	"github.com/nyxnet/nyx/internal/machine"
@@ -70,7 +69,7 @@ func (c *Client) stood(now machine.Time, r *route) {
 	c.failures, c.unheard, c.lastError = 0, 0, nil
 	for _, n := range r.path.Nodes() {
 		c.failing.remove(n.ID)
-		c.blames = slices.DeleteFunc(c.blames, func(b blamed) bool { return b.node == n.ID })
+		c.blames.clear(n.ID, againstSetups, blameMost)
 	}
 }
 
@@ -105,23 +104,6 @@ func (c *Client) backoff() time.Duration {
 	return min(100*time.Millisecond<<min(n, 6), setupMost)
 }
 
-// blamed is a node beside which set-ups failed.
-type blamed struct {
-	node   wire.NodeID
-	weight int
-	at     machine.Time
-}
-
-const (
-	// blameMost is the weight with which a node is left out of draws, for
-	// failingShun, and blameKeep how long a lesser one is remembered.
-	blameMost   = 4
-	blameKeep   = time.Minute
-	failingShun = 5 * time.Minute
-	// blamesMax bounds the nodes that are remembered: the paths of some failures.
-	blamesMax = 32
-)
-
 // blamePath blames the hops of a set-up that was not answered. At FAST it is
 // known how far it came, by the LOOPs that were (blameLink). Elsewhere it may be any,
 // and the second failure tells: every route that stands clears its nodes. A set-up
@@ -132,7 +114,7 @@ func (c *Client) blamePath(now machine.Time, r *route) {
 		return
 	}
 	for _, n := range r.path.Nodes() {
-		c.blame(now, n.ID, blameMost/2)
+		c.blame(now, n.ID, againstSetups, blameMost/2)
 	}
 }
 
@@ -142,26 +124,9 @@ func (c *Client) blamePath(now machine.Time, r *route) {
 func (c *Client) blameLink(now machine.Time, r *route, position int) {
 	nodes := r.path.Nodes()
 	if position >= 0 {
-		c.blame(now, nodes[position].ID, 1)
+		c.blame(now, nodes[position].ID, againstSetups, 1)
 	}
 	if position+1 < len(nodes) {
-		c.blame(now, nodes[position+1].ID, blameMost)
+		c.blame(now, nodes[position+1].ID, againstSetups, blameMost)
 	}
-}
-
-func (c *Client) blame(now machine.Time, node wire.NodeID, weight int) {
-	c.blames = slices.DeleteFunc(c.blames, func(b blamed) bool {
-		if b.node == node {
-			weight += b.weight
-		}
-		return b.node == node || now.Sub(b.at) > blameKeep
-	})
-	if weight >= blameMost {
-		c.failing.add(node, now.Add(failingShun))
-		return
-	}
-	if len(c.blames) == blamesMax {
-		c.blames = slices.Delete(c.blames, 0, 1)
-	}
-	c.blames = append(c.blames, blamed{node, weight, now})
 }

@@ -18,6 +18,7 @@ type avoidance []avoided
 type avoided struct {
 	node  wire.NodeID
 	until machine.Time
+	why   trace.Reason
 }
 
 // avoidedMax bounds one list, so that nobody who can make nodes look bad
@@ -28,12 +29,12 @@ func (a *avoidance) remove(node wire.NodeID) {
 	*a = slices.DeleteFunc(*a, func(o avoided) bool { return o.node == node })
 }
 
-func (a *avoidance) add(node wire.NodeID, until machine.Time) {
+func (a *avoidance) add(node wire.NodeID, until machine.Time, why trace.Reason) {
 	a.remove(node)
 	if len(*a) == avoidedMax {
 		*a = slices.Delete(*a, 0, 1)
 	}
-	*a = append(*a, avoided{node, until})
+	*a = append(*a, avoided{node, until, why})
 }
 
 func (a *avoidance) has(now machine.Time, node wire.NodeID) bool {
@@ -45,6 +46,35 @@ func (a *avoidance) nodes(now machine.Time) (out []wire.NodeID) {
 	*a = slices.DeleteFunc(*a, func(o avoided) bool { return o.until <= now })
 	for _, o := range *a {
 		out = append(out, o.node)
+	}
+	return out
+}
+
+// avoid leaves a node out of draws, and counts why.
+func (c *Client) avoid(now machine.Time, list *avoidance, node wire.NodeID, d time.Duration, why trace.Reason) {
+	if !list.has(now, node) {
+		c.Counts[trace.AvoidedFor(why)]++
+		c.cfg.Sink.Emit(now, trace.NodeAvoided, uint64(why), 0)
+	}
+	list.add(node, now.Add(d), why)
+}
+
+// Avoided is a node that a client leaves out of its paths.
+type Avoided struct {
+	Node wire.NodeID
+	Why  trace.Reason
+	For  time.Duration // still
+}
+
+// Avoids lists the nodes that are left out of paths at now. It is for the eyes of
+// who runs the client: with others' lists it tells of his routes.
+func (c *Client) Avoids(now machine.Time) (out []Avoided) {
+	for _, list := range []*avoidance{&c.suspects, &c.failing, &c.dead, &c.refusing} {
+		for _, o := range *list {
+			if o.until > now {
+				out = append(out, Avoided{o.node, o.why, o.until.Sub(now)})
+			}
+		}
 	}
 	return out
 }
@@ -67,19 +97,25 @@ const (
 // every neighbour whom he makes look guilty. A layer that is authentic and
 // malformed is its hop's own work, and nobody else is avoided for it
 // (docs/protocol.md, section 6.3).
+//
+// A layer that comes a second time comes from the hop before it: nobody else can
+// seal that around it, and it refuses itself what it was sent twice.
 func (c *Client) faulted(now machine.Time, r *route, back mix.Back) {
-	if back.Kind != mix.BackFault || back.Drop == trace.DropCellReplay || r.gone {
+	if back.Kind != mix.BackFault || back.Drop == trace.DropCellReplay && !back.Twice || r.gone || c.cfg.Credulous {
 		return // what comes too late is nobody's fault
 	}
 	if r.faults++; r.ready && r.faults < faultsMax {
 		return
 	}
-	nodes, first := r.path.Nodes(), max(back.Position-1, 0)
-	if back.Drop == trace.DropCellMalformed {
-		first = back.Position
+	first, last, why := max(back.Position-1, 0), back.Position, trace.ReasonTamper
+	switch back.Drop {
+	case trace.DropCellMalformed:
+		first = last
+	case trace.DropCellReplay:
+		last, why = first, trace.ReasonReplay
 	}
-	for _, n := range nodes[first : back.Position+1] {
-		c.suspects.add(n.ID, now.Add(suspicion))
+	for _, n := range r.path.Nodes()[first : last+1] {
+		c.avoid(now, &c.suspects, n.ID, suspicion, why)
 	}
 	c.Counts[trace.RoutesTampered]++
 	c.cfg.Sink.Emit(now, trace.RouteTampered, uint64(back.Position), uint64(r.faults))

@@ -13,8 +13,8 @@ func TestAvoidanceIsBoundedAndForgets(t *testing.T) {
 	var a avoidance
 	end := machine.Time(time.Minute)
 	for i := range 3 * avoidedMax {
-		a.add(wire.NodeID{byte(i)}, end)
-		a.add(wire.NodeID{byte(i)}, end) // once more is not one more
+		a.add(wire.NodeID{byte(i)}, end, 0)
+		a.add(wire.NodeID{byte(i)}, end, 0) // once more is not one more
 	}
 	if n := len(a.nodes(0)); n != avoidedMax {
 		t.Errorf("%d nodes are avoided", n)

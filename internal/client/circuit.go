@@ -33,6 +33,7 @@ type circuit struct {
 	launches bool           // its session was started, and nothing of it sent
 	ticket   *stream.Ticket // that the session was given
 	doubt    *doubt         // whether its exit lives
+	compared machine.Time   // its routes with each other, by what the session says
 	goneBy   wire.NodeID    // the last mix that said that the exit is gone
 	goneAt   machine.Time
 }

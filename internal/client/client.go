@@ -60,8 +60,11 @@ type Config struct {
 	// enter there if they can, so that a path crosses no border before it begins.
 	// "" means anywhere.
 	Region string
-	Stream stream.Config // Level is set from above
-	Sink   trace.Sink
+	// Credulous has the client leave no route and no node for what becomes of
+	// cells: a control of tests.
+	Credulous bool
+	Stream    stream.Config // Level is set from above
+	Sink      trace.Sink
 }
 
 const (
@@ -142,10 +145,10 @@ type Client struct {
 	hosted   []*hosted                     // services that this client offers
 	refusing avoidance                     // entries that refused of late
 	dead     avoidance                     // exits that died of late
-	suspects avoidance                     // hops beside which cells were changed
+	suspects avoidance                     // nodes found out by what became of cells
 	failing  avoidance                     // hops at which set-ups failed of late
 	abroad   []wire.NodeID                 // entries of other regions than the user's
-	blames   []blamed                      // those that may have
+	blames   ledger                        // what speaks against nodes, until it is enough
 
 	serial    uint64
 	batch     []opened

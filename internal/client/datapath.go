@@ -105,6 +105,9 @@ func (c *Client) handleBack(now machine.Time, from link.ID, frame []byte, cell *
 		return
 	}
 	c.heard = now
+	if r.back.cells++; r.back.cells >= stretchCells && now.Sub(r.back.begun) >= stretchLeast {
+		c.weigh(now, r)
+	}
 	switch back.Kind {
 	case mix.BackPacket:
 		r.hear(now)
@@ -145,7 +148,9 @@ func (c *Client) handlePacket(now machine.Time, r *route, packet []byte) {
 		}
 		m.Core.HandlePacket(now, uint8(r.slot), packet)
 		c.Touch(m)
-		c.pass(now, m)
+		if c.pass(now, m) && now.Sub(m.Owner.compared) >= compareEvery {
+			c.compare(now, m.Owner)
+		}
 	}
 }
 

@@ -139,7 +139,7 @@ func (c *Client) admit(now machine.Time, e *entry, ready *wire.SessionReady) {
 func (c *Client) refuse(now machine.Time, e *entry, why wire.Refusal) {
 	waiting := e.waiting
 	e.waiting, e.admitted, e.refused = nil, false, c.refusal(why)
-	c.refusing.add(e.node, now.Add(refusedRetry))
+	c.avoid(now, &c.refusing, e.node, refusedRetry, trace.ReasonRefused)
 	for _, r := range waiting {
 		c.fail(now, r, e.refused)
 	}

@@ -157,3 +157,23 @@ func (c *Client) DrawExit(t interface{ Fatal(...any) }, level wire.Level) *direc
 	}
 	return path.Exit()
 }
+
+// Routes is how many routes stand.
+func (c *Client) Routes() (n int) {
+	for _, r := range c.routes {
+		if r.ready {
+			n++
+		}
+	}
+	return n
+}
+
+// Blamed is what speaks against a node, of all kinds together.
+func (c *Client) Blamed(id wire.NodeID) (weight int) {
+	for _, b := range c.blames {
+		if b.node == id {
+			weight += b.weight
+		}
+	}
+	return weight
+}

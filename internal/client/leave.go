@@ -44,7 +44,7 @@ func (c *Client) HandleConditions(now machine.Time, known *directory.Conditions,
 func (c *Client) moveAway(now machine.Time) {
 	for _, r := range c.allRoutes() {
 		if r.ready {
-			c.moveSoon(now, r)
+			c.moveSoon(now, r, c.leaving)
 		}
 	}
 	for _, k := range slices.Clone(c.ahead) {
@@ -59,11 +59,21 @@ func (c *Client) moveAway(now machine.Time) {
 	}
 }
 
+// moveFrom has every route through a node that was found out replaced, once: where
+// no path is left without the node, the next one goes through it again.
+func (c *Client) moveFrom(now machine.Time, id wire.NodeID) {
+	for _, r := range c.allRoutes() {
+		if r.ready {
+			c.moveSoon(now, r, func(n wire.NodeID) bool { return n == id })
+		}
+	}
+}
+
 // moveSoon has a route that stands replaced if it leads through a node that is
 // to be left. A route that answers a call is its caller's to replace.
-func (c *Client) moveSoon(now machine.Time, r *route) {
+func (c *Client) moveSoon(now machine.Time, r *route, leaving func(wire.NodeID) bool) {
 	nodes := r.path.Nodes()
-	crosses := slices.ContainsFunc(nodes[:len(nodes)-1], func(n *directory.Node) bool { return c.leaving(n.ID) })
+	crosses := slices.ContainsFunc(nodes[:len(nodes)-1], func(n *directory.Node) bool { return leaving(n.ID) })
 	if !crosses || r.replaced || r.circuit.purpose == answering {
 		return
 	}

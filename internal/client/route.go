@@ -54,6 +54,8 @@ type route struct {
 	gap      time.Duration   // mean time between two of them
 	steady   machine.Time    // since when none was late
 	faults   int             // cells that were changed on the way back
+	back     stretch         // of cells that came back
+	out      carriage        // of packets of its session
 	outbox   [][]byte        // packets that are not a session's, for its next slots
 	expire   machine.Timer[func(machine.Time)]
 }
@@ -235,6 +237,7 @@ func (c *Client) sendTrain(now machine.Time, r *route) {
 // up notes the first packet that came back on a route: it stands.
 func (c *Client) up(now machine.Time, r *route) {
 	r.ready, r.gap = true, gapFirst
+	r.back.begin(now, r.core)
 	c.stood(now, r)
 	policy := obfs.PolicyOf(c.cfg.Level).For(r.profile).In(c.cover.Region(r.path.Entry().Region))
 	if c.cfg.Class != 0 && policy.Floor != 0 {
@@ -248,7 +251,7 @@ func (c *Client) up(now machine.Time, r *route) {
 		at = min(at, now.Add(callerTimeout))
 	}
 	c.timers.Set(&r.expire, at)
-	c.moveSoon(now, r)
+	c.moveSoon(now, r, c.leaving)
 	c.cfg.Sink.Emit(now, trace.RouteUp, uint64(len(r.path.Nodes())), uint64(now.Sub(r.begun)))
 	if r.circuit.purpose == exiting {
 		c.join(now, r)

@@ -6,9 +6,6 @@ import (
 
 	"github.com/nyxnet/nyx/internal/client"
 	"github.com/nyxnet/nyx/internal/lab"
-	"github.com/nyxnet/nyx/internal/lab/rogue"
-	"github.com/nyxnet/nyx/internal/machine"
-	"github.com/nyxnet/nyx/internal/relay"
 	"github.com/nyxnet/nyx/internal/trace"
 	"github.com/nyxnet/nyx/internal/wire"
 )
@@ -16,25 +13,11 @@ import (
 // A mix that begins to change cells on the way back is left, and avoided with
 // the neighbour that cannot be told from it, for a while and no longer.
 func TestTamperingHopIsLeft(t *testing.T) {
-	rogues := map[machine.Machine]*rogue.Relay{}
-	w := newWorld(t, lab.Plan{Streams: 8, Mixes: 16,
-		Client: func(c *client.Config) { c.RouteTTL = 20 * time.Second },
-		Wrap: func(m machine.Machine) machine.Machine {
-			r, ok := m.(*relay.Relay)
-			if !ok {
-				return m
-			}
-			rogues[r] = &rogue.Relay{Relay: r}
-			return rogues[r]
-		}})
+	w, rogues := rogueWorld(t, 1, lab.Plan{Streams: 8, Mixes: 16,
+		Client: func(c *client.Config) { c.RouteTTL = 20 * time.Second }})
 	_, u := withUserIn(t, w)
 	bad := wire.NodeID(u.Core().LastMixes("a")[0])
-	var culprit *rogue.Relay
-	for _, r := range w.Relays {
-		if r.ID == bad {
-			culprit = rogues[r.Core()]
-		}
-	}
+	culprit := rogues(bad)
 	culprit.Tamper = true
 	for range 10 {
 		ask(t, w, u, "a", 20_000, 10*time.Second)

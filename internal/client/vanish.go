@@ -175,7 +175,7 @@ func (c *Client) suspect(now machine.Time, k *circuit, path uint8) {
 		return
 	}
 	if k.purpose != exiting || k.member.Core.ActivePath() != path {
-		c.fail(now, r, errSilent)
+		c.silenced(now, r)
 		return
 	}
 	c.doubtExit(now, k)
@@ -209,7 +209,7 @@ func (c *Client) askExit(now machine.Time, k *circuit) {
 	answered := heard > d.since
 	if d.silent != nil && (answered || now >= d.ends) {
 		if (shaped || d.silent.heard <= d.since) && k.ready() >= 2 {
-			c.fail(now, d.silent, errSilent)
+			c.silenced(now, d.silent)
 		}
 		d.silent = nil
 	}
@@ -322,7 +322,7 @@ func (c *Client) dropped(now machine.Time, r *route, back mix.Back) {
 func (c *Client) exitGone(now machine.Time, k *circuit) {
 	exit := k.exit.ID
 	c.lastError = errExitGone
-	c.dead.add(exit, now.Add(exitShunned))
+	c.avoid(now, &c.dead, exit, exitShunned, trace.ReasonSilent)
 	c.cfg.Sink.Emit(now, trace.ExitGone, 0, 0)
 	c.abandon(now, k)
 	for _, a := range append([]*circuit(nil), c.ahead...) {

@@ -58,6 +58,7 @@ type clientHop struct {
 	delays  *prng.Stream // delays on the way out
 	counter uint32       // of the next cell
 	home    window       // counters seen on the way back
+	cells   uint32       // that came back with its layer
 }
 
 // Train is a set-up, ready to be sent over the entry's link.
@@ -335,6 +336,7 @@ type Back struct {
 	Counter  uint32          // of the dropped cell as its hop saw it; 0: of none yet
 	Echo     uint64          // of a loop
 	Drop     trace.Counter   // of a fault: what the cell was counted as
+	Twice    bool            // of a fault: the counter was seen before, and is not merely too old
 }
 
 // Open opens a frame of type FrameBack in place. If it reports false, the cell
@@ -354,7 +356,9 @@ func (r *Route) OpenPeeled(now machine.Time, frame []byte, p *PeeledBack) (Back,
 	for i := range r.hops {
 		counter := binary.BigEndian.Uint32(cell)
 		if !r.hops[i].home.fresh(counter) {
-			return r.fault(i, trace.DropCellReplay)
+			back, ok := r.fault(i, trace.DropCellReplay)
+			back.Twice = r.hops[i].home.seen(counter)
+			return back, ok
 		}
 		sealed := cell[wire.CounterSize : wire.CounterSize+wire.LayerSize(i)]
 		plain, ok := p.layer(r, i, sealed, counter)
@@ -362,6 +366,7 @@ func (r *Route) OpenPeeled(now machine.Time, frame []byte, p *PeeledBack) (Back,
 			return r.fault(i, trace.DropCellAuth)
 		}
 		r.hops[i].home.mark(now, counter)
+		r.hops[i].cells++
 		command, delay := wire.ParseLayerHeader(plain)
 		if delay != 0 {
 			return r.fault(i, trace.DropCellMalformed)

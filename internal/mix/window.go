@@ -55,6 +55,11 @@ func (w *window) fresh(c uint32) bool {
 	return w.ring[word]&bit == 0
 }
 
+// seen reports whether c is remembered. Of what is too old it is not known.
+func (w *window) seen(c uint32) bool {
+	return w.ring != nil && c >= w.floor && c <= w.top && !w.fresh(c)
+}
+
 // mark records a counter for which fresh was true.
 func (w *window) mark(now machine.Time, c uint32) {
 	if w.ring == nil {

@@ -162,6 +162,9 @@ func (s *Session) lose(now machine.Time, r *record, congested bool) {
 	if t := s.work.trackOf(r); t != nil {
 		t.flying--
 		t.lost++
+		if congested && told == 0 {
+			t.missed++
+		}
 		if congested && r.flags&recEarly == 0 {
 			s.measure(now, t, r, true)
 			t.ctl.OnLost(now, &r.cc, t.inFlight())

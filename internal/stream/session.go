@@ -222,6 +222,24 @@ type PathStats struct {
 	Window, InFlight    int    // bytes
 }
 
+// Carried is what a path that carries packets has shown so far, which its owner
+// compares with other paths. It begins anew when the session was idle.
+type Carried struct {
+	Settled uint64 // packets that arrived, or were missed
+	Missed  uint64 // of them, those that did not arrive while later ones did
+	MinRTT  time.Duration
+}
+
+// Carried returns that of a path; false if it carries nothing. It allocates
+// nothing.
+func (s *Session) Carried(id uint8) (Carried, bool) {
+	if id >= MaxPaths || s.work == nil || s.work.tracks[id] == nil {
+		return Carried{}, false
+	}
+	t := s.work.tracks[id]
+	return Carried{t.arrived + t.missed, t.missed, t.rtt.least}, true
+}
+
 // Counters are what a session counts from its beginning.
 type Counters struct {
 	PacketsSent, PacketsReceived   uint64

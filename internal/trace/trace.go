@@ -89,6 +89,14 @@ const (
 	PlanTaken                             // cover plans that are followed
 	PlanRefused                           // cover plans that are not
 	CoverStopped                          // slots that no plan may ask for, held back
+	AvoidedTamper                         // nodes that a client left out of its paths, by reason (AvoidedFor)
+	AvoidedDrop                           // and so on, in the order of the reasons
+	AvoidedDelay
+	AvoidedSilent
+	AvoidedSetup
+	AvoidedReplay
+	AvoidedSteer
+	AvoidedRefused
 	NumCounters
 )
 
@@ -113,6 +121,8 @@ var counterNames = [NumCounters]string{
 	"link_missed", "link_late", "session_packet_out", "stream_heartbeats_out", "stream_content_out",
 	"obf_reorder_corrections", "obf_reorder_threshold", "mix_key_rotation_events",
 	"obf_plans_taken", "obf_plans_refused", "obf_cover_stopped",
+	"nodes_avoided_tamper", "nodes_avoided_drop", "nodes_avoided_delay", "nodes_avoided_silent",
+	"nodes_avoided_setup", "nodes_avoided_replay", "nodes_avoided_steer", "nodes_avoided_refused",
 }
 
 // String returns the counter's name as exported.
@@ -209,6 +219,7 @@ const (
 	PlanJudged                 // a cover plan came; A: its epoch, B: why it is not followed (obfs.Refusal), or 0
 	RepairSent                 // a repair left; A: ns since the first packet that had none left, B: packets that it covers
 	RouteMoved                 // a route left a node that is to be left; A: its place, B: ns until another carried on
+	NodeAvoided                // a client leaves a node out of its paths; A: Reason
 	NumKinds
 )
 
@@ -218,6 +229,7 @@ var kindNames = [NumKinds]string{
 	"SESSION_INIT", "SESSION_REFUSED", "SESSION_TERMINATE",
 	"route_tampered", "exit_gone", "packet_lost", "key_confirmed", "packet_taken", "stream_answered", "stream_queued", "cover_plan", "repair_sent",
 	"route_moved",
+	"node_avoided",
 }
 
 // String returns the kind's name as it stands in golden traces.

@@ -16,6 +16,11 @@ func TestEveryNameIsSetAndUnique(t *testing.T) {
 	for k := Kind(0); k < NumKinds; k++ {
 		check(k.String())
 	}
+	for r := Reason(0); r < NumReasons; r++ {
+		if want := "nodes_avoided_" + r.String(); AvoidedFor(r).String() != want {
+			t.Errorf("the counter of %v is %v", r, AvoidedFor(r))
+		}
+	}
 }
 
 func TestNilSinkTakesNothing(t *testing.T) {
