@@ -18,6 +18,11 @@ var facts = []struct {
 	parameters map[string]float64
 }{
 	{"DF-003", "mix.route_plan_latency", "ratio", "<=", 0.5, "%", map[string]float64{"search_mean_ms": 200}},
+	{"DF-006", "obf.cover_ratio", "max", "<=", 0.6, "ratio", map[string]float64{"dummy_growth": 5}},
+	{"DF-013", "obf.timing_jitter_ms", "p95", "<=", 400, "ms", map[string]float64{"noise_ms": 120}},
+	{"DF-024", "obf.cover_geo_distribution", "min", ">=", 0.5, "index", map[string]float64{"cover_one_region": 0.8}},
+	{"SCL-005", "cover_traffic_compliance", "ratio", ">=", 95, "%", map[string]float64{"cover_ratio": 0.4}},
+	{"SCL-032", "cover_drift_percent", "max", "<", 0.03, "ratio", map[string]float64{"hours": 48}},
 	{"DF-011", "stream.compressed_frame_size", "ratio", "<=", 8, "%", map[string]float64{"frame_before_bytes": 1400, "frame_after_bytes": 2100}},
 	{"DF-012", "directory.query_success_ratio", "ratio", ">=", 95, "%", map[string]float64{"node_response_success": 0.7, "nodes_unknown": 0.5}},
 	{"DF-015", "stream.session_close_lag", "ratio", ">=", 99.8, "%", map[string]float64{"terminate_delay_mean_s": 20}},
