@@ -44,6 +44,9 @@ var facts = []struct {
 	{"SCL-003", "cpu_user_pct", "p95", "<", 0.7, "ratio", map[string]float64{"setups_per_second": 1000, "full_share": 0.6, "stream_nodes": 30}},
 	{"SCL-044", "fec_encode_latency", "p99", "<=", 3, "ms", map[string]float64{"segments_per_minute": 500_000}},
 	{"SCL-014", "latency_cross_region", "p95", "<=", 450, "ms", map[string]float64{"requests_per_second": 800, "between_ms": 90}},
+	{"DF-019", "directory.timeout_events", "ratio", ">=", 97, "%", map[string]float64{"rtt_mean_ms": 180}},
+	{"SCL-046", "directory_lookup_latency", "p95", "<=", 180, "ms", map[string]float64{"cache_ttl_ms": 0}},
+	{"SCL-011", "directory_rebuild_duration", "max", "<=", 10, "s", map[string]float64{"nodes": 50_000}},
 	{"SCL-045", "mix_packet_drop", "ratio", "<", 0.2, "%", map[string]float64{"restarts_per_hour": 30, "mix_nodes": 300}},
 	{"SCL-012", "mix_failover_duration", "max", "<=", 25, "s", map[string]float64{
 		"messages_per_minute": 300_000, "kill_share": 0.1, "mix_nodes": 150}},

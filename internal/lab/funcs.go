@@ -14,6 +14,7 @@ func Funcs() map[string]Func {
 		"DF-015":  abnormalEnds,
 		"DF-016":  parallelOpening,
 		"DF-017":  transparentRepair,
+		"DF-019":  lateAnswers,
 		"DF-022":  rekeyWaves,
 		"DF-023":  droppedFrames,
 		"DF-024":  unevenCover,
@@ -35,6 +36,7 @@ func Funcs() map[string]Func {
 		"SCL-004": reconfigure,
 		"SCL-005": coverPeaks,
 		"SCL-006": saturation,
+		"SCL-011": rebuildDirectory,
 		"SCL-012": killMixes,
 		"SCL-013": backpressure,
 		"SCL-014": global,
@@ -45,5 +47,6 @@ func Funcs() map[string]Func {
 		"SCL-039": clientVersions,
 		"SCL-044": encodeLoad,
 		"SCL-045": rollingRestarts,
+		"SCL-046": lookupsUncached,
 	}
 }

@@ -92,7 +92,7 @@ func TestScenariosAreCarriedOut(t *testing.T) {
 	for id, scale := range map[string]float64{"DF-003": 0.01, "DF-012": 0.01, "DF-015": 0.004, "DF-045": 0.02,
 		"DF-050": 0.005, "SCL-001": 0.02, "SCL-006": 0.001, "SCL-012": 0.005, "SCL-035": 0.01,
 		"DF-011": 0.01, "DF-022": 0.002, "DF-032": 0.003, "DF-047": 0.05, "DF-048": 0.01, "SCL-036": 0.003, "SCL-037": 0.005, "SCL-039": 0.003,
-		"DF-024": 0.01, "SCL-005": 0.05, "SCL-032": 0.01} {
+		"DF-019": 0.05, "DF-024": 0.01, "SCL-011": 0.01, "SCL-005": 0.05, "SCL-032": 0.01} {
 		t.Run(id, func(t *testing.T) {
 			s, ok := c.Find(id)
 			if !ok || funcs[id] == nil {
