@@ -113,7 +113,10 @@ var errSetupTimeout = errors.New("client: no answer to the set-up of a route")
 // that are avoided come back, then routes may share mixes, then the entry, and
 // at last nodes are taken that are overloaded or drain.
 func (c *Client) draw(now machine.Time, k *circuit) (directory.Plan, error) {
+	// What splits a network splits its directory, too: after a failure, nodes of
+	// which nothing new can be learnt are left out.
 	req := directory.Request{
+		Fresh: c.failures > 0 && c.view.Stale(),
 		Level: c.cfg.Level, QoS: c.cfg.QoS, TTL: c.cfg.RouteTTL, Conditions: c.conditions, AvoidEntry: append(c.refusing.nodes(now), c.abroad...),
 	}
 	wished, failing := append(c.suspected(now), c.dead.nodes(now)...), c.failing.nodes(now)
@@ -143,6 +146,7 @@ func (c *Client) draw(now machine.Time, k *circuit) (directory.Plan, error) {
 			plan, err = c.weighed(req)
 		}
 	}
+	again(req.Fresh, func() { req.Fresh = false })
 	for range failing { // the oldest first
 		again(true, func() { req.AvoidNodes = req.AvoidNodes[1:] })
 	}

@@ -43,6 +43,8 @@ type Request struct {
 	// Crowded lets nodes that are overloaded or drain be drawn: for where there
 	// is no path without them. Those that are not trusted stay out.
 	Crowded bool
+	// Fresh leaves out, of drawn nodes, those of buckets of an earlier document.
+	Fresh bool
 }
 
 // Path is the nodes of a route, the entry first. Operators and networks are
@@ -249,7 +251,7 @@ func (d *drawing) usable(n int32, role Roles) bool {
 	if role == RoleExit && !node.Exit.Allows(d.req.Port) {
 		return false
 	}
-	if slices.Contains(d.req.AvoidNodes, node.ID) {
+	if slices.Contains(d.req.AvoidNodes, node.ID) || d.req.Fresh && d.part != nil && d.part.stale[n] {
 		return false
 	}
 	return role != RoleEntry || !slices.Contains(d.req.AvoidEntry, node.ID)

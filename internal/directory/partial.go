@@ -94,6 +94,8 @@ func (p *Picks) Places() (out []int) {
 type part struct {
 	table   *Document
 	weights [roleCount][]uint64 // of nodes
+	stale   []bool              // of nodes: they stand in an older bucket
+	some    bool                // one is
 }
 
 // NewPartial makes a View of a table and those of its buckets that could be
@@ -124,6 +126,8 @@ func NewPartial(d *Document, picks Picks, bucket func(place int) *Bucket) (*View
 	p := &part{table: d}
 	for _, o := range from {
 		n := node(o)
+		stale := buckets[o.b].Row != d.rows[places[o.b]]
+		p.stale, p.some = append(p.stale, stale), p.some || stale
 		known.Nodes = append(known.Nodes, n)
 		for role := range p.weights {
 			w := uint64(0)
@@ -140,6 +144,10 @@ func NewPartial(d *Document, picks Picks, bucket func(place int) *Bucket) (*View
 
 // Partial reports whether the view knows only some of the nodes.
 func (v *View) Partial() bool { return v.part != nil }
+
+// Stale reports whether some nodes of the view stand in buckets of an earlier
+// document: what has become of them since is not known.
+func (v *View) Stale() bool { return v.part != nil && v.part.some }
 
 // correct puts the regions' shares of a role right: those of the points are near
 // the truth, those of the table are it. A region of which nothing is known has

@@ -170,6 +170,55 @@ func TestPartialViewWithoutHalfOfTheBuckets(t *testing.T) {
 	}
 }
 
+// Nodes of old buckets are drawn, unless a request leaves them out.
+func TestOldBucketsAreLeftOutWhereAsked(t *testing.T) {
+	old := hashedNodes(6000, 4)
+	before := testDocument(t, old)
+	var changed []*Node
+	for _, n := range old {
+		c := *n
+		c.Capacity++
+		changed = append(changed, &c)
+	}
+	d := testDocument(t, changed)
+	v, err := NewPartial(d, NewSample(prng.FromUint64(1).Stream("sample")).Picks(d), func(place int) *Bucket {
+		if place%2 == 0 {
+			return mustBucket(t, before, place)
+		}
+		return mustBucket(t, d, place)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !v.Stale() || testViewOf(t, d).Stale() {
+		t.Error("a view does not know that part of it is old")
+	}
+	fresh := map[wire.NodeID]bool{}
+	for place := 1; place < len(d.rows); place += 2 {
+		for _, n := range mustBucket(t, d, place).Nodes {
+			fresh[n.ID] = true
+		}
+	}
+	rng := prng.FromUint64(1).Stream("draw")
+	for _, only := range []bool{false, true} {
+		stale := 0
+		for range 200 {
+			p, err := v.Draw(rng, Request{Level: wire.Standard, Fresh: only})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, n := range p.Nodes() {
+				if !fresh[n.ID] {
+					stale++
+				}
+			}
+		}
+		if (stale == 0) != only {
+			t.Errorf("fresh only %v: %d nodes of old buckets in 200 paths", only, stale)
+		}
+	}
+}
+
 // What a node was in an old bucket gives way to one entry in the view.
 func TestPartialViewKnowsANodeOnce(t *testing.T) {
 	d := testDocument(t, hashedNodes(130, 1))

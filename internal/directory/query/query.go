@@ -129,6 +129,9 @@ func (s *Servers) Next(now machine.Time, l *Lookup) (i int, patience time.Durati
 	}
 	l.tried |= 1 << best
 	s.Stats.Queries++
+	if s.Fixed != 0 {
+		return best, s.Fixed, true
+	}
 	return best, s.patience(best) << l.round, true
 }
 
@@ -146,10 +149,7 @@ func (v *server) rank(now machine.Time) int {
 // 6298 has it for retransmission.
 func (s *Servers) patience(i int) time.Duration {
 	v := &s.list[i]
-	switch {
-	case s.Fixed != 0:
-		return s.Fixed
-	case v.mean == 0:
+	if v.mean == 0 {
 		return patienceFirst
 	}
 	return min(max(v.mean+4*v.swing, patienceMin), patienceMax)
