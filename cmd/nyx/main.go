@@ -18,7 +18,6 @@ import (
 	"github.com/nyxnet/nyx/internal/carrier/quic"
 	"github.com/nyxnet/nyx/internal/carrier/websocket"
 	"github.com/nyxnet/nyx/internal/cli"
-	"github.com/nyxnet/nyx/internal/daemon"
 	"github.com/nyxnet/nyx/internal/directory"
 	"github.com/nyxnet/nyx/internal/pack"
 )
@@ -55,7 +54,7 @@ of every wire nor any single relay learns who talks to whom.`,
 	cmd.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return fmt.Errorf("%w; see %s --help", err, c.CommandPath())
 	})
-	cmd.AddCommand(upCommand(), cli.Node(0, carriers, new(pack.Codec), daemon.Servers{Authority: daemon.StartAuthority, Replica: daemon.StartReplica}), cli.Proxy(carriers), keygenCommand(), networkCommand(), benchCommand(), scenarioCommand())
+	cmd.AddCommand(upCommand(), cli.Node(0, carriers, new(pack.Codec), servers), cli.Proxy(carriers), keygenCommand(), networkCommand(), directoryCommand(), benchCommand(), scenarioCommand())
 	return cmd
 }
 

@@ -14,7 +14,9 @@ import (
 
 	"github.com/nyxnet/nyx/internal/directory"
 	"github.com/nyxnet/nyx/internal/mirror"
+	"github.com/nyxnet/nyx/internal/registry"
 	"github.com/nyxnet/nyx/internal/seal"
+	"github.com/nyxnet/nyx/internal/setup"
 )
 
 // AuthorityConfig is one directory process: the authorities whose keys it
@@ -32,8 +34,12 @@ type AuthorityConfig struct {
 	// built themselves, serve what is published, and make what is due when those
 	// before them do not.
 	Trust directory.Trust
-	// StateDir is where it is kept what was signed and seen; "" for none, which
-	// is sound only if the keys end with the process.
+	// Store keeps what was signed, published and collected, and is closed with the
+	// Authority; nil: files in StateDir. State says which one, for who opens it.
+	Store registry.Store
+	State setup.StoreConfig
+	// StateDir is where it is kept what was seen, and without a Store what was
+	// signed; "" for none, which is sound only if the keys end with the process.
 	StateDir string
 	Log      *slog.Logger // nil: none
 
@@ -50,8 +56,8 @@ const descriptorMax = 64 << 10
 // newsMax bounds the descriptors that wait to be passed on to one other process.
 const newsMax = 1024
 
-// runHeader names the run of a directory process in its answers. Descriptors
-// are held in memory: a node that sees another run posts its own again.
+// runHeader names the run of a directory process in its answers: a node that sees
+// another run posts its descriptor again, which may not have been kept.
 const runHeader = "Nyx-Run"
 
 // Authority serves a directory: it collects descriptors, makes the document of
@@ -71,6 +77,9 @@ type Authority struct {
 	// restarted says that this process has signed before it began, and may not
 	// have been given the nodes' descriptors again yet.
 	restarted bool
+	registry  *registry.Registry
+	keptUntil int64        // the registry's revision at the start
+	forgotten uint64       // epoch in which old descriptors were last dropped, of lead
 	place     int          // in the order of authorities, the first of our keys
 	shelf     mirror.Shelf // of tables and buckets
 
@@ -117,12 +126,8 @@ func StartAuthority(cfg AuthorityConfig) (*Authority, error) {
 	if len(a.authorities) == 0 {
 		return nil, errors.New("directory: no authority key is configured")
 	}
-	var err error
-	if a.signed, err = loadMark(cfg.StateDir, signedFile); err != nil {
-		return nil, err
-	}
-	a.restarted = a.signed != directory.Mark{}
-	if err := a.resume(a.began); err != nil {
+	err := a.open()
+	if err != nil {
 		return nil, err
 	}
 	for range cfg.Peers {
@@ -144,6 +149,8 @@ func StartAuthority(cfg AuthorityConfig) (*Authority, error) {
 	ctx, a.cancel = context.WithCancel(context.Background())
 	a.running.Go(func() { a.server.Serve(a.listener) })
 	a.running.Go(func() { a.lead(ctx) })
+	a.running.Go(func() { a.shareDescriptors(ctx) })
+	a.running.Go(func() { a.shareDocuments(ctx) })
 	for i, url := range cfg.Peers {
 		a.running.Go(func() { a.tell(ctx, url, a.news[i]) })
 	}
@@ -192,6 +199,11 @@ func (a *Authority) Close() {
 	a.server.Close()
 	a.running.Wait()
 	a.client.CloseIdleConnections()
+	if a.cfg.Store != nil {
+		if err := a.cfg.Store.Close(); err != nil {
+			a.log.Warn("the store was not closed well", "why", err)
+		}
+	}
 }
 
 func (a *Authority) admit(d *directory.Descriptor) error {
@@ -224,16 +236,17 @@ func (a *Authority) takeDescriptor(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "descriptor too large or cut off", http.StatusBadRequest)
 		return
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	news := false
-	for _, one := range a.authorities {
-		changed, err := one.Collect(b, time.Now().Unix())
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusForbidden)
-			return
-		}
-		news = news || changed
+	news, err := a.collect(b)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusForbidden)
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), keepMax)
+	defer cancel()
+	if err := a.registry.Keep(ctx, b); err != nil {
+		a.log.Warn("a descriptor is not acknowledged", "why", err)
+		http.Error(w, "not kept; post again", http.StatusServiceUnavailable)
+		return
 	}
 	if !news {
 		return
@@ -244,10 +257,7 @@ func (a *Authority) takeDescriptor(w http.ResponseWriter, r *http.Request) {
 		default: // the node posts to all by itself, too
 		}
 	}
-	select {
-	case a.changed <- struct{}{}:
-	default:
-	}
+	a.wake()
 }
 
 // tell passes descriptors on to another process, so that those which reached one

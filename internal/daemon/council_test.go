@@ -18,6 +18,7 @@ import (
 
 	"github.com/nyxnet/nyx/internal/directory"
 	"github.com/nyxnet/nyx/internal/prng"
+	"github.com/nyxnet/nyx/internal/registry"
 	"github.com/nyxnet/nyx/internal/seal"
 )
 
@@ -98,6 +99,8 @@ type council struct {
 	trust   directory.Trust
 	all     []*Authority // nil: down
 	dirs    []string
+	stores  map[int]registry.Store // of those that have one
+	alone   bool                   // they do not know each other
 }
 
 func host(i int) string { return "authority-" + strconv.Itoa(i) }
@@ -134,14 +137,14 @@ func (c *council) start(i int) {
 	c.Helper()
 	var peers []string
 	for j := range c.signers {
-		if j != i {
+		if j != i && !c.alone {
 			peers = append(peers, "http://"+host(j))
 		}
 	}
 	var err error
 	c.all[i], err = StartAuthority(AuthorityConfig{
-		Network: localName, Signers: c.signers[i : i+1], Threshold: c.trust.Threshold, Total: len(c.signers),
-		Peers: peers, Trust: c.trust, StateDir: c.dirs[i],
+		Network: localName, Signers: c.signers[i : i+1], Threshold: c.trust.Threshold, Total: len(c.trust.Authorities),
+		Peers: peers, Trust: c.trust, StateDir: c.dirs[i], Store: c.stores[i],
 		listener: c.listen(host(i)), client: c.client(),
 	})
 	if err != nil {

@@ -57,7 +57,9 @@ func (a *Authority) lead(ctx context.Context) {
 			a.mu.Unlock()
 		case <-tick.C:
 		}
-		a.make(ctx, time.Now().Unix())
+		wall := time.Now().Unix()
+		a.forget(ctx, wall)
+		a.make(ctx, wall)
 	}
 }
 
@@ -174,7 +176,13 @@ func (a *Authority) sign(d *directory.Document, wall int64) error {
 		}
 	}
 	if m != a.signed {
-		if err := saveMark(a.cfg.StateDir, signedFile, m); err != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), keepMax)
+		defer cancel()
+		newest, err := a.registry.Sign(ctx, m)
+		if err != nil {
+			if a.signed.Before(newest) { // by another process with our key
+				a.signed, a.given = newest, nil
+			}
 			return err
 		}
 	}
@@ -186,7 +194,9 @@ func (a *Authority) sign(d *directory.Document, wall int64) error {
 // publish serves a document from now on, and after a restart. The lock is held.
 func (a *Authority) publish(d *directory.Document, wall int64) {
 	a.serve(d, wall)
-	if err := saveDocument(a.cfg.StateDir, a.document); err != nil {
+	ctx, cancel := context.WithTimeout(context.Background(), keepMax)
+	defer cancel()
+	if err := a.registry.Publish(ctx, d); err != nil {
 		a.log.Warn("after a restart there will be no document at first", "why", err)
 	}
 }
@@ -199,22 +209,6 @@ func (a *Authority) serve(d *directory.Document, wall int64) {
 	a.document, a.published, a.since = d.Encode(), d.Mark(), 0
 	a.tag = `"` + mirror.Name(d) + `"`
 	a.shelf.Put(d)
-}
-
-// resume serves what was published before a restart, so that clients and nodes
-// go on while nodes post again and nothing is signed.
-func (a *Authority) resume(wall int64) error {
-	b, err := loadDocument(a.cfg.StateDir)
-	if b == nil || err != nil {
-		return err
-	}
-	d, err := directory.Verify(b, &a.cfg.Trust, wall)
-	if err != nil { // of another network or another time: a new one will be made
-		a.log.Info("the document that was kept is not served", "why", err)
-		return nil
-	}
-	a.serve(d, wall)
-	return nil
 }
 
 // follow returns a feed of what the other processes publish.

@@ -456,15 +456,20 @@ func TestKeptDocumentIsVerified(t *testing.T) {
 	}
 }
 
-// spoil changes the document that a process keeps.
+// spoil changes the document that a process keeps: its table and its parts.
 func (c *council) spoil(i int, change func([]byte) []byte) {
 	c.Helper()
-	name := filepath.Join(c.dirs[i], publishedFile)
-	b, err := os.ReadFile(name)
-	if err != nil {
-		c.Fatal(err)
+	names, err := filepath.Glob(filepath.Join(c.dirs[i], keptDir, "*_*"))
+	if err != nil || len(names) < 2 {
+		c.Fatalf("files %v, %v", names, err)
 	}
-	if err := os.WriteFile(name, change(b), 0o600); err != nil {
-		c.Fatal(err)
+	for _, name := range names {
+		b, err := os.ReadFile(name)
+		if err == nil {
+			err = os.WriteFile(name, append(b[:8:8], change(b[8:])...), 0o600)
+		}
+		if err != nil {
+			c.Fatal(err)
+		}
 	}
 }

@@ -108,6 +108,15 @@ func writeDirectory(w io.Writer, parts []part) {
 			stale("{part=%q} %d", parts[i].Name, s.Stale)
 		}
 	}
+	cached := family(w, "directory_cache_total", "counter", "Buckets that a replica's cache had and had not, calls of its server that failed, and those for which the server was left alone.")
+	for i := range parts {
+		if s := parts[i].shelf; s != nil && s.Cache != nil {
+			hits, misses, faults, skipped := s.Cache.Counts()
+			for j, n := range []uint64{hits, misses, faults, skipped} {
+				cached("{part=%q,outcome=%q} %d", parts[i].Name, [...]string{"hit", "miss", "fault", "skipped"}[j], n)
+			}
+		}
+	}
 	lookups := family(w, "directory_lookup_latency", "histogram", "Seconds in which a server of the directory found a bucket.")
 	rebuilt := family(w, "directory_rebuild_duration", "gauge", "Seconds in which the replica had its documents again after its start.")
 	for i := range parts {

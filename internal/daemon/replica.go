@@ -32,9 +32,11 @@ type ReplicaConfig struct {
 	// "" for none.
 	StateDir string
 	// Cache keeps encoded buckets for TTL; 0: none is kept.
-	Cache mirror.Cache
-	TTL   time.Duration
-	Log   *slog.Logger // nil: none
+	// CacheServer says which one, for who opens it; "" is one in the process.
+	Cache       mirror.Cache
+	CacheServer string
+	TTL         time.Duration
+	Log         *slog.Logger // nil: none
 
 	listener net.Listener // for tests, in place of Listen; without TLS
 	client   *http.Client // for tests
@@ -157,6 +159,9 @@ func (r *Replica) Close() error {
 	err := r.server.Close()
 	r.running.Wait()
 	r.asker.Close()
+	if r.cfg.Cache != nil {
+		r.cfg.Cache.Close()
+	}
 	if errors.Is(err, net.ErrClosed) {
 		err = nil
 	}
@@ -179,6 +184,6 @@ func startConfiguredReplica(cfg *setup.Config, start func(ReplicaConfig) (*Repli
 	}
 	return start(ReplicaConfig{
 		Listen: cfg.Replicate.Listen.String(), Key: key, Trust: cfg.Network.Trust, Authorities: cfg.Directories, Poll: cfg.Poll,
-		StateDir: cfg.Keys, Cache: &mirror.Memory{}, TTL: cfg.Replicate.Cache, Log: log,
+		StateDir: cfg.Keys, CacheServer: cfg.Replicate.CacheServer, TTL: cfg.Replicate.Cache, Log: log,
 	})
 }

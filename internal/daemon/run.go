@@ -159,7 +159,7 @@ func startConfigured(cfg *setup.Config, start func(AuthorityConfig) (*Authority,
 		Network: cfg.Network.Trust.Network, Listen: cfg.Serve.Listen.String(), Signers: []*seal.Signer{signer},
 		Threshold: cfg.Network.Trust.Threshold, Total: len(cfg.Network.Trust.Authorities),
 		Peers: cfg.Serve.Peers, Params: cfg.Network.Params, Trust: cfg.Network.Trust,
-		Members: cfg.Serve.Member, StateDir: cfg.Keys, Log: log,
+		Members: cfg.Serve.Member, StateDir: cfg.Keys, State: cfg.Serve.Store, Log: log,
 	})
 }
 

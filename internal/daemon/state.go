@@ -8,11 +8,9 @@ import (
 	"github.com/nyxnet/nyx/internal/setup"
 )
 
-// signedFile holds the mark of the newest document that an authority signed.
+// signedFile holds the mark of the newest document that an authority signed before
+// it had a registry.
 const signedFile = "authority.signed"
-
-// publishedFile holds the document that an authority served last.
-const publishedFile = "authority.document"
 
 // loadMark reads a mark in a directory; "" has none.
 func loadMark(dir, name string) (directory.Mark, error) {
@@ -28,22 +26,6 @@ func saveMark(dir, name string, m directory.Mark) error {
 		return nil
 	}
 	return setup.SaveMark(filepath.Join(dir, name), m)
-}
-
-// loadDocument reads the document that was kept in a directory; "" has none.
-func loadDocument(dir string) ([]byte, error) {
-	if dir == "" {
-		return nil, nil
-	}
-	return setup.LoadDocument(filepath.Join(dir, publishedFile))
-}
-
-// saveDocument keeps a document in a directory; "" keeps none.
-func saveDocument(dir string, b []byte) error {
-	if dir == "" {
-		return nil
-	}
-	return setup.SaveDocument(filepath.Join(dir, publishedFile), b)
 }
 
 func logOrNone(l *slog.Logger) *slog.Logger {

@@ -70,6 +70,27 @@ func (a *Authority) Collect(b []byte, wall int64) (changed bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	if changed, err = a.wants(d, wall); err != nil || !changed {
+		return false, err
+	}
+	if err := verifyDescriptor(d, w); err != nil {
+		return false, err
+	}
+	a.nodes[d.ID], a.built = d, nil
+	return true, nil
+}
+
+// Take is Collect for a descriptor that ParseDescriptor has verified, which may be
+// done for many at a time.
+func (a *Authority) Take(d *Descriptor, wall int64) (changed bool, err error) {
+	if changed, err = a.wants(d, wall); err == nil && changed {
+		a.nodes[d.ID], a.built = d, nil
+	}
+	return changed, err
+}
+
+// wants reports whether a descriptor would change anything, or why it is refused.
+func (a *Authority) wants(d *Descriptor, wall int64) (bool, error) {
 	if d.Network != a.cfg.Network {
 		return false, fmt.Errorf("%w: the descriptor is for %q, this network is %q", ErrNetwork, d.Network, a.cfg.Network)
 	}
@@ -81,14 +102,8 @@ func (a *Authority) Collect(b []byte, wall int64) (changed bool, err error) {
 			return false, fmt.Errorf("%w: node %x: %v", ErrRefused, d.ID[:4], err)
 		}
 	}
-	if held := a.nodes[d.ID]; held != nil && held.Digest == d.Digest {
-		return false, nil
-	}
-	if err := verifyDescriptor(d, w); err != nil {
-		return false, err
-	}
-	a.nodes[d.ID], a.built = d, nil
-	return true, nil
+	held := a.nodes[d.ID]
+	return held == nil || held.Digest != d.Digest, nil
 }
 
 func (a *Authority) checkFresh(d *Descriptor, wall int64) error {

@@ -30,6 +30,10 @@ const (
 type Cache interface {
 	Get(ctx context.Context, key string) ([]byte, bool)
 	Set(ctx context.Context, key string, b []byte, ttl time.Duration)
+	// Counts are of Get, of calls of a server that failed, and of those for which a
+	// server was left alone.
+	Counts() (hits, misses, faults, skipped uint64)
+	Close()
 }
 
 // Shelf holds the documents that a server hands out: the newest, and the one

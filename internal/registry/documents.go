@@ -131,6 +131,17 @@ func (r *Registry) dropPart(ctx context.Context, key string) error {
 	return nil
 }
 
+// FollowDocuments calls each with the number of a document that a process keeps
+// after a revision, this one too, until ctx ends.
+func (r *Registry) FollowDocuments(ctx context.Context, revision int64, each func(directory.Mark), failed func(error)) {
+	r.watch(ctx, documentPrefix, revision, func(e Entry) {
+		var m directory.Mark
+		if n, _ := fmt.Sscanf(e.Key, documentPrefix+"%x-%x", &m.Epoch, &m.Revision); n == 2 && e.Value != nil {
+			each(m)
+		}
+	}, failed)
+}
+
 // Published returns the newest document that is kept and that trust and time
 // allow, or nil. why says what is wrong with newer ones.
 func (r *Registry) Published(ctx context.Context, trust *directory.Trust, wall int64) (d *directory.Document, why, err error) {

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -20,6 +21,9 @@ const (
 	documentPrefix = "document/" // then epoch and revision in hexadecimal: a table
 	partPrefix     = "part/"     // then the root of a row in hexadecimal: its nodes
 )
+
+// IsDescriptor reports whether an entry is a descriptor, which its node has, too.
+func IsDescriptor(key string) bool { return strings.HasPrefix(key, nodePrefix) }
 
 // pause is how long a Follow rests after an error.
 const pause = time.Second
@@ -151,19 +155,28 @@ func (r *Registry) Forget(ctx context.Context, version uint64) error {
 // revision, perhaps with own ones too, until ctx ends; failed is told what went
 // wrong meanwhile.
 func (r *Registry) Follow(ctx context.Context, revision int64, each func(descriptor []byte), failed func(error)) {
+	r.watch(ctx, nodePrefix, revision, func(e Entry) {
+		if e.Value != nil && r.note(e) {
+			each(e.Value)
+		}
+	}, failed)
+}
+
+// watch calls each with the changes below a prefix after a revision, and after a
+// gap with everything that is there.
+func (r *Registry) watch(ctx context.Context, prefix string, revision int64, each func(Entry), failed func(error)) {
 	for ctx.Err() == nil {
-		err := r.store.Watch(ctx, nodePrefix, revision, func(e Entry) {
+		err := r.store.Watch(ctx, prefix, revision, func(e Entry) {
 			revision = e.Revision
-			if e.Value != nil && r.note(e) {
-				each(e.Value)
-			}
+			each(e)
 		})
 		if ctx.Err() != nil {
 			return
 		}
 		if errors.Is(err, ErrGap) {
 			var now int64
-			if now, err = r.Load(ctx, each); err == nil {
+			now, err = r.store.List(ctx, prefix, func(e Entry) error { each(e); return nil })
+			if err == nil {
 				revision = now
 				continue
 			}

@@ -85,6 +85,8 @@ type AuthorityConfig struct {
 	Peers  []string
 	// Members are the nodes that may publish; nil means all.
 	Members map[wire.NodeID]string
+	// Store is where the state is kept.
+	Store StoreConfig
 }
 
 // Member reports whether the node of an identity key may publish.
@@ -102,6 +104,9 @@ type ReplicaConfig struct {
 	Listen netip.AddrPort
 	// Cache is how long an encoded bucket is kept; zero: not at all.
 	Cache time.Duration
+	// CacheServer is the URL of a Redis-protocol server that keeps it; "" for the
+	// process.
+	CacheServer string
 }
 
 // ProxyConfig is a client with its proxy.
@@ -162,10 +167,16 @@ type configFile struct {
 		Listen  string   `toml:"listen"`
 		Peers   []string `toml:"peers"`
 		Members string   `toml:"members"`
+
+		Store            string `toml:"store"`
+		StoreCA          string `toml:"store_ca"`
+		StoreCertificate string `toml:"store_certificate"`
+		StoreKey         string `toml:"store_key"`
 	} `toml:"authority"`
 	Replica struct {
 		Listen string `toml:"listen"`
 		Cache  string `toml:"cache"`
+		Server string `toml:"cache_server"`
 	} `toml:"replica"`
 	Client struct {
 		Socks  string `toml:"socks"`
@@ -377,6 +388,7 @@ func (d *document) authority(c *Config, f *configFile) {
 	for _, u := range a.Peers {
 		d.url("authority.peers", u)
 	}
+	d.store(&a.Store, f)
 	if f.Authority.Members == "" {
 		return
 	}

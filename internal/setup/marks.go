@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -49,23 +50,22 @@ func SaveMark(path string, m directory.Mark) error {
 	return nil
 }
 
-// LoadDocument reads a directory document that was kept, which is to be verified
-// like any other; nil if there is none.
-func LoadDocument(path string) ([]byte, error) {
+// LoadState reads a file of SaveState; nil if there is none.
+func LoadState(path string) ([]byte, error) {
 	b, err := readFile(path, directory.MaxDocumentSize)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("cannot read the directory document that was kept: %w", err)
+		return nil, fmt.Errorf("cannot read what was kept: %w", err)
 	}
 	return b, nil
 }
 
-// SaveDocument keeps a directory document, whole or not at all.
-func SaveDocument(path string, b []byte) error {
+// SaveState keeps a file, whole or not at all; it is on disk when it returns.
+func SaveState(path string, b []byte) error {
 	if err := writeFile(path, b, 0o600, true); err != nil {
-		return fmt.Errorf("cannot keep the directory document: %w", err)
+		return fmt.Errorf("cannot keep %s: %w", filepath.Base(path), err)
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package setup
 import (
 	"fmt"
 	"io"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -48,6 +49,13 @@ func (d *document) replica(c *Config, f *configFile) {
 	r.Listen = d.address("replica.listen", f.Replica.Listen)
 	if f.Replica.Cache != "" {
 		r.Cache = d.duration("replica.cache", f.Replica.Cache, 0, cacheMax)
+	}
+	if r.CacheServer = f.Replica.Server; r.CacheServer != "" {
+		if u, err := url.Parse(r.CacheServer); err != nil || u.Host == "" || u.Scheme != "redis" && u.Scheme != "rediss" {
+			d.bad("replica.cache_server", "not a Redis-protocol server. Write redis://host:port or rediss://user:password@host:port")
+		} else if r.Cache == 0 {
+			d.bad("replica.cache_server", "has no effect without a time in replica.cache. Write cache = \"500ms\", or remove it")
+		}
 	}
 	if len(c.Directories) == 0 {
 		d.bad("directory.urls", `missing here and in the network file. Write urls = ["http://host:port"]`)

@@ -23,19 +23,12 @@ type Cache interface {
 	Get(ctx context.Context, key string) ([]byte, bool)
 	// Set keeps a value, which it takes over, for a time of a millisecond or more.
 	Set(ctx context.Context, key string, value []byte, ttl time.Duration)
-	// Stats returns what has happened so far.
-	Stats() Stats
+	// Counts returns what has happened so far: hits and misses of Get, calls of a
+	// server that failed, and calls for which it was not asked.
+	Counts() (hits, misses, faults, skipped uint64)
 	Close()
 }
 
-// Stats are counts.
-type Stats struct {
-	// Hits and Misses are of Get. Faults are calls of a server that failed, which
-	// are misses too, and Skipped the calls without it while it was not asked.
-	Hits, Misses, Faults, Skipped uint64
-}
-
-// counts are Stats that are still counted.
 type counts struct{ hits, misses, faults, skipped atomic.Uint64 }
 
 func (c *counts) found(b []byte, ok bool) ([]byte, bool) {
@@ -47,9 +40,9 @@ func (c *counts) found(b []byte, ok bool) ([]byte, bool) {
 	return b, ok
 }
 
-// Stats implements Cache.
-func (c *counts) Stats() Stats {
-	return Stats{Hits: c.hits.Load(), Misses: c.misses.Load(), Faults: c.faults.Load(), Skipped: c.skipped.Load()}
+// Counts implements Cache.
+func (c *counts) Counts() (hits, misses, faults, skipped uint64) {
+	return c.hits.Load(), c.misses.Load(), c.faults.Load(), c.skipped.Load()
 }
 
 // Local is a Cache in the process.

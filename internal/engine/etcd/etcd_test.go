@@ -100,7 +100,7 @@ func TestCluster(t *testing.T) {
 			m.Close()
 		}
 	}()
-	s, err := Cluster(urls, "/nyx/test/", nil)
+	s, err := Cluster(urls, "/nyx/test/", Files{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,7 +109,7 @@ func TestCluster(t *testing.T) {
 	storetest.RunRegistry(t, s)
 	was := storetest.Put(t, s, "kept", "one", 0)
 
-	other, err := Cluster(urls, "/nyx/test/", nil)
+	other, err := Cluster(urls, "/nyx/test/", Files{})
 	if err != nil {
 		t.Fatal(err)
 	}
