@@ -20,10 +20,11 @@ var ranks = map[string]int{
 	"internal/seal": 10,
 	"internal/fec":  10,
 
-	"internal/link":            20,
-	"internal/directory":       20,
-	"internal/directory/query": 21, // whom of its servers to ask
-	"internal/service":         20,
+	"internal/link":               20,
+	"internal/directory":          20,
+	"internal/directory/query":    21, // whom of its servers to ask
+	"internal/directory/translog": 21, // documents in logs that witnesses cosign
+	"internal/service":            20,
 
 	"internal/obfs": 30,
 	"internal/mix":  30,

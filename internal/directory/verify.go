@@ -18,6 +18,11 @@ type Trust struct {
 	Authorities [][]byte
 	// Threshold is how many of them must have signed; at least 1.
 	Threshold int
+	// Witnesses are the public keys of those who watch the authorities' logs, and
+	// WitnessThreshold how many of them must have seen a document (package
+	// translog). Verify knows nothing of them.
+	Witnesses        [][]byte
+	WitnessThreshold int
 }
 
 func (t *Trust) validate() error {
@@ -152,6 +157,7 @@ type Keeper struct {
 	trust   Trust
 	newest  Mark
 	current *Document
+	check   func(*Document) error // nil: none
 }
 
 // Mark is the number and the name of a document: how far a Keeper has come, or
@@ -185,9 +191,14 @@ func NewKeeper(trust Trust, newest Mark) (*Keeper, error) {
 	return &Keeper{trust: trust, newest: newest}, nil
 }
 
+// Demand has each document pass a further check, which is made last, before it is
+// kept.
+func (k *Keeper) Demand(check func(*Document) error) { k.check = check }
+
 // Accept verifies a document and keeps it, if it is not older than the newest
 // seen. The same document again is no error. After an error the keeper is as
-// before.
+// before; what was not kept, for another reason than that it does not verify, is
+// returned with the error.
 func (k *Keeper) Accept(b []byte, wall int64) (*Document, error) {
 	d, err := Verify(b, &k.trust, wall)
 	if err != nil {
@@ -217,9 +228,17 @@ func (k *Keeper) keep(d *Document) error {
 			return fmt.Errorf("%w: epoch %d revision %d; keep both and tell the operators", ErrConflict, m.Epoch, m.Revision)
 		}
 	}
+	if k.check != nil {
+		if err := k.check(d); err != nil {
+			return err
+		}
+	}
 	k.newest, k.current = m, d
 	return nil
 }
+
+// Held is the document that was accepted last, valid or not; nil before the first.
+func (k *Keeper) Held() *Document { return k.current }
 
 // Newest returns the mark of the newest document seen.
 func (k *Keeper) Newest() Mark { return k.newest }

@@ -193,13 +193,13 @@ func TestTrustRefused(t *testing.T) {
 		trust Trust
 		text  string
 	}{
-		{Trust{"", [][]byte{key(1)}, 1}, `network ""`},
-		{Trust{testNetwork, nil, 1}, "threshold 1 of 0"},
-		{Trust{testNetwork, [][]byte{key(1)}, 0}, "threshold 0 of 1"},
-		{Trust{testNetwork, [][]byte{key(1)}, 2}, "threshold 2 of 1"},
-		{Trust{testNetwork, make([][]byte, MaxAuthorities+1), 1}, "of 33"},
-		{Trust{testNetwork, [][]byte{key(1)[1:]}, 1}, "key 0 has 1983 bytes"},
-		{Trust{testNetwork, [][]byte{key(1), key(2), key(1)}, 2}, "key 2 twice"},
+		{Trust{Network: "", Authorities: [][]byte{key(1)}, Threshold: 1}, `network ""`},
+		{Trust{Network: testNetwork, Authorities: nil, Threshold: 1}, "threshold 1 of 0"},
+		{Trust{Network: testNetwork, Authorities: [][]byte{key(1)}, Threshold: 0}, "threshold 0 of 1"},
+		{Trust{Network: testNetwork, Authorities: [][]byte{key(1)}, Threshold: 2}, "threshold 2 of 1"},
+		{Trust{Network: testNetwork, Authorities: make([][]byte, MaxAuthorities+1), Threshold: 1}, "of 33"},
+		{Trust{Network: testNetwork, Authorities: [][]byte{key(1)[1:]}, Threshold: 1}, "key 0 has 1983 bytes"},
+		{Trust{Network: testNetwork, Authorities: [][]byte{key(1), key(2), key(1)}, Threshold: 2}, "key 2 twice"},
 	}
 	for i, tt := range tests {
 		_, err := NewKeeper(tt.trust, Mark{})

@@ -27,6 +27,16 @@ func Hash(label string, parts ...[]byte) (out [HashSize]byte) {
 	return out
 }
 
+// SHA256 is the plain hash of the joined parts, for formats that are not ours.
+func SHA256(parts ...[]byte) (out [HashSize]byte) {
+	h := sha256.New()
+	for _, p := range parts {
+		h.Write(p)
+	}
+	h.Sum(out[:0])
+	return out
+}
+
 func prefix(label string) []byte {
 	return []byte{'n', 'y', 'x', 1, byte(len(label))}
 }
