@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# A network as it stands in the world, on this machine: 3 authorities, 4 Stream
-# nodes and 12 Mix nodes in 3 regions, each a process with an address of its own,
+# A network as it stands in the world, on this machine: 3 authorities with 3
+# witnesses, 4 Stream nodes and 12 Mix nodes in 3 regions, each a process with an address of its own,
 # the regions in network namespaces with the delays of DELAYS between them, a
 # client and its targets in two more. Processes are killed -9 while they carry
 # traffic, which must not lose a byte.
@@ -56,13 +56,14 @@ home=10.200.0.1 away=10.201.0.1
 declare -A holder pid place
 
 # network makes the files: node n of the network has the address 10.n.0.1,
-# authority n has 10.100.n.1.
+# authority n has 10.100.n.1, witness n 10.101.n.1.
 network() {
 	local file name n
 	"$work/nyx" network init --dir "$work/net" --name cluster --allow-private \
 		--authorities 3 --threshold 2 --stream 4 --mix 12 --regions 3 >/dev/null || return
 	grep -rlZ '127\.' "$work/net" | xargs -0 sed -i \
 		-e 's/127\.0\.0\.1:9400/10.100.1.1:9400/g; s/127\.0\.0\.1:9401/10.100.2.1:9401/g; s/127\.0\.0\.1:9402/10.100.3.1:9402/g' \
+		-e 's/127\.0\.0\.1:9419/10.101.1.1:9419/g; s/127\.0\.0\.1:9420/10.101.2.1:9420/g; s/127\.0\.0\.1:9421/10.101.3.1:9421/g' \
 		-e 's/127\.\([1-9][0-9]*\)\.0\.1/10.\1.0.1/g'
 	declare -gA addresses=([home]=$home [away]=$away)
 	names=()
@@ -70,7 +71,7 @@ network() {
 		name=$(basename "$(dirname "$file")")
 		names+=("$name")
 		case $name in
-		authority-*) place[$name]=region-${name#authority-} ;;
+		authority-* | witness-*) place[$name]=region-${name##*-} ;;
 		*) place[$name]=$(sed -n 's/^region = "\(.*\)"/\1/p' "$file") ;;
 		esac
 		addresses[${place[$name]}]+=" $(sed -n 's/^listen = "\(10\.[0-9.]*\):.*/\1/p' "$file" | head -n 1)"

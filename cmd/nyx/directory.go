@@ -1,10 +1,70 @@
 package main
 
-import "github.com/spf13/cobra"
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/nyxnet/nyx/internal/setup"
+)
 
 func directoryCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "directory", Short: "Look after a network's directory", Args: cobra.NoArgs,
+	cmd := &cobra.Command{Use: "directory", Short: "Look into a network's directory, and after it", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
-	cmd.AddCommand(snapshotCommand(), restoreCommand())
+	var network string
+	var asJSON bool
+	verify := &cobra.Command{
+		Use:   "verify DIR|FILE...",
+		Short: "Check documents, logs, checkpoints and evidence, without asking anybody",
+		Long: `Check what authorities, witnesses, nodes and clients keep of the directory, by the
+network file alone: documents by their signatures and by the logs, logs by their
+checkpoints, the checkpoints of all parties against the logs, the logs against each
+other, and evidence of two documents of one number or of a log that forks. It
+succeeds only if all is in order; evidence never is.`,
+		Example: "  nyx directory verify network\n  nyx directory verify --network network.toml --json authority-1/keys evidence-documents-495623-0.json",
+		Args:    cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, paths []string) error {
+			load := func() (*setup.Network, error) { return setup.LoadNetwork(network) }
+			if network == "" {
+				load = func() (*setup.Network, error) { return setup.FindNetwork(paths[0]) }
+			}
+			n, err := load()
+			if err != nil {
+				return err
+			}
+			found, err := setup.Verify(n, paths)
+			if err != nil {
+				return err
+			}
+			out, wrong := cmd.OutOrStdout(), 0
+			for _, f := range found {
+				if !f.OK {
+					wrong++
+				}
+				if !asJSON {
+					fmt.Fprintf(out, "%-5s %-10s %s: %s\n", map[bool]string{true: "ok", false: "WRONG"}[f.OK], f.Kind, f.File, f.Says)
+				}
+			}
+			if asJSON {
+				e := json.NewEncoder(out)
+				e.SetIndent("", "  ")
+				if err := e.Encode(found); err != nil {
+					return err
+				}
+			}
+			switch {
+			case len(found) == 0:
+				return errors.New("nothing there to verify: no document, log, checkpoint or evidence")
+			case wrong > 0:
+				return fmt.Errorf("%d of %d are not in order", wrong, len(found))
+			}
+			return nil
+		},
+	}
+	verify.Flags().StringVar(&network, "network", "", "network file (default: network.toml beside the files, or up to three directories above)")
+	verify.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	cmd.AddCommand(verify, snapshotCommand(), restoreCommand())
 	return cmd
 }

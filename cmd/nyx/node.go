@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -15,10 +16,10 @@ import (
 
 func keygenCommand() *cobra.Command {
 	var dir string
-	var authority, fleet bool
+	var authority, witness, fleet bool
 	cmd := &cobra.Command{
 		Use:     "keygen --keys DIR",
-		Short:   "Make the keys of a node or of a directory authority",
+		Short:   "Make the keys of a node, a directory authority or a witness",
 		Example: "  nyx keygen --keys mix-7/keys\n  nyx keygen --keys authority-4/keys --authority\n  nyx keygen --keys stream-1/keys --fleet",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -28,6 +29,13 @@ func keygenCommand() *cobra.Command {
 					return err
 				}
 				fmt.Fprintf(cmd.OutOrStdout(), "authority %x: key in %s\n", directory.AuthorityID(signer.Public()), dir)
+				return nil
+			}
+			if witness {
+				if _, err := setup.MakeWitnessKey(dir, nil); err != nil {
+					return err
+				}
+				fmt.Fprintf(cmd.OutOrStdout(), "witness: key in %s; name its public key in the network file\n", dir)
 				return nil
 			}
 			if fleet {
@@ -48,8 +56,9 @@ func keygenCommand() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&dir, "keys", "", "directory for the key files")
 	cmd.Flags().BoolVar(&authority, "authority", false, "make an authority's key instead of a node's")
+	cmd.Flags().BoolVar(&witness, "witness", false, "make a witness's key instead of a node's")
 	cmd.Flags().BoolVar(&fleet, "fleet", false, "a fresh fleet key in the place of the one in the directory")
-	cmd.MarkFlagsMutuallyExclusive("authority", "fleet")
+	cmd.MarkFlagsMutuallyExclusive("authority", "witness", "fleet")
 	cmd.MarkFlagRequired("keys")
 	return cmd
 }
@@ -72,7 +81,7 @@ func networkCommand() *cobra.Command {
 			}
 			out := cmd.OutOrStdout()
 			fmt.Fprintf(out, "network %s in %s; for clients: %s\nstart each with nyx node --config FILE:\n", c.Network, dir, made.NetworkFile)
-			for _, files := range [][]string{made.Authorities, made.Replicas, made.Streams, made.Mixes} {
+			for _, files := range [][]string{made.Authorities, made.Witnesses, made.Replicas, made.Streams, made.Mixes} {
 				for _, f := range files {
 					fmt.Fprintln(out, "  "+f)
 				}
@@ -87,6 +96,7 @@ func networkCommand() *cobra.Command {
 	fs.IntVar(&c.Mixes, "mix", 6, "number of Mix nodes")
 	fs.IntVar(&c.Authorities, "authorities", 3, "number of directory authorities")
 	fs.IntVar(&c.Replicas, "replicas", 0, "number of directory replicas")
+	fs.IntVar(&c.Witnesses, "witnesses", 3, "number of witnesses of the authorities' logs, more than half of which must have seen a document; 0: no logs")
 	fs.IntVar(&c.Threshold, "threshold", 0, "authorities that must sign a document (default: more than half)")
 	fs.IntVar(&c.Regions, "regions", 1, "number of regions over which nodes are spread")
 	fs.Uint16Var(&c.Port, "port", setup.DefaultPort, "first port; nodes of one machine have ports in a row")
@@ -113,7 +123,7 @@ func processNetwork(f upFlags, carriers bool) (dir string, files []string, netwo
 		return "", nil, "", fmt.Errorf("cannot make the data directory: %w", err)
 	}
 	init := setup.InitConfig{
-		Network: "local", Streams: f.streams, Mixes: f.mixes, Authorities: 3, Regions: max(f.regions, 1),
+		Network: "local", Streams: f.streams, Mixes: f.mixes, Authorities: 3, Witnesses: f.witnesses, Regions: max(f.regions, 1),
 		AllowPrivate: true, Carriers: carriers, Wall: time.Now().Unix(),
 	}
 	init.Port, err = freePorts(init.Ports())
@@ -129,7 +139,7 @@ func processNetwork(f upFlags, carriers bool) (dir string, files []string, netwo
 		os.RemoveAll(dir)
 		return "", nil, "", err
 	}
-	files = append(append(append(files, made.Authorities...), made.Streams...), made.Mixes...)
+	files = slices.Concat(made.Authorities, made.Witnesses, made.Streams, made.Mixes)
 	return dir, files, made.NetworkFile, nil
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/nyxnet/nyx/internal/cli"
 	"github.com/nyxnet/nyx/internal/client"
 	"github.com/nyxnet/nyx/internal/daemon"
+	"github.com/nyxnet/nyx/internal/directory/translog"
 	"github.com/nyxnet/nyx/internal/obfs"
 	"github.com/nyxnet/nyx/internal/pack"
 	"github.com/nyxnet/nyx/internal/setup"
@@ -25,7 +26,7 @@ import (
 // upFlags are the flags of nyx up.
 type upFlags struct {
 	data, socks, level, ready, congestion, carrier string
-	streams, mixes, regions, class                 int
+	streams, mixes, regions, class, witnesses      int
 	quiet, processes                               bool
 }
 
@@ -53,6 +54,7 @@ strangers use.`,
 	fs.StringVar(&f.socks, "socks", "127.0.0.1:9150", "address of the SOCKS5 and HTTP proxy")
 	fs.IntVar(&f.streams, "stream", 3, "number of Stream nodes")
 	fs.IntVar(&f.mixes, "mix", 6, "number of Mix nodes")
+	fs.IntVar(&f.witnesses, "witnesses", 3, "number of witnesses of the directory's log; 0: no log")
 	fs.IntVar(&f.regions, "regions", 0, "number of regions over which nodes are spread (default: what the level needs)")
 	fs.StringVar(&f.level, "level", "fast", "anonymity level: fast, standard, high, extreme")
 	fs.IntVar(&f.class, "class", 0, "pin the emission class of shaped routes, cells per second and direction (default: it moves with use)")
@@ -76,6 +78,9 @@ func (f *upFlags) local() (cfg daemon.LocalConfig, err error) {
 	if f.class < 0 || f.class > cli.ClassMax {
 		return cfg, fmt.Errorf("--class %d is out of range; use 1 to %d cells per second", f.class, cli.ClassMax)
 	}
+	if f.witnesses < 0 || f.witnesses > translog.MaxWitnesses {
+		return cfg, fmt.Errorf("--witnesses %d is out of range; use 0 to %d", f.witnesses, translog.MaxWitnesses)
+	}
 	kind, ok := map[string]congestion.Kind{"bbr": congestion.BBR, "cubic": congestion.Cubic, "fixed": congestion.Fixed}[f.congestion]
 	if !ok {
 		return cfg, fmt.Errorf("--congestion %q is not known; use bbr, cubic or fixed", f.congestion)
@@ -93,7 +98,7 @@ func (f *upFlags) local() (cfg daemon.LocalConfig, err error) {
 		offered = carriers
 	}
 	return daemon.LocalConfig{
-		Streams: f.streams, Mixes: f.mixes, Socks: f.socks, Regions: f.regions,
+		Streams: f.streams, Mixes: f.mixes, Socks: f.socks, Regions: f.regions, Witnesses: f.witnesses,
 		Class: obfs.Class(f.class), Stream: streams, Carriers: offered, Use: use, UseCarriers: kinds,
 		Compress: new(pack.Codec),
 		Client:   client.Config{Level: level, Class: obfs.Class(f.class), Stream: streams},

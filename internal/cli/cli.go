@@ -74,7 +74,7 @@ func Node(allowed directory.Roles, kinds []joint.Kind, compress daemon.Compresso
 			if err != nil {
 				return err
 			}
-			if allowed != 0 && (cfg.Authority || cfg.Replica || cfg.Roles&^allowed != 0) {
+			if allowed != 0 && (cfg.Authority || cfg.Replica || cfg.Witness || cfg.Roles&^allowed != 0) {
 				return fmt.Errorf("%s: roles: this program runs %v and client only; use nyx for the others", path, allowed)
 			}
 			if check {

@@ -48,6 +48,8 @@ type AuthorityConfig struct {
 	// Members, if not nil, are the identity keys of the nodes that may
 	// publish; nil admits every node.
 	Members func(identity []byte) bool
+	// WitnessURLs are where the witnesses of Trust cosign this process's log.
+	WitnessURLs []string
 }
 
 // descriptorMax is the size of the largest descriptor that is read.
@@ -80,8 +82,11 @@ type Authority struct {
 	registry  *registry.Registry
 	keptUntil int64        // the registry's revision at the start
 	forgotten uint64       // epoch in which old descriptors were last dropped, of lead
-	place     int          // in the order of authorities, the first of our keys
 	shelf     mirror.Shelf // of tables and buckets
+	place     int          // in the order of authorities, the first of our keys
+	own       *ownLog      // nil in a network without witnesses
+	reads     *watcher     // likewise
+	report    *reporter
 
 	mu          sync.Mutex
 	authorities []*directory.Authority
@@ -126,8 +131,18 @@ func StartAuthority(cfg AuthorityConfig) (*Authority, error) {
 	if len(a.authorities) == 0 {
 		return nil, errors.New("directory: no authority key is configured")
 	}
-	err := a.open()
-	if err != nil {
+	var err error
+	a.report = newReporter(&cfg.Trust, cfg.StateDir, cfg.Log)
+	if a.own, err = openLog(&cfg, a.client, a.log); err != nil {
+		return nil, err
+	}
+	if a.own != nil {
+		if a.reads, err = newWatcher(&cfg.Trust, cfg.Peers, cfg.StateDir, a.client, a.log, a.report); err != nil {
+			return nil, err
+		}
+		a.reads.own = a.own
+	}
+	if err := a.open(); err != nil {
 		return nil, err
 	}
 	for range cfg.Peers {
@@ -157,6 +172,10 @@ func StartAuthority(cfg AuthorityConfig) (*Authority, error) {
 	if peers != nil {
 		a.running.Go(func() { peers.run(ctx, a.followed) })
 	}
+	if a.own != nil {
+		a.running.Go(func() { a.own.run(ctx) })
+		a.running.Go(func() { a.reads.run(ctx) })
+	}
 	return a, nil
 }
 
@@ -166,6 +185,7 @@ func (a *Authority) handler() http.Handler {
 	a.shelf.Register(mux, false)
 	mux.HandleFunc("POST "+descriptorPath, a.takeDescriptor)
 	mux.HandleFunc("POST "+signPath, a.signFor)
+	handleLogs(mux, a.own, a.reads)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set(runHeader, a.run)
 		mux.ServeHTTP(w, r)
@@ -185,7 +205,9 @@ func (a *Authority) Err() error {
 	defer a.mu.Unlock()
 	epoch := a.epochAt(time.Now().Unix())
 	switch {
-	case a.makeErr != nil || a.published.Epoch >= epoch:
+	case a.makeErr == nil && a.published.Epoch >= epoch:
+		return errors.Join(a.own.Err(), a.report.Err())
+	case a.makeErr != nil:
 		return a.makeErr
 	case a.followErr != nil:
 		return fmt.Errorf("directory: no document of epoch %d yet: %w", epoch, a.followErr)

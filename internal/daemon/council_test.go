@@ -101,11 +101,16 @@ type council struct {
 	dirs    []string
 	stores  map[int]registry.Store // of those that have one
 	alone   bool                   // they do not know each other
+	watched watched
 }
 
 func host(i int) string { return "authority-" + strconv.Itoa(i) }
 
-func newCouncil(t *testing.T, n, threshold int) *council {
+func newCouncil(t *testing.T, n, threshold int) *council { return newWatched(t, n, threshold, 0, 0) }
+
+// newWatched is a council whose logs witnesses watch, seen of whom must have
+// cosigned.
+func newWatched(t *testing.T, n, threshold, witnesses, seen int) *council {
 	c := &council{T: t, wires: newWires(), trust: directory.Trust{Network: localName, Threshold: threshold}}
 	for i := range n {
 		s, err := newSigner(prng.FromUint64(uint64(i)), "authority")
@@ -117,6 +122,7 @@ func newCouncil(t *testing.T, n, threshold int) *council {
 		c.dirs = append(c.dirs, t.TempDir())
 	}
 	c.all = make([]*Authority, n)
+	c.addWitnesses(witnesses, seen)
 	for i := range n {
 		c.start(i)
 	}
@@ -144,7 +150,7 @@ func (c *council) start(i int) {
 	var err error
 	c.all[i], err = StartAuthority(AuthorityConfig{
 		Network: localName, Signers: c.signers[i : i+1], Threshold: c.trust.Threshold, Total: len(c.trust.Authorities),
-		Peers: peers, Trust: c.trust, StateDir: c.dirs[i], Store: c.stores[i],
+		Peers: peers, Trust: c.trust, StateDir: c.dirs[i], Store: c.stores[i], WitnessURLs: c.watched.urls,
 		listener: c.listen(host(i)), client: c.client(),
 	})
 	if err != nil {
@@ -161,6 +167,11 @@ func (c *council) close() {
 	for i, a := range c.all {
 		if a != nil {
 			c.stop(i)
+		}
+	}
+	for i, w := range c.watched.all {
+		if w != nil {
+			c.stopWitness(i)
 		}
 	}
 }

@@ -50,6 +50,9 @@ type feedConfig struct {
 	// restarted is told, if not nil, of a server that has forgotten what it was
 	// given.
 	restarted func(url string)
+	// unlogged takes documents that no log has yet: those who keep the logs do.
+	unlogged bool
+	report   *reporter // nil: told to nobody
 }
 
 // feed fetches directory documents, verifies them and passes them on.
@@ -57,6 +60,7 @@ type feed struct {
 	feedConfig
 	keeper *directory.Keeper
 	reader *mirror.Reader // nil: the servers are asked in turn
+	logged *logged
 	tag    string
 	kept   directory.Mark
 	runs   map[string]string // of each server, as it named it last
@@ -80,7 +84,15 @@ func newFeed(cfg feedConfig) (*feed, error) {
 	if cfg.client == nil {
 		cfg.client = newHTTP()
 	}
-	return &feed{feedConfig: cfg, keeper: keeper, kept: newest, runs: map[string]string{}}, nil
+	if cfg.report == nil {
+		cfg.report = newReporter(&cfg.trust, cfg.dir, nil)
+	}
+	f := &feed{feedConfig: cfg, keeper: keeper, kept: newest, runs: map[string]string{}}
+	keeper.OnConflict(cfg.report.documents)
+	if !cfg.unlogged {
+		f.logged, err = newLogged(&cfg.trust, cfg.dir, strings.TrimSuffix(cfg.mark, ".newest"), cfg.report)
+	}
+	return f, err
 }
 
 // newHTTP returns a client that asks directories directly: a proxy named in the
@@ -140,6 +152,13 @@ func (f *feed) fetch(ctx context.Context, url string) error {
 	if err != nil {
 		return fmt.Errorf("directory %s: %w", url, err)
 	}
+	f.demand(ctx, func(ctx context.Context, path string, most int64, take func([]byte) error) error {
+		b, err := ask(ctx, f.client, url, path, most)
+		if err != nil {
+			return err
+		}
+		return take(b)
+	})
 	d, err := f.keeper.Accept(b, time.Now().Unix())
 	if err != nil {
 		return fmt.Errorf("directory %s: %w", url, err)

@@ -103,10 +103,11 @@ func (a *Authority) resume(ctx context.Context, wall int64) error {
 	if why != nil { // of another network or another time: a new one will be made
 		a.log.Info("a document that was kept is not served", "why", why)
 	}
-	if d != nil {
-		a.serve(d, wall)
+	if d == nil {
+		return nil
 	}
-	return nil
+	a.serve(d, wall)
+	return a.own.add(d)
 }
 
 // collect takes a descriptor, and reports whether it is news.

@@ -194,6 +194,9 @@ func (a *Authority) sign(d *directory.Document, wall int64) error {
 // publish serves a document from now on, and after a restart. The lock is held.
 func (a *Authority) publish(d *directory.Document, wall int64) {
 	a.serve(d, wall)
+	if err := a.own.add(d); err != nil {
+		a.log.Error("clients will not believe the document", "why", err)
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), keepMax)
 	defer cancel()
 	if err := a.registry.Publish(ctx, d); err != nil {
@@ -215,6 +218,7 @@ func (a *Authority) serve(d *directory.Document, wall int64) {
 func (a *Authority) follow() (*feed, error) {
 	f, err := newFeed(feedConfig{
 		trust: a.cfg.Trust, urls: a.cfg.Peers, poll: signPoll, dir: a.cfg.StateDir, mark: "authority.newest", client: a.client,
+		unlogged: true, report: a.report, // what is published here is logged here
 		deliver: func(v *directory.View) {
 			a.mu.Lock()
 			defer a.mu.Unlock()

@@ -39,6 +39,8 @@ type LocalConfig struct {
 	Socks string
 	// Regions spreads the nodes over that many regions; 0 means 1.
 	Regions int
+	// Witnesses watch the authority's log; 0 means that there is none.
+	Witnesses int
 	// NoPrivate makes exits refuse private targets, as they do elsewhere.
 	NoPrivate bool
 	// Carriers are what the entries have beside UDP; Use and UseCarriers are
@@ -64,6 +66,7 @@ const (
 // nodes, Mix nodes, each with its own socket, and a client with a proxy.
 type Local struct {
 	Authority *Authority
+	Witnesses []*Witness
 	Nodes     []*Node // Stream nodes first
 	Client    *Client
 	Proxy     proxy.Counts
@@ -112,16 +115,19 @@ func (l *Local) start(cfg LocalConfig, entropy prng.Source) error {
 		}
 		trust.Authorities = append(trust.Authorities, signers[i].Public())
 	}
-	var err error
+	urls, err := l.startWitnesses(cfg.Witnesses, keys, &trust)
+	if err != nil {
+		return err
+	}
 	l.Authority, err = StartAuthority(AuthorityConfig{
 		Network: localName, Listen: "127.0.0.1:0", Signers: signers,
-		Threshold: localThreshold, Total: localAuthorities, Trust: trust,
+		Threshold: localThreshold, Total: localAuthorities, Trust: trust, WitnessURLs: urls,
 	})
 	if err != nil {
 		return err
 	}
 	l.trust = trust
-	urls := []string{l.Authority.URL()}
+	urls = []string{l.Authority.URL()}
 	clock, workers := drive.NewClock(), drive.NewWorkers(0)
 	for i := range cfg.Streams + cfg.Mixes {
 		node, err := localNode(cfg, i, keys, l.Authority.Params())
@@ -149,7 +155,7 @@ func (l *Local) start(cfg LocalConfig, entropy prng.Source) error {
 
 // WriteNetwork writes the network file by which clients join.
 func (l *Local) WriteNetwork(path string) error {
-	n := setup.Network{Trust: l.trust, Directories: []string{l.Authority.URL()}, Params: l.Authority.Params()}
+	n := setup.Network{WitnessURLs: l.witnessURLs(), Trust: l.trust, Directories: []string{l.Authority.URL()}, Params: l.Authority.Params()}
 	names := make([]string, len(l.trust.Authorities))
 	for i := range names {
 		names[i] = "authority-" + strconv.Itoa(i+1)
@@ -262,6 +268,9 @@ func (l *Local) Close() error {
 	}
 	if l.Authority != nil {
 		l.Authority.Close()
+	}
+	for _, w := range l.Witnesses {
+		w.Close()
 	}
 	return errors.Join(errs...)
 }

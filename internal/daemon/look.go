@@ -45,12 +45,20 @@ func (f *feed) read(a *mirror.Asker, sample *directory.Sample) {
 	f.reader = &mirror.Reader{Asker: a, Keeper: f.keeper, Sample: sample}
 }
 
+// demand has documents that come now proven to be in a log, by what can be asked.
+func (f *feed) demand(ctx context.Context, of asks) {
+	f.keeper.Demand(func(d *directory.Document) error { return f.logged.check(ctx, of, d) })
+}
+
 // look asks for a newer document: the i-th server, or those that the reader
 // chooses. A node looks at an authority too, to see whether that has restarted.
 func (f *feed) look(ctx context.Context, i int) error {
 	if f.reader == nil {
 		return f.fetch(ctx, f.urls[i%len(f.urls)])
 	}
+	f.demand(ctx, func(ctx context.Context, path string, most int64, take func([]byte) error) error {
+		return f.reader.Asker.Ask(ctx, &mirror.Question{Path: path, Most: most, Take: func(a mirror.Answer) error { return take(a.Body) }})
+	})
 	v, err := f.reader.Look(ctx, time.Now().Unix())
 	if err != nil {
 		return err
@@ -72,7 +80,7 @@ func (f *feed) look(ctx context.Context, i int) error {
 
 func (a *Authority) part() part {
 	p := newPart("authority", trace.Counts{}, a.Err())
-	p.shelf = &a.shelf
+	p.shelf, p.logs = &a.shelf, a.logFigures()
 	return p
 }
 

@@ -63,6 +63,8 @@ type Replica struct {
 	log      *slog.Logger
 	health
 	rebuilt time.Duration
+	report  *reporter
+	logs    *watcher // copies of the logs, by which documents are proven; nil: none is demanded
 }
 
 // StartReplica runs a replica. It serves what its snapshot holds at once.
@@ -73,13 +75,23 @@ func StartReplica(cfg ReplicaConfig) (*Replica, error) {
 	if r.asker, err = newAsker(nil, cfg.Authorities, cfg.client, systemEntropy().Stream("replica"), cfg.Log); err != nil {
 		return nil, err
 	}
+	r.report = newReporter(&cfg.Trust, cfg.StateDir, cfg.Log)
+	if cfg.Trust.WitnessThreshold > 0 {
+		client := cfg.client
+		if client == nil {
+			client = newHTTP()
+		}
+		if r.logs, err = newWatcher(&cfg.Trust, cfg.Authorities, cfg.StateDir, client, r.log, r.report); err != nil {
+			return nil, err
+		}
+	}
 	poll := cfg.Poll
 	if poll == 0 {
 		poll = replicaPoll
 	}
 	feed, err := newFeed(feedConfig{
 		trust: cfg.Trust, urls: cfg.Authorities, poll: poll, dir: cfg.StateDir, mark: "replica.newest", client: cfg.client,
-		deliver: r.take,
+		deliver: r.take, report: r.report,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("replica: %w", err)
@@ -101,12 +113,16 @@ func StartReplica(cfg ReplicaConfig) (*Replica, error) {
 		}
 	})
 	r.running.Go(func() { feed.run(ctx, func(err error) { r.note(following, err) }) })
+	if r.logs != nil {
+		r.running.Go(func() { r.logs.run(ctx) })
+	}
 	return r, nil
 }
 
 func (r *Replica) listen() (err error) {
 	mux := http.NewServeMux()
 	r.shelf.Register(mux, true)
+	handleLogs(mux, nil, r.logs)
 	if r.listener = r.cfg.listener; r.listener != nil {
 		r.server = newServer(mux)
 		return nil
@@ -143,6 +159,11 @@ func (r *Replica) rebuild() {
 // take serves a document from now on, and after a restart.
 func (r *Replica) take(v *directory.View) {
 	d := v.Document()
+	if r.logs != nil { // who is given the document asks for its proof next
+		ctx, cancel := context.WithTimeout(context.Background(), witnessTimeout)
+		r.logs.read(ctx)
+		cancel()
+	}
 	r.shelf.Put(d)
 	r.log.Info("document mirrored", "epoch", d.Epoch, "revision", d.Revision, "nodes", d.Count)
 	if r.cfg.StateDir == "" {
@@ -171,6 +192,7 @@ func (r *Replica) Close() error {
 func (r *Replica) part() part {
 	p := newPart("replica", trace.Counts{}, r.Err())
 	p.asker, p.shelf, p.rebuilt = r.asker, &r.shelf, r.rebuilt
+	p.logs = &logFigures{evidence: r.report.count()}
 	return p
 }
 

@@ -52,6 +52,15 @@ func Run(ctx context.Context, cfg *setup.Config, kinds []joint.Kind, compress Co
 		counted = append(counted, a.part)
 		log.Info("directory authority", "url", a.URL())
 	}
+	if cfg.Witness {
+		w, err := startConfiguredWitness(cfg, servers.Witness, log.With("part", "witness"))
+		if err != nil {
+			return err
+		}
+		parts = append(parts, running{name: "witness", stop: func() error { w.Close(); return nil }})
+		counted = append(counted, w.part)
+		log.Info("witness", "url", w.URL())
+	}
 	if cfg.Replica {
 		r, err := startConfiguredReplica(cfg, servers.Replica, log.With("part", "replica"))
 		if err != nil {
@@ -135,14 +144,15 @@ func announce(ctx context.Context, come <-chan struct{}, log *slog.Logger, what 
 	}
 }
 
-// Servers are the roles of a program that serve the directory, StartAuthority and
-// StartReplica: nil is one that it lacks.
+// Servers are the roles of a program that serve the directory, StartAuthority,
+// StartReplica and StartWitness: nil is one that it lacks.
 type Servers struct {
 	Authority func(AuthorityConfig) (*Authority, error)
 	Replica   func(ReplicaConfig) (*Replica, error)
+	Witness   func(WitnessConfig) (*Witness, error)
 }
 
-var errNoServer = errors.New("this program does not serve the directory; use nyx for the roles authority and replica")
+var errNoServer = errors.New("this program does not serve the directory; use nyx for the roles authority, replica and witness")
 
 func startConfigured(cfg *setup.Config, start func(AuthorityConfig) (*Authority, error), log *slog.Logger) (*Authority, error) {
 	if start == nil {
@@ -159,7 +169,7 @@ func startConfigured(cfg *setup.Config, start func(AuthorityConfig) (*Authority,
 		Network: cfg.Network.Trust.Network, Listen: cfg.Serve.Listen.String(), Signers: []*seal.Signer{signer},
 		Threshold: cfg.Network.Trust.Threshold, Total: len(cfg.Network.Trust.Authorities),
 		Peers: cfg.Serve.Peers, Params: cfg.Network.Params, Trust: cfg.Network.Trust,
-		Members: cfg.Serve.Member, StateDir: cfg.Keys, State: cfg.Serve.Store, Log: log,
+		Members: cfg.Serve.Member, StateDir: cfg.Keys, State: cfg.Serve.Store, Log: log, WitnessURLs: cfg.Network.WitnessURLs,
 	})
 }
 

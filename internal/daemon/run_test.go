@@ -37,7 +37,7 @@ type journal struct {
 	grown chan struct{} // closed, and made anew, by each line
 }
 
-var testServers = Servers{Authority: StartAuthority, Replica: StartReplica}
+var testServers = Servers{Authority: StartAuthority, Replica: StartReplica, Witness: StartWitness}
 
 func (j *journal) Write(b []byte) (int, error) {
 	j.mu.Lock()

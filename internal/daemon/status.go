@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"runtime/debug"
+	"strconv"
 	"sync"
 	"time"
 
@@ -43,6 +44,7 @@ type part struct {
 	shelf    *mirror.Shelf // of a server of the directory, else nil
 	rebuilt  time.Duration // of a replica that had a snapshot
 	own      bool          // they are of a client, whose endpoint this is
+	logs     *logFigures   // of who keeps or watches logs, else nil
 }
 
 // source is where a Status has its counters from.
@@ -70,7 +72,7 @@ func ServeStatus(addr string, l *Local) (*Status, error) {
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'")
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
-		statusPage.Execute(w, l.parts())
+		statusPage().Execute(w, l.parts())
 	})
 	return serveStatus(addr, mux, l.source())
 }
@@ -118,7 +120,12 @@ func (s *Status) Close() {
 }
 
 func (l *Local) parts() []part {
-	out := []part{l.Client.part()}
+	out := []part{l.Client.part(), l.Authority.part()}
+	for i, w := range l.Witnesses {
+		p := w.part()
+		p.Name = "witness-" + strconv.Itoa(i+1)
+		out = append(out, p)
+	}
 	for _, n := range l.Nodes {
 		out = append(out, n.part())
 	}
@@ -198,6 +205,7 @@ func writeMetrics(w http.ResponseWriter, s source) {
 	writeHandshakes(w, parts)
 	writeReloads(w, parts)
 	writeDirectory(w, parts)
+	writeLogs(w, parts)
 	if s.traffic {
 		writeContent(w, parts)
 		if s.usage != nil {
@@ -225,7 +233,10 @@ func writeMetrics(w http.ResponseWriter, s source) {
 	fmt.Fprintf(w, "# TYPE nyx_proxy_failed_total counter\nnyx_proxy_failed_total %d\n", s.proxy.Failed.Load())
 }
 
-var statusPage = template.Must(template.New("status").Parse(`<!DOCTYPE html>
+// statusPage is a function so that programs without the page do not link templates,
+// whose use of reflection would keep every method of every type.
+func statusPage() *template.Template {
+	return template.Must(template.New("status").Parse(`<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>Nyx</title>
 <meta name="viewport" content="width=device-width">
 <style>
@@ -240,3 +251,4 @@ td{border-top:1px solid #8886;padding:.1rem .5rem}td+td{text-align:right;font-va
 {{end}}</table>
 {{end}}</body></html>
 `))
+}

@@ -70,14 +70,20 @@ func Verify(b []byte, trust *Trust, wall int64) (*Document, error) {
 }
 
 // verify checks the envelope: name, signatures, time.
-func (d *Document) verify(trust *Trust, wall int64) (err error) {
-	if d.Network != trust.Network {
-		return fmt.Errorf("%w: the document is of %q, this network is %q", ErrNetwork, d.Network, trust.Network)
-	}
-	if d.floor, err = d.verifySignatures(trust); err != nil {
+func (d *Document) verify(trust *Trust, wall int64) error {
+	if err := d.verifyOrigin(trust); err != nil {
 		return err
 	}
 	return d.verifyTime(d.Now(wall))
+}
+
+// verifyOrigin checks whose document it is, and notes how late it must be.
+func (d *Document) verifyOrigin(trust *Trust) (err error) {
+	if d.Network != trust.Network {
+		return fmt.Errorf("%w: the document is of %q, this network is %q", ErrNetwork, d.Network, trust.Network)
+	}
+	d.floor, err = d.verifySignatures(trust)
+	return err
 }
 
 // verifySignatures counts the valid signatures of trusted authorities. A
@@ -158,6 +164,8 @@ type Keeper struct {
 	newest  Mark
 	current *Document
 	check   func(*Document) error // nil: none
+
+	conflict func(held, other *Document) // nil: none
 }
 
 // Mark is the number and the name of a document: how far a Keeper has come, or
@@ -195,10 +203,12 @@ func NewKeeper(trust Trust, newest Mark) (*Keeper, error) {
 // kept.
 func (k *Keeper) Demand(check func(*Document) error) { k.check = check }
 
+// OnConflict has two documents of one number told, the one that is held first.
+func (k *Keeper) OnConflict(tell func(held, other *Document)) { k.conflict = tell }
+
 // Accept verifies a document and keeps it, if it is not older than the newest
 // seen. The same document again is no error. After an error the keeper is as
-// before; what was not kept, for another reason than that it does not verify, is
-// returned with the error.
+// before.
 func (k *Keeper) Accept(b []byte, wall int64) (*Document, error) {
 	d, err := Verify(b, &k.trust, wall)
 	if err != nil {
@@ -225,6 +235,9 @@ func (k *Keeper) keep(d *Document) error {
 				ErrRollback, m.Epoch, m.Revision, k.newest.Epoch, k.newest.Revision)
 		}
 		if m.Conflicts(k.newest) {
+			if k.conflict != nil && k.current != nil {
+				k.conflict(k.current, d)
+			}
 			return fmt.Errorf("%w: epoch %d revision %d; keep both and tell the operators", ErrConflict, m.Epoch, m.Revision)
 		}
 	}
@@ -236,9 +249,6 @@ func (k *Keeper) keep(d *Document) error {
 	k.newest, k.current = m, d
 	return nil
 }
-
-// Held is the document that was accepted last, valid or not; nil before the first.
-func (k *Keeper) Held() *Document { return k.current }
 
 // Newest returns the mark of the newest document seen.
 func (k *Keeper) Newest() Mark { return k.newest }

@@ -12,8 +12,12 @@ import (
 
 	"github.com/nyxnet/nyx/internal/carrier/front"
 	"github.com/nyxnet/nyx/internal/directory"
+	"github.com/nyxnet/nyx/internal/engine/cache"
 	"github.com/nyxnet/nyx/internal/mirror"
 )
+
+// cachedBytes is room for two hundred buckets.
+const cachedBytes = 32 << 20
 
 // lookupsUncached is SCL-046: a replica whose cache is off answers look-ups of
 // nodes in a big network, over its own server. Each is counted until the nodes
@@ -24,7 +28,12 @@ func lookupsUncached(r *Run) error {
 	if err != nil {
 		return err
 	}
-	shelf := &mirror.Shelf{Cache: &mirror.Memory{}, TTL: r.Duration("cache_ttl_ms", time.Millisecond)}
+	kept, err := cache.NewLocal(cachedBytes)
+	if err != nil {
+		return err
+	}
+	defer kept.Close()
+	shelf := &mirror.Shelf{Cache: kept, TTL: r.Duration("cache_ttl_ms", time.Millisecond)}
 	shelf.Put(d.Document)
 	client, url, stop, err := serveReplica(shelf)
 	if err != nil {

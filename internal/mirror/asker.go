@@ -12,6 +12,7 @@ import (
 
 	"github.com/nyxnet/nyx/internal/directory"
 	"github.com/nyxnet/nyx/internal/directory/query"
+	"github.com/nyxnet/nyx/internal/directory/translog"
 	"github.com/nyxnet/nyx/internal/machine"
 	"github.com/nyxnet/nyx/internal/prng"
 )
@@ -184,6 +185,10 @@ func reasonOf(err error) query.Reason {
 	switch {
 	case errors.Is(err, directory.ErrRollback), errors.Is(err, directory.ErrExpired), errors.Is(err, directory.ErrNotYetValid):
 		return query.Old
+	case errors.Is(err, translog.ErrInconsistent), errors.Is(err, translog.ErrSignature), errors.Is(err, translog.ErrMalformed):
+		return query.Forged
+	case errors.Is(err, translog.ErrNotLogged):
+		return query.Withheld
 	case errors.As(err, &status) && status.code == http.StatusNotFound:
 		return query.Withheld
 	case errors.As(err, &status):

@@ -24,6 +24,9 @@ type Config struct {
 	// and Client say whether those run here too.
 	Roles                      directory.Roles
 	Authority, Replica, Client bool
+	// Witness says that a witness runs here, at WitnessAt.
+	Witness   bool
+	WitnessAt netip.AddrPort
 	// Network is the network that the node belongs to.
 	Network *Network
 	// Keys is the directory of the key files, and of what must outlive the
@@ -178,6 +181,9 @@ type configFile struct {
 		Cache  string `toml:"cache"`
 		Server string `toml:"cache_server"`
 	} `toml:"replica"`
+	Witness struct {
+		Listen string `toml:"listen"`
+	} `toml:"witness"`
 	Client struct {
 		Socks  string `toml:"socks"`
 		Level  string `toml:"level"`
@@ -234,6 +240,9 @@ func parseConfig(path string, b []byte) (*Config, error) {
 	if c.Replica {
 		d.replica(c, &f)
 	}
+	if c.Witness {
+		d.witness(c, &f)
+	}
 	if c.Client {
 		c.Proxy.Socks = d.address("client.socks", f.Client.Socks)
 		c.Proxy.Level = d.level("client.level", f.Client.Level)
@@ -262,14 +271,16 @@ func (d *document) roles(c *Config, f *configFile) {
 			c.Authority = true
 		case name == "replica":
 			c.Replica = true
+		case name == "witness":
+			c.Witness = true
 		case name == "client":
 			c.Client = true
 		default:
-			d.bad("roles", "%q is not a role. Use entry, exit, mix, meeting, authority, replica or client", name)
+			d.bad("roles", "%q is not a role. Use entry, exit, mix, meeting, authority, replica, witness or client", name)
 		}
 	}
 	if len(f.Roles) == 0 {
-		d.bad("roles", `missing. Write roles = ["mix"], or others of entry, exit, mix, meeting, authority, replica and client`)
+		d.bad("roles", `missing. Write roles = ["mix"], or others of entry, exit, mix, meeting, authority, replica, witness and client`)
 	}
 	const stream = directory.RoleEntry | directory.RoleExit | directory.RoleMeeting
 	if c.Roles&directory.RoleMix != 0 && c.Roles&stream != 0 {
@@ -294,7 +305,7 @@ func (d *document) common(c *Config, f *configFile) {
 	}
 	if f.Keys != "" {
 		c.Keys = beside(dir, f.Keys)
-	} else if c.Roles != 0 || c.Authority || c.Replica {
+	} else if c.Roles != 0 || c.Authority || c.Replica || c.Witness {
 		d.bad("keys", "missing. Write the directory of the key files, as in keys = \"keys\"")
 	}
 	if d.has("directory.urls") {
@@ -411,6 +422,7 @@ func (d *document) strayTables(c *Config) {
 		{"carriers", c.Roles.Has(directory.RoleEntry), "entry"},
 		{"authority", c.Authority, "authority"},
 		{"replica", c.Replica, "replica"},
+		{"witness", c.Witness, "witness"},
 		{"client", c.Client, "client"},
 		{"lanes", c.Client, "client"},
 		{"session", c.Client || c.Roles&^directory.RoleMix != 0, "entry, exit, meeting or client"},

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/nyxnet/nyx/internal/directory"
+	"github.com/nyxnet/nyx/internal/directory/translog"
 	"github.com/nyxnet/nyx/internal/seal"
 )
 
@@ -23,6 +24,9 @@ type InitConfig struct {
 	Streams, Mixes, Authorities, Replicas int
 	// Threshold is how many authorities must sign; zero means more than half.
 	Threshold int
+	// Witnesses is how many watch the authorities' logs, more than half of which
+	// must have seen a document; zero for a network without logs.
+	Witnesses int
 	// Regions spreads the nodes over that many regions; zero means 1.
 	Regions int
 	// Hosts are the addresses of the machines, used in turn. None means this
@@ -57,8 +61,8 @@ const nodesMax = 200
 // Initialized is what Init made: paths of the files to start nodes with.
 type Initialized struct {
 	NetworkFile string
-	// Authorities, Replicas, Streams and Mixes are the configuration files.
-	Authorities, Replicas, Streams, Mixes []string
+	// Authorities, Witnesses, Replicas, Streams and Mixes are the configuration files.
+	Authorities, Witnesses, Replicas, Streams, Mixes []string
 }
 
 func (c *InitConfig) validate() error {
@@ -75,6 +79,8 @@ func (c *InitConfig) validate() error {
 		return fmt.Errorf("%d replicas: 0 to %d are possible", c.Replicas, replicasMax)
 	case c.Threshold < 1 || c.Threshold > c.Authorities:
 		return fmt.Errorf("threshold %d of %d authorities makes no sense", c.Threshold, c.Authorities)
+	case c.Witnesses < 0 || c.Witnesses > translog.MaxWitnesses:
+		return fmt.Errorf("%d witnesses: 0 to %d are possible", c.Witnesses, translog.MaxWitnesses)
 	case c.Regions < 1 || c.Regions > directory.MaxRegions:
 		return fmt.Errorf("%d regions: 1 to %d are possible", c.Regions, directory.MaxRegions)
 	case int(c.Port)+c.Ports() > 65535:
@@ -85,7 +91,7 @@ func (c *InitConfig) validate() error {
 
 // Ports is how many ports in a row the network has at the most.
 func (c *InitConfig) Ports() int {
-	n := c.Streams + c.Mixes + c.Authorities + c.Replicas
+	n := c.Streams + c.Mixes + c.Authorities + c.Replicas + c.Witnesses
 	if c.Carriers {
 		n += c.Streams
 	}
@@ -100,6 +106,7 @@ func (c *InitConfig) Ports() int {
 //	members.txt              for the authorities: the nodes that may publish
 //	authority-1/node.toml    and authority-1/keys/…
 //	replica-1/node.toml      and replica-1/keys/…
+//	witness-1/node.toml      and witness-1/keys/…
 //	stream-1/node.toml       and stream-1/keys/…
 //	mix-1/node.toml          and mix-1/keys/…
 func Init(dir string, c InitConfig) (*Initialized, error) {
@@ -197,6 +204,11 @@ func (g *generator) run(dir string) error {
 			return err
 		}
 	}
+	for i := range g.Witnesses {
+		if err := g.witness(dir, i); err != nil {
+			return err
+		}
+	}
 	if err := writeFile(filepath.Join(g.dir, "members.txt"), []byte(g.members.String()), 0o644, false); err != nil {
 		return err
 	}
@@ -255,6 +267,23 @@ func (g *generator) authority(dir string, i int, at netip.AddrPort) error {
 	return writeFile(filepath.Join(g.dir, name, "node.toml"), []byte(b.String()), 0o644, false)
 }
 
+// witness has the last ports, those of the carriers apart.
+func (g *generator) witness(dir string, i int) error {
+	name := fmt.Sprintf("witness-%d", i+1)
+	signer, err := MakeWitnessKey(filepath.Join(g.dir, name, "keys"), g.Random)
+	if err != nil {
+		return err
+	}
+	at, t := g.place(false), &g.network.Trust
+	t.Witnesses, t.WitnessThreshold = append(t.Witnesses, signer.Public()), g.Witnesses/2+1
+	g.network.WitnessURLs = append(g.network.WitnessURLs, "http://"+at.String())
+	var b strings.Builder
+	g.head(&b, name, []string{"witness"})
+	fmt.Fprintf(&b, "\n[witness]\nlisten = %q\n", at)
+	g.out.Witnesses = append(g.out.Witnesses, filepath.Join(dir, name, "node.toml"))
+	return writeFile(filepath.Join(g.dir, name, "node.toml"), []byte(b.String()), 0o644, false)
+}
+
 func (g *generator) node(dir string, i int) error {
 	stream := i < g.Streams
 	name, roles := fmt.Sprintf("mix-%d", i-g.Streams+1), []string{"mix"}
@@ -283,7 +312,7 @@ func (g *generator) node(dir string, i int) error {
 	if stream {
 		fmt.Fprintf(&b, "\n[exit]\n# Whether loopback and private targets are opened.\nallow_private = %v\nports = [\"1-65535\"]\n", g.AllowPrivate)
 		if g.Carriers {
-			quic := netip.AddrPortFrom(at.Addr(), g.Port+uint16(g.Streams+g.Mixes+g.Authorities+g.Replicas+i))
+			quic := netip.AddrPortFrom(at.Addr(), g.Port+uint16(g.Streams+g.Mixes+g.Authorities+g.Replicas+g.Witnesses+i))
 			fmt.Fprintf(&b, "\n[carriers]\n# Where networks block UDP; best with port 443.\nquic = %q\nwebsocket = %q\n", quic, at)
 		}
 		g.out.Streams = append(g.out.Streams, filepath.Join(dir, name, "node.toml"))

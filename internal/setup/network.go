@@ -25,6 +25,9 @@ type Network struct {
 	Params directory.Params
 	// PSK is a secret of the network's members, or nil.
 	PSK *seal.Key
+	// WitnessURLs are where the authorities reach the witnesses of Trust, in their
+	// order.
+	WitnessURLs []string
 }
 
 type networkFile struct {
@@ -33,7 +36,10 @@ type networkFile struct {
 	Directories []string `toml:"directories"`
 	Replicas    []string `toml:"replicas"`
 	PSK         string   `toml:"psk"`
-	Parameters  struct {
+
+	WitnessThreshold int            `toml:"witness_threshold"`
+	Witness          []witnessTable `toml:"witness"`
+	Parameters       struct {
 		Epoch       string `toml:"epoch"`
 		OnionEpochs int64  `toml:"onion_epochs"`
 		ValidEpochs int64  `toml:"valid_epochs"`
@@ -71,7 +77,7 @@ func parseNetwork(path string, b []byte) (*Network, error) {
 	d.replicas("replicas", f.Replicas)
 	for i, a := range f.Authority {
 		at := fmt.Sprintf("authority[%d]", i+1)
-		key := d.authorityKey(at, a.Key, a.KeyFile)
+		key := d.publicKey(at, kindPublic, a.Key, a.KeyFile)
 		for j, other := range n.Trust.Authorities {
 			if key != nil && string(key) == string(other) {
 				d.bad(at, "the same key as authority[%d]. Each authority has its own", j+1)
@@ -92,27 +98,29 @@ func parseNetwork(path string, b []byte) (*Network, error) {
 		}
 	}
 	d.parameters(&n.Params, &f)
+	d.witnesses(n, &f)
 	if err := d.err(); err != nil {
 		return nil, err
 	}
 	return n, nil
 }
 
-func (d *document) authorityKey(at, inline, file string) []byte {
+// publicKey reads a key of a kind, which stands in the file or beside it.
+func (d *document) publicKey(at, kind, inline, file string) []byte {
 	key := make([]byte, seal.SignPublicSize)
 	switch {
 	case inline != "" && file != "":
 		d.bad(at+".key_file", "beside key. Write one of the two")
 	case inline != "":
 		if err := decodeBase64(inline, key); err != nil {
-			d.bad(at+".key", "%v. Write the line of authority.pub after its first word", err)
+			d.bad(at+".key", "%v. Write the line of the .pub file after its first word", err)
 		}
 		return key
 	case file != "":
 		path := beside(filepath.Dir(d.path), file)
 		b, err := readFile(path, keyFileMax)
 		if err == nil {
-			err = parseKey(path, kindPublic, b, key)
+			err = parseKey(path, kind, b, key)
 		}
 		if err != nil {
 			d.bad(at+".key_file", "%v", err)
@@ -180,6 +188,9 @@ func (n *Network) Encode(names []string) []byte {
 		}
 		b.WriteString("]\n")
 	}
+	if n.Trust.WitnessThreshold > 0 {
+		fmt.Fprintf(&b, "# That many witnesses must have seen it in a log.\nwitness_threshold = %d\n", n.Trust.WitnessThreshold)
+	}
 	if n.PSK != nil {
 		fmt.Fprintf(&b, "psk = %q\n", base64.StdEncoding.EncodeToString(n.PSK[:]))
 	}
@@ -202,6 +213,7 @@ func (n *Network) Encode(names []string) []byte {
 		}
 		fmt.Fprintf(&b, "\n[[authority]]\nname = %q\nkey = %q\n", name, base64.StdEncoding.EncodeToString(key))
 	}
+	n.encodeWitnesses(&b)
 	return []byte(b.String())
 }
 

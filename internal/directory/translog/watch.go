@@ -100,6 +100,36 @@ func (w *Watch) Extend(note []byte, entries [][]byte) (found []*Evidence, err er
 	return found, nil
 }
 
+// Prove proves a document by any of the copies that enough witnesses have cosigned.
+func (w *Watch) Prove(m directory.Mark) (*Proof, error) {
+	for _, key := range w.policy.Authorities {
+		l := w.logs[Origin(w.policy.Network, key)]
+		if l == nil {
+			continue
+		}
+		if _, err := w.policy.OpenWitnessed(l.note); err != nil {
+			continue
+		}
+		note, err := w.policy.Trim(l.note)
+		if err != nil {
+			return nil, err
+		}
+		if p, err := l.Prove(m, l.head, note); err == nil {
+			return p, nil
+		}
+	}
+	return nil, fmt.Errorf("%w: epoch %d revision %d, nor in a copy of one", ErrNotLogged, m.Epoch, m.Revision)
+}
+
+// Consistency proves, by the copy of a log, that two of its sizes are of one tree.
+func (w *Watch) Consistency(origin string, old, size int64) ([]tlog.Hash, error) {
+	l := w.logs[origin]
+	if l == nil {
+		return nil, fmt.Errorf("%w: no copy of %s", ErrOrigin, origin)
+	}
+	return l.Consistency(old, size)
+}
+
 // compare looks whether an entry's number was another document's.
 func (w *Watch) compare(origin string, index int64) *Evidence {
 	l := w.logs[origin]
