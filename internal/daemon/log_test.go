@@ -483,3 +483,55 @@ func TestVerifyOffline(t *testing.T) {
 		}
 	})
 }
+
+// A replica has copies of the logs: with all authorities dead it still gives a client
+// that comes back the document, its proof, and the proof that the log goes on from
+// what the client had seen. One without copies (the control) cannot.
+func TestReplicaProvesWithoutAuthorities(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newWatched(t, 3, 2, 3, 2)
+		defer c.close()
+		c.post(0, 1, 2, 3)
+		advance(3 * time.Second)
+		r, err := StartReplica(ReplicaConfig{
+			Trust: c.trust, Authorities: []string{"http://" + host(0), "http://" + host(1), "http://" + host(2)}, StateDir: t.TempDir(),
+			listener: c.listen("replica"), client: c.client(),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		advance(watchPoll)
+		dir := t.TempDir()
+		look := func() (*reader, error) {
+			got := c.reader(dir, "http://replica")
+			a, err := newAsker(nil, []string{"http://replica"}, c.client(), prng.FromUint64(1).Stream("asker"), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got.feed.read(a, nil)
+			return got, got.look(t.Context(), 0)
+		}
+		if got, err := look(); err != nil || len(got.got) != 1 {
+			t.Fatalf("%v, %v", got.got, err)
+		}
+		c.post(4)
+		advance(2 * watchPoll)
+		for i := range c.all {
+			c.stop(i)
+		}
+		copies := r.logs.watch
+		r.logs.mu.Lock()
+		r.logs.watch = translog.NewWatch(r.logs.policy)
+		r.logs.mu.Unlock()
+		if got, err := look(); !errors.Is(err, translog.ErrNotLogged) || len(got.got) != 0 {
+			t.Errorf("control: a replica without copies: %v, %v", got.got, err)
+		}
+		r.logs.mu.Lock()
+		r.logs.watch = copies
+		r.logs.mu.Unlock()
+		if got, err := look(); err != nil || len(got.got) != 1 || got.got[0].Revision == 0 {
+			t.Errorf("a client that comes back: %v, %v", got.got, err)
+		}
+	})
+}
