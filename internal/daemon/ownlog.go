@@ -19,7 +19,7 @@ import (
 	"github.com/nyxnet/nyx/internal/setup"
 )
 
-// Paths of logs and witnesses (docs/protocol.md, section 7.9). Below logPath stand
+// Paths of logs and witnesses (docs/protocol.md, section 7.10). Below logPath stand
 // the files of tlog-tiles, and what clients ask for.
 const (
 	logPath     = "/nyx/v1/log/"

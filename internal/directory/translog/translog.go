@@ -1,6 +1,6 @@
 // Package translog is the transparency log of directory documents: what makes a
 // document that only some were shown impossible to hide (docs/protocol.md,
-// section 7.9).
+// section 7.10).
 //
 // Each authority keeps a log of its own: a Merkle tree (RFC 6962) whose entries are
 // the signed headers of the documents that it published, in their order. Its head
