@@ -45,6 +45,7 @@ type AuthorityConfig struct {
 
 	listener net.Listener // for tests, in place of Listen
 	client   *http.Client // for tests; nil asks directly
+	silent   bool         // for tests of many hours: no bulletins
 	// Members, if not nil, are the identity keys of the nodes that may
 	// publish; nil admits every node.
 	Members func(identity []byte) bool
@@ -87,6 +88,7 @@ type Authority struct {
 	own       *ownLog      // nil in a network without witnesses
 	reads     *watcher     // likewise
 	report    *reporter
+	crier     *crier
 
 	mu          sync.Mutex
 	authorities []*directory.Authority
@@ -132,6 +134,9 @@ func StartAuthority(cfg AuthorityConfig) (*Authority, error) {
 		return nil, errors.New("directory: no authority key is configured")
 	}
 	var err error
+	if a.crier, err = newCrier(&cfg); err != nil {
+		return nil, err
+	}
 	a.report = newReporter(&cfg.Trust, cfg.StateDir, cfg.Log)
 	if a.own, err = openLog(&cfg, a.client, a.log); err != nil {
 		return nil, err
@@ -166,6 +171,9 @@ func StartAuthority(cfg AuthorityConfig) (*Authority, error) {
 	a.running.Go(func() { a.lead(ctx) })
 	a.running.Go(func() { a.shareDescriptors(ctx) })
 	a.running.Go(func() { a.shareDocuments(ctx) })
+	if !cfg.silent {
+		a.running.Go(func() { a.cry(ctx) })
+	}
 	for i, url := range cfg.Peers {
 		a.running.Go(func() { a.tell(ctx, url, a.news[i]) })
 	}
@@ -186,6 +194,8 @@ func (a *Authority) handler() http.Handler {
 	mux.HandleFunc("POST "+descriptorPath, a.takeDescriptor)
 	mux.HandleFunc("POST "+signPath, a.signFor)
 	handleLogs(mux, a.own, a.reads)
+	mux.HandleFunc("POST "+reportPath, a.takeReport)
+	mux.HandleFunc("GET "+bulletinPath, a.serveBulletins)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set(runHeader, a.run)
 		mux.ServeHTTP(w, r)

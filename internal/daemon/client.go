@@ -85,10 +85,19 @@ func StartClient(cfg ClientConfig, rng prng.Source) (*Client, error) {
 		return nil, fmt.Errorf("client: %w", err)
 	}
 	carrier, setDoors := cfg.carrier(conn)
+	listener, err := newListener(cfg.Trust, cfg.Directories, nil)
+	if err != nil {
+		carrier.Close()
+		return nil, fmt.Errorf("client: %w", err)
+	}
+	listener.deliver = func(known *directory.Conditions, left time.Duration) {
+		c.host.Do(func(now machine.Time) { c.core.HandleConditions(now, known, left) })
+	}
 	feed, err := newFeed(feedConfig{
 		trust: cfg.Trust, urls: cfg.Directories, poll: cfg.Poll, dir: cfg.StateDir, mark: "client.newest",
 		deliver: func(v *directory.View) {
 			setDoors(v)
+			listener.view.Store(v.Clone())
 			c.host.Do(func(now machine.Time) { c.core.SetView(now, v) })
 		},
 	})
@@ -111,6 +120,7 @@ func StartClient(cfg ClientConfig, rng prng.Source) (*Client, error) {
 	c.side.Attach(c.host)
 	ctx, cancel := context.WithCancel(context.Background())
 	c.cancel = cancel
+	c.running.Go(func() { listener.run(ctx) })
 	c.running.Add(1)
 	go func() {
 		defer c.running.Done()

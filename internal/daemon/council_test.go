@@ -102,16 +102,23 @@ type council struct {
 	stores  map[int]registry.Store // of those that have one
 	alone   bool                   // they do not know each other
 	watched watched
+	cries   bool // makes bulletins
 }
 
 func host(i int) string { return "authority-" + strconv.Itoa(i) }
 
-func newCouncil(t *testing.T, n, threshold int) *council { return newWatched(t, n, threshold, 0, 0) }
+func newCouncil(t *testing.T, n, threshold int) *council {
+	return begin(t, n, threshold, 0, 0, false)
+}
 
 // newWatched is a council whose logs witnesses watch, seen of whom must have
 // cosigned.
 func newWatched(t *testing.T, n, threshold, witnesses, seen int) *council {
-	c := &council{T: t, wires: newWires(), trust: directory.Trust{Network: localName, Threshold: threshold}}
+	return begin(t, n, threshold, witnesses, seen, false)
+}
+
+func begin(t *testing.T, n, threshold, witnesses, seen int, cries bool) *council {
+	c := &council{T: t, cries: cries, wires: newWires(), trust: directory.Trust{Network: localName, Threshold: threshold}}
 	for i := range n {
 		s, err := newSigner(prng.FromUint64(uint64(i)), "authority")
 		if err != nil {
@@ -133,10 +140,15 @@ func newWatched(t *testing.T, n, threshold, witnesses, seen int) *council {
 func standing(t *testing.T, n, threshold int) *council {
 	t.Helper()
 	c := newCouncil(t, n, threshold)
+	c.stand()
+	return c
+}
+
+func (c *council) stand() {
+	c.Helper()
 	c.post(0, 1, 2, 3)
 	advance(3 * time.Second)
 	c.want(present(), 0, 4)
-	return c
 }
 
 func (c *council) start(i int) {
@@ -151,7 +163,7 @@ func (c *council) start(i int) {
 	c.all[i], err = StartAuthority(AuthorityConfig{
 		Network: localName, Signers: c.signers[i : i+1], Threshold: c.trust.Threshold, Total: len(c.trust.Authorities),
 		Peers: peers, Trust: c.trust, StateDir: c.dirs[i], Store: c.stores[i], WitnessURLs: c.watched.urls,
-		listener: c.listen(host(i)), client: c.client(),
+		listener: c.listen(host(i)), client: c.client(), silent: !c.cries,
 	})
 	if err != nil {
 		c.Fatal(err)

@@ -210,6 +210,7 @@ func (a *Authority) serve(d *directory.Document, wall int64) {
 	}
 	a.rested = max(a.rested, at(wall)) + a.turn()
 	a.document, a.published, a.since = d.Encode(), d.Mark(), 0
+	a.observe(d)
 	a.tag = `"` + mirror.Name(d) + `"`
 	a.shelf.Put(d)
 }

@@ -109,12 +109,14 @@ type Node struct {
 	keeper   *keeper       // of a Stream node
 	asker    *mirror.Asker // nil without replicas
 	carriers carriers
+	gauge    gauge
+	drained  chan struct{} // the authorities are to hear that the node drains
 }
 
 // StartNode runs a node: its machine on a socket, its descriptor with the
 // directory, and its view of the network kept up to date.
 func StartNode(cfg NodeConfig, rng prng.Source) (*Node, error) {
-	n := &Node{cfg: cfg, listed: make(chan struct{}), changed: make(chan struct{}, 1), forgot: make(chan string), health: health{log: logOrNone(cfg.Log)}, id: directory.NodeID(cfg.Identity.Public())}
+	n := &Node{cfg: cfg, listed: make(chan struct{}), changed: make(chan struct{}, 1), forgot: make(chan string), drained: make(chan struct{}, 1), health: health{log: logOrNone(cfg.Log)}, id: directory.NodeID(cfg.Identity.Public())}
 	var err error
 	if n.onions, err = newOnions(cfg.Onions, cfg.Params, time.Now().Unix()); err != nil {
 		return nil, fmt.Errorf("node %s: %w", cfg.Name, err)
@@ -258,6 +260,7 @@ func (n *Node) join() error {
 	n.running.Go(func() { feed.run(ctx, func(err error) { n.note(following, err) }) })
 	n.running.Go(func() { n.rotate(ctx) })
 	n.running.Go(func() { n.keepPublished(ctx) })
+	n.running.Go(func() { n.keepReporting(ctx) })
 	return nil
 }
 

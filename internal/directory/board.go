@@ -20,6 +20,7 @@ type Board struct {
 type posted struct {
 	Bulletin
 	hash digest
+	raw  []byte
 }
 
 // NewBoard returns a board without bulletins.
@@ -32,7 +33,7 @@ func NewBoard(trust Trust) (*Board, error) {
 }
 
 // Accept verifies a bulletin and keeps it in place of an older one of the same
-// authority; it reports whether it is news. Nothing of b is kept.
+// authority; it reports whether it is news. b is kept.
 func (o *Board) Accept(b []byte) (news bool, err error) {
 	m, w, err := parseBulletin(b)
 	if err != nil {
@@ -58,8 +59,19 @@ func (o *Board) Accept(b []byte) (news bool, err error) {
 	if seal.Verify(o.trust.Authorities[by], bulletinContext, w.Body, w.Signature) != nil {
 		return false, fmt.Errorf("%w: bulletin of round %d", ErrSignature, m.Round)
 	}
-	o.held[by] = &posted{*m, hash}
+	o.held[by] = &posted{*m, hash, b}
 	return true, nil
+}
+
+// Bulletins returns the newest of each authority, in the order of the trust:
+// who holds a board hands them out to others.
+func (o *Board) Bulletins() (all [][]byte) {
+	for _, p := range o.held {
+		if p != nil {
+			all = append(all, p.raw)
+		}
+	}
+	return all
 }
 
 // Conditions combines what counts at wall, in seconds since 1970, for the

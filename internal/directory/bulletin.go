@@ -231,3 +231,29 @@ func parseBulletinBody(b []byte) (*Bulletin, error) {
 	}
 	return out, nil
 }
+
+// bundleWire is several signed bulletins.
+type bundleWire struct {
+	Format    uint64   `cbor:"1,keyasint"`
+	Bulletins [][]byte `cbor:"2,keyasint"`
+}
+
+// EncodeBundle encodes several signed bulletins as one.
+func EncodeBundle(bulletins [][]byte) []byte {
+	return marshal(&bundleWire{Format: Format, Bulletins: bulletins})
+}
+
+// ParseBundle returns the bulletins of a bundle, not yet parsed.
+func ParseBundle(b []byte) ([][]byte, error) {
+	if len(b) > MaxBundleSize {
+		return nil, fmt.Errorf("%w: bulletins of %d bytes, not up to %d", ErrSize, len(b), MaxBundleSize)
+	}
+	var w bundleWire
+	if err := unmarshal("bulletins", b, &w); err != nil {
+		return nil, err
+	}
+	if w.Format != Format || len(w.Bulletins) > MaxAuthorities {
+		return nil, fmt.Errorf("%w: %d bulletins of format %d", ErrMalformed, len(w.Bulletins), w.Format)
+	}
+	return w.Bulletins, nil
+}

@@ -89,6 +89,22 @@ func TestBulletinAndReportCutOff(t *testing.T) {
 	}
 }
 
+func TestBundle(t *testing.T) {
+	all := [][]byte{{1}, {2, 3}}
+	b := EncodeBundle(all)
+	if got, err := ParseBundle(b); err != nil || !reflect.DeepEqual(got, all) {
+		t.Errorf("%v, %v", got, err)
+	}
+	for i := range b {
+		if _, err := ParseBundle(b[:i]); err == nil {
+			t.Errorf("%d bytes of a bundle parse", i)
+		}
+	}
+	if _, err := ParseBundle(EncodeBundle(make([][]byte, MaxAuthorities+1))); !errors.Is(err, ErrMalformed) {
+		t.Errorf("too many: %v", err)
+	}
+}
+
 func TestBulletinRefused(t *testing.T) {
 	d := testDocument(t, testNodes(1, 1))
 	for name, change := range map[string]func(*Bulletin){

@@ -84,6 +84,8 @@ const (
 	// MaxBulletinSize bounds a signed bulletin, in bytes: up to 18 for each node,
 	// the names and a figure for each pair of regions, and the signature.
 	MaxBulletinSize = MaxNodes*18 + 300<<10
+	// MaxBundleSize bounds the bulletins of all authorities, in bytes.
+	MaxBundleSize = MaxAuthorities*MaxBulletinSize + 1<<10
 	// MaxReportSize bounds a node's signed report: the signature, and a name and a
 	// figure for each region.
 	MaxReportSize = 10 << 10

@@ -38,6 +38,13 @@ const (
 	recoverAfter        = 3
 )
 
+// A load or a queue below these is left unsaid: it makes no difference to who
+// draws paths, and most nodes of a network are so.
+const (
+	loadTold  = 5
+	queueTold = 10 // ms
+)
+
 // The score of a node falls with each round without a report and rises, more
 // slowly, with each that has one: three rounds of silence bring it below
 // DefaultScoreMin, and three with reports above it again.
@@ -130,7 +137,12 @@ func (o *Observer) state(id wire.NodeID, wall int64) State {
 			s.Flags |= Draining
 		}
 		if wall-n.at <= reportsKept {
-			s.Load, s.Queue = n.Load, n.Queue
+			if n.Load >= loadTold {
+				s.Load = n.Load
+			}
+			if n.Queue >= queueTold {
+				s.Queue = n.Queue
+			}
 			if n.overloaded {
 				s.Flags |= Overloaded
 			}

@@ -77,7 +77,7 @@ func TestObserverTellsWhatNodesSay(t *testing.T) {
 		return o.Hear(&r, testWall)
 	}
 	for node, r := range map[int]Report{
-		0: {Delays: []RegionDelay{{"eu", 200}, {"us", 90}}},
+		0: {Delays: []RegionDelay{{"eu", 200}, {"us", 90}}, Load: loadTold - 1, Queue: queueTold - QueueStep},
 		1: {Delays: []RegionDelay{{"ap", 110}, {"nowhere", 5}}, Draining: true},
 		2: {Delays: []RegionDelay{{"ap", 220}, {"eu", 15}}, Load: 5, Queue: 10},
 		3: {Delays: []RegionDelay{{"ap", 9000}}},

@@ -1,0 +1,203 @@
+package daemon
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nyxnet/nyx/internal/directory"
+	"github.com/nyxnet/nyx/internal/seal"
+)
+
+// How a network comes to know how its nodes are (docs/protocol.md, section 7.9):
+//
+//  1. Each node posts a report to every directory process, each round (report.go).
+//  2. takeReport, there: it is verified and goes to the observer.
+//  3. sayRound: each round the process makes a bulletin for each of its keys.
+//  4. exchange: it fetches those of the other processes.
+//  5. serveBulletins hands out all; clients combine them (conditions.go).
+
+// Paths of bulletins and reports.
+const (
+	reportPath   = "/nyx/v1/report"
+	bulletinPath = "/nyx/v1/bulletins"
+)
+
+// bulletinPoll is how often bulletins are asked for: with a round, a draw of the
+// moment at which routes move and a set-up, less than 30 s.
+const bulletinPoll = 5 * time.Second
+
+// crier is the part of a directory process that deals in bulletins.
+type crier struct {
+	mu       sync.Mutex
+	board    *directory.Board
+	observer *directory.Observer
+	view     *directory.View // of what is published; nil: nothing yet
+	round    uint64          // the last that was spoken of
+	bundle   []byte
+	tag      string
+}
+
+func newCrier(cfg *AuthorityConfig) (*crier, error) {
+	board, err := directory.NewBoard(cfg.Trust)
+	if err != nil {
+		return nil, err
+	}
+	c := &crier{board: board, observer: directory.NewObserver(cfg.Network)}
+	c.bind()
+	return c, nil
+}
+
+// bind makes what is served of what the board holds. The lock is held.
+func (c *crier) bind() {
+	c.bundle = directory.EncodeBundle(c.board.Bulletins())
+	hash := seal.Hash("bulletins", c.bundle)
+	c.tag = `"` + hex.EncodeToString(hash[:8]) + `"`
+}
+
+// cry makes and gathers bulletins until ctx ends.
+func (a *Authority) cry(ctx context.Context) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for i := 0; ; i++ {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if err := a.sayRound(time.Now().Unix()); err != nil {
+			a.log.Warn("no bulletin", "why", err)
+		}
+		if i%int(bulletinPoll/time.Second) == 0 {
+			a.exchange(ctx)
+		}
+	}
+}
+
+// sayRound makes the bulletins of the round of wall, once.
+func (a *Authority) sayRound(wall int64) error {
+	a.crier.mu.Lock()
+	defer a.crier.mu.Unlock()
+	round := directory.RoundAt(wall)
+	if a.crier.view == nil || round <= a.crier.round {
+		return nil
+	}
+	a.crier.round = round
+	b := a.crier.observer.Bulletin(a.crier.view, wall)
+	for _, s := range a.cfg.Signers {
+		signed, err := directory.SignBulletin(s, b)
+		if err == nil {
+			_, err = a.crier.board.Accept(signed)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	a.crier.bind()
+	return nil
+}
+
+// exchange takes over what other processes hand out. That one does not answer
+// costs nothing but its bulletins.
+func (a *Authority) exchange(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, bulletinPoll)
+	defer cancel()
+	var asked sync.WaitGroup
+	for _, url := range a.cfg.Peers {
+		asked.Go(func() {
+			bulletins, _, err := fetchBulletins(ctx, a.client, url, "")
+			if err != nil {
+				a.log.Debug("no bulletins", "why", err)
+				return
+			}
+			a.crier.mu.Lock()
+			defer a.crier.mu.Unlock()
+			for _, b := range bulletins {
+				if _, err := a.crier.board.Accept(b); err != nil {
+					a.log.Debug("bulletin not taken", "why", err)
+				}
+			}
+			a.crier.bind()
+		})
+	}
+	asked.Wait()
+}
+
+// observe has bulletins speak of the nodes of a document from now on.
+func (a *Authority) observe(d *directory.Document) {
+	v, err := directory.NewView(d)
+	if err != nil {
+		a.log.Warn("no bulletins on the document", "why", err)
+		return
+	}
+	a.crier.mu.Lock()
+	defer a.crier.mu.Unlock()
+	a.crier.view = v
+}
+
+func (a *Authority) serveBulletins(w http.ResponseWriter, r *http.Request) {
+	a.crier.mu.Lock()
+	bundle, tag := a.crier.bundle, a.crier.tag
+	a.crier.mu.Unlock()
+	w.Header().Set("ETag", tag)
+	if r.Header.Get("If-None-Match") == tag {
+		w.WriteHeader(http.StatusNotModified)
+		return
+	}
+	w.Header().Set("Content-Type", "application/cbor")
+	w.Write(bundle)
+}
+
+func (a *Authority) takeReport(w http.ResponseWriter, r *http.Request) {
+	b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, directory.MaxReportSize))
+	if err != nil {
+		http.Error(w, "report too large or cut off", http.StatusBadRequest)
+		return
+	}
+	wall := time.Now().Unix()
+	a.mu.Lock()
+	report, err := a.authorities[0].TakeReport(b, wall)
+	a.mu.Unlock()
+	if err == nil {
+		a.crier.mu.Lock()
+		err = a.crier.observer.Hear(report, wall)
+		a.crier.mu.Unlock()
+	}
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusForbidden)
+	}
+}
+
+// fetchBulletins asks a server for bulletins; none, and the same tag, if it has
+// nothing but what tag names.
+func fetchBulletins(ctx context.Context, client *http.Client, url, tag string) ([][]byte, string, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimRight(url, "/")+bulletinPath, nil)
+	if err != nil {
+		return nil, tag, fmt.Errorf("directory %s: %w", url, err)
+	}
+	if tag != "" {
+		req.Header.Set("If-None-Match", tag)
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return nil, tag, fmt.Errorf("directory %s: %w", url, err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode == http.StatusNotModified {
+		return nil, tag, nil
+	}
+	if resp.StatusCode != http.StatusOK {
+		return nil, tag, fmt.Errorf("directory %s answers %s to who asks for bulletins", url, resp.Status)
+	}
+	b, err := io.ReadAll(io.LimitReader(resp.Body, directory.MaxBundleSize+1))
+	if err != nil {
+		return nil, tag, fmt.Errorf("directory %s: %w", url, err)
+	}
+	all, err := directory.ParseBundle(b)
+	return all, resp.Header.Get("ETag"), err
+}

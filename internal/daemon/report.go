@@ -1,0 +1,112 @@
+package daemon
+
+import (
+	"bytes"
+	"context"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nyxnet/nyx/internal/directory"
+	"github.com/nyxnet/nyx/internal/drive"
+	"github.com/nyxnet/nyx/internal/machine"
+)
+
+// gauge measures what a node reports of itself.
+type gauge struct {
+	draining atomic.Bool
+	sent     uint64 // datagrams, at the last report
+	at       time.Time
+	waits    time.Duration // the longest that the loop kept a caller waiting since
+}
+
+// gaugeEvery is how often the loop is asked to run nothing, which takes as long
+// as a datagram waits for it.
+const gaugeEvery = time.Second
+
+// sample waits for the loop's turn.
+func (g *gauge) sample(do func(func(machine.Time)) bool) {
+	begun := time.Now()
+	do(func(machine.Time) {})
+	g.waits = max(g.waits, time.Since(begun))
+}
+
+// read makes the figures of a report, and begins anew. The first has no load.
+func (g *gauge) read(now time.Time, s drive.Stats, capacity uint32) (load uint8, queue uint16) {
+	if elapsed := now.Sub(g.at).Seconds(); !g.at.IsZero() && elapsed > 0 && capacity > 0 {
+		used := float64(s.DatagramsOut-g.sent) / elapsed / float64(capacity)
+		load = uint8(min(used*directory.LoadMax, directory.LoadMax))
+	}
+	const step = directory.QueueStep * time.Millisecond
+	queue = uint16(min(g.waits/step*directory.QueueStep, directory.QueueMax))
+	g.sent, g.at, g.waits = s.DatagramsOut, now, 0
+	return load, queue
+}
+
+// keepReporting reports to every directory process each round. What is not taken
+// is not tried again: the next round says more.
+func (n *Node) keepReporting(ctx context.Context) {
+	client := n.cfg.client
+	if client == nil {
+		client = newHTTP()
+	}
+	defer client.CloseIdleConnections()
+	tick := time.NewTicker(gaugeEvery)
+	defer tick.Stop()
+	for i := 1; ; i++ {
+		select {
+		case <-ctx.Done():
+			return
+		case <-n.drained:
+			i = 0
+		case <-tick.C:
+			n.gauge.sample(n.host.Do)
+		}
+		if i%int(directory.RoundLength/gaugeEvery) == 0 {
+			n.report(ctx, client)
+		}
+	}
+}
+
+func (n *Node) report(ctx context.Context, client *http.Client) {
+	now := time.Now()
+	r := &directory.Report{Network: n.cfg.Network, Node: n.id, Time: now.Unix(), Draining: n.gauge.draining.Load()}
+	r.Load, r.Queue = n.gauge.read(now, n.host.Snapshot(), n.cfg.Capacity)
+	b, err := directory.SignReport(n.cfg.Identity, r)
+	if err != nil {
+		n.log.Warn("no report", "why", err)
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, directory.RoundLength/2)
+	defer cancel()
+	var posting sync.WaitGroup
+	for _, url := range n.cfg.Directories {
+		posting.Go(func() {
+			req, err := http.NewRequestWithContext(ctx, http.MethodPost, strings.TrimRight(url, "/")+reportPath, bytes.NewReader(b))
+			if err == nil {
+				var resp *http.Response
+				if resp, err = client.Do(req); err == nil {
+					resp.Body.Close()
+				}
+			}
+			if err != nil {
+				n.log.Debug("report not taken", "why", err)
+			}
+		})
+	}
+	posting.Wait()
+}
+
+// Drain says that the node is about to stop: it refuses new sessions and tells
+// the authorities, so that routes leave it within half a minute.
+func (n *Node) Drain() {
+	n.host.Do(func(machine.Time) { n.drain() })
+	if !n.gauge.draining.Swap(true) {
+		select {
+		case n.drained <- struct{}{}:
+		default:
+		}
+	}
+}
