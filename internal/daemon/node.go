@@ -104,6 +104,9 @@ type Node struct {
 	running  sync.WaitGroup
 	listed   chan struct{} // closed when the directory lists this node
 	changed  chan struct{} // the descriptor must be made anew
+	leaves   atomic.Bool   // it is about to stop
+	left     sync.Once     // and the directory says so
+	version  uint64        // of the last descriptor, of who publishes
 	forgot   chan string   // a directory server that has restarted
 	id       wire.NodeID
 	keeper   *keeper       // of a Stream node
@@ -318,8 +321,9 @@ func (n *Node) descriptor() ([]byte, error) {
 	if !at.IsValid() {
 		at = n.host.Addr()
 	}
+	n.version = max(uint64(time.Now().Unix()), n.version+1) // later than the last, within a second too
 	d := &directory.Node{
-		Version:  uint64(time.Now().Unix()),
+		Version:  n.version,
 		Roles:    n.cfg.Roles,
 		Addrs:    []netip.AddrPort{at},
 		Operator: n.cfg.Operator,
@@ -327,7 +331,7 @@ func (n *Node) descriptor() ([]byte, error) {
 		Label:    n.cfg.Label,
 		Link:     n.cfg.Link.Public().Bytes(),
 		Onion:    n.onions.published(),
-		Capacity: n.cfg.Capacity,
+		Capacity: n.capacity(),
 		Carriers: n.carriers.offered,
 	}
 	if n.cfg.Roles.Has(directory.RoleExit) {
@@ -340,9 +344,13 @@ func (n *Node) takeView(v *directory.View) {
 	n.host.Do(func(machine.Time) { n.view = v })
 	n.signedAt.Store(v.Document().Now(0))
 	n.log.Debug("directory document", "epoch", v.Document().Epoch, "revision", v.Document().Revision, "nodes", v.Len())
-	if _, ok := v.Node(n.id); !ok {
+	own, ok := v.Node(n.id)
+	if !ok {
 		n.note(listing, errNotListed)
 		return
+	}
+	if n.leaves.Load() && own.Capacity == 0 {
+		n.left.Do(func() { n.log.Info("the directory says that this node leaves") })
 	}
 	n.note(listing, nil)
 	select {

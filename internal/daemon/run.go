@@ -41,6 +41,7 @@ func Run(ctx context.Context, cfg *setup.Config, kinds []joint.Kind, compress Co
 			}
 		}
 	}()
+	var node *Node
 	var counted []func() part
 	var fromProxy *proxy.Counts
 	if cfg.Authority {
@@ -75,6 +76,7 @@ func Run(ctx context.Context, cfg *setup.Config, kinds []joint.Kind, compress Co
 		if err != nil {
 			return err
 		}
+		node = n
 		parts = append(parts, running{"node", n.Done(), n.Failure, n.Close})
 		counted = append(counted, n.part)
 		log.Info("node", "name", cfg.Name, "roles", cfg.Roles.String(), "address", n.Addr().String())
@@ -108,7 +110,10 @@ func Run(ctx context.Context, cfg *setup.Config, kinds []joint.Kind, compress Co
 		parts = append(parts, running{name: "metrics", stop: func() error { s.Close(); return nil }})
 		log.Info("metrics", "url", s.URL()+"metrics")
 	}
-	return wait(ctx, parts)
+	if err := wait(ctx, parts); err != nil || node == nil || cfg.Relay.Drain == 0 {
+		return err
+	}
+	return drainNode(node, cfg.Relay.Drain, parts, log)
 }
 
 // wait returns when ctx ends, or with the error of the first part that stops.

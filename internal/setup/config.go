@@ -65,6 +65,9 @@ type RelayConfig struct {
 	Label string
 	// Capacity is in sustained datagrams per second.
 	Capacity uint32
+	// Drain is how long the node serves on after it was told to stop, while the
+	// directory says that it leaves; 0: not at all.
+	Drain time.Duration
 	// Workers is how many goroutines open a full batch of datagrams: so many
 	// always; 0 is one for each processor, as long as it pays.
 	Workers int
@@ -132,6 +135,9 @@ const (
 	defaultLogLevel = "info"
 )
 
+// drainMax bounds relay.drain: by then every document is a new one.
+const drainMax = time.Hour
+
 // workersMax is how many parts a batch has.
 const workersMax = 16
 
@@ -148,6 +154,7 @@ type configFile struct {
 		Region    string `toml:"region"`
 		Label     string `toml:"label"`
 		Capacity  int64  `toml:"capacity"`
+		Drain     string `toml:"drain"`
 		Workers   int    `toml:"workers"`
 	} `toml:"relay"`
 	Directory struct {
@@ -361,6 +368,9 @@ func (d *document) relay(c *Config, f *configFile) {
 		d.bad("relay.capacity", "%d is out of range. Write sustained datagrams per second, 0 to %d", f.Relay.Capacity, uint32(1<<32-1))
 	}
 	r.Capacity = uint32(f.Relay.Capacity)
+	if f.Relay.Drain != "" {
+		r.Drain = d.duration("relay.drain", f.Relay.Drain, 0, drainMax)
+	}
 	if r.Workers = f.Relay.Workers; r.Workers < 0 || r.Workers > workersMax {
 		d.bad("relay.workers", "%d is out of range. Write how many goroutines open datagrams, 1 to %d, or 0 for as many as pay", r.Workers, workersMax)
 	}

@@ -127,6 +127,7 @@ func TestConfigMistakes(t *testing.T) {
 		{`region = "eu"`, "region = \"eu\"\nlabel = \"lan\"", `11: relay.label: "lan": a label is for loopback and private addresses only`},
 		{`capacity = 5000`, `capacity = -1`, `11: relay.capacity: -1 is out of range`},
 		{`capacity = 5000`, `capacity = 4294967296`, `11: relay.capacity: 4294967296 is out of range`},
+		{`capacity = 5000`, "capacity = 5000\ndrain = \"2h\"", `12: relay.drain: `},
 		{`capacity = 5000`, "capacity = 5000\nworkers = 17", `12: relay.workers: 17 is out of range`},
 		{`capacity = 5000`, "capacity = 5000\nworkers = -1", `12: relay.workers: -1 is out of range`},
 		{`capacity = 5000`, "capacity = 5000\n[lanes]\nlow = []", `12: lanes: has no effect without the role client`},
