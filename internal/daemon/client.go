@@ -75,6 +75,9 @@ func StartClient(cfg ClientConfig, rng prng.Source) (*Client, error) {
 	if cfg.Client.Stream.UnixStart == 0 {
 		cfg.Client.Stream.UnixStart = cfg.Clock.At(0).Unix()
 	}
+	if cfg.Log != nil {
+		cfg.Client.Sink = tellingAvoided(cfg.Client.Sink, cfg.Log)
+	}
 	c := &Client{
 		ready: make(chan struct{}), listeners: map[service.Address]*Listener{}, services: map[service.Address]*service.Descriptor{},
 	}

@@ -32,7 +32,8 @@ type Status struct {
 type part struct {
 	Name    string            `json:"name"`
 	State   string            `json:"state"`
-	Counts  map[string]uint64 `json:"counts"` // that are not 0
+	Counts  map[string]uint64 `json:"counts"`           // that are not 0
+	Avoids  []string          `json:"avoids,omitempty"` // nodes that a client leaves out, and why
 	counts  trace.Counts
 	content content
 	// handshakes are those of an entry with carriers beside UDP, else nil.
@@ -150,7 +151,7 @@ func newPart(name string, c trace.Counts, err error) part {
 
 func (c *Client) part() part {
 	p := newPart("client", c.Stats(), c.Err())
-	p.content.measured = c.Distributions()
+	p.content.measured, p.Avoids = c.Distributions(), avoided(c.Avoids())
 	p.sessions, p.own, p.asker = c.Sessions, true, c.asker
 	return p
 }
@@ -248,6 +249,7 @@ td{border-top:1px solid #8886;padding:.1rem .5rem}td+td{text-align:right;font-va
 <h1>Nyx on this machine</h1>
 {{range .}}<table><caption>{{.Name}}: {{.State}}</caption>
 {{range $name, $n := .Counts}}<tr><td>{{$name}}</td><td>{{$n}}</td></tr>
+{{end}}{{range .Avoids}}<tr><td>avoids</td><td>{{.}}</td></tr>
 {{end}}</table>
 {{end}}</body></html>
 `))
