@@ -71,6 +71,7 @@ func (c *Client) stood(now machine.Time, r *route) {
 		c.failing.remove(n.ID)
 		c.blames.clear(n.ID, againstSetups, blameMost)
 	}
+	c.learn(now, r, true)
 }
 
 // failed notes a set-up that was not. Those that began together fail together,
@@ -87,6 +88,7 @@ func (c *Client) failed(now machine.Time, r *route) {
 	}
 	if heard {
 		c.blamePath(now, r)
+		c.learn(now, r, false)
 	}
 }
 

@@ -102,8 +102,13 @@ func (c *Client) blame(now machine.Time, node wire.NodeID, kind against, weight 
 		c.avoid(now, &c.failing, node, failingShun, trace.ReasonSetup)
 		return
 	}
-	c.avoid(now, &c.suspects, node, suspicion, kindOf[kind].why)
-	c.moveFrom(now, node)
+	c.shun(now, node, kindOf[kind].why)
+}
+
+// shun leaves a node that was found out.
+func (c *Client) shun(now machine.Time, node wire.NodeID, why trace.Reason) {
+	c.avoid(now, &c.suspects, node, suspicion, why)
+	c.moveFrom(now, func(n wire.NodeID) bool { return n == node })
 }
 
 // blameRoute charges the nodes of a route that another, which does well, does not

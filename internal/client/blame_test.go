@@ -77,3 +77,36 @@ func TestALedgerIsBoundedAndForgets(t *testing.T) {
 		t.Errorf("old faults count, %d are remembered", len(l))
 	}
 }
+
+// Who fails set-ups over several mixes that answer elsewhere is found; not who has
+// dead mixes for neighbours, nor who fails as others do, nor who failed over few.
+func TestWhoSteersIsTold(t *testing.T) {
+	gate := func(i int) wire.NodeID { return wire.NodeID{0, byte(i)} }
+	mix := func(i int) wire.NodeID { return wire.NodeID{1, byte(i)} }
+	for _, c := range []struct {
+		name   string
+		stood  func(gate, mix int) bool
+		at     machine.Time
+		steers bool
+	}{
+		{"likes three of twelve", func(g, m int) bool { return g != 0 || m < 3 }, 0, true},
+		{"refuses three of twelve", func(g, m int) bool { return g != 0 || m >= 3 }, 0, true},
+		{"refuses two", func(g, m int) bool { return g != 0 || m >= 2 }, 0, false},
+		{"is honest, and three mixes are dead", func(g, m int) bool { return m >= 3 }, 0, false},
+		{"fails as others do", func(g, m int) bool { return (g+m)%2 == 0 }, 0, false},
+		{"did so long ago", func(g, m int) bool { return g != 0 || m < 3 }, machine.Time(triedKeep) + 1, false},
+	} {
+		k := &Client{}
+		for m := range 12 {
+			for g := range 4 {
+				k.try(tried{gate(g), mix(m), c.stood(g, m), 0})
+			}
+		}
+		if _, steers := k.steers(c.at, gate(0)); steers != c.steers {
+			t.Errorf("who %s steers: %v", c.name, steers)
+		}
+		if _, steers := k.steers(c.at, gate(1)); steers {
+			t.Errorf("who %s: an honest gateway is taken for one that steers", c.name)
+		}
+	}
+}

@@ -148,6 +148,7 @@ type Client struct {
 	suspects avoidance                     // nodes found out by what became of cells
 	failing  avoidance                     // hops at which set-ups failed of late
 	abroad   []wire.NodeID                 // entries of other regions than the user's
+	tries    []tried                       // what became of set-ups, by the ends of their routes
 	blames   ledger                        // what speaks against nodes, until it is enough
 
 	serial    uint64

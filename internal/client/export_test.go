@@ -177,3 +177,13 @@ func (c *Client) Blamed(id wire.NodeID) (weight int) {
 	}
 	return weight
 }
+
+// Standing calls each with the number, the entry and the first mix of every route
+// that stands.
+func (c *Client) Standing(each func(serial uint64, entry, first wire.NodeID)) {
+	for _, r := range c.allRoutes() {
+		if n := r.path.Nodes(); r.ready {
+			each(r.serial, n[0].ID, n[1].ID)
+		}
+	}
+}

@@ -41,30 +41,24 @@ func (c *Client) HandleConditions(now machine.Time, known *directory.Conditions,
 // moveAway has the routes through nodes that are to be left replaced. Where it is
 // the exit, the session ends there and no route helps it; only what was built
 // ahead begins anew elsewhere.
-func (c *Client) moveAway(now machine.Time) {
+func (c *Client) moveAway(now machine.Time) { c.moveFrom(now, c.leaving) }
+
+// moveFrom is moveAway for some nodes, once: where no path is left without them,
+// the next one goes through them again.
+func (c *Client) moveFrom(now machine.Time, leaving func(wire.NodeID) bool) {
 	for _, r := range c.allRoutes() {
 		if r.ready {
-			c.moveSoon(now, r, c.leaving)
+			c.moveSoon(now, r, leaving)
 		}
 	}
 	for _, k := range slices.Clone(c.ahead) {
 		switch {
-		case k.exit == nil || !c.leaving(k.exit.ID):
+		case k.exit == nil || !leaving(k.exit.ID):
 		case k.member != nil:
 			k.member.Core.Close(now, wire.CodeNone, "")
 			c.Touch(k.member)
 		default:
 			c.abandon(now, k)
-		}
-	}
-}
-
-// moveFrom has every route through a node that was found out replaced, once: where
-// no path is left without the node, the next one goes through it again.
-func (c *Client) moveFrom(now machine.Time, id wire.NodeID) {
-	for _, r := range c.allRoutes() {
-		if r.ready {
-			c.moveSoon(now, r, func(n wire.NodeID) bool { return n == id })
 		}
 	}
 }

@@ -287,6 +287,7 @@ func (c *Client) nacked(now machine.Time, r *route, back mix.Back) {
 		c.dropped(now, r, back)
 		return
 	}
+	r.reached = max(r.reached, back.Position+1)
 	c.blameLink(now, r, back.Position)
 	k, nodes := r.circuit, r.path.Nodes()
 	if k.purpose == exiting && r.joined && back.Position == len(nodes)-2 {

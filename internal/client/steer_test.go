@@ -1,0 +1,76 @@
+package client_test
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/nyxnet/nyx/internal/client"
+	"github.com/nyxnet/nyx/internal/gateway"
+	"github.com/nyxnet/nyx/internal/lab"
+	"github.com/nyxnet/nyx/internal/lab/rogue"
+	"github.com/nyxnet/nyx/internal/machine"
+	"github.com/nyxnet/nyx/internal/trace"
+	"github.com/nyxnet/nyx/internal/wire"
+)
+
+// An entry that passes on set-ups to three mixes of twelve only does not steer: it
+// is found out, the mixes that it refused are not avoided for it, and those that it
+// likes are first on the routes of others as the law of the draw has them, on a
+// quarter. (Control: a client that believes it avoids the mixes that it refused.)
+func TestAnEntryRefusesAndDoesNotSteer(t *testing.T) {
+	const seconds = 200
+	blamed := map[bool]int{}
+	for seed := range uint64(3) {
+		for _, credulous := range []bool{false, true} {
+			gates := map[machine.Machine]*rogue.Gateway{}
+			w := seededWorld(t, seed+1, lab.Plan{Streams: 5, Mixes: 12,
+				Client: func(c *client.Config) { c.RouteTTL, c.Credulous = 10*time.Second, credulous },
+				Wrap: func(m machine.Machine) machine.Machine {
+					g, ok := m.(*gateway.Gateway)
+					if !ok {
+						return m
+					}
+					gates[g] = &rogue.Gateway{Gateway: g}
+					return gates[g]
+				}})
+			_, u := withUserIn(t, w)
+			w.Sim.RunFor(30 * time.Second) // the mixes are known to answer
+			gate, likes := w.Gateways[0], func(id wire.NodeID) bool {
+				return slices.ContainsFunc(w.Relays[:3], func(r *lab.Relay) bool { return r.ID == id })
+			}
+			if gate.ID == u.Core().ExitOf("a") {
+				gate = w.Gateways[1]
+			}
+			gates[gate.Core()].Likes = likes
+			seen := map[uint64]bool{}
+			hits, others := 0, 0
+			for range seconds {
+				w.Sim.RunFor(time.Second)
+				u.Core().Standing(func(serial uint64, entry, first wire.NodeID) {
+					if seen[serial] || entry == gate.ID {
+						return
+					}
+					seen[serial] = true
+					if others++; likes(first) {
+						hits++
+					}
+				})
+				for _, a := range u.Core().Avoids(w.Sim.Now()) {
+					if a.Node != gate.ID {
+						blamed[credulous]++
+					}
+				}
+			}
+			share, found := float64(hits)/float64(others), u.Core().Stats()[trace.AvoidedSteer]
+			t.Logf("seed %d, credulous %v: the liked mixes are first on %.1f %% of %d routes; found out %d times", seed+1, credulous, 100*share, others, found)
+			if !credulous && (found != 1 || share > 0.35) {
+				t.Errorf("seed %d: found out %d times; the liked mixes are first on %.1f %% of routes", seed+1, found, 100*share)
+			}
+		}
+	}
+	t.Logf("honest nodes avoided on average: %.1f, and %.1f if the entry is believed", float64(blamed[false])/seconds/3, float64(blamed[true])/seconds/3)
+	if 2*blamed[false] > blamed[true] {
+		t.Error("honest nodes are avoided for what an entry refused")
+	}
+}
