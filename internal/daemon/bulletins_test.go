@@ -14,25 +14,25 @@ import (
 	"github.com/nyxnet/nyx/internal/wire"
 )
 
-// reporter is node i of a council's network, whose reports the test makes.
-type reporter struct {
+// reportingNode is node i of a council's network, whose reports the test makes.
+type reportingNode struct {
 	*council
 	node int
 	id   wire.NodeID
 }
 
-func (c *council) reporter(i int) *reporter {
+func (c *council) reporter(i int) *reportingNode {
 	c.Helper()
 	d, err := directory.ParseDescriptor(descriptor(c.T, i))
 	if err != nil {
 		c.Fatal(err)
 	}
-	return &reporter{c, i, d.ID}
+	return &reportingNode{c, i, d.ID}
 }
 
 // reports posts a report to the processes that are named, and returns the last
 // one's answer.
-func (r *reporter) reports(to []int, change func(*directory.Report)) (status int) {
+func (r *reportingNode) reports(to []int, change func(*directory.Report)) (status int) {
 	r.Helper()
 	cfg, err := localNode(LocalConfig{Streams: 2}, r.node, prng.FromUint64(99), directory.Params{})
 	if err != nil {
