@@ -41,6 +41,7 @@ const (
 func writeContent(w io.Writer, parts []part) {
 	ratio(w, "transport_retransmission_ratio", "Session packets whose content was sent again, of those sent.", parts,
 		func(c *trace.Counts) (part, whole uint64) { return c[trace.Retransmitted], c[trace.SessionPacketOut] })
+	writeHeartbeats(w, parts)
 	ratio(w, "stream_heartbeat_queue_share", "Heartbeats, of the frames sent that are heartbeats or content.", parts,
 		func(c *trace.Counts) (part, whole uint64) {
 			return c[trace.HeartbeatOut], c[trace.HeartbeatOut] + c[trace.ContentOut]
@@ -180,4 +181,19 @@ func histogram(h sample, part, labels string, v *trace.Values, least, most int, 
 	h("_bucket{part=%q%s,le=\"+Inf\"} %d", part, labels, v.Count)
 	h("_sum{part=%q%s} %g", part, labels, sum)
 	h("_count{part=%q%s} %d", part, labels, v.Count)
+}
+
+// writeHeartbeats says how evenly heartbeats lie on the Stream nodes of this
+// process, if there are several: those of many processes are compared where
+// nyx_stream_heartbeats_in_total of all is read.
+func writeHeartbeats(w io.Writer, parts []part) {
+	var loads []uint64
+	for i := range parts {
+		if parts[i].sessions != nil && !parts[i].own {
+			loads = append(loads, parts[i].counts[trace.HeartbeatIn])
+		}
+	}
+	if len(loads) > 1 {
+		fmt.Fprintf(w, "# HELP stream_heartbeat_distribution Gini coefficient of the heartbeats that Stream nodes received.\n# TYPE stream_heartbeat_distribution gauge\nstream_heartbeat_distribution %.4f\n", trace.Gini(loads))
+	}
 }

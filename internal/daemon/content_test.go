@@ -51,6 +51,7 @@ func TestMetricsOfContent(t *testing.T) {
 		`transport_retransmission_ratio{part="client"}`, `stream_heartbeat_queue_share{part="client"}`, `stream_latency_p95{part="client",lane="normal"}`,
 		`stream_latency_seconds_count{part="client",lane="normal"}`, `stream_queue_latency_bucket{part="client",queue="out",le="+Inf"}`,
 		`stream_queue_latency_sum{part="client",queue="in"}`, `stream_metadata_size_bucket{part="client",le="15"}`, `stream_metadata_size_count{part="stream-`, "cpu_user_pct ",
+		"stream_heartbeat_distribution ",
 	} {
 		if !strings.Contains(out, "\n"+want) {
 			t.Errorf("no %s", want)

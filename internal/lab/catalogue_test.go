@@ -27,6 +27,7 @@ var facts = []struct {
 	{"DF-012", "directory.query_success_ratio", "ratio", ">=", 95, "%", map[string]float64{"node_response_success": 0.7, "nodes_unknown": 0.5}},
 	{"DF-015", "stream.session_close_lag", "ratio", ">=", 99.8, "%", map[string]float64{"terminate_delay_mean_s": 20}},
 	{"DF-023", "mix.frame_drop_detect_latency", "p99", "<=", 40, "ms", map[string]float64{"drop_share": 0.05}},
+	{"DF-021", "stream.heartbeat_distribution", "max", "<=", 0.2, "index", map[string]float64{"concentration": 0.4}},
 	{"DF-027", "mix.key_rotation_events", "ratio", "<=", 1, "%", nil},
 	{"DF-045", "stream.fragment_reassembly_error", "ratio", "<=", 0.3, "%", map[string]float64{"reassembly_share": 0.12}},
 	{"DF-047", "stream.gc_pause_duration", "ratio", "<=", 3, "%", map[string]float64{"raised_gogc": 5}},

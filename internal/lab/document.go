@@ -72,6 +72,12 @@ func (w *Network) viewAt(epoch uint64, wall int64, keep func(i int) bool) (*dire
 	return directory.NewView(d)
 }
 
+// BoundCapacity has the authorities bound what a node may claim from the next
+// document on.
+func (w *Network) BoundCapacity(most uint32) {
+	w.plan.Params.Named = []directory.Param{{Name: directory.ParamCapacityMax, Value: int64(most)}}
+}
+
 // directoryPoll is how often a client asks for a newer document.
 const directoryPoll = 30 * time.Second
 

@@ -15,6 +15,7 @@ func Funcs() map[string]Func {
 		"DF-016":  parallelOpening,
 		"DF-017":  transparentRepair,
 		"DF-019":  lateAnswers,
+		"DF-021":  heartbeatBalance,
 		"DF-022":  rekeyWaves,
 		"DF-023":  droppedFrames,
 		"DF-024":  unevenCover,

@@ -240,6 +240,7 @@ func (s *Session) handleValue(now machine.Time, id uint8, t wire.SessionFrameTyp
 		}
 	case wire.SFrameHeartbeat:
 		s.stats.HeartbeatsReceived++
+		s.counts[trace.HeartbeatIn]++
 	case wire.SFramePath:
 		s.handlePath(now, id, v)
 	case wire.SFrameClass:

@@ -85,6 +85,7 @@ const (
 	ContentOut                            // frames of streams, datagrams and messages among them
 	ReorderCorrections                    // datagrams opened before an earlier one, which they waited for
 	ReorderThreshold                      // batches of which more than half waited so
+	HeartbeatIn                           // heartbeats received
 	KeyRotations                          // onion keys that began to be the present one
 	PlanTaken                             // cover plans that are followed
 	PlanRefused                           // cover plans that are not
@@ -119,7 +120,7 @@ var counterNames = [NumCounters]string{
 	"stream_rekeys", "stream_rekey_latency_us", "obf_missing_auth_tags", "pq_handshakes", "pq_handshake_success", "pq_handshakes_refused",
 	"stream_sdk_version_mismatch", "client_version_errors",
 	"link_missed", "link_late", "session_packet_out", "stream_heartbeats_out", "stream_content_out",
-	"obf_reorder_corrections", "obf_reorder_threshold", "mix_key_rotation_events",
+	"obf_reorder_corrections", "obf_reorder_threshold", "stream_heartbeats_in", "mix_key_rotation_events",
 	"obf_plans_taken", "obf_plans_refused", "obf_cover_stopped",
 	"nodes_avoided_tamper", "nodes_avoided_drop", "nodes_avoided_delay", "nodes_avoided_silent",
 	"nodes_avoided_setup", "nodes_avoided_replay", "nodes_avoided_steer", "nodes_avoided_refused",
@@ -139,7 +140,7 @@ func (c Counter) String() string {
 func (c Counter) TellsContent() bool {
 	switch c {
 	case RealOut, DummyOut, DummyIn, SessionPacketIn, Retransmitted, SpuriousRetransmit, RepairOut, RepairIn, Rebuilt, RepairGood, RepairShort, Rekeys, RekeyLatency,
-		PriorityConflict, LaneDuplicate, FailoverDuplicate, MessageReassembled, FragmentError, SessionPacketOut, HeartbeatOut, ContentOut:
+		PriorityConflict, LaneDuplicate, FailoverDuplicate, MessageReassembled, FragmentError, SessionPacketOut, HeartbeatOut, HeartbeatIn, ContentOut:
 		return true
 	}
 	return false
