@@ -251,3 +251,26 @@ func TestPartialDrawAllocatesNothing(t *testing.T) {
 		t.Errorf("%v allocations", a)
 	}
 }
+
+// A node whose bucket is withheld is not one that has left, which a node that the
+// whole document does not list has.
+func TestWithheldBucketsHaveNobodyLeave(t *testing.T) {
+	d := testDocument(t, hashedNodes(3000, 4))
+	v := partialView(t, d, NewSample(prng.FromUint64(1).Stream("sample")), func(place int) bool { return place%2 == 0 })
+	whole, err := NewView(d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	withheld := 0
+	for _, n := range d.Nodes {
+		if _, known := v.Node(n.ID); !known {
+			withheld++
+		}
+		if v.Draws(n.ID) != whole.Draws(n.ID) {
+			t.Fatalf("node %x: %v in a part of the document", n.ID[:4], v.Draws(n.ID))
+		}
+	}
+	if withheld == 0 || whole.Draws(id(99)) {
+		t.Errorf("%d nodes are withheld; a node that nobody lists is drawn: %v", withheld, whole.Draws(id(99)))
+	}
+}

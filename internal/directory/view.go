@@ -196,11 +196,15 @@ func (v *View) Node(id wire.NodeID) (*Node, bool) {
 	return v.doc.Nodes[i], true
 }
 
-// Draws reports whether paths may be drawn through a node: it is listed and has
-// capacity. One that will stop has none.
+// Draws reports whether paths may be drawn through a node, as far as the view
+// tells: it is listed and has capacity. One that will stop has none. What a partial
+// view does not hold may be listed: who withholds a bucket has nobody leave a node.
 func (v *View) Draws(id wire.NodeID) bool {
 	n, ok := v.Node(id)
-	return ok && n.Capacity > 0
+	if !ok {
+		return v.Partial()
+	}
+	return n.Capacity > 0
 }
 
 func (x *index) find(id wire.NodeID) (int, bool) {
