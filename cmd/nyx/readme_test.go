@@ -13,7 +13,7 @@ import (
 )
 
 // documents are the files whose commands people copy.
-var documents = []string{"README.md", "README.ja.md", "CONTRIBUTING.md", "docs/configuration.md"}
+var documents = []string{"README.md", "README.ja.md", "CONTRIBUTING.md", "docs/configuration.md", "docs/anonymity.md"}
 
 const repositoryRoot = "../.."
 

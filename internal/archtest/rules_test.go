@@ -70,13 +70,14 @@ var ranks = map[string]int{
 	"internal/exit":    90,
 	"internal/setup":   90,
 
-	"":                  105, // package nyx, the SDK
-	"internal/bench":    105, // measures whole networks
-	"internal/cli":      105, // commands of both programs
-	"internal/daemon":   100,
-	"cmd":               110,
-	"test":              110, // programs that the end-to-end test runs
-	"internal/archtest": 110,
+	"":                   105, // package nyx, the SDK
+	"internal/bench":     105, // measures whole networks
+	"internal/cli":       105, // commands of both programs
+	"internal/daemon":    100,
+	"internal/anonymity": 100, // attacks on whole simulated networks
+	"cmd":                110,
+	"test":               110, // programs that the end-to-end test runs
+	"internal/archtest":  110,
 }
 
 // coreRankMax is the highest rank of the protocol cores: they run under the

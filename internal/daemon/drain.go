@@ -23,9 +23,10 @@ func drainNode(n *Node, d time.Duration, parts []running, log *slog.Logger) erro
 	return wait(ctx, parts)
 }
 
-// Leave announces that the node will stop: nobody draws it any more, and routes move
-// away. It goes on to serve.
+// Leave announces that the node will stop, in its descriptor and its reports:
+// nobody draws it any more, and routes move away. It goes on to serve.
 func (n *Node) Leave() {
+	n.Drain()
 	n.leaves.Store(true)
 	select {
 	case n.changed <- struct{}{}:

@@ -187,6 +187,17 @@ func (t *Table) PollSend(now machine.Time) (to link.ID, f *wire.Frame, ok bool) 
 // Queued is the number of frames that wait for their time or for PollSend.
 func (t *Table) Queued() int { return t.ready.len + len(t.delayed.heap) }
 
+// Onward says where a route that came over a link under an id goes on: what who
+// takes this node over learns of it. ok is false for a route that ends here or is
+// not known.
+func (t *Table) Onward(from link.ID, id uint32) (to link.ID, next uint32, ok bool) {
+	r := t.forward[keyOf(from, id)]
+	if r == nil || r.last {
+		return 0, 0, false
+	}
+	return r.next, r.nextID, true
+}
+
 // Routes is the number of routes through or to this node.
 func (t *Table) Routes() int { return len(t.forward) }
 

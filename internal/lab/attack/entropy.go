@@ -13,6 +13,9 @@ type Pool struct {
 // Size is the number of cells inside, as the pool has it.
 func (p *Pool) Size() float64 { return p.cells }
 
+// Fill takes in cells of which nothing is known: those that are inside already.
+func (p *Pool) Fill(cells int) { p.cells += float64(cells) }
+
 // Add takes in a cell. from is its distribution over sources, not kept; nil: of a
 // source that is not told from others, which is left out.
 func (p *Pool) Add(from []float64) {
@@ -29,7 +32,7 @@ func (p *Pool) Add(from []float64) {
 }
 
 // Take writes the distribution of a cell that leaves into out, and reports whether
-// there was one.
+// there was one. What it lacks of a sum of 1 is of cells of which nothing is known.
 func (p *Pool) Take(out []float64) bool {
 	if p.cells < 0.5 {
 		return false

@@ -3,6 +3,7 @@ package attack
 import (
 	"math"
 	"math/cmplx"
+	"slices"
 	"time"
 
 	"github.com/nyxnet/nyx/internal/machine"
@@ -170,15 +171,45 @@ func Gaps(cells []Cell, step uint32) (at []machine.Time) {
 
 // Through scores an entry against an exit by way of what a node between them sees:
 // first[i][u] of the entry with the node's u-th client, second[u][j] of that with
-// the exit, both log likelihoods; the likeliest way counts.
+// the exit, both log likelihoods. It is the log of the chance that both are the
+// same client of the node's.
 func Through(first, second [][]float64) [][]float64 {
-	return Matrix(len(first), func(i, j int) float64 {
-		best := math.Inf(-1)
-		for u, s := range first[i] {
-			best = max(best, s+second[u][j])
+	n := len(first)
+	entry := make([][]float64, n)
+	for i := range entry {
+		entry[i] = posterior(first[i])
+	}
+	exit := make([][]float64, n)
+	for j := range exit {
+		column := make([]float64, n)
+		for u := range column {
+			column[u] = second[u][j]
 		}
-		return best
+		exit[j] = posterior(column)
+	}
+	return Matrix(n, func(i, j int) float64 {
+		var same float64
+		for u, p := range entry[i] {
+			same += p * exit[j][u]
+		}
+		return math.Log(same)
 	})
+}
+
+// posterior are chances of alternatives by their log likelihoods. doubt is spread
+// over all of them, since likelihoods are of models.
+func posterior(likelihood []float64) []float64 {
+	const doubt = 1e-6
+	best, sum := slices.Max(likelihood), 0.0
+	out := make([]float64, len(likelihood))
+	for k, l := range likelihood {
+		out[k] = math.Exp(l - best)
+		sum += out[k]
+	}
+	for k := range out {
+		out[k] = (1-doubt)*out[k]/sum + doubt/float64(len(out))
+	}
+	return out
 }
 
 // Sum adds scores of independent evidence.

@@ -1,6 +1,7 @@
 package attack
 
 import (
+	"fmt"
 	"math"
 	"slices"
 
@@ -28,6 +29,9 @@ type Figure struct {
 	Low   float64 `json:"low"`
 	High  float64 `json:"high"`
 }
+
+// String writes a figure as tables have it: 0.51 (0.48–0.54).
+func (f Figure) String() string { return fmt.Sprintf("%.2f (%.2f–%.2f)", f.Value, f.Low, f.High) }
 
 // resamples is how often flows are drawn again for an interval.
 const resamples = 400

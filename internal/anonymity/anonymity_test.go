@@ -1,0 +1,206 @@
+package anonymity
+
+import (
+	"context"
+	"encoding/xml"
+	"errors"
+	"io"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nyxnet/nyx/internal/lab/attack"
+	"github.com/nyxnet/nyx/internal/wire"
+)
+
+// The gate: attackers stay below the bounds of bounds.toml, and find at FAST what
+// nothing hides there, or they are no test of the other levels.
+func TestGate(t *testing.T) {
+	o := Quick()
+	o.Progress = func(line string) { t.Log(line) }
+	r, err := Make(context.Background(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	if err := r.Print(&b); err != nil {
+		t.Fatal(err)
+	}
+	t.Log(b.String())
+	for _, failed := range r.Failed() {
+		t.Errorf("%v; replay with: nyx anonymity report --quick", failed)
+	}
+	if gates, _ := Gates(); len(r.Gates) != len(gates) {
+		t.Errorf("%d of %d gates were tried", len(r.Gates), len(gates))
+	}
+	for _, l := range r.Loads {
+		if l.Level.Mixes() == 0 || l.Level == wire.Fast {
+			continue
+		}
+		// A mix holds λ times its delay of each route's cells, both ways.
+		if l.MixBits.Mean < 3 || l.PathBits.Mean < 3 {
+			t.Errorf("%s: %v bits at a mix, %v over the path", l.Name, l.MixBits, l.PathBits)
+		}
+	}
+}
+
+// What the spies note is true: of each route every hop, and at each the cells that
+// came to the one before, but for those lost on the client's own link.
+func TestSpiesSeeWhatThereIs(t *testing.T) {
+	v, err := observe(wire.Standard, 7, Size{Flows: 16, Length: 7 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, routes := range v.routes {
+		if len(routes) != routesPerSession {
+			t.Fatalf("client %d has %d routes", i, len(routes))
+		}
+		for _, r := range routes {
+			if len(r.hops) != v.level.Hops() {
+				t.Fatalf("a route of client %d has %d hops", i, len(r.hops))
+			}
+			entry, exit := len(r.hops[0]), len(r.hops[len(r.hops)-1])
+			if entry < 600 || exit < entry-entry/20 || exit > entry+entry/20 {
+				t.Errorf("client %d: %d cells at the entry, %d at the exit", i, entry, exit)
+			}
+			if !slices.IsSortedFunc(r.hops[2], func(a, b attack.Cell) int { return int(a.At - b.At) }) {
+				t.Errorf("client %d: times at a mix are in no order", i)
+			}
+		}
+		gaps := len(v.gaps(routes[0].hops[4])) + len(v.gaps(routes[1].hops[4]))
+		if lossy(i) && (len(v.lost[i]) == 0 || gaps == 0) || !lossy(i) && (len(v.lost[i]) > 0 || gaps > 0) {
+			t.Errorf("client %d, losses %v: %d lost, %d gaps at the exit", i, lossy(i), len(v.lost[i]), gaps)
+		}
+		if len(v.up[i]) == 0 && v.kinds[i] == Voice {
+			t.Errorf("nothing of %s flow %d came to its target", v.kinds[i], i)
+		}
+	}
+}
+
+// report is one in which a level's attackers reach a figure.
+func reportOf(level string, auc attack.Figure) *Report {
+	r := &Report{Size: Quick().Size, Seeds: 1}
+	for _, view := range Views {
+		for _, kind := range groups {
+			x := Result{Level: level, View: view, Attacker: "one & only", Kind: kind}
+			x.AUC = auc
+			r.Results = append(r.Results, x)
+		}
+	}
+	l, _ := wire.ParseLevel(level)
+	r.Loads = append(r.Loads, Load{Level: l, Name: level, MixBits: Entropy{Mean: 5, P05: 4}})
+	return r
+}
+
+// The gates can fail: of each level by an attacker that finds, or does not find,
+// every flow.
+func TestGatesFail(t *testing.T) {
+	gates, err := Gates()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		level string
+		auc   attack.Figure
+		fails bool
+	}{
+		{"fast", attack.Figure{Value: 1, Low: 1, High: 1}, false},
+		{"fast", attack.Figure{Value: 0.5, Low: 0.45, High: 0.55}, true},
+		{"standard", attack.Figure{Value: 0.5, Low: 0.45, High: 0.55}, false},
+		{"standard", attack.Figure{Value: 1, Low: 1, High: 1}, true},
+		{"high", attack.Figure{Value: 0.62, Low: 0.59, High: 0.65}, true},
+		{"high", attack.Figure{Value: 0.62, Low: 0.56, High: 0.68}, false}, // of few flows, little can be said
+		{"extreme", attack.Figure{Value: 0.62, Low: 0.59, High: 0.65}, true},
+	} {
+		r := reportOf(c.level, c.auc)
+		r.judge(gates)
+		if len(r.Gates) == 0 {
+			t.Errorf("%s has no gate", c.level)
+		}
+		if failed := r.Failed(); (len(failed) > 0) != c.fails {
+			t.Errorf("%s at AUC %v: %d of %d gates fail", c.level, c.auc, len(failed), len(r.Gates))
+		}
+	}
+}
+
+// Each kind of traffic has a bound at STANDARD, each view one at HIGH and EXTREME,
+// and a control at FAST; a bound above chance says why.
+func TestGatesAreWhole(t *testing.T) {
+	gates, err := Gates()
+	if err != nil {
+		t.Fatal(err)
+	}
+	has := func(level string, view View, kind Kind) bool {
+		return slices.ContainsFunc(gates, func(g Gate) bool { return g.Level == level && g.View == view && g.Kind == kind })
+	}
+	for _, kind := range Kinds {
+		if !has("standard", Wires, kind) {
+			t.Errorf("no gate for %s at standard", kind)
+		}
+	}
+	for _, view := range Views {
+		for _, level := range []string{"fast", "standard", "high", "extreme"} {
+			if !has(level, view, AllKinds) && !has(level, view, Lossless) {
+				t.Errorf("no gate for %s at %s", view, level)
+			}
+		}
+	}
+	for _, g := range gates {
+		if !slices.Contains(groups, g.Kind) || !slices.Contains(Views, g.View) {
+			t.Errorf("%s, %s, %s: there are no such flows", g.Level, g.View, g.Kind)
+		}
+		if (g.Level == "high" || g.Level == "extreme") && g.Most > chanceMost && g.Known == "" {
+			t.Errorf("%s, %s, %s: a bound of %.2f, and no reason", g.Level, g.View, g.Kind, g.Most)
+		}
+	}
+}
+
+func TestOptionsAreChecked(t *testing.T) {
+	good := Quick()
+	if err := good.Validate(); err != nil {
+		t.Error(err)
+	}
+	for what, spoil := range map[string]func(*Options){
+		"levels": func(o *Options) { o.Levels = nil },
+		"seeds":  func(o *Options) { o.Seeds = 0 },
+		"flows":  func(o *Options) { o.Size.Flows = 3 },
+		"time":   func(o *Options) { o.Size.Length = time.Second },
+	} {
+		o := Quick()
+		if spoil(&o); o.Validate() == nil {
+			t.Errorf("%s: nothing wrong is found", what)
+		}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if _, err := Make(ctx, good); !errors.Is(err, context.Canceled) {
+		t.Errorf("after its end: %v", err)
+	}
+}
+
+func TestPlotsAreXML(t *testing.T) {
+	r := reportOf("standard", attack.Figure{Value: 0.6, Low: 0.5, High: 0.7})
+	for _, draw := range []func(io.Writer) error{r.AUC, r.KindAUC, r.Bits} {
+		var b strings.Builder
+		if err := draw(&b); err != nil {
+			t.Fatal(err)
+		}
+		d, marks := xml.NewDecoder(strings.NewReader(b.String())), 0
+		for {
+			token, err := d.Token()
+			if err == io.EOF {
+				break
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if e, ok := token.(xml.StartElement); ok && e.Name.Local == "circle" {
+				marks++
+			}
+		}
+		if marks == 0 {
+			t.Error("a plot without a value")
+		}
+	}
+}
