@@ -143,7 +143,7 @@ func StartNode(cfg NodeConfig, rng prng.Source) (*Node, error) {
 		m, n.stats, n.drain, n.table = r, r.Stats, func() {}, r.Table
 	} else {
 		g := gateway.New(gateway.Config{
-			Hop: hopConfig, Policy: cfg.Policy, Fleet: cfg.Fleet, Stream: cfg.Stream, Class: cfg.Class, Sink: cfg.Sink,
+			Hop: hopConfig, Policy: cfg.Policy, Fleet: cfg.Fleet, Stream: cfg.Stream, Class: cfg.Class, Region: cfg.Region, Sink: cfg.Sink,
 		}, rng)
 		n.keeper = &keeper{id: n.id, clock: cfg.Clock, draw: rng.Stream("keeper")}
 		n.sessions, n.rotateFleet = g.Figures, g.RotateFleet
