@@ -94,19 +94,26 @@ func TestWhoSteersIsTold(t *testing.T) {
 		{"refuses two", func(g, m int) bool { return g != 0 || m >= 2 }, 0, false},
 		{"is honest, and three mixes are dead", func(g, m int) bool { return m >= 3 }, 0, false},
 		{"fails as others do", func(g, m int) bool { return (g+m)%2 == 0 }, 0, false},
-		{"did so long ago", func(g, m int) bool { return g != 0 || m < 3 }, machine.Time(triedKeep) + 1, false},
+		{"did so long ago", func(g, m int) bool { return g != 0 || m < 3 }, machine.Time(triedKeep) + 20, false},
 	} {
-		k := &Client{}
-		for m := range 12 {
-			for g := range 4 {
-				k.try(tried{gate(g), mix(m), c.stood(g, m), 0})
+		for _, known := range []bool{false, true} {
+			k := &Client{}
+			for m := range 12 {
+				for g := range 4 {
+					k.try(tried{gate(g), mix(m), []wire.NodeID{gate(g), mix(m)}, c.stood(g, m), known, machine.Time(g)})
+				}
 			}
-		}
-		if _, steers := k.steers(c.at, gate(0)); steers != c.steers {
-			t.Errorf("who %s steers: %v", c.name, steers)
-		}
-		if _, steers := k.steers(c.at, gate(1)); steers {
-			t.Errorf("who %s: an honest gateway is taken for one that steers", c.name)
+			for m := range 12 { // who answers at all does so again
+				if c.stood(3, m) || c.stood(2, m) {
+					k.try(tried{gate(3), mix(m), []wire.NodeID{gate(3), mix(m)}, true, known, 10})
+				}
+			}
+			if _, steers := k.steers(c.at, gate(0)); steers != c.steers {
+				t.Errorf("who %s steers: %v", c.name, steers)
+			}
+			if _, steers := k.steers(c.at, gate(1)); steers {
+				t.Errorf("who %s: an honest gateway is taken for one that steers", c.name)
+			}
 		}
 	}
 }

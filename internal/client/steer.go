@@ -21,8 +21,24 @@ import (
 // have part in it.
 type tried struct {
 	gate, mix wire.NodeID
+	path      []wire.NodeID // all of it
 	stood     bool
+	known     bool // that it failed between these two
 	at        machine.Time
+}
+
+// explained reports whether another node than its gate may be why a set-up failed.
+// Where it is known that it failed between the two, that is a mix that does not
+// answer elsewhere; else any node by which nothing has stood since.
+func (c *Client) explained(f *tried) bool {
+	if f.known {
+		return !slices.ContainsFunc(c.tries, func(o tried) bool { return o.stood && o.mix == f.mix && o.gate != f.gate })
+	}
+	return slices.ContainsFunc(f.path, func(n wire.NodeID) bool {
+		return n != f.gate && !slices.ContainsFunc(c.tries, func(o tried) bool {
+			return o.stood && o.at > f.at && slices.Contains(o.path, n)
+		})
+	})
 }
 
 const (
@@ -41,17 +57,21 @@ const (
 func (c *Client) learn(now machine.Time, r *route, stood bool) {
 	nodes := r.path.Nodes()
 	last := len(nodes) - 1
+	var path []wire.NodeID
+	for _, n := range nodes {
+		path = append(path, n.ID)
+	}
 	known := !stood && c.cfg.Level == wire.Fast
 	if !known || r.reached <= 1 {
-		c.try(tried{nodes[0].ID, nodes[1].ID, stood, now})
+		c.try(tried{path[0], path[1], path, stood, known, now})
 	}
 	if !known || r.reached == last {
-		c.try(tried{nodes[last].ID, nodes[last-1].ID, stood, now})
+		c.try(tried{path[last], path[last-1], path, stood, known, now})
 	}
-	if stood || c.cfg.Credulous {
-		return
+	if c.cfg.Credulous || !stood && !known {
+		return // whose failure it was is told by what stands since
 	}
-	for _, end := range []wire.NodeID{nodes[0].ID, nodes[last].ID} {
+	for _, end := range c.failedAtEnds() {
 		if mixes, steers := c.steers(now, end); steers {
 			c.shun(now, end, trace.ReasonSteer)
 			c.tries = slices.DeleteFunc(c.tries, func(t tried) bool { return t.gate == end })
@@ -73,24 +93,33 @@ func (c *Client) try(t tried) {
 // steers reports whether a node steers, and over which mixes set-ups failed at it.
 func (c *Client) steers(now machine.Time, gate wire.NodeID) (mixes []wire.NodeID, yes bool) {
 	var own, others struct{ failed, all int }
-	answer := 0 // of the mixes, elsewhere
 	c.tries = slices.DeleteFunc(c.tries, func(t tried) bool { return now.Sub(t.at) > triedKeep })
-	for _, t := range c.tries {
-		sum := &others
+	for i := range c.tries {
+		t, sum := &c.tries[i], &others
 		if t.gate == gate {
 			sum = &own
 		}
-		sum.all++
 		if t.stood {
+			sum.all++
 			continue
 		}
-		if sum.failed++; t.gate != gate || slices.Contains(mixes, t.mix) {
+		if c.explained(t) {
 			continue
 		}
-		mixes = append(mixes, t.mix)
-		if slices.ContainsFunc(c.tries, func(o tried) bool { return o.stood && o.mix == t.mix && o.gate != gate }) {
-			answer++
+		sum.all, sum.failed = sum.all+1, sum.failed+1
+		if t.gate == gate && !slices.Contains(mixes, t.mix) {
+			mixes = append(mixes, t.mix)
 		}
 	}
-	return mixes, answer >= steerMixes && own.failed*others.all > steerTimes*others.failed*own.all
+	return mixes, len(mixes) >= steerMixes && own.failed*others.all > steerTimes*others.failed*own.all
+}
+
+// failedAtEnds lists the Stream nodes of set-ups that failed.
+func (c *Client) failedAtEnds() (ends []wire.NodeID) {
+	for _, t := range c.tries {
+		if !t.stood && !slices.Contains(ends, t.gate) {
+			ends = append(ends, t.gate)
+		}
+	}
+	return ends
 }
