@@ -208,3 +208,16 @@ func TestReplicasSpeakHTTP2WithCertificates(t *testing.T) {
 		t.Error("a server with another key is believed")
 	}
 }
+
+// BenchmarkBucket is what a server pays for a bucket of 64 nodes or so that no
+// cache has; package engine/cache measures one that has it.
+func BenchmarkBucket(b *testing.B) {
+	w := newWorld(b)
+	s := &Shelf{}
+	s.Put(w.document(testEpoch, 0, 4096, 0))
+	h := s.of("")
+	for b.Loop() {
+		s.bucket(b.Context(), h, 7)
+	}
+	b.ReportMetric(float64(len(s.bucket(b.Context(), h, 7))), "B/bucket")
+}

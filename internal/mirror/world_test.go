@@ -25,7 +25,7 @@ var testWall = directory.Params{}.Begin(testEpoch) + 60
 
 // world is a directory of some nodes, its servers, and who asks them.
 type world struct {
-	*testing.T
+	testing.TB
 	signer *seal.Signer
 	trust  directory.Trust
 	log    bytes.Buffer
@@ -48,14 +48,14 @@ func (h *host) paths() []string {
 	return append([]string(nil), h.asked...)
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t testing.TB) *world {
 	var seed [seal.SignSeedSize]byte
 	prng.FromUint64(1).Stream("signer").Read(seed[:])
 	signer, err := seal.NewSigner(&seed)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &world{T: t, signer: signer, hosts: map[string]*host{}, wall: testWall,
+	return &world{TB: t, signer: signer, hosts: map[string]*host{}, wall: testWall,
 		trust: directory.Trust{Network: "testnet", Authorities: [][]byte{signer.Public()}, Threshold: 1}}
 }
 

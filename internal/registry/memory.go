@@ -74,6 +74,23 @@ func (m *Memory) Put(ctx context.Context, key string, value []byte, was int64) (
 	return m.change(ctx, Entry{Key: key, Value: append([]byte{}, value...)}, was)
 }
 
+// Fill implements Store, but for a persist that fails: then those before are there.
+func (m *Memory) Fill(ctx context.Context, entries []Entry) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, e := range entries {
+		if m.entries[e.Key].Value != nil {
+			return ErrChanged
+		}
+	}
+	for _, e := range entries {
+		if _, err := m.set(ctx, Entry{Key: e.Key, Value: append([]byte{}, e.Value...)}, 0); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Delete implements Store.
 func (m *Memory) Delete(ctx context.Context, key string, was int64) error {
 	_, err := m.change(ctx, Entry{Key: key}, was)
@@ -83,6 +100,10 @@ func (m *Memory) Delete(ctx context.Context, key string, was int64) error {
 func (m *Memory) change(ctx context.Context, e Entry, was int64) (int64, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	return m.set(ctx, e, was)
+}
+
+func (m *Memory) set(ctx context.Context, e Entry, was int64) (int64, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err
 	}

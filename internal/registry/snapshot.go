@@ -26,8 +26,11 @@ import (
 const snapshotMagic = "nyx registry 1\r\n\n"
 
 const (
-	// restoreAtOnce is how many entries are written at a time.
-	restoreAtOnce = 64
+	// restoreAtOnce is how many Fills are under way at a time, of at most fillMost
+	// entries and about fillBytes: less than etcd takes in one request.
+	restoreAtOnce = 8
+	fillMost      = 64
+	fillBytes     = 512 << 10
 	// valueMax bounds a value that is read.
 	valueMax = 64 << 20
 )
@@ -88,27 +91,41 @@ func Restore(ctx context.Context, s Store, from io.Reader, signed directory.Mark
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	todo := make(chan Entry, restoreAtOnce)
+	todo := make(chan []Entry)
 	var writing sync.WaitGroup
 	for range restoreAtOnce {
 		writing.Go(func() {
-			for e := range todo {
-				if _, err := s.Put(ctx, e.Key, e.Value, 0); err != nil {
-					cancel(fmt.Errorf("%s: %w", e.Key, err))
+			for some := range todo {
+				if err := s.Fill(ctx, some); err != nil {
+					cancel(fmt.Errorf("%s and what follows: %w", some[0].Key, err))
 				}
 			}
 		})
+	}
+	var some []Entry
+	size := 0
+	give := func() error {
+		if len(some) > 0 {
+			select {
+			case todo <- some:
+			case <-ctx.Done():
+			}
+		}
+		some, size = nil, 0
+		return context.Cause(ctx)
 	}
 	entries, _, err = readSnapshot(from, func(e Entry) error {
 		if e.Key == signedKey {
 			return nil
 		}
-		select {
-		case todo <- e:
-		case <-ctx.Done():
+		if some, size = append(some, e), size+len(e.Key)+len(e.Value); len(some) < fillMost && size < fillBytes {
+			return nil
 		}
-		return context.Cause(ctx)
+		return give()
 	})
+	if err == nil {
+		err = give()
+	}
 	close(todo)
 	writing.Wait()
 	return entries, errors.Join(err, context.Cause(ctx))

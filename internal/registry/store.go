@@ -44,6 +44,9 @@ type Store interface {
 	// Put sets an entry that was last changed at revision was, 0 for one that is
 	// not there, and returns its new revision.
 	Put(ctx context.Context, key string, value []byte, was int64) (revision int64, err error)
+	// Fill sets entries of which none is there, at most fillMost of them: all, or
+	// with ErrChanged none.
+	Fill(ctx context.Context, entries []Entry) error
 	// Delete removes an entry that was last changed at revision was.
 	Delete(ctx context.Context, key string, was int64) error
 	// Watch calls each with what changes below a prefix after a revision, in the

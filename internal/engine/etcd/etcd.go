@@ -132,6 +132,18 @@ func (s *Store) Put(ctx context.Context, key string, value []byte, was int64) (i
 	return s.change(ctx, key, was, clientv3.OpPut(s.prefix+key, string(value)))
 }
 
+// Fill implements registry.Store.
+func (s *Store) Fill(ctx context.Context, entries []registry.Entry) error {
+	var none []clientv3.Cmp
+	var puts []clientv3.Op
+	for _, e := range entries {
+		none = append(none, clientv3.Compare(clientv3.ModRevision(s.prefix+e.Key), "=", 0))
+		puts = append(puts, clientv3.OpPut(s.prefix+e.Key, string(e.Value)))
+	}
+	_, err := s.commit(ctx, none, puts)
+	return err
+}
+
 // Delete implements registry.Store.
 func (s *Store) Delete(ctx context.Context, key string, was int64) error {
 	_, err := s.change(ctx, key, was, clientv3.OpDelete(s.prefix+key))
@@ -139,10 +151,14 @@ func (s *Store) Delete(ctx context.Context, key string, was int64) error {
 }
 
 func (s *Store) change(ctx context.Context, key string, was int64, op clientv3.Op) (int64, error) {
+	unchanged := clientv3.Compare(clientv3.ModRevision(s.prefix+key), "=", was)
+	return s.commit(ctx, []clientv3.Cmp{unchanged}, []clientv3.Op{op})
+}
+
+func (s *Store) commit(ctx context.Context, unchanged []clientv3.Cmp, then []clientv3.Op) (int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	unchanged := clientv3.Compare(clientv3.ModRevision(s.prefix+key), "=", was)
-	resp, err := s.client.Txn(ctx).If(unchanged).Then(op).Commit()
+	resp, err := s.client.Txn(ctx).If(unchanged...).Then(then...).Commit()
 	if err != nil {
 		return 0, failed(err)
 	}

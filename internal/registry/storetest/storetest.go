@@ -18,6 +18,7 @@ const Patience = time.Minute
 // Run tests a store that is empty.
 func Run(t *testing.T, s registry.Store) {
 	t.Run("Change", func(t *testing.T) { change(t, s) })
+	t.Run("Fill", func(t *testing.T) { fill(t, s) })
 	t.Run("List", func(t *testing.T) { list(t, s) })
 	t.Run("Watch", func(t *testing.T) { watch(t, s) })
 	t.Run("OneOfMany", func(t *testing.T) { oneOfMany(t, s) })
@@ -74,6 +75,26 @@ func change(t *testing.T, s registry.Store) {
 	_, err = s.Put(ctx, "change/a", []byte("late"), second)
 	wantChanged(t, err)
 	Put(t, s, "change/a", "three", 0)
+}
+
+// fill: all or none.
+func fill(t *testing.T, s registry.Store) {
+	var some []registry.Entry
+	for i := range 64 {
+		some = append(some, registry.Entry{Key: fmt.Sprint("fill/", i), Value: []byte{byte(i)}})
+	}
+	there := Put(t, s, "fill/63", "there", 0)
+	wantChanged(t, s.Fill(t.Context(), some))
+	Want(t, s, "fill/0", "")
+	if err := s.Delete(t.Context(), "fill/63", there); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Fill(t.Context(), some); err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range some {
+		Want(t, s, e.Key, string(e.Value))
+	}
 }
 
 // list: in the order of keys, of this prefix alone, over several pages.
