@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# A network as it stands in the world, on this machine: 3 authorities with 3
-# witnesses, 4 Stream nodes and 12 Mix nodes in 3 regions, each a process with an address of its own,
-# the regions in network namespaces with the delays of DELAYS between them, a
-# client and its targets in two more. Processes are killed -9 while they carry
-# traffic, which must not lose a byte.
+# A network as it stands in the world, on this machine: 3 authorities, 3 witnesses
+# and 2 replicas of the directory, 4 Stream nodes and 12 Mix nodes in 3 regions,
+# each a process with an address of its own, the regions in network namespaces
+# with the delays of DELAYS between them, a client and its targets in two more.
+# Processes are killed -9 while they carry traffic, which must not lose a byte.
 #
 #   test/cluster.sh              all of it, some 10 minutes
 #   test/cluster.sh mix pair     two of the phases
@@ -14,7 +14,8 @@
 #   entry      the Stream node at which a transfer enters
 #   exit       the exit of a transfer; the next request
 #   authority  an authority; a new client joins, a transfer
-#   council    all authorities, which stay away for a transfer
+#   council    all authorities; a new client joins by the replicas
+#   replicas   all replicas; a new client joins by the authorities
 #   rest       every other process in turn, during one transfer each
 #
 # Needs root, namespaces, iproute2, /dev/net/tun, nginx and nc. LEVEL=standard
@@ -55,15 +56,14 @@ places=(region-1 region-2 region-3 home away)
 home=10.200.0.1 away=10.201.0.1
 declare -A holder pid place
 
-# network makes the files: node n of the network has the address 10.n.0.1,
-# authority n has 10.100.n.1, witness n 10.101.n.1.
+# network makes the files: node n of the network has the address 10.n.0.1, what
+# serves the directory 10.100.p.1, with the last two digits of its port.
 network() {
 	local file name n
-	"$work/nyx" network init --dir "$work/net" --name cluster --allow-private \
-		--authorities 3 --threshold 2 --stream 4 --mix 12 --regions 3 >/dev/null || return
+	"$work/nyx" network init --dir "$work/net" --name cluster --allow-private --port 9410 \
+		--authorities 3 --threshold 2 --replicas 2 --stream 4 --mix 12 --regions 3 >/dev/null || return
 	grep -rlZ '127\.' "$work/net" | xargs -0 sed -i \
-		-e 's/127\.0\.0\.1:9400/10.100.1.1:9400/g; s/127\.0\.0\.1:9401/10.100.2.1:9401/g; s/127\.0\.0\.1:9402/10.100.3.1:9402/g' \
-		-e 's/127\.0\.0\.1:9419/10.101.1.1:9419/g; s/127\.0\.0\.1:9420/10.101.2.1:9420/g; s/127\.0\.0\.1:9421/10.101.3.1:9421/g' \
+		-e 's/127\.0\.0\.1:94\([0-9][0-9]\)/10.100.\1.1:94\1/g' \
 		-e 's/127\.\([1-9][0-9]*\)\.0\.1/10.\1.0.1/g'
 	declare -gA addresses=([home]=$home [away]=$away)
 	names=()
@@ -71,7 +71,7 @@ network() {
 		name=$(basename "$(dirname "$file")")
 		names+=("$name")
 		case $name in
-		authority-* | witness-*) place[$name]=region-${name##*-} ;;
+		authority-* | witness-* | replica-*) place[$name]=region-${name##*-} ;;
 		*) place[$name]=$(sed -n 's/^region = "\(.*\)"/\1/p' "$file") ;;
 		esac
 		addresses[${place[$name]}]+=" $(sed -n 's/^listen = "\(10\.[0-9.]*\):.*/\1/p' "$file" | head -n 1)"
@@ -223,6 +223,16 @@ run_authority() {
 
 run_council() {
 	during "kill -9 of all authorities" 1000 echo authority-1 authority-2 authority-3
+	fell authority-1 authority-2 authority-3
+	joins "a new client while all authorities are dead"
+	begin authority-1 authority-2 authority-3
+}
+
+run_replicas() {
+	during "kill -9 of all replicas" 1000 echo replica-1 replica-2
+	fell replica-1 replica-2
+	joins "a new client while all replicas are dead"
+	begin replica-1 replica-2
 }
 
 # joins NAME: a client that has never been here comes and is answered.
@@ -269,7 +279,7 @@ from=$(date +%s%N)
 client user
 result $? "${#names[@]} processes and a client" "ready after $((($(date +%s%N) - from) / 1000000)) ms"
 runs=("$@")
-[ ${#runs[@]} -gt 0 ] || runs=(each mix pair entry exit authority council rest)
+[ ${#runs[@]} -gt 0 ] || runs=(each mix pair entry exit authority council replicas rest)
 for run in "${runs[@]}"; do
 	declare -F "run_$run" >/dev/null || { echo "there is no phase $run; see the head of $0" >&2; exit 2; }
 	"run_$run"

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -46,22 +47,24 @@ func TestNothingIsAcknowledgedUnkept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCouncil(t, 1, 1)
 		defer c.close()
-		broken := ""
+		var broken atomic.Value
+		broken.Store("")
 		s := &faulty{registry.NewMemory(nil, nil), func(key string) bool {
-			return broken != "" && (key == broken || broken == "node" && registry.IsDescriptor(key))
+			b := broken.Load().(string)
+			return b != "" && (key == b || b == "node" && registry.IsDescriptor(key))
 		}}
 		c.startOn(0, s)
-		broken = "node"
+		broken.Store("node")
 		if status, _ := c.ask(0, http.MethodPost, descriptorPath, descriptor(t, 0)); status != http.StatusServiceUnavailable {
 			t.Errorf("what cannot be kept is answered with %d", status)
 		}
-		broken = "signed"
+		broken.Store("signed")
 		c.post(0, 1)
 		advance(3 * time.Second)
 		if status, _ := c.ask(0, http.MethodGet, documentPath, nil); status != http.StatusServiceUnavailable {
 			t.Errorf("a document is out, and nothing of its signature is kept: %d", status)
 		}
-		broken = ""
+		broken.Store("")
 		advance(time.Minute)
 		c.want(present(), 0, 2)
 	})

@@ -5,6 +5,7 @@ package main
 import (
 	"bufio"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net/netip"
@@ -40,7 +41,7 @@ func parseRegions(r io.Reader) (g regions, err error) {
 		case words[0] == "between" && len(words) >= 3:
 			err = g.addPair(words[1], words[2], words[3:])
 		default:
-			err = fmt.Errorf("neither region NAME ADDRESS... nor between NAME NAME FAULT...")
+			err = errors.New("the line is neither of a region (NAME and ADDRESS) nor of what lies between two (NAME, NAME and FAULT)")
 		}
 		if err != nil {
 			return g, fmt.Errorf("line %d: %w", n, err)
