@@ -105,10 +105,17 @@ func (c *Client) blame(now machine.Time, node wire.NodeID, kind against, weight 
 	c.shun(now, node, kindOf[kind].why)
 }
 
-// shun leaves a node that was found out.
+// shun leaves a node that was found out. Routes and circuits go by a timer and not
+// here: one of them may be in hand.
 func (c *Client) shun(now machine.Time, node wire.NodeID, why trace.Reason) {
 	c.avoid(now, &c.suspects, node, suspicion, why)
-	c.moveFrom(now, func(n wire.NodeID) bool { return n == node })
+	c.shunned = append(c.shunned, node)
+	c.shunning.Value = func(now machine.Time) {
+		left := c.shunned
+		c.shunned = nil
+		c.moveFrom(now, func(n wire.NodeID) bool { return slices.Contains(left, n) })
+	}
+	c.timers.Set(&c.shunning, now)
 }
 
 // blameRoute charges the nodes of a route that another, which does well, does not

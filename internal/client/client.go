@@ -150,6 +150,8 @@ type Client struct {
 	abroad   []wire.NodeID                 // entries of other regions than the user's
 	tries    []tried                       // what became of set-ups, by the ends of their routes
 	blames   ledger                        // what speaks against nodes, until it is enough
+	shunned  []wire.NodeID                 // suspects that routes are to leave at the next timer
+	shunning machine.Timer[func(machine.Time)]
 
 	serial    uint64
 	batch     []opened

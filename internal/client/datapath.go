@@ -106,7 +106,9 @@ func (c *Client) handleBack(now machine.Time, from link.ID, frame []byte, cell *
 	}
 	c.heard = now
 	if r.back.cells++; r.back.cells >= stretchCells && now.Sub(r.back.begun) >= stretchLeast {
-		c.weigh(now, r)
+		if c.weigh(now, r); r.gone {
+			return
+		}
 	}
 	switch back.Kind {
 	case mix.BackPacket:

@@ -22,9 +22,11 @@ type entry struct {
 	refused  error // why it refused, until it admits
 	nonce    [16]byte
 	token    wire.Token
-	waiting  []*route // to be sent when admitted
-	tries    int      // of SESSION_INIT under this nonce
-	setups   span     // what set-ups by it took
+	waiting  []*route      // to be sent when admitted
+	tries    int           // of SESSION_INIT under this nonce
+	asked    machine.Time  // when it was first sent
+	trip     time.Duration // least round trip to the entry, as admissions told; 0: unknown
+	setups   span          // what set-ups by it took
 	renew    machine.Timer[func(machine.Time)]
 }
 
@@ -56,7 +58,7 @@ func (c *Client) entryFor(now machine.Time, n *directory.Node) (*entry, error) {
 			}
 		}
 		delete(c.byLink, e.link)
-		e.link, e.admitted = id, false
+		e.link, e.admitted, e.trip = id, false, 0
 		c.byLink[id] = e
 		c.freshNonce(e)
 		c.sendInit(now, e)
@@ -96,6 +98,9 @@ func (c *Client) sendInit(now machine.Time, e *entry) {
 	f := c.Pool.Get()
 	(&wire.SessionInit{ClientID: id, Nonce: e.nonce, Version: wire.AdmissionVersion, Level: c.cfg.Level, Proof: c.proof(id, e.nonce)}).Put(f)
 	c.links.Push(e.link, f)
+	if e.tries == 0 {
+		e.asked = now
+	}
 	c.timers.Set(&e.renew, now.Add(machine.RepeatAfter(e.tries, initRetry, initRetryMax)))
 	e.tries++
 }
@@ -123,12 +128,17 @@ func (c *Client) handleAdmission(now machine.Time, from link.ID, frame []byte) {
 // admit sends what waited for admission, and renews it before it ends.
 func (c *Client) admit(now machine.Time, e *entry, ready *wire.SessionReady) {
 	e.token, e.refused = ready.Token, nil
+	trip := now.Sub(e.asked)
 	if !e.admitted {
+		trip /= 2 // the link's handshake came first
 		e.admitted = true
 		for _, r := range e.waiting {
 			c.sendTrain(now, r)
 		}
 		e.waiting = nil
+	}
+	if e.trip == 0 || trip < e.trip {
+		e.trip = trip
 	}
 	c.freshNonce(e)
 	life := time.Duration(ready.Lifetime) * time.Second

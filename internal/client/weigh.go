@@ -148,7 +148,8 @@ func (c *Client) compare(now machine.Time, k *circuit) {
 			continue
 		}
 		if said, ok := k.member.Core.Carried(uint8(i)); ok {
-			rtt[i], ended[i] = said.MinRTT, r.out.take(now, said)
+			// The client's own line to the entry is no node's doing.
+			rtt[i], ended[i] = max(said.MinRTT-r.entry.trip, 1), r.out.take(now, said)
 		}
 	}
 	for i, r := range k.routes {
@@ -158,7 +159,7 @@ func (c *Client) compare(now machine.Time, k *circuit) {
 			case ended[i] && r.out.loss*100 >= lossMuch && now.Sub(well.out.known) < lossKnown && well.out.known != 0 && well.out.loss*100 < lossLittle:
 				c.blameRoute(now, r, well, againstOut)
 				c.fail(now, r, errLossy)
-			case rtt[i] > 0 && rtt[j] > 0 && rtt[i] > rtt[j]+c.slowAllowed(r):
+			case rtt[i] > 1 && rtt[j] > 1 && rtt[i] > rtt[j]+c.slowAllowed(r):
 				c.blameRoute(now, r, well, againstLatency)
 				c.fail(now, r, errSlow)
 			case ended[i] && r.out.loss*100 < lossLittle:
