@@ -99,7 +99,8 @@ func (v *views) fromEnds() []scored {
 	return []scored{
 		{Ends, "volume of routes", correlate(coarse, entry, exit, false)},
 		{Ends, "rates of routes", v.rates(0, v.level.Hops()-1)},
-		{Ends, "phases", v.phases(v.level.Hops() - 1)},
+		{Ends, "phases", v.phases(v.level.Hops()-1, false)},
+		{Ends, "counted phases", v.phases(v.level.Hops()-1, true)},
 		{Ends, "losses", v.losses(v.level.Hops() - 1)},
 	}
 }
@@ -109,7 +110,7 @@ const clientToMix, mixToTarget = "client to mix", "mix to target"
 
 func (v *views) fromMix() []scored {
 	middle := (v.level.Hops() - 1) / 2 // its position
-	first := attack.Sum(v.phases(middle), v.rates(0, middle), v.losses(middle))
+	first := attack.Sum(v.phases(middle, false), v.phases(middle, true), v.rates(0, middle), v.losses(middle))
 	// What leaves the mix is seen when it comes to the next hop.
 	behind := v.level.Mixes() - middle
 	rest := pathOf(v.level, behind)
@@ -145,11 +146,18 @@ func (v *views) rates(first, second int) [][]float64 {
 }
 
 // phases compares the clocks of a client's routes at its entry with what is left of
-// them at a hop, while they are in the class in which they began.
-func (v *views) phases(position int) [][]float64 {
+// them at a hop, while they are in the class in which they began: in the moments of
+// cells, or in their number.
+func (v *views) phases(position int, counted bool) [][]float64 {
 	floor := obfs.PolicyOf(v.level).Floor
 	if floor == 0 {
 		return attack.Matrix(len(v.routes), func(int, int) float64 { return 0 })
+	}
+	mark := attack.Phase
+	if counted {
+		mark = func(times []machine.Time, period time.Duration) attack.Rotor {
+			return attack.Counted(times, period, v.countFor(position, period))
+		}
 	}
 	entry, hop := make([][]attack.Rotor, len(v.routes)), make([][]attack.Rotor, len(v.routes))
 	for i, routes := range v.routes {
@@ -161,13 +169,22 @@ func (v *views) phases(position int) [][]float64 {
 				came := timesOf(r.hops[position])
 				end, _ := slices.BinarySearch(came, until)
 				if clock, ok := attack.Clock(sent[:steadyOf(sent, until)], floor.Period()); ok {
-					a, b = clock, attack.Phase(came[:end], floor.Period())
+					a, b = clock, mark(came[:end], floor.Period())
 				}
 			}
 			entry[i], hop[i] = append(entry[i], a), append(hop[i], b)
 		}
 	}
 	return attack.Phases(entry, hop)
+}
+
+// countFor is of how many cells a phase is read at a hop: so many that their
+// scatter is a sixth of a period in the mean, or all that there are.
+func (v *views) countFor(position int, period time.Duration) int {
+	mixes := min(position-1, v.level.Mixes())
+	n := 36 * mixes * int(v.level.MixDelay()/time.Millisecond) * int(v.level.MixDelay()/time.Millisecond) /
+		int(period/time.Millisecond*period/time.Millisecond)
+	return max(1, min(n, int(v.end.Sub(v.begin)/period)*9/10))
 }
 
 // inClass is until when a route keeps the rate of a period, to the second.

@@ -108,18 +108,23 @@ func route(i, slots int, mixes int, mean time.Duration, own bool) (sent, came []
 }
 
 // A mix of 10 ms leaves a clock of 10 ms to be seen behind it; two of 40 ms do not.
-func TestPhasesSeeAClockBehindOneMix(t *testing.T) {
+// Who counts cells sees it behind three of 20 ms.
+func TestPhasesSeeAClock(t *testing.T) {
 	for _, c := range []struct {
 		what   string
 		mixes  int
 		mean   time.Duration
 		own    bool
 		slots  int
+		window int // of cells that are counted; 0: their moments are used
 		expect bool
 	}{
-		{"one mix of 10 ms", 1, 10 * time.Millisecond, true, 2000, true},
-		{"the same, of another client", 1, 10 * time.Millisecond, false, 2000, false},
-		{"two mixes of 40 ms", 2, 40 * time.Millisecond, true, 2000, false},
+		{"one mix of 10 ms", 1, 10 * time.Millisecond, true, 2000, 0, true},
+		{"the same, of another client", 1, 10 * time.Millisecond, false, 2000, 0, false},
+		{"two mixes of 40 ms", 2, 40 * time.Millisecond, true, 2000, 0, false},
+		{"three mixes of 20 ms", 3, 20 * time.Millisecond, true, 4000, 0, false},
+		{"three mixes of 20 ms, counted", 3, 20 * time.Millisecond, true, 4000, 441, true},
+		{"the same, of another client", 3, 20 * time.Millisecond, false, 4000, 441, false},
 	} {
 		entry, hop := make([][]Rotor, flows), make([][]Rotor, flows)
 		for i := range flows {
@@ -129,7 +134,11 @@ func TestPhasesSeeAClockBehindOneMix(t *testing.T) {
 				if !ok {
 					t.Fatal("the slots of a clock fit into none")
 				}
-				entry[i], hop[i] = append(entry[i], clock), append(hop[i], Phase(came, period))
+				behind := Phase(came, period)
+				if slices.Sort(came); c.window > 0 {
+					behind = Counted(came, period, c.window)
+				}
+				entry[i], hop[i] = append(entry[i], clock), append(hop[i], behind)
 			}
 		}
 		expect(t, c.what, c.expect, Phases(entry, hop))

@@ -29,6 +29,26 @@ func Phase(times []machine.Time, period time.Duration) (r Rotor) {
 	return r
 }
 
+// Counted is the rotor of the clock that cells came by, read from their number
+// instead of their moments. One cell is sent in each period, so that the mean of how
+// late each cell is against a count of the cells tells the phase, however much each
+// was delayed on its own: their scatter shrinks by the root of their number. Each
+// window of that many cells gives one value.
+func Counted(times []machine.Time, period time.Duration, window int) (r Rotor) {
+	for ; len(times) >= window; times = times[window:] {
+		var late float64
+		for k, at := range times[:window] {
+			late += float64(at.Sub(times[0]) - time.Duration(k)*period)
+		}
+		r.C += turn(times[0].Add(time.Duration(late/float64(window))), period)
+		r.N++
+	}
+	if r.N > 0 {
+		r.C /= complex(float64(r.N), 0)
+	}
+	return r
+}
+
 func turn(at machine.Time, period time.Duration) complex128 {
 	return cmplx.Rect(1, 2*math.Pi*float64(at%machine.Time(period))/float64(period))
 }
