@@ -71,6 +71,10 @@ func TestDelaysAreExponentialBothWays(t *testing.T) {
 			n.nodes[2].HandleFrame(n.now, toward(3), f)
 		}),
 	}
+	shift := n.shift(2)
+	for i := range ways["back"] {
+		ways["back"][i] -= shift
+	}
 	for way, delays := range ways {
 		sum, tail := time.Duration(0), 0
 		for _, d := range delays {
@@ -104,6 +108,41 @@ func TestDelaysAreExponentialBothWays(t *testing.T) {
 	}
 	if c := correlation(ways["out"], ways["back"]); math.Abs(c) > 0.04 {
 		t.Errorf("the two directions depend on each other: %.3f", c)
+	}
+}
+
+// shift is what hop at adds to all cells that come back on the one route.
+func (n *testNet) shift(at int) time.Duration {
+	for _, r := range n.nodes[at].back {
+		return r.hot.shift
+	}
+	return 0
+}
+
+// The clock of a route's end is turned by each mix, by as much for all cells of a
+// route, after a pause too, and by another time on another route: the mean of the
+// times at which cells come back does not say at which phase they were sent.
+func TestMixesTurnTheClockOfTheWayBack(t *testing.T) {
+	const routes = 64
+	var slots [8]int
+	for seed := range routes {
+		n := newNet(t, 5, Limits{})
+		n.open(wire.High, nil, uint64(seed))
+		end := n.lastEnd()
+		back := func() { n.end().SendBack(n.now, end, packetOf(1)) }
+		n.caught(1, false, back)
+		first := n.shift(2)
+		slots[first*8/shiftMax]++
+		n.advance(2 * time.Minute)
+		n.caught(1, false, back)
+		if again := n.shift(2); again != first || again == n.shift(1) {
+			t.Fatalf("route %d: turned by %v, after a pause by %v, at the mix before by %v", seed, first, again, n.shift(1))
+		}
+	}
+	for i, k := range slots {
+		if k < 1 || k > 24 {
+			t.Errorf("%d of %d routes are turned by %d eighths of a period", k, routes, i)
+		}
 	}
 }
 

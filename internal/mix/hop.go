@@ -56,8 +56,9 @@ type route struct {
 // hotRoute is what a route needs while it carries cells.
 type hotRoute struct {
 	forward, back seal.AEAD
-	out, home     window       // replay windows: away from the client, to it
-	delays        *prng.Stream // nil: no delay on the way back
+	out, home     window        // replay windows: away from the client, to it
+	delays        *prng.Stream  // nil: no delay on the way back
+	shift         time.Duration // of every cell on the way back: see backDelay
 }
 
 // beatCells is how many cells the heartbeats of a session make: one side's and
@@ -95,7 +96,9 @@ func (t *Table) heat(now machine.Time, r *route) *hotRoute {
 	if r.delay != nil {
 		// The label holds the counter, so that a route that was idle goes on
 		// with fresh delays.
-		h.delays = prng.New(*r.delay).Stream("back " + strconv.FormatUint(uint64(r.backCounter), 10))
+		drawn := prng.New(*r.delay)
+		h.delays = drawn.Stream("back " + strconv.FormatUint(uint64(r.backCounter), 10))
+		h.shift = time.Duration(drawn.Stream("shift").Uint64N(uint64(shiftMax)))
 	}
 	r.hot = h
 	return h
@@ -320,11 +323,18 @@ func (t *Table) dropTold(now machine.Time, r *route, reason wire.NackReason, cou
 	}
 }
 
+// shiftMax is a period of the interactive default class, and a multiple of those of
+// all classes above it.
+const shiftMax = 10 * time.Millisecond
+
 // backDelay draws the delay of the next back cell, which is sealed, never
-// truncated.
+// truncated, and adds the route's shift, which is the same for all its cells. The
+// end of the route sends by a clock; however much mixes scatter its cells, their
+// mean keeps the phase, which a target sees at one end and who watches the client at
+// the other. Turned by what each mix drew, the two are not the same.
 func (r *route) backDelay() time.Duration {
 	if r.backMicros == 0 {
 		return 0
 	}
-	return r.hot.delays.Exp(time.Duration(r.backMicros) * time.Microsecond)
+	return r.hot.shift + r.hot.delays.Exp(time.Duration(r.backMicros)*time.Microsecond)
 }
