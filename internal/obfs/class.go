@@ -40,8 +40,12 @@ type Policy struct {
 	// Ceiling is what it never goes above.
 	Ceiling Class
 	// Review is the mean time between two looks at the use of a class; each is
-	// drawn uniformly within ±25 %, from a stream of its own.
+	// drawn uniformly within ±25 %, from a stream of its own. 0: nothing moves the
+	// class.
 	Review time.Duration
+	// Aligned has reviews come at whole multiples of Review of the clock instead,
+	// at the same moments for everybody.
+	Aligned bool
 	// MinStay is how long a raised class is kept at the least.
 	MinStay time.Duration
 	// Noisy has cells of this direction delayed by the noise of plans.
@@ -82,15 +86,17 @@ const (
 
 // PolicyOf is the policy of a level. The later the review, the less a change
 // of class says about when a transfer began; the price is how long a transfer
-// waits for its rate (docs/performance.md).
+// waits for its rate (docs/performance.md). Who has both ends of a route sees its
+// moves there: at HIGH they come once in a cover epoch, everybody's together; at
+// EXTREME there are none, and a user who needs more pins a higher class.
 func PolicyOf(l wire.Level) Policy {
 	switch l {
 	case wire.Standard:
 		return Policy{Floor: fullFloor, Ceiling: 5000, Review: 2 * time.Second, MinStay: 30 * time.Second, Noisy: true}
 	case wire.High:
-		return Policy{Floor: fullFloor, Ceiling: 2000, Review: 15 * time.Second, MinStay: 3 * time.Minute}
+		return Policy{Floor: fullFloor, Ceiling: 2000, Review: CoverEpoch, Aligned: true}
 	case wire.Extreme:
-		return Policy{Floor: fullFloor, Ceiling: 500, Review: time.Minute, MinStay: 10 * time.Minute}
+		return Policy{Floor: fullFloor, Ceiling: fullFloor}
 	default:
 		return Policy{}
 	}

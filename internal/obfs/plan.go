@@ -119,9 +119,7 @@ func (p *Plans) begin(epoch uint32) machine.Time {
 
 // Instant is the next full minute of the clock after now.
 func (p *Plans) Instant(now machine.Time) machine.Time {
-	const grid = int64(instant / time.Second)
-	unix := p.UnixStart + int64(now/machine.Time(time.Second))
-	return machine.Time((unix/grid+1)*grid-p.UnixStart) * machine.Time(time.Second)
+	return (&Region{unixStart: p.UnixStart}).multiple(now, instant)
 }
 
 // Offer judges a plan, and has it followed from its epoch on if nothing is wrong
@@ -272,7 +270,7 @@ func (p *Plans) Region(name string) *Region {
 		if p.regions == nil {
 			p.regions = map[string]*Region{}
 		}
-		r = &Region{}
+		r = &Region{unixStart: p.UnixStart}
 		p.set(r, name, 0)
 		p.regions[name] = r
 	}

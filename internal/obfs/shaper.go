@@ -24,17 +24,19 @@ type Shaper struct {
 	class   Class
 	phases  *prng.Stream
 	spread  *prng.Stream
+	shifts  *prng.Stream
 	pool    *prng.Stream // nil where nothing stays
 	noise   *prng.Stream // nil where plans add none
 	reviews *prng.Stream
 
-	origin machine.Time // slot 0 at the present rate
-	n      uint64       // number of the next slot
-	rate   uint64       // λ at present
-	plan   uint32       // under which it is so; see Region
-	next   machine.Time // next slot
-	slot   machine.Time // the last one
-	second machine.Time // in which in slots came: see guard
+	origin machine.Time  // slot 0 at the present rate
+	n      uint64        // number of the next slot
+	rate   uint64        // λ at present
+	plan   uint32        // under which it is so; see Region
+	shift  time.Duration // by which the first mix turns the present clock: see Spread
+	next   machine.Time  // next slot
+	slot   machine.Time  // the last one
+	second machine.Time  // in which in slots came: see guard
 	in     uint64
 	taken  machine.Time // the last slot that took in
 	review machine.Time // next review
@@ -51,7 +53,7 @@ func NewShaper(p Policy, rng prng.Source, now machine.Time) *Shaper {
 		return s
 	}
 	s.phases, s.reviews = rng.Stream("phases"), rng.Stream("reviews")
-	s.spread = rng.Stream("spread")
+	s.spread, s.shifts = rng.Stream("spread"), rng.Stream("shifts")
 	if p.Noisy && p.Region != nil {
 		s.noise = rng.Stream("noise")
 	}
@@ -61,9 +63,7 @@ func NewShaper(p Policy, rng prng.Source, now machine.Time) *Shaper {
 		s.pool = rng.Stream("pool")
 	}
 	s.taken = now.Add(-p.Floor.Period())
-	if p.Ceiling > p.Floor {
-		s.review = now.Add(s.reviewGap())
-	}
+	s.review = s.reviewAfter(now)
 	return s
 }
 
@@ -130,6 +130,7 @@ func (s *Shaper) Take(now machine.Time) (due, changed bool) {
 // begin has the slots of the present rate start.
 func (s *Shaper) begin(at machine.Time) {
 	s.origin, s.n, s.next = at, 0, at
+	s.shift = time.Duration(s.shifts.Uint64N(uint64(s.period())))
 }
 
 // at is the time of slot n: so many whole periods after the first, however long
@@ -176,13 +177,18 @@ const spreadMax = 10 * time.Millisecond
 
 // Spread draws how long the cell of the slot just taken waits before it is
 // sent, and how long a mix is to hold it then: together a period, or spreadMax
-// if that is shorter. The slots so stay a clock for all that comes after the
-// mix. On the wire before it they are moments without order, among which it
-// does not show that a busy process is late more often than an idle one.
+// if that is shorter, and a shift. The slots so stay a clock for all that comes
+// after the mix. On the wire before it they are moments without order, among which
+// it does not show that a busy process is late more often than an idle one.
+//
+// The shift is drawn once for a clock, from a whole period, and the first mix alone
+// learns it. Without it the clock of the wire would be that of all hops: exponential
+// delays hide in which period a cell was sent, but their mean over some hundred
+// cells is known to a fraction of a period.
 func (s *Shaper) Spread() (wait, hold time.Duration) {
 	whole := min(s.period(), spreadMax)
 	wait = time.Duration(s.spread.Uint64N(uint64(whole)))
-	return wait, whole - wait
+	return wait, whole - wait + s.shift
 }
 
 // Noise draws how long the mixes of each segment of the way out keep the cell of
@@ -225,7 +231,7 @@ func (s *Shaper) look() bool {
 		s.class = down
 	}
 	s.real, s.all = 0, 0
-	s.review = max(s.review, s.next).Add(s.reviewGap())
+	s.review = s.reviewAfter(max(s.review, s.next))
 	return s.class != before
 }
 
@@ -246,7 +252,14 @@ func (s *Shaper) phase() time.Duration {
 
 func (s *Shaper) period() time.Duration { return time.Second / time.Duration(s.rate) }
 
-func (s *Shaper) reviewGap() time.Duration {
-	r := uint64(s.policy.Review)
-	return time.Duration(r*3/4 + s.reviews.Uint64N(r/2+1))
+// reviewAfter is when the next review comes after one, or after the start.
+func (s *Shaper) reviewAfter(at machine.Time) machine.Time {
+	mean := s.policy.Review
+	switch {
+	case mean == 0 || s.policy.Ceiling == s.policy.Floor:
+		return machine.Never
+	case s.policy.Aligned:
+		return s.policy.Region.multiple(at, mean)
+	}
+	return at.Add(time.Duration(uint64(mean)*3/4 + s.reviews.Uint64N(uint64(mean)/2+1)))
 }

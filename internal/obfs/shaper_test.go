@@ -2,6 +2,7 @@ package obfs
 
 import (
 	"math"
+	"math/cmplx"
 	"slices"
 	"strconv"
 	"testing"
@@ -54,6 +55,42 @@ func TestClassMovesOnlyAtReviews(t *testing.T) {
 	b, _ := emissions(p, 4, p.Review*3/4, busy)
 	if !slices.Equal(a, b) {
 		t.Fatal("load was seen before the first review")
+	}
+}
+
+// At HIGH all routes that are full move at the same moments, which the clock sets;
+// at EXTREME none does. At STANDARD each moves at its own.
+func TestHighMovesTogether(t *testing.T) {
+	// moves are when a full route that begins at a time moves within an hour.
+	moves := func(l wire.Level, seed uint64, begin time.Duration) (at []machine.Time) {
+		plans := &Plans{UnixStart: 100}
+		s := NewShaper(PolicyOf(l).In(plans.Region("eu")), prng.FromUint64(seed), machine.Time(begin))
+		for now := s.NextSlot(); now < machine.Time(time.Hour); now = s.NextSlot() {
+			s.Emitted(true)
+			if _, changed := s.Take(now); changed {
+				at = append(at, now)
+			}
+		}
+		return at
+	}
+	for seed := range uint64(4) {
+		begin := time.Duration(seed) * 90 * time.Second
+		high := moves(wire.High, seed, begin)
+		if len(high) != 4 {
+			t.Fatalf("%d moves in an hour at HIGH", len(high))
+		}
+		for k, at := range high {
+			due := machine.Time(k+1)*machine.Time(CoverEpoch) - machine.Time(100*time.Second)
+			if late := at.Sub(due); late < 0 || late > PolicyOf(wire.High).Floor.Period() {
+				t.Errorf("route %d moves %v after the epoch begins", seed, late)
+			}
+		}
+		if n := moves(wire.Extreme, seed, begin); len(n) != 0 {
+			t.Errorf("%d moves at EXTREME", len(n))
+		}
+		if own := moves(wire.Standard, seed, begin); len(own) == 0 || slices.Contains(moves(wire.Standard, seed+1, begin), own[0]) {
+			t.Errorf("control: routes at STANDARD move together, at %v", own)
+		}
 	}
 }
 
@@ -127,16 +164,38 @@ func TestSpreadSendsOncePerPeriod(t *testing.T) {
 		if once, even := judge(sent, slots[0], c); !once || !even {
 			t.Errorf("class %d: one in each period %v, anywhere in it %v", c, once, even)
 		}
+		late := free[0].Sub(slots[0])
 		for i, at := range free {
-			if late := at.Sub(slots[i]); late != min(c.Period(), spreadMax) {
-				t.Fatalf("class %d: cell %d goes on %v after its slot", c, i, late)
+			if at.Sub(slots[i]) != late {
+				t.Fatalf("class %d: cell %d goes on %v after its slot, the first %v", c, i, at.Sub(slots[i]), late)
 			}
+		}
+		if turned := late - min(c.Period(), spreadMax); turned < 0 || turned >= c.Period() {
+			t.Fatalf("class %d: the clock is turned by %v", c, turned)
 		}
 		if once, _ := judge(poissonTimes(c, n, prng.FromUint64(9).Stream("poisson")), 0, c); once {
 			t.Error("control: a Poisson process passes")
 		}
 		if _, even := judge(slots, slots[0], c); even {
 			t.Error("control: regular slots pass")
+		}
+	}
+}
+
+// Behind the first mix each route has a clock of its own: which part of a period it
+// lies behind that of the wire differs from route to route, and from class to class.
+func TestTheFirstMixTurnsTheClock(t *testing.T) {
+	const routes = 2000
+	for _, c := range []Class{5, 100, 5000} {
+		var sum complex128
+		for seed := range uint64(routes) {
+			s := NewShaper(PolicyOf(wire.Standard).Pinned(c), prng.FromUint64(seed), 0)
+			s.Take(s.NextSlot())
+			wait, hold := s.Spread()
+			sum += cmplx.Rect(1, 2*math.Pi*float64(wait+hold)/float64(c.Period()))
+		}
+		if r := cmplx.Abs(sum) / routes; r > 0.08 { // 1/√2000 = 0.022 by chance
+			t.Errorf("class %d: clocks are turned by much the same: %.2f", c, r)
 		}
 	}
 }
