@@ -193,19 +193,24 @@ func onionEpochs(dir string) ([]uint64, error) {
 // MakeAuthorityKey makes an authority's signing key in dir, with the public key
 // beside it for the network file.
 func MakeAuthorityKey(dir string, random io.Reader) (*seal.Signer, error) {
+	return makeSigner(dir, authorityFile, kindAuthority, publicFile, kindPublic, "a directory authority", random)
+}
+
+// makeSigner makes a signing key, and puts its public key beside it.
+func makeSigner(dir, file, kind, publicFile, publicKind, whose string, random io.Reader) (*seal.Signer, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("cannot make the key directory: %w", err)
 	}
 	var seed [seal.SignSeedSize]byte
 	defer clear(seed[:])
-	if err := makeSecret(filepath.Join(dir, authorityFile), kindAuthority, seed[:], random); err != nil {
+	if err := makeSecret(filepath.Join(dir, file), kind, seed[:], random); err != nil {
 		return nil, err
 	}
 	signer, err := seal.NewSigner(&seed)
 	if err != nil {
 		return nil, err
 	}
-	public := fmt.Appendf(nil, "# Nyx public key of a directory authority.\n%s %s\n", kindPublic, base64.StdEncoding.EncodeToString(signer.Public()))
+	public := fmt.Appendf(nil, "# Nyx public key of %s.\n%s %s\n", whose, publicKind, base64.StdEncoding.EncodeToString(signer.Public()))
 	if err := writeFile(filepath.Join(dir, publicFile), public, 0o644, true); err != nil {
 		return nil, fmt.Errorf("cannot write the public key: %w", err)
 	}

@@ -4,7 +4,6 @@ import (
 	"encoding/base64"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -26,23 +25,7 @@ const (
 // MakeWitnessKey makes a witness's signing key in dir, with the public key beside
 // it for the network file.
 func MakeWitnessKey(dir string, random io.Reader) (*seal.Signer, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("cannot make the key directory: %w", err)
-	}
-	var seed [seal.SignSeedSize]byte
-	defer clear(seed[:])
-	if err := makeSecret(filepath.Join(dir, witnessFile), kindWitness, seed[:], random); err != nil {
-		return nil, err
-	}
-	signer, err := seal.NewSigner(&seed)
-	if err != nil {
-		return nil, err
-	}
-	public := fmt.Appendf(nil, "# Nyx public key of a witness.\n%s %s\n", kindWitnessPublic, base64.StdEncoding.EncodeToString(signer.Public()))
-	if err := writeFile(filepath.Join(dir, witnessPublicFile), public, 0o644, true); err != nil {
-		return nil, fmt.Errorf("cannot write the public key: %w", err)
-	}
-	return signer, nil
+	return makeSigner(dir, witnessFile, kindWitness, witnessPublicFile, kindWitnessPublic, "a witness", random)
 }
 
 // LoadWitnessKey reads a witness's signing key from its directory.
