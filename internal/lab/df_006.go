@@ -25,6 +25,26 @@ func coverPlan(after uint32) *wire.CoverPlan {
 	return &wire.CoverPlan{Epoch: 1_000_000 - 1 + after, Regions: []wire.CoverRegion{{Name: region, Weight: wire.CoverWeightOne, Rates: obfs.Nominal()}}}
 }
 
+// plannedNetwork is a network at STANDARD in one region, with a route for each of
+// its users, where an epoch begins at a time of the run. Without its protection
+// plans are followed whatever they say.
+func (r *Run) plannedNetwork(begins time.Duration) (w *Network, users int, err error) {
+	w, err = r.NewNetwork(Plan{Streams: 3, Mixes: 6, Level: wire.Standard, Hop: wan,
+		Gateway: func(c *gateway.Config) {
+			c.Region, c.Stream.UnixStart, c.PlansUnchecked = region, epochAt(begins), !r.Protected
+		},
+		Client: func(c *client.Config) {
+			c.RoutesPerSession, c.Ahead = 1, -1
+			c.Stream.UnixStart, c.PlansUnchecked = epochAt(begins), !r.Protected
+		}})
+	if err != nil {
+		return nil, 0, err
+	}
+	users = int(r.Param("users"))
+	w.AddUsers(users)
+	return w, users, w.WaitReadyOrOpen(20 * time.Second)
+}
+
 // offer hands a plan to every machine and returns how many follow it.
 func (w *Network) offer(plan *wire.CoverPlan) (followed, all uint64) {
 	note := func(why obfs.Refusal) {
@@ -61,20 +81,8 @@ func (w *Network) covered() (sum obfs.Report) {
 // measured for a want and asks for five times as much, again and again.
 func runawayCover(r *Run) error {
 	const first = 30 * time.Second // of the mistaken plans
-	w, err := r.NewNetwork(Plan{Streams: 3, Mixes: 6, Level: wire.Standard, Hop: wan,
-		Gateway: func(c *gateway.Config) {
-			c.Region, c.Stream.UnixStart, c.PlansUnchecked = region, epochAt(first), !r.Protected
-		},
-		Client: func(c *client.Config) {
-			c.RoutesPerSession, c.Ahead = 1, -1
-			c.Stream.UnixStart, c.PlansUnchecked = epochAt(first), !r.Protected
-		}})
+	w, users, err := r.plannedNetwork(first)
 	if err != nil {
-		return err
-	}
-	users := int(r.Param("users"))
-	w.AddUsers(users)
-	if err := w.WaitReadyOrOpen(20 * time.Second); err != nil {
 		return err
 	}
 	length := time.Duration(r.Scale * float64(r.Duration("seconds", time.Second)))

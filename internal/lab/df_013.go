@@ -3,8 +3,6 @@ package lab
 import (
 	"time"
 
-	"github.com/nyxnet/nyx/internal/client"
-	"github.com/nyxnet/nyx/internal/gateway"
 	"github.com/nyxnet/nyx/internal/machine"
 	"github.com/nyxnet/nyx/internal/trace"
 	"github.com/nyxnet/nyx/internal/wire"
@@ -20,20 +18,8 @@ func timingNoise(r *Run) error {
 	// The plans: one for the epoch in which the run begins, from its first minute
 	// on, and one for the next.
 	first, second := stage, 2*stage
-	w, err := r.NewNetwork(Plan{Streams: 3, Mixes: 6, Level: wire.Standard, Hop: wan,
-		Gateway: func(c *gateway.Config) {
-			c.Region, c.Stream.UnixStart, c.PlansUnchecked = region, epochAt(second), !r.Protected
-		},
-		Client: func(c *client.Config) {
-			c.RoutesPerSession, c.Ahead = 1, -1
-			c.Stream.UnixStart, c.PlansUnchecked = epochAt(second), !r.Protected
-		}})
+	w, users, err := r.plannedNetwork(second)
 	if err != nil {
-		return err
-	}
-	users := int(r.Param("users"))
-	w.AddUsers(users)
-	if err := w.WaitReadyOrOpen(20 * time.Second); err != nil {
 		return err
 	}
 	width := r.Param("noise_ms")
