@@ -36,6 +36,29 @@ const (
 	sizeLeast, sizeMost = 3, 16 // 7 bytes to 64 KiB
 )
 
+// labelled is a distribution of times, and the label that it has in its family.
+type labelled struct {
+	label string
+	which trace.Distribution
+}
+
+// latencies are the families of times that parts have measured.
+var latencies = [...]struct {
+	name, help string
+	of         []labelled
+}{
+	{"stream_queue_latency", "Seconds that bytes of streams waited: to be sent for the first time, and to be read.",
+		[]labelled{{`,queue="out"`, trace.StreamQueueOut}, {`,queue="in"`, trace.StreamQueueIn}}},
+	{"mix_frame_drop_detect_latency", "Seconds from the sending of a packet that a hop dropped until the hop's word of it came: at most this long after the drop.",
+		[]labelled{{"", trace.DropDetect}}},
+	{"fec_encode_latency", "Seconds from the sending of a packet until the first repair that covers it, of the oldest of each repair.",
+		[]labelled{{"", trace.FECEncode}}},
+	{"mix_route_plan_latency", "Seconds from when a route was wanted until a path for it was found.",
+		[]labelled{{"", trace.RoutePlanLatency}}},
+	{"route_update_latency", "Seconds from when a route was to leave a node until another carried on in its place.",
+		[]labelled{{"", trace.RouteUpdateLatency}}},
+}
+
 // writeContent writes what parts have measured of content, by the names of the
 // specification.
 func writeContent(w io.Writer, parts []part) {
@@ -60,26 +83,13 @@ func writeContent(w io.Writer, parts []part) {
 			times(h, parts[i].Name, ",lane="+strconv.Quote(name), &parts[i].content.measured[trace.LatencyOf(uint8(lane))])
 		}
 	}
-	h = family(w, "stream_queue_latency", "histogram", "Seconds that bytes of streams waited: to be sent for the first time, and to be read.")
-	for i := range parts {
-		times(h, parts[i].Name, `,queue="out"`, &parts[i].content.measured[trace.StreamQueueOut])
-		times(h, parts[i].Name, `,queue="in"`, &parts[i].content.measured[trace.StreamQueueIn])
-	}
-	h = family(w, "mix_frame_drop_detect_latency", "histogram", "Seconds from the sending of a packet that a hop dropped until the hop's word of it came: at most this long after the drop.")
-	for i := range parts {
-		times(h, parts[i].Name, "", &parts[i].content.measured[trace.DropDetect])
-	}
-	h = family(w, "fec_encode_latency", "histogram", "Seconds from the sending of a packet until the first repair that covers it, of the oldest of each repair.")
-	for i := range parts {
-		times(h, parts[i].Name, "", &parts[i].content.measured[trace.FECEncode])
-	}
-	h = family(w, "mix_route_plan_latency", "histogram", "Seconds from when a route was wanted until a path for it was found.")
-	for i := range parts {
-		times(h, parts[i].Name, "", &parts[i].content.measured[trace.RoutePlanLatency])
-	}
-	h = family(w, "route_update_latency", "histogram", "Seconds from when a route was to leave a node until another carried on in its place.")
-	for i := range parts {
-		times(h, parts[i].Name, "", &parts[i].content.measured[trace.RouteUpdateLatency])
+	for _, f := range latencies {
+		h = family(w, f.name, "histogram", f.help)
+		for i := range parts {
+			for _, l := range f.of {
+				times(h, parts[i].Name, l.label, &parts[i].content.measured[l.which])
+			}
+		}
 	}
 	h = family(w, "stream_metadata_size", "histogram", "Bytes of received session packets that are neither content nor padding.")
 	for i := range parts {
