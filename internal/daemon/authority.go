@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -253,19 +252,12 @@ func (a *Authority) serveDocument(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "no document yet", http.StatusServiceUnavailable)
 		return
 	}
-	w.Header().Set("ETag", tag)
-	if r.Header.Get("If-None-Match") == tag {
-		w.WriteHeader(http.StatusNotModified)
-		return
-	}
-	w.Header().Set("Content-Type", "application/cbor")
-	w.Write(document)
+	mirror.ServeTagged(w, r, tag, document)
 }
 
 func (a *Authority) takeDescriptor(w http.ResponseWriter, r *http.Request) {
-	b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, descriptorMax))
-	if err != nil {
-		http.Error(w, "descriptor too large or cut off", http.StatusBadRequest)
+	b, ok := takeBody(w, r, "descriptor", descriptorMax)
+	if !ok {
 		return
 	}
 	news, err := a.collect(b)

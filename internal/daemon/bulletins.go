@@ -4,13 +4,12 @@ import (
 	"context"
 	"encoding/hex"
 	"fmt"
-	"io"
 	"net/http"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/nyxnet/nyx/internal/directory"
+	"github.com/nyxnet/nyx/internal/mirror"
 	"github.com/nyxnet/nyx/internal/seal"
 )
 
@@ -19,7 +18,7 @@ import (
 //  1. Each node posts a report to every directory process, each round (report.go).
 //  2. takeReport, there: it is verified and goes to the observer.
 //  3. sayRound: each round the process makes a bulletin for each of its keys.
-//  4. exchange: it fetches those of the other processes.
+//  4. gatherBulletins: it fetches those of the other processes.
 //  5. serveBulletins hands out all; clients combine them (conditions.go).
 
 // Paths of bulletins and reports.
@@ -57,7 +56,7 @@ func newCrier(cfg *AuthorityConfig) (*crier, error) {
 func (c *crier) bind() {
 	c.bundle = directory.EncodeBundle(c.board.Bulletins())
 	hash := seal.Hash("bulletins", c.bundle)
-	c.tag = `"` + hex.EncodeToString(hash[:8]) + `"`
+	c.tag = hex.EncodeToString(hash[:8])
 }
 
 // cry makes and gathers bulletins until ctx ends.
@@ -74,7 +73,7 @@ func (a *Authority) cry(ctx context.Context) {
 			a.log.Warn("no bulletin", "why", err)
 		}
 		if i%int(bulletinPoll/time.Second) == 0 {
-			a.exchange(ctx)
+			a.gatherBulletins(ctx)
 		}
 	}
 }
@@ -102,9 +101,9 @@ func (a *Authority) sayRound(wall int64) error {
 	return nil
 }
 
-// exchange takes over what other processes hand out. That one does not answer
+// gatherBulletins takes over what other processes hand out. That one does not answer
 // costs nothing but its bulletins.
-func (a *Authority) exchange(ctx context.Context) {
+func (a *Authority) gatherBulletins(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, bulletinPoll)
 	defer cancel()
 	var asked sync.WaitGroup
@@ -144,19 +143,12 @@ func (a *Authority) serveBulletins(w http.ResponseWriter, r *http.Request) {
 	a.crier.mu.Lock()
 	bundle, tag := a.crier.bundle, a.crier.tag
 	a.crier.mu.Unlock()
-	w.Header().Set("ETag", tag)
-	if r.Header.Get("If-None-Match") == tag {
-		w.WriteHeader(http.StatusNotModified)
-		return
-	}
-	w.Header().Set("Content-Type", "application/cbor")
-	w.Write(bundle)
+	mirror.ServeTagged(w, r, tag, bundle)
 }
 
 func (a *Authority) takeReport(w http.ResponseWriter, r *http.Request) {
-	b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, directory.MaxReportSize))
-	if err != nil {
-		http.Error(w, "report too large or cut off", http.StatusBadRequest)
+	b, ok := takeBody(w, r, "report", directory.MaxReportSize)
+	if !ok {
 		return
 	}
 	wall := time.Now().Unix()
@@ -176,28 +168,15 @@ func (a *Authority) takeReport(w http.ResponseWriter, r *http.Request) {
 // fetchBulletins asks a server for bulletins; none, and the same tag, if it has
 // nothing but what tag names.
 func fetchBulletins(ctx context.Context, client *http.Client, url, tag string) ([][]byte, string, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimRight(url, "/")+bulletinPath, nil)
-	if err != nil {
+	got, err := exchange(ctx, client, request{server: url, path: bulletinPath, tag: tag, most: directory.MaxBundleSize + 1})
+	switch {
+	case err != nil:
 		return nil, tag, fmt.Errorf("directory %s: %w", url, err)
-	}
-	if tag != "" {
-		req.Header.Set("If-None-Match", tag)
-	}
-	resp, err := client.Do(req)
-	if err != nil {
-		return nil, tag, fmt.Errorf("directory %s: %w", url, err)
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode == http.StatusNotModified {
+	case got.StatusCode == http.StatusNotModified:
 		return nil, tag, nil
+	case !got.ok():
+		return nil, tag, fmt.Errorf("directory %s answers %s to who asks for bulletins", url, got.Status)
 	}
-	if resp.StatusCode != http.StatusOK {
-		return nil, tag, fmt.Errorf("directory %s answers %s to who asks for bulletins", url, resp.Status)
-	}
-	b, err := io.ReadAll(io.LimitReader(resp.Body, directory.MaxBundleSize+1))
-	if err != nil {
-		return nil, tag, fmt.Errorf("directory %s: %w", url, err)
-	}
-	all, err := directory.ParseBundle(b)
-	return all, resp.Header.Get("ETag"), err
+	all, err := directory.ParseBundle(got.body)
+	return all, got.Header.Get("ETag"), err
 }

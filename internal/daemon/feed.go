@@ -4,11 +4,9 @@
 package daemon
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"strings"
 	"time"
@@ -30,8 +28,6 @@ const (
 	// doubles.
 	feedPoll  = 30 * time.Second
 	feedFirst = 50 * time.Millisecond
-	// feedTimeout bounds one request.
-	feedTimeout = 20 * time.Second
 	// documentMax is the size of the largest document that is read: the
 	// greatest number of nodes at 8 KiB each.
 	documentMax = directory.MaxNodes * 8 << 10
@@ -95,12 +91,6 @@ func newFeed(cfg feedConfig) (*feed, error) {
 	return f, err
 }
 
-// newHTTP returns a client that asks directories directly: a proxy named in the
-// environment is for other programs, and may well be this one.
-func newHTTP() *http.Client {
-	return &http.Client{Timeout: feedTimeout, Transport: &http.Transport{Proxy: nil, MaxIdleConnsPerHost: 1, IdleConnTimeout: 2 * feedPoll}}
-}
-
 // run fetches until ctx ends. The first document is waited for eagerly; a
 // failure is reported to failed, and tried again.
 func (f *feed) run(ctx context.Context, failed func(error)) {
@@ -126,31 +116,19 @@ func (f *feed) run(ctx context.Context, failed func(error)) {
 
 // fetch asks one directory server.
 func (f *feed) fetch(ctx context.Context, url string) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimRight(url, "/")+documentPath, nil)
-	if err != nil {
+	got, err := exchange(ctx, f.client, request{server: url, path: documentPath, tag: f.tag, most: documentMax})
+	if got.Response != nil {
+		f.noteRun(url, got.Header.Get(runHeader))
+	}
+	switch {
+	case err != nil:
 		return fmt.Errorf("directory %s: %w", url, err)
-	}
-	if f.tag != "" {
-		req.Header.Set("If-None-Match", f.tag)
-	}
-	resp, err := f.client.Do(req)
-	if err != nil {
-		return fmt.Errorf("directory %s: %w", url, err)
-	}
-	defer resp.Body.Close()
-	f.noteRun(url, resp.Header.Get(runHeader))
-	switch resp.StatusCode {
-	case http.StatusNotModified:
+	case got.StatusCode == http.StatusNotModified:
 		return f.keepMark()
-	case http.StatusOK:
-	case http.StatusServiceUnavailable:
+	case got.StatusCode == http.StatusServiceUnavailable:
 		return fmt.Errorf("directory %s has no document yet; it waits for its nodes", url)
-	default:
-		return fmt.Errorf("directory %s answers %s", url, resp.Status)
-	}
-	b, err := io.ReadAll(io.LimitReader(resp.Body, documentMax))
-	if err != nil {
-		return fmt.Errorf("directory %s: %w", url, err)
+	case !got.ok():
+		return fmt.Errorf("directory %s answers %s", url, got.Status)
 	}
 	f.demand(ctx, func(ctx context.Context, path string, most int64, take func([]byte) error) error {
 		b, err := ask(ctx, f.client, url, path, most)
@@ -159,7 +137,7 @@ func (f *feed) fetch(ctx context.Context, url string) error {
 		}
 		return take(b)
 	})
-	d, err := f.keeper.Accept(b, time.Now().Unix())
+	d, err := f.keeper.Accept(got.body, time.Now().Unix())
 	if err != nil {
 		return fmt.Errorf("directory %s: %w", url, err)
 	}
@@ -167,7 +145,7 @@ func (f *feed) fetch(ctx context.Context, url string) error {
 	if err != nil {
 		return fmt.Errorf("directory %s: %w", url, err)
 	}
-	f.tag = resp.Header.Get("ETag")
+	f.tag = got.Header.Get("ETag")
 	f.deliver(v)
 	return f.keepMark()
 }
@@ -207,26 +185,12 @@ func publish(ctx context.Context, client *http.Client, urls []string, descriptor
 }
 
 func post(ctx context.Context, client *http.Client, url string, body []byte) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, strings.TrimRight(url, "/")+descriptorPath, bytes.NewReader(body))
+	got, err := exchange(ctx, client, request{server: url, path: descriptorPath, post: body, most: 1 << 10})
 	if err != nil {
 		return fmt.Errorf("directory %s: %w", url, err)
 	}
-	resp, err := client.Do(req)
-	if err != nil {
-		return fmt.Errorf("directory %s: %w", url, err)
-	}
-	defer resp.Body.Close()
-	said, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<10))
-	if resp.StatusCode/100 != 2 {
-		return fmt.Errorf("directory %s refused the descriptor: %s", url, strings.TrimSpace(string(said)))
+	if !got.ok() {
+		return fmt.Errorf("directory %s refused the descriptor: %s", url, got.said())
 	}
 	return nil
-}
-
-// newServer returns a server on which no peer can hold a connection for long.
-func newServer(h http.Handler) *http.Server {
-	return &http.Server{
-		Handler: h, ReadHeaderTimeout: feedTimeout, ReadTimeout: feedTimeout,
-		WriteTimeout: 2 * feedTimeout, IdleTimeout: 2 * feedPoll, MaxHeaderBytes: 16 << 10,
-	}
 }

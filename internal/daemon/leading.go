@@ -1,13 +1,10 @@
 package daemon
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/nyxnet/nyx/internal/directory"
@@ -211,7 +208,7 @@ func (a *Authority) serve(d *directory.Document, wall int64) {
 	a.rested = max(a.rested, at(wall)) + a.turn()
 	a.document, a.published, a.since = d.Encode(), d.Mark(), 0
 	a.observe(d)
-	a.tag = `"` + mirror.Name(d) + `"`
+	a.tag = mirror.Name(d)
 	a.shelf.Put(d)
 }
 
@@ -284,23 +281,14 @@ func (a *Authority) gather(ctx context.Context, d *directory.Document) error {
 // askPeer has another directory process sign, and returns the document with
 // those of its signatures that are valid.
 func (a *Authority) askPeer(ctx context.Context, url string, proposal []byte) (*directory.Document, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, strings.TrimRight(url, "/")+signPath, bytes.NewReader(proposal))
+	got, err := exchange(ctx, a.client, request{server: url, path: signPath, post: proposal, most: directory.MaxProposalSize})
 	if err != nil {
 		return nil, err
 	}
-	resp, err := a.client.Do(req)
-	if err != nil {
-		return nil, err
+	if !got.ok() {
+		return nil, errors.New(got.said())
 	}
-	defer resp.Body.Close()
-	b, err := io.ReadAll(io.LimitReader(resp.Body, directory.MaxProposalSize))
-	if err != nil {
-		return nil, err
-	}
-	if resp.StatusCode != http.StatusOK {
-		return nil, errors.New(strings.TrimSpace(string(b)))
-	}
-	d, err := directory.ParseProposal(b)
+	d, err := directory.ParseProposal(got.body)
 	if err != nil {
 		return nil, err
 	}
@@ -310,9 +298,8 @@ func (a *Authority) askPeer(ctx context.Context, url string, proposal []byte) (*
 
 // signFor signs another process's document.
 func (a *Authority) signFor(w http.ResponseWriter, r *http.Request) {
-	b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, directory.MaxProposalSize))
-	if err != nil {
-		http.Error(w, "proposal too large or cut off", http.StatusBadRequest)
+	b, ok := takeBody(w, r, "proposal", directory.MaxProposalSize)
+	if !ok {
 		return
 	}
 	d, err := directory.ParseProposal(b)

@@ -1,11 +1,9 @@
 package daemon
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"strconv"
 	"strings"
@@ -143,26 +141,11 @@ func markOf(r *http.Request) (m directory.Mark, err error) {
 	return m, nil
 }
 
-// exchange makes a request, and reads an answer of at most max bytes.
-func exchange(ctx context.Context, client *http.Client, method, url string, body []byte, max int64) (status int, answer []byte, err error) {
-	req, err := http.NewRequestWithContext(ctx, method, url, bytes.NewReader(body))
-	if err != nil {
-		return 0, nil, err
+// ask gets what is there or is not.
+func ask(ctx context.Context, client *http.Client, server, path string, most int64) ([]byte, error) {
+	got, err := exchange(ctx, client, request{server: server, path: path, most: most})
+	if err == nil && !got.ok() {
+		err = fmt.Errorf("%d %s", got.StatusCode, got.said())
 	}
-	resp, err := client.Do(req)
-	if err != nil {
-		return 0, nil, err
-	}
-	defer resp.Body.Close()
-	answer, err = io.ReadAll(io.LimitReader(resp.Body, max))
-	return resp.StatusCode, answer, err
-}
-
-// ask is exchange for what is there or is not.
-func ask(ctx context.Context, client *http.Client, server, path string, max int64) ([]byte, error) {
-	status, b, err := exchange(ctx, client, http.MethodGet, strings.TrimRight(server, "/")+path, nil, max)
-	if err == nil && status != http.StatusOK {
-		err = fmt.Errorf("%d %s", status, strings.TrimSpace(string(b[:min(len(b), 200)])))
-	}
-	return b, err
+	return got.body, err
 }

@@ -253,19 +253,19 @@ func (l *ownLog) ask(ctx context.Context, url string, size int64, note []byte) (
 		if err != nil {
 			return nil, err
 		}
-		status, b, err := exchange(ctx, l.client, http.MethodPost, strings.TrimRight(url, "/")+witnessPath, r.Encode(), translog.MaxProofSize)
+		got, err := exchange(ctx, l.client, request{server: url, path: witnessPath, post: r.Encode(), most: translog.MaxProofSize})
 		if err != nil {
 			return nil, fmt.Errorf("witness %s: %w", url, err)
 		}
-		stands, sized := strconv.ParseInt(strings.TrimSuffix(string(b), "\n"), 10, 64)
+		stands, sized := strconv.ParseInt(strings.TrimSuffix(string(got.body), "\n"), 10, 64)
 		switch {
-		case status == http.StatusOK:
+		case got.ok():
 			l.standsAt(url, size)
-			return b, nil
-		case status == http.StatusConflict && sized == nil && stands >= 0 && !again:
+			return got.body, nil
+		case got.StatusCode == http.StatusConflict && sized == nil && stands >= 0 && !again:
 			l.standsAt(url, stands)
 		default:
-			return nil, fmt.Errorf("witness %s: %s", url, strings.TrimSpace(string(b)))
+			return nil, fmt.Errorf("witness %s: %s", url, got.said())
 		}
 	}
 }

@@ -1,10 +1,8 @@
 package daemon
 
 import (
-	"bytes"
 	"context"
 	"net/http"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -84,14 +82,7 @@ func (n *Node) report(ctx context.Context, client *http.Client) {
 	var posting sync.WaitGroup
 	for _, url := range n.cfg.Directories {
 		posting.Go(func() {
-			req, err := http.NewRequestWithContext(ctx, http.MethodPost, strings.TrimRight(url, "/")+reportPath, bytes.NewReader(b))
-			if err == nil {
-				var resp *http.Response
-				if resp, err = client.Do(req); err == nil {
-					resp.Body.Close()
-				}
-			}
-			if err != nil {
+			if _, err := exchange(ctx, client, request{server: url, path: reportPath, post: b}); err != nil {
 				n.log.Debug("report not taken", "why", err)
 			}
 		})

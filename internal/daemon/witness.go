@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -124,9 +123,8 @@ func (w *Witness) Close() {
 
 // addCheckpoint answers a log (tlog-witness).
 func (w *Witness) addCheckpoint(rw http.ResponseWriter, r *http.Request) {
-	b, err := io.ReadAll(http.MaxBytesReader(rw, r.Body, translog.MaxProofSize))
-	if err != nil {
-		http.Error(rw, "request too large or cut off", http.StatusBadRequest)
+	b, ok := takeBody(rw, r, "request", translog.MaxProofSize)
+	if !ok {
 		return
 	}
 	req, err := translog.ParseRequest(b)

@@ -119,15 +119,20 @@ func (s *Shelf) serve(what func(*held) []byte) http.HandlerFunc {
 			http.Error(w, "no document yet", http.StatusServiceUnavailable)
 			return
 		}
-		tag := `"` + h.name + `"`
-		w.Header().Set("ETag", tag)
-		if r.Header.Get("If-None-Match") == tag {
-			w.WriteHeader(http.StatusNotModified)
-			return
-		}
-		w.Header().Set("Content-Type", "application/cbor")
-		w.Write(what(h))
+		ServeTagged(w, r, h.name, what(h))
 	}
+}
+
+// ServeTagged answers with what has a name, unless that is had already.
+func ServeTagged(w http.ResponseWriter, r *http.Request, name string, body []byte) {
+	tag := `"` + name + `"`
+	w.Header().Set("ETag", tag)
+	if r.Header.Get("If-None-Match") == tag {
+		w.WriteHeader(http.StatusNotModified)
+		return
+	}
+	w.Header().Set("Content-Type", "application/cbor")
+	w.Write(body)
 }
 
 func (s *Shelf) serveBucket(w http.ResponseWriter, r *http.Request) {
