@@ -30,6 +30,10 @@ const (
 	// first mix, those between, the last.
 	CoverSegments = 3
 
+	// CoverEpochSeconds is how long a plan is for. Epochs are numbered by the clock:
+	// unix time / CoverEpochSeconds.
+	CoverEpochSeconds = 900
+
 	coverVersion    = 1
 	coverNameMax    = 64
 	coverRegionSize = 2 + 2*CoverClasses

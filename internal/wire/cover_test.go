@@ -84,12 +84,16 @@ func FuzzCoverPlan(f *testing.F) {
 	p := somePlan()
 	f.Add(p.Append(nil))
 	f.Add((&AdjustRate{Region: "eu"}).Append(nil))
+	f.Add((&CoverReport{Floor: CoverTally{All: 1}, Above: [CoverClasses]CoverTally{9: {Real: 1, All: 2}}}).Append(nil))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if p, n, err := ParseCoverPlan(b); err == nil && !bytes.Equal(p.Append(nil), b[:n]) {
 			t.Error("a plan has two encodings")
 		}
 		if a, n, err := ParseAdjustRate(b); err == nil && !bytes.Equal(a.Append(nil), b[:n]) {
 			t.Error("an adjustment has two encodings")
+		}
+		if r, n, err := ParseCoverReport(b); err == nil && !bytes.Equal(r.Append(nil), b[:n]) {
+			t.Error("a report has two encodings")
 		}
 	})
 }
