@@ -48,7 +48,7 @@ func TestTheLoopDoesNotFeedItself(t *testing.T) {
 		before := c.Plan()
 		r := reported("eu", before.Regions[0].Rates[class500], 0.3, 0)
 		r.Above[class500].All *= 5
-		r.Above[class500].Uses = [10]uint32{5: 1000}
+		r.Above[class500].Uses = [10]uint64{5: 1000}
 		c.Take(r)
 		c.Take(reported("us", before.Regions[1].Rates[class500], 1.9, 0))
 		s, plan, _ := c.Next(e)

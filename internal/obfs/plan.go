@@ -34,7 +34,7 @@ func (r Refusal) String() string {
 
 const (
 	// CoverEpoch is how long a plan is for, the seed's adaptive loop.
-	CoverEpoch = 15 * time.Minute
+	CoverEpoch = wire.CoverEpochSeconds * time.Second
 	// planLife is how many epochs a plan is kept when none follows; then the
 	// nominal rates hold again.
 	planLife = 4
@@ -109,8 +109,14 @@ type Plans struct {
 
 // Epoch is the cover epoch at now.
 func (p *Plans) Epoch(now machine.Time) uint32 {
-	return uint32((p.UnixStart + int64(now/machine.Time(time.Second))) / int64(CoverEpoch/time.Second))
+	return EpochAt(p.UnixStart + int64(now/machine.Time(time.Second)))
 }
+
+// EpochAt is the cover epoch of a second since 1970.
+func EpochAt(unix int64) uint32 { return uint32(unix / wire.CoverEpochSeconds) }
+
+// Present is the plan in force; nil: the nominal rates. It does not change.
+func (p *Plans) Present() *wire.CoverPlan { return p.current }
 
 // begin is when a cover epoch begins.
 func (p *Plans) begin(epoch uint32) machine.Time {

@@ -48,7 +48,7 @@ type minute struct {
 // of the class that the route had used.
 type Tally struct {
 	Real, All uint64
-	Uses      [10]uint32
+	Uses      [10]uint64
 }
 
 // add adds what another has counted.
@@ -61,7 +61,7 @@ func (t *Tally) add(o Tally) {
 
 // Most is the use that all but one in twenty reviews found at most, in percent.
 func (t *Tally) Most() int {
-	all, n := uint32(0), uint32(0)
+	all, n := uint64(0), uint64(0)
 	for _, in := range t.Uses {
 		all += in
 	}
@@ -128,15 +128,47 @@ func (r *Region) report(name string, now machine.Time) Report {
 const routesMin = 32
 
 // Crowd returns r without the classes that had too few routes for their sums to
-// hide each. The mean number of routes is what was emitted by what one emits.
+// hide each. The mean number of routes is what was emitted by what one emits. Of
+// routes at their floors the number of cells is left, which their links show.
 func (r Report) Crowd() Report {
+	few := func(t *Tally, c Class) bool {
+		return t.All < routesMin*uint64(c)*uint64(windowMinutes*time.Minute/time.Second)
+	}
 	for i, c := range Classes {
-		if r.Above[i].All < routesMin*uint64(c)*uint64(windowMinutes*time.Minute/time.Second) {
+		if few(&r.Above[i], c) {
 			r.Above[i] = Tally{}
 		}
 	}
+	if few(&r.Floor, fullFloor) { // the highest floor: of lower ones there are more routes
+		r.Floor = Tally{All: r.Floor.All}
+	}
 	return r
 }
+
+// Wire is a report of a window as it travels.
+func (r *Report) Wire(window uint32) *wire.CoverReport {
+	w := &wire.CoverReport{Window: window, Floor: wire.CoverTally(r.Floor)}
+	for i, t := range r.Above {
+		w.Above[i] = wire.CoverTally(t)
+	}
+	return w
+}
+
+// ReportOf is the report that came from a node of a region.
+func ReportOf(region string, w *wire.CoverReport) Report {
+	r := Report{Region: region, Floor: Tally(w.Floor)}
+	for i, t := range w.Above {
+		r.Above[i] = Tally(t)
+	}
+	return r
+}
+
+// ReportWindow is how long what a report speaks of lasts. Windows are numbered by
+// the clock, from 1970.
+const ReportWindow = windowMinutes * time.Minute
+
+// WindowAt is the window of a second since 1970.
+func WindowAt(unix int64) uint32 { return uint32(max(unix, 0) / int64(ReportWindow/time.Second)) }
 
 // Add adds what another report of the region has counted.
 func (r *Report) Add(o Report) {
