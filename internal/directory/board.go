@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/nyxnet/nyx/internal/seal"
+	"github.com/nyxnet/nyx/internal/wire"
 )
 
 // Board holds the newest bulletin of each authority and combines them. Each
@@ -73,6 +74,20 @@ func (o *Board) Bulletins() (all [][]byte) {
 	}
 	return all
 }
+
+// Plans are the cover plans that authorities propose, of each the last: a plan has
+// an epoch, which says how long it counts.
+func (o *Board) Plans() (all []*wire.CoverPlan) {
+	for _, p := range o.held {
+		if p != nil && p.Plan != nil {
+			all = append(all, p.Plan)
+		}
+	}
+	return all
+}
+
+// Seats is how many authorities have a place on the board, and the threshold.
+func (o *Board) Seats() (seats, threshold int) { return len(o.held), o.trust.Threshold }
 
 // Conditions combines what counts at wall, in seconds since 1970, for the
 // document of v, and says for how long. It returns nil if fewer authorities

@@ -174,3 +174,19 @@ func TestConditionsOutliveADocument(t *testing.T) {
 		t.Error("conditions of another document are used")
 	}
 }
+
+// Of each authority the last proposal of a plan is held, however old its bulletin is.
+func TestBoardHoldsPlans(t *testing.T) {
+	w := newBoardWorld(t)
+	for i, epoch := range []uint32{7, 8, 9} {
+		w.must(w.says(i%2, testWall+10*int64(i), func(m *Bulletin) { m.Plan = testPlan(epoch) }))
+	}
+	w.must(w.says(2, testWall+3600, nil))
+	plans := w.board.Plans()
+	if len(plans) != 2 || plans[0].Epoch != 9 || plans[1].Epoch != 8 {
+		t.Errorf("%d plans: %+v", len(plans), plans)
+	}
+	if seats, threshold := w.board.Seats(); seats != 3 || threshold != 2 {
+		t.Errorf("%d of %d", threshold, seats)
+	}
+}

@@ -75,6 +75,8 @@ type Bulletin struct {
 	Nodes []NodeState
 	// Delays are round trips between regions, by From and To ascending.
 	Delays []Delay
+	// Plan is the cover plan that the authority proposes; nil: none yet.
+	Plan *wire.CoverPlan
 }
 
 // NodeState is the state of a node.
@@ -104,6 +106,7 @@ type bulletinWire struct {
 	Round    uint64          `cbor:"4,keyasint"`
 	Nodes    []nodeStateWire `cbor:"5,keyasint"`
 	Delays   []delayWire     `cbor:"6,keyasint"`
+	Plan     []byte          `cbor:"7,keyasint,omitempty"`
 }
 
 type nodeStateWire struct {
@@ -134,6 +137,9 @@ func (b *Bulletin) body() []byte {
 	}
 	for _, d := range b.Delays {
 		w.Delays = append(w.Delays, delayWire{From: d.From, To: d.To, Millis: d.Millis})
+	}
+	if b.Plan != nil {
+		w.Plan = b.Plan.Append(nil)
 	}
 	return marshal(&w)
 }
@@ -225,6 +231,13 @@ func parseBulletinBody(b []byte) (*Bulletin, error) {
 	}
 	for _, d := range w.Delays {
 		out.Delays = append(out.Delays, Delay{From: d.From, To: d.To, Millis: d.Millis})
+	}
+	if w.Plan != nil {
+		plan, n, err := wire.ParseCoverPlan(w.Plan)
+		if err != nil || n != len(w.Plan) {
+			return nil, fmt.Errorf("%w bulletin: plan of %d bytes", ErrMalformed, len(w.Plan))
+		}
+		out.Plan = &plan
 	}
 	if err := out.check(); err != nil {
 		return nil, fmt.Errorf("%w bulletin: %v", ErrMalformed, err)

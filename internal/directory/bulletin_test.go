@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/nyxnet/nyx/internal/seal"
+	"github.com/nyxnet/nyx/internal/wire"
 )
 
 // testBulletin says something of the first two nodes of d, in the round of
@@ -20,7 +21,12 @@ func testBulletin(d *Document) *Bulletin {
 			{ShortOf(d.Nodes[1].ID), State{Flags: Draining | Distrusted, Score: ScoreMax}},
 		},
 		Delays: []Delay{{"eu", "eu", 12}},
+		Plan:   testPlan(7),
 	}
+}
+
+func testPlan(epoch uint32) *wire.CoverPlan {
+	return &wire.CoverPlan{Epoch: epoch, Regions: []wire.CoverRegion{{Name: "eu", Weight: wire.CoverWeightOne}}}
 }
 
 func signedBulletin(t testing.TB, signer uint64, m *Bulletin) []byte {
@@ -36,7 +42,7 @@ func signedBulletin(t testing.TB, signer uint64, m *Bulletin) []byte {
 func testReport(t testing.TB, i int) *Report {
 	t.Helper()
 	return &Report{Network: testNetwork, Node: NodeID(testSigner(t, uint64(i)).Public()), Time: testWall, Draining: true, Load: 4, Queue: 15,
-		Delays: []RegionDelay{{"ap", 180}, {"eu", 20}}}
+		Delays: []RegionDelay{{"ap", 180}, {"eu", 20}}, Cover: &wire.CoverReport{Window: 5, Floor: wire.CoverTally{Real: 1, All: 3}}}
 }
 
 func signedReport(t testing.TB, i int, r *Report) []byte {
@@ -63,6 +69,21 @@ func TestBulletinBytes(t *testing.T) {
 	back, err := parseBulletinBody(m.body())
 	if err != nil || !reflect.DeepEqual(back, m) {
 		t.Errorf("parsed as %+v, %v", back, err)
+	}
+	m.Plan = testPlan(7)
+	plan := m.Plan.Append(nil)
+	want = "a7" + want[2:] + "0758" + hex.EncodeToString([]byte{byte(len(plan))}) + hex.EncodeToString(plan)
+	if got := hex.EncodeToString(m.body()); got != want {
+		t.Errorf("with a plan\ngot  %s\nwant %s", got, want)
+	}
+	if back, err = parseBulletinBody(m.body()); err != nil || !reflect.DeepEqual(back, m) {
+		t.Errorf("with a plan parsed as %+v, %v", back, err)
+	}
+	for _, bad := range []*bulletinWire{{Plan: append(plan, 0)}, {Plan: plan[1:]}} {
+		bad.Format, bad.Network, bad.Document = Format, "n", make([]byte, seal.HashSize)
+		if _, err := parseBulletinBody(marshal(bad)); err == nil {
+			t.Errorf("a plan of %d bytes is taken", len(bad.Plan))
+		}
 	}
 }
 

@@ -22,6 +22,9 @@ type Report struct {
 	// Delays are round trips to nodes of other regions and its own, by Region
 	// ascending.
 	Delays []RegionDelay
+	// Cover is, of a Stream node, what its routes emitted in a window; nil: none has
+	// ended yet.
+	Cover *wire.CoverReport
 }
 
 // RegionDelay is a round trip to the nodes of a region, in ms.
@@ -39,6 +42,7 @@ type reportWire struct {
 	Load     uint8             `cbor:"6,keyasint"`
 	Queue    uint16            `cbor:"7,keyasint"`
 	Delays   []regionDelayWire `cbor:"8,keyasint"`
+	Cover    []byte            `cbor:"9,keyasint,omitempty"`
 }
 
 type regionDelayWire struct {
@@ -51,6 +55,9 @@ func (r *Report) body() []byte {
 	w := reportWire{Format: Format, Network: r.Network, Node: r.Node[:], Time: r.Time, Draining: r.Draining, Load: r.Load, Queue: r.Queue}
 	for _, d := range r.Delays {
 		w.Delays = append(w.Delays, regionDelayWire{Region: d.Region, Millis: d.Millis})
+	}
+	if r.Cover != nil {
+		w.Cover = r.Cover.Append(nil)
 	}
 	return marshal(&w)
 }
@@ -105,6 +112,13 @@ func parseReport(b []byte) (*Report, *signedWire, error) {
 	r := &Report{Network: w.Network, Node: wire.NodeID(w.Node), Time: w.Time, Draining: w.Draining, Load: w.Load, Queue: w.Queue}
 	for _, d := range w.Delays {
 		r.Delays = append(r.Delays, RegionDelay{Region: d.Region, Millis: d.Millis})
+	}
+	if w.Cover != nil {
+		cover, n, err := wire.ParseCoverReport(w.Cover)
+		if err != nil || n != len(w.Cover) {
+			return nil, nil, fmt.Errorf("%w report: cover of %d bytes", ErrMalformed, len(w.Cover))
+		}
+		r.Cover = &cover
 	}
 	if err := r.check(); err != nil {
 		return nil, nil, fmt.Errorf("%w report: %v", ErrMalformed, err)
