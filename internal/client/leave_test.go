@@ -5,8 +5,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nyxnet/nyx/internal/client"
 	"github.com/nyxnet/nyx/internal/lab"
 	"github.com/nyxnet/nyx/internal/machine"
+	"github.com/nyxnet/nyx/internal/trace"
 	"github.com/nyxnet/nyx/internal/wire"
 )
 
@@ -93,5 +95,28 @@ func TestWhatIsBuiltAheadLeavesAnExitThatWillStop(t *testing.T) {
 	ask(t, w, u, "a", 100, 5*time.Second)
 	if u.Core().ExitOf("a") != used {
 		t.Error("the session in use has moved")
+	}
+}
+
+// Routes that carry nothing stay for as long as they may wait, and with them the
+// links between their hops; a session of five routes uses one or two. (Control:
+// links that close after 5 minutes of nothing but pads take all of these with
+// them.)
+func TestRoutesThatWaitStay(t *testing.T) {
+	down := 0
+	w, u := withUserIn(t, newWorld(t, lab.Plan{Streams: 6, Mixes: 18, Client: func(c *client.Config) {
+		c.RoutesPerSession = 5
+		c.Sink = func(e trace.Event) {
+			if e.Kind == trace.RouteDown {
+				down++
+			}
+		}
+	}}))
+	for range 14 {
+		ask(t, w, u, "a", 100, 5*time.Second)
+		w.Sim.RunFor(30 * time.Second)
+	}
+	if n := u.Core().Routes(); down != 0 || n != 10 { // five of them wait for a session
+		t.Errorf("after 7 minutes %d routes are lost, %d stand", down, n)
 	}
 }

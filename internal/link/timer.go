@@ -12,7 +12,7 @@ const (
 	doubtAfter = 20 * time.Second // nothing received: probe, for the pads may be lost
 	doubtRetry = 3 * time.Second  // between such probes: five fit in silence
 	silence    = 35 * time.Second // nothing received: down
-	idleClose  = 5 * time.Minute  // nothing but pads: closed
+	idleClose  = 12 * time.Minute // nothing but pads: closed; no route waits unused for so long
 	coolAfter  = 2 * time.Second  // unused: cipher state dropped, which heartbeats 20 s apart do not keep
 	rekeyAfter = 10 * time.Minute // fresh keys at this age
 	prevGrace  = 10 * time.Second // replaced keys open what is still under way

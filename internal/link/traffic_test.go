@@ -364,9 +364,9 @@ func TestLossDoesNotSilenceALink(t *testing.T) {
 
 func TestIdleLinksClose(t *testing.T) {
 	w, c, n, ic, _ := pair(t)
-	w.run(4 * time.Minute)
+	w.run(11 * time.Minute)
 	c.push(ic, "use")
-	w.run(4 * time.Minute)
+	w.run(11 * time.Minute)
 	if c.downs()+n.downs() != 0 {
 		t.Fatal("a link that was used closed")
 	}
