@@ -187,3 +187,25 @@ func (c *Client) Standing(each func(serial uint64, entry, first wire.NodeID)) {
 		}
 	}
 }
+
+// ExitInHand is the exit of a route ahead whose set-up is under way, or zero.
+func (c *Client) ExitInHand() (id wire.NodeID) {
+	for _, k := range c.ahead {
+		for _, r := range k.routes {
+			if r != nil && !r.ready && r.sent != 0 {
+				return k.exit.ID
+			}
+		}
+	}
+	return id
+}
+
+// Frame has set-ups fail at a node over mixes that answer elsewhere: the next that
+// stands anywhere finds it out.
+func (c *Client) Frame(now machine.Time, node wire.NodeID) {
+	for i := range steerMixes {
+		mix := wire.NodeID{1, byte(i)}
+		c.try(tried{node, mix, []wire.NodeID{node, mix}, false, true, now})
+		c.try(tried{wire.NodeID{2}, mix, []wire.NodeID{{2}, mix}, true, true, now})
+	}
+}

@@ -74,3 +74,26 @@ func TestAnEntryRefusesAndDoesNotSteer(t *testing.T) {
 		t.Error("honest nodes are avoided for what an entry refused")
 	}
 }
+
+// A node is found out by the answer to a set-up, whose own route ends there. What is
+// ahead goes elsewhere, and nothing of the route is used after it went. (Control: if
+// routes are left at once, and not by a timer, the client ends in a nil pointer.)
+func TestANodeIsFoundOutByItsOwnAnswer(t *testing.T) {
+	for _, level := range []wire.Level{wire.Fast, wire.Standard} {
+		w := newWorld(t, lab.Plan{Streams: 6, Mixes: 12, Level: level})
+		w.AddUsers(1)
+		u, bad := w.Users[0], wire.NodeID{}
+		w.Sim.RunWhile(w.Sim.Now().Add(5*time.Second), func() bool {
+			bad = u.Core().ExitInHand()
+			return bad == wire.NodeID{}
+		})
+		u.Core().Frame(w.Sim.Now(), bad)
+		w.Sim.RunFor(20 * time.Second)
+		if found := u.Core().Stats()[trace.AvoidedSteer]; found != 1 || bad == (wire.NodeID{}) {
+			t.Errorf("%v: found out %d times", level, found)
+		}
+		if exit := u.Core().ExitAhead(); exit == bad || exit == (wire.NodeID{}) {
+			t.Errorf("%v: what is ahead ends at %x, the node found out is %x", level, exit[:4], bad[:4])
+		}
+	}
+}
