@@ -79,6 +79,8 @@ type Endpoint struct {
 	byIndex map[uint32]*keyset
 	byPeer  map[wire.NodeID]*link
 	lastID  ID
+	// measured is the link that Measure chose last.
+	measured ID
 	// strangers are the links of the last clients that came, oldest first. Who
 	// is in it may have been admitted or be gone.
 	strangers fifo[ID]
@@ -182,6 +184,7 @@ type link struct {
 type remote struct {
 	node wire.NodeID
 	key  *seal.KEMPublic // nil if the peer opened the link and we never dialled
+	trip *trip           // nil: never measured
 }
 
 func (l *link) peer() (wire.NodeID, bool) {

@@ -91,6 +91,7 @@ const (
 	flagProbe                       // challenge to the present address: confirms keys, ends doubt
 	flagChallenge                   // challenge to the candidate address
 	flagResponse                    // response to a challenge
+	flagMeasure                     // challenge to the present address: measures the round trip
 	flagPad                         // keep-alive
 )
 
@@ -114,6 +115,9 @@ func (e *Endpoint) sealControl(now machine.Time, l *link, b []byte) (to netip.Ad
 	case flagProbe:
 		m := wire.LinkPath{Type: wire.FramePathChallenge}
 		e.draw.path.Read(m.Token[:])
+		return to, e.sealTo(l.cur, b, m.Append(body))
+	case flagMeasure:
+		m := e.measure(now, l)
 		return to, e.sealTo(l.cur, b, m.Append(body))
 	case flagChallenge:
 		m := wire.LinkPath{Type: wire.FramePathChallenge, Token: l.path.token}

@@ -88,6 +88,9 @@ func (e *Endpoint) handlePath(now machine.Time, from netip.AddrPort, l *link, fr
 		e.flag(l, flagResponse)
 		return
 	}
+	if l.remote != nil && from == l.addr {
+		l.remote.trip.answered(now, m.Token)
+	}
 	if p := l.path; p != nil && p.candidate.IsValid() && from == p.candidate && m.Token == p.token {
 		l.addr = from
 		l.endChallenge()
