@@ -231,6 +231,8 @@ func (c *Conditions) combineDelays(counting []*posted, need int) {
 	for pair, values := range said {
 		middle := values[len(values)/2]
 		c.delay[pair[0]*r+pair[1]], c.delay[pair[1]*r+pair[0]] = middle, middle
+		c.told = append(c.told, Delay{From: c.regions[pair[0]], To: c.regions[pair[1]], Millis: middle})
 	}
+	slices.SortFunc(c.told, Delay.compare)
 	c.findBest()
 }

@@ -21,6 +21,7 @@ type Conditions struct {
 	scoreMin uint8
 	states   []State  // by node
 	delay    []uint16 // ms, by pair of regions; nil: not known
+	told     []Delay  // those of which it is made
 	// best[level][r] is the least round trip over the hops of a path that ends
 	// in region r, in ms; noPath if there is none.
 	best [wire.Extreme + 1][]uint32

@@ -2,7 +2,6 @@ package directory
 
 import (
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/nyxnet/nyx/internal/wire"
@@ -152,29 +151,4 @@ func (o *Observer) state(id wire.NodeID, wall int64) State {
 		s.Flags |= Distrusted
 	}
 	return s
-}
-
-// delays are the medians of what the nodes of two regions say of each other.
-func (o *Observer) delays(v *View, wall int64) []Delay {
-	said := map[Delay][]uint16{} // by From and To
-	for _, node := range v.doc.Nodes {
-		n := o.nodes[node.ID]
-		if n == nil || wall-n.at > reportsKept {
-			continue
-		}
-		for _, d := range n.Delays {
-			if _, ok := slices.BinarySearch(v.regions, d.Region); ok {
-				pair := Delay{From: min(node.Region, d.Region), To: max(node.Region, d.Region)}
-				said[pair] = append(said[pair], d.Millis)
-			}
-		}
-	}
-	var out []Delay
-	for pair, values := range said {
-		slices.Sort(values)
-		pair.Millis = values[len(values)/2]
-		out = append(out, pair)
-	}
-	slices.SortFunc(out, Delay.compare)
-	return out
 }
