@@ -38,6 +38,7 @@ type crier struct {
 	observer *directory.Observer
 	view     *directory.View // of what is published; nil: nothing yet
 	round    uint64          // the last that was spoken of
+	told     delays          // in the last
 	bundle   []byte
 	tag      string
 }
@@ -88,6 +89,7 @@ func (a *Authority) sayRound(wall int64) error {
 	}
 	a.crier.round = round
 	b := a.crier.observer.Bulletin(a.crier.view, wall)
+	a.crier.told.set(b.Delays)
 	for _, s := range a.cfg.Signers {
 		signed, err := directory.SignBulletin(s, b)
 		if err == nil {

@@ -156,5 +156,9 @@ func TestGauge(t *testing.T) {
 	if load, queue := g.read(begun.Add(20*time.Second), drive.Stats{DatagramsOut: 99_999}, 100); load != directory.LoadMax || queue != 0 {
 		t.Errorf("the third: %d, %d", load, queue)
 	}
-	g.sample(func(f func(machine.Time)) bool { f(0); return true })
+	turns := 0
+	g.sample(func(f func(machine.Time)) bool { f(0); return true }, func(machine.Time) { turns++ })
+	if turns != 1 {
+		t.Errorf("%d turns of the loop for a sample", turns)
+	}
 }

@@ -61,6 +61,7 @@ type Client struct {
 	once    sync.Once
 	feedErr atomic.Pointer[error]
 	asker   *mirror.Asker
+	delays  delays // between regions, by which paths are drawn
 
 	mu        sync.Mutex
 	listeners map[service.Address]*Listener
@@ -94,6 +95,7 @@ func StartClient(cfg ClientConfig, rng prng.Source) (*Client, error) {
 		return nil, fmt.Errorf("client: %w", err)
 	}
 	listener.deliver = func(known *directory.Conditions, left time.Duration) {
+		c.delays.set(known.Delays())
 		c.host.Do(func(now machine.Time) { c.core.HandleConditions(now, known, left) })
 	}
 	feed, err := newFeed(feedConfig{

@@ -52,10 +52,15 @@ func counted(c trace.Counts) map[string]uint64 {
 // it has counted if the test failed.
 func startNetwork(t testing.TB, level wire.Level) *Local {
 	t.Helper()
-	l, err := StartLocal(LocalConfig{
+	return standNetwork(t, LocalConfig{
 		Seed: [32]byte{1}, Streams: 3, Mixes: 6, Regions: 1, Socks: "127.0.0.1:0",
 		Client: client.Config{Level: level},
 	})
+}
+
+func standNetwork(t testing.TB, cfg LocalConfig) *Local {
+	t.Helper()
+	l, err := StartLocal(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

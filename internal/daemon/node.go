@@ -19,6 +19,7 @@ import (
 	"github.com/nyxnet/nyx/internal/exit"
 	"github.com/nyxnet/nyx/internal/gateway"
 	"github.com/nyxnet/nyx/internal/hop"
+	"github.com/nyxnet/nyx/internal/link"
 	"github.com/nyxnet/nyx/internal/machine"
 	"github.com/nyxnet/nyx/internal/mirror"
 	"github.com/nyxnet/nyx/internal/mix"
@@ -86,6 +87,8 @@ type Node struct {
 	host     *drive.Host
 	stats    func() trace.Counts
 	table    *mix.Table
+	links    *link.Endpoint
+	delays   delays                // to other regions
 	sessions func() []stream.Stats // Stream nodes
 	measured *trace.Distributions  // of their sessions, under the host's lock; nil: no Stream node
 	onions   *onions
@@ -140,7 +143,7 @@ func StartNode(cfg NodeConfig, rng prng.Source) (*Node, error) {
 	var side *tunnel.Side
 	if cfg.Roles.Has(directory.RoleMix) {
 		r := relay.New(hopConfig, rng)
-		m, n.stats, n.drain, n.table = r, r.Stats, func() {}, r.Table
+		m, n.stats, n.drain, n.table, n.links = r, r.Stats, func() {}, r.Table, r.Links
 	} else {
 		g := gateway.New(gateway.Config{
 			Hop: hopConfig, Policy: cfg.Policy, Fleet: cfg.Fleet, Stream: cfg.Stream, Class: cfg.Class, Region: cfg.Region, Sink: cfg.Sink,
@@ -153,7 +156,7 @@ func StartNode(cfg NodeConfig, rng prng.Source) (*Node, error) {
 		}
 		n.exit, n.measured = exit.New(exiting), &g.Distributions
 		side = tunnel.NewSide(g, n.exit.Serve)
-		m, n.stats, n.drain, n.table = g, g.Stats, g.Drain, g.Table
+		m, n.stats, n.drain, n.table, n.links = g, g.Stats, g.Drain, g.Table, g.Links
 	}
 	if len(accepted) > 1 {
 		n.table.RotateOnion(0, accepted[0])

@@ -20,14 +20,15 @@ type gauge struct {
 	waits    time.Duration // the longest that the loop kept a caller waiting since
 }
 
-// gaugeEvery is how often the loop is asked to run nothing, which takes as long
-// as a datagram waits for it.
+// gaugeEvery is how often the loop is asked for its turn, which takes as long as a
+// datagram waits for it. In it the round trip to one neighbour is measured: as
+// often however many there are and whatever they carry.
 const gaugeEvery = time.Second
 
-// sample waits for the loop's turn.
-func (g *gauge) sample(do func(func(machine.Time)) bool) {
+// sample waits for the loop's turn, in which it calls then.
+func (g *gauge) sample(do func(func(machine.Time)) bool, then func(machine.Time)) {
 	begun := time.Now()
-	do(func(machine.Time) {})
+	do(then)
 	g.waits = max(g.waits, time.Since(begun))
 }
 
@@ -60,7 +61,7 @@ func (n *Node) keepReporting(ctx context.Context) {
 		case <-n.drained:
 			i = 0
 		case <-tick.C:
-			n.gauge.sample(n.host.Do)
+			n.gauge.sample(n.host.Do, func(machine.Time) { n.links.Measure() })
 		}
 		if i%int(directory.RoundLength/gaugeEvery) == 0 {
 			n.report(ctx, client)
@@ -72,6 +73,7 @@ func (n *Node) report(ctx context.Context, client *http.Client) {
 	now := time.Now()
 	r := &directory.Report{Network: n.cfg.Network, Node: n.id, Time: now.Unix(), Draining: n.gauge.draining.Load()}
 	r.Load, r.Queue = n.gauge.read(now, n.host.Snapshot(), n.cfg.Capacity)
+	r.Delays = n.measuredDelays()
 	b, err := directory.SignReport(n.cfg.Identity, r)
 	if err != nil {
 		n.log.Warn("no report", "why", err)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/nyxnet/nyx/internal/carrier/front"
+	"github.com/nyxnet/nyx/internal/directory"
 	"github.com/nyxnet/nyx/internal/mirror"
 	"github.com/nyxnet/nyx/internal/proxy"
 	"github.com/nyxnet/nyx/internal/stream"
@@ -46,6 +47,7 @@ type part struct {
 	rebuilt  time.Duration // of a replica that had a snapshot
 	own      bool          // they are of a client, whose endpoint this is
 	logs     *logFigures   // of who keeps or watches logs, else nil
+	delays   []directory.Delay
 }
 
 // source is where a Status has its counters from.
@@ -152,7 +154,7 @@ func newPart(name string, c trace.Counts, err error) part {
 func (c *Client) part() part {
 	p := newPart("client", c.Stats(), c.Err())
 	p.content.measured, p.Avoids = c.Distributions(), avoided(c.Avoids())
-	p.sessions, p.own, p.asker = c.Sessions, true, c.asker
+	p.sessions, p.own, p.asker, p.delays = c.Sessions, true, c.asker, c.delays.get()
 	return p
 }
 
@@ -162,7 +164,7 @@ func (n *Node) part() part {
 	if n.cfg.Compress != nil {
 		p.content.chunks = n.cfg.Compress.Sizes()
 	}
-	p.reloads, p.sessions, p.asker = &n.reloads, n.Sessions, n.asker
+	p.reloads, p.sessions, p.asker, p.delays = &n.reloads, n.Sessions, n.asker, n.delays.get()
 	if n.carriers.face != nil {
 		c := n.carriers.face.Handshakes.Counts()
 		p.handshakes = &c
@@ -206,6 +208,7 @@ func writeMetrics(w http.ResponseWriter, s source) {
 	writeHandshakes(w, parts)
 	writeReloads(w, parts)
 	writeDirectory(w, parts)
+	writeDelays(w, parts)
 	writeLogs(w, parts)
 	if s.traffic {
 		writeContent(w, parts)
