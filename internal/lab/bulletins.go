@@ -5,7 +5,9 @@ import (
 	"time"
 
 	"github.com/nyxnet/nyx/internal/directory"
+	"github.com/nyxnet/nyx/internal/link"
 	"github.com/nyxnet/nyx/internal/machine"
+	"github.com/nyxnet/nyx/internal/sim"
 	"github.com/nyxnet/nyx/internal/wire"
 )
 
@@ -16,8 +18,9 @@ type Bulletins struct {
 	States map[wire.NodeID]directory.State
 	Delays []directory.Delay
 
-	net   *Network
-	board *directory.Board
+	net      *Network
+	board    *directory.Board
+	observer *directory.Observer // of what nodes report; nil: they report nothing
 }
 
 // NewBulletins begins with the round of now, and ends when the run does.
@@ -47,7 +50,10 @@ const bulletinPoll = 5 * time.Second
 
 // Round signs what is said now, and combines it as a client does.
 func (b *Bulletins) Round(now machine.Time) (*directory.Conditions, time.Duration) {
-	wall := directory.Params{}.Begin(directoryEpoch) + int64(now/machine.Time(time.Second))
+	wall := wallAt(now)
+	if b.observer != nil {
+		b.report(wall)
+	}
 	m := &directory.Bulletin{Network: "lab", Document: b.net.View.Document().Hash(), Round: directory.RoundAt(wall), Delays: b.Delays}
 	for i := range b.net.View.Len() {
 		id := b.net.View.At(i).ID
@@ -62,5 +68,51 @@ func (b *Bulletins) Round(now machine.Time) (*directory.Conditions, time.Duratio
 	if err != nil {
 		panic(fmt.Sprint("lab: bulletin: ", err))
 	}
-	return b.board.Conditions(b.net.View, wall)
+	return b.Known(now)
+}
+
+// Known combines what was said up to now.
+func (b *Bulletins) Known(now machine.Time) (*directory.Conditions, time.Duration) {
+	return b.board.Conditions(b.net.View, wallAt(now))
+}
+
+func wallAt(now machine.Time) int64 {
+	return directory.Params{}.Begin(directoryEpoch) + int64(now/machine.Time(time.Second))
+}
+
+// Measure has the nodes measure the way to their neighbours from now on, one a
+// second as nodes do, and report it each round; Delays are what an authority makes
+// of that.
+func (b *Bulletins) Measure() {
+	b.observer = directory.NewObserver("lab")
+	b.net.Sim.Every(b.net.Sim.Now(), time.Second, func(machine.Time) bool {
+		b.net.eachNode(func(n *sim.Node, _ wire.NodeID, links *link.Endpoint) {
+			b.net.Sim.Do(n, func(machine.Time) { links.Measure() })
+		})
+		return true
+	})
+}
+
+func (b *Bulletins) report(wall int64) {
+	b.net.eachNode(func(_ *sim.Node, id wire.NodeID, links *link.Endpoint) {
+		r := &directory.Report{Network: "lab", Node: id, Time: wall, Delays: directory.RegionDelays(b.net.View, links.RoundTrips())}
+		if err := b.observer.Hear(r, wall); err != nil {
+			panic(fmt.Sprint("lab: report: ", err))
+		}
+	})
+	b.Delays = b.observer.Bulletin(b.net.View, wall).Delays
+}
+
+// eachNode calls each with the nodes that run.
+func (w *Network) eachNode(each func(n *sim.Node, id wire.NodeID, links *link.Endpoint)) {
+	for _, g := range w.Gateways {
+		if core := g.Core(); core != nil {
+			each(g.Node, g.ID, core.Links)
+		}
+	}
+	for _, r := range w.Relays {
+		if core := r.Core(); core != nil {
+			each(r.Node, r.ID, core.Links)
+		}
+	}
 }
