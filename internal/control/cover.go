@@ -63,6 +63,21 @@ func NewCover(regions []string) *Cover {
 	return c
 }
 
+// Follow has the loop go on from the plan in force, nil being the nominal rates, over
+// the regions of the network as they are now.
+func (c *Cover) Follow(plan *wire.CoverPlan, regions []string) {
+	next := NewCover(regions)
+	if plan != nil {
+		next.plan.Noise = plan.Noise
+		for i := range next.plan.Regions {
+			if r := plan.Region(next.plan.Regions[i].Name); r != nil {
+				next.plan.Regions[i] = *r
+			}
+		}
+	}
+	c.plan = next.plan
+}
+
 // Plan is the last plan that was made.
 func (c *Cover) Plan() wire.CoverPlan {
 	p := c.plan
