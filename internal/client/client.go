@@ -270,6 +270,9 @@ func (c *Client) Stats() trace.Counts {
 	return n
 }
 
+// PlansRefused counts cover plans that were not followed, by why.
+func (c *Client) PlansRefused() [obfs.NumRefusals]uint64 { return c.cover.Refused }
+
 // pseudonym is the client's id towards one entry: entries that compare notes
 // find nothing in common.
 func (c *Client) pseudonym(entry wire.NodeID) (id [16]byte) {

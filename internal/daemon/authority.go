@@ -42,9 +42,10 @@ type AuthorityConfig struct {
 	StateDir string
 	Log      *slog.Logger // nil: none
 
-	listener net.Listener // for tests, in place of Listen
-	client   *http.Client // for tests; nil asks directly
-	silent   bool         // for tests of many hours: no bulletins
+	listener net.Listener              // for tests, in place of Listen
+	client   *http.Client              // for tests; nil asks directly
+	silent   bool                      // for tests of many hours: no bulletins
+	bend     func(*directory.Bulletin) // for tests: what a lying authority says
 	// Members, if not nil, are the identity keys of the nodes that may
 	// publish; nil admits every node.
 	Members func(identity []byte) bool

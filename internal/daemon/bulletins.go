@@ -5,9 +5,11 @@ import (
 	"encoding/hex"
 	"fmt"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
+	"github.com/nyxnet/nyx/internal/control"
 	"github.com/nyxnet/nyx/internal/directory"
 	"github.com/nyxnet/nyx/internal/mirror"
 	"github.com/nyxnet/nyx/internal/seal"
@@ -20,6 +22,8 @@ import (
 //  3. sayRound: each round the process makes a bulletin for each of its keys.
 //  4. gatherBulletins: it fetches those of the other processes.
 //  5. serveBulletins hands out all; clients combine them (conditions.go).
+//
+// The same bulletins carry the authorities' proposals of cover plans (cover.go).
 
 // Paths of bulletins and reports.
 const (
@@ -36,7 +40,9 @@ type crier struct {
 	mu       sync.Mutex
 	board    *directory.Board
 	observer *directory.Observer
+	planner  *control.Planner
 	view     *directory.View // of what is published; nil: nothing yet
+	regions  []string        // of its exits
 	round    uint64          // the last that was spoken of
 	told     delays          // in the last
 	bundle   []byte
@@ -48,7 +54,7 @@ func newCrier(cfg *AuthorityConfig) (*crier, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &crier{board: board, observer: directory.NewObserver(cfg.Network)}
+	c := &crier{board: board, observer: directory.NewObserver(cfg.Network), planner: control.NewPlanner(board.Seats())}
 	c.bind()
 	return c, nil
 }
@@ -88,8 +94,13 @@ func (a *Authority) sayRound(wall int64) error {
 		return nil
 	}
 	a.crier.round = round
+	a.crier.plan(wall, a.log)
 	b := a.crier.observer.Bulletin(a.crier.view, wall)
 	a.crier.told.set(b.Delays)
+	b.Plan = a.crier.planner.Proposal()
+	if a.cfg.bend != nil {
+		a.cfg.bend(b)
+	}
 	for _, s := range a.cfg.Signers {
 		signed, err := directory.SignBulletin(s, b)
 		if err == nil {
@@ -138,7 +149,12 @@ func (a *Authority) observe(d *directory.Document) {
 	}
 	a.crier.mu.Lock()
 	defer a.crier.mu.Unlock()
-	a.crier.view = v
+	a.crier.view, a.crier.regions = v, nil
+	for _, n := range d.Nodes {
+		if n.Roles.Has(directory.RoleExit) && !slices.Contains(a.crier.regions, n.Region) {
+			a.crier.regions = append(a.crier.regions, n.Region)
+		}
+	}
 }
 
 func (a *Authority) serveBulletins(w http.ResponseWriter, r *http.Request) {
@@ -159,12 +175,25 @@ func (a *Authority) takeReport(w http.ResponseWriter, r *http.Request) {
 	a.mu.Unlock()
 	if err == nil {
 		a.crier.mu.Lock()
-		err = a.crier.observer.Hear(report, wall)
+		err = a.crier.hear(report, wall)
 		a.crier.mu.Unlock()
 	}
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusForbidden)
 	}
+}
+
+// hear takes a verified report. The lock is held.
+func (c *crier) hear(r *directory.Report, wall int64) error {
+	if err := c.observer.Hear(r, wall); err != nil {
+		return err
+	}
+	if r.Cover != nil && c.view != nil {
+		if n, ok := c.view.Node(r.Node); ok {
+			c.planner.Hear(wall, r.Node, n.Region, n.Capacity, r.Cover)
+		}
+	}
+	return nil
 }
 
 // fetchBulletins asks a server for bulletins; none, and the same tag, if it has

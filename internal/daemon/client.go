@@ -94,6 +94,7 @@ func StartClient(cfg ClientConfig, rng prng.Source) (*Client, error) {
 		carrier.Close()
 		return nil, fmt.Errorf("client: %w", err)
 	}
+	listener.plan = func(plan *wire.CoverPlan) { c.takePlan(plan, logOrNone(cfg.Log)) }
 	listener.deliver = func(known *directory.Conditions, left time.Duration) {
 		c.delays.set(known.Delays())
 		c.host.Do(func(now machine.Time) { c.core.HandleConditions(now, known, left) })

@@ -7,17 +7,23 @@ import (
 	"time"
 
 	"github.com/nyxnet/nyx/internal/directory"
+	"github.com/nyxnet/nyx/internal/obfs"
+	"github.com/nyxnet/nyx/internal/wire"
 )
 
-// listener follows the bulletins of a network and combines them. Without any,
-// nothing is known, and nothing stops.
+// listener follows the bulletins of a network and combines them: to conditions, for
+// who draws paths, and to cover plans. Without any, nothing is known, and nothing
+// stops.
 type listener struct {
 	board   *directory.Board
 	urls    []string
 	client  *http.Client
+	every   time.Duration
 	view    atomic.Pointer[directory.View] // the newest, a clone of our own
 	tags    map[string]string
-	deliver func(c *directory.Conditions, left time.Duration)
+	chooser obfs.Chooser
+	deliver func(c *directory.Conditions, left time.Duration) // nil: no paths are drawn
+	plan    func(*wire.CoverPlan)
 }
 
 func newListener(trust directory.Trust, urls []string, client *http.Client) (*listener, error) {
@@ -25,13 +31,18 @@ func newListener(trust directory.Trust, urls []string, client *http.Client) (*li
 	if client == nil {
 		client = newHTTP()
 	}
-	return &listener{board: board, urls: urls, client: client, tags: map[string]string{}}, err
+	if err != nil {
+		return nil, err
+	}
+	l := &listener{board: board, urls: urls, client: client, every: bulletinPoll, tags: map[string]string{}}
+	l.chooser.Seats, l.chooser.Need = board.Seats()
+	return l, nil
 }
 
 // run asks one server after the other until ctx ends.
 func (l *listener) run(ctx context.Context) {
 	defer l.client.CloseIdleConnections()
-	tick := time.NewTicker(bulletinPoll)
+	tick := time.NewTicker(l.every)
 	defer tick.Stop()
 	for i := 0; ; i++ {
 		l.ask(ctx, l.urls[i%len(l.urls)])
@@ -55,7 +66,14 @@ func (l *listener) ask(ctx context.Context, url string) {
 	for _, b := range all {
 		l.board.Accept(b)
 	}
-	if v := l.view.Load(); v != nil && ctx.Err() != context.Canceled {
-		l.deliver(l.board.Conditions(v, time.Now().Unix()))
+	if ctx.Err() == context.Canceled {
+		return
+	}
+	wall := time.Now().Unix()
+	if v := l.view.Load(); v != nil && l.deliver != nil {
+		l.deliver(l.board.Conditions(v, wall))
+	}
+	if plan := l.chooser.Choose(wall, l.board.Plans()); plan != nil {
+		l.plan(plan)
 	}
 }

@@ -91,6 +91,7 @@ func writeContent(w io.Writer, parts []part) {
 			}
 		}
 	}
+	writeJitter(w, parts)
 	h = family(w, "stream_metadata_size", "histogram", "Bytes of received session packets that are neither content nor padding.")
 	for i := range parts {
 		sizes(h, parts[i].Name, &parts[i].content.measured[trace.MetadataSize])

@@ -103,6 +103,7 @@ type council struct {
 	alone   bool                   // they do not know each other
 	watched watched
 	cries   bool // makes bulletins
+	bend    map[int]func(*directory.Bulletin)
 }
 
 func host(i int) string { return "authority-" + strconv.Itoa(i) }
@@ -118,7 +119,16 @@ func newWatched(t *testing.T, n, threshold, witnesses, seen int) *council {
 }
 
 func begin(t *testing.T, n, threshold, witnesses, seen int, cries bool) *council {
-	c := &council{T: t, cries: cries, wires: newWires(), trust: directory.Trust{Network: localName, Threshold: threshold}}
+	return assemble(t, n, threshold, witnesses, seen, cries, nil)
+}
+
+// bent is a council of which some say in their bulletins what they please.
+func bent(t *testing.T, n, threshold int, bend map[int]func(*directory.Bulletin)) *council {
+	return assemble(t, n, threshold, 0, 0, true, bend)
+}
+
+func assemble(t *testing.T, n, threshold, witnesses, seen int, cries bool, bend map[int]func(*directory.Bulletin)) *council {
+	c := &council{T: t, cries: cries, bend: bend, wires: newWires(), trust: directory.Trust{Network: localName, Threshold: threshold}}
 	for i := range n {
 		s, err := newSigner(prng.FromUint64(uint64(i)), "authority")
 		if err != nil {
@@ -163,7 +173,7 @@ func (c *council) start(i int) {
 	c.all[i], err = StartAuthority(AuthorityConfig{
 		Network: localName, Signers: c.signers[i : i+1], Threshold: c.trust.Threshold, Total: len(c.trust.Authorities),
 		Peers: peers, Trust: c.trust, StateDir: c.dirs[i], Store: c.stores[i], WitnessURLs: c.watched.urls,
-		listener: c.listen(host(i)), client: c.client(), silent: !c.cries,
+		listener: c.listen(host(i)), client: c.client(), silent: !c.cries, bend: c.bend[i],
 	})
 	if err != nil {
 		c.Fatal(err)

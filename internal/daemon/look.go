@@ -80,7 +80,7 @@ func (f *feed) look(ctx context.Context, i int) error {
 
 func (a *Authority) part() part {
 	p := newPart("authority", trace.Counts{}, a.Err())
-	p.shelf, p.logs, p.delays = &a.shelf, a.logFigures(), a.crier.told.get()
+	p.shelf, p.logs, p.delays, p.cover = &a.shelf, a.logFigures(), a.crier.told.get(), a.crier.cover()
 	return p
 }
 

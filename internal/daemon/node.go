@@ -90,6 +90,7 @@ type Node struct {
 	links    *link.Endpoint
 	delays   delays                // to other regions
 	sessions func() []stream.Stats // Stream nodes
+	gateway  *gateway.Gateway      // likewise, under the host's lock
 	measured *trace.Distributions  // of their sessions, under the host's lock; nil: no Stream node
 	onions   *onions
 	replay   *replayLog
@@ -149,7 +150,7 @@ func StartNode(cfg NodeConfig, rng prng.Source) (*Node, error) {
 			Hop: hopConfig, Policy: cfg.Policy, Fleet: cfg.Fleet, Stream: cfg.Stream, Class: cfg.Class, Region: cfg.Region, Sink: cfg.Sink,
 		}, rng)
 		n.keeper = &keeper{id: n.id, clock: cfg.Clock, draw: rng.Stream("keeper")}
-		n.sessions, n.rotateFleet = g.Figures, g.RotateFleet
+		n.gateway, n.sessions, n.rotateFleet = g, g.Figures, g.RotateFleet
 		exiting := exit.Config{Policy: exit.Policy{AllowPrivate: cfg.Exit.Private, Ports: cfg.Exit.Allows}, Services: map[string]func(*tunnel.Conn){keeperHost: n.keeper.serve}}
 		if cfg.Compress != nil {
 			exiting.Compress = cfg.Compress.Content
@@ -261,6 +262,17 @@ func (n *Node) join() error {
 			return fmt.Errorf("node %s: %w", n.cfg.Name, err)
 		}
 		feed.read(n.asker, nil)
+	}
+	if n.gateway != nil {
+		l, err := newListener(n.cfg.Trust, n.cfg.Directories, n.cfg.client)
+		if err != nil {
+			cancel()
+			n.host.Close()
+			n.carriers.close()
+			return fmt.Errorf("node %s: %w", n.cfg.Name, err)
+		}
+		l.every, l.plan = directory.RoundLength, n.takePlan
+		n.running.Go(func() { l.run(ctx) })
 	}
 	n.note(listing, errNotListed)
 	n.running.Go(func() { feed.run(ctx, func(err error) { n.note(following, err) }) })

@@ -18,6 +18,7 @@ type gauge struct {
 	sent     uint64 // datagrams, at the last report
 	at       time.Time
 	waits    time.Duration // the longest that the loop kept a caller waiting since
+	cover    window
 }
 
 // gaugeEvery is how often the loop is asked for its turn, which takes as long as a
@@ -74,6 +75,7 @@ func (n *Node) report(ctx context.Context, client *http.Client) {
 	r := &directory.Report{Network: n.cfg.Network, Node: n.id, Time: now.Unix(), Draining: n.gauge.draining.Load()}
 	r.Load, r.Queue = n.gauge.read(now, n.host.Snapshot(), n.cfg.Capacity)
 	r.Delays = n.measuredDelays()
+	r.Cover = n.gauge.cover.read(now.Unix(), n.covered)
 	b, err := directory.SignReport(n.cfg.Identity, r)
 	if err != nil {
 		n.log.Warn("no report", "why", err)

@@ -48,6 +48,7 @@ type part struct {
 	own      bool          // they are of a client, whose endpoint this is
 	logs     *logFigures   // of who keeps or watches logs, else nil
 	delays   []directory.Delay
+	cover    *cover // of a client, Stream node or authority, else nil
 }
 
 // source is where a Status has its counters from.
@@ -154,7 +155,7 @@ func newPart(name string, c trace.Counts, err error) part {
 func (c *Client) part() part {
 	p := newPart("client", c.Stats(), c.Err())
 	p.content.measured, p.Avoids = c.Distributions(), avoided(c.Avoids())
-	p.sessions, p.own, p.asker, p.delays = c.Sessions, true, c.asker, c.delays.get()
+	p.sessions, p.own, p.asker, p.delays, p.cover = c.Sessions, true, c.asker, c.delays.get(), c.cover()
 	return p
 }
 
@@ -164,7 +165,7 @@ func (n *Node) part() part {
 	if n.cfg.Compress != nil {
 		p.content.chunks = n.cfg.Compress.Sizes()
 	}
-	p.reloads, p.sessions, p.asker, p.delays = &n.reloads, n.Sessions, n.asker, n.delays.get()
+	p.reloads, p.sessions, p.asker, p.delays, p.cover = &n.reloads, n.Sessions, n.asker, n.delays.get(), n.cover()
 	if n.carriers.face != nil {
 		c := n.carriers.face.Handshakes.Counts()
 		p.handshakes = &c
@@ -210,6 +211,7 @@ func writeMetrics(w http.ResponseWriter, s source) {
 	writeDirectory(w, parts)
 	writeDelays(w, parts)
 	writeLogs(w, parts)
+	writeCover(w, parts, s.traffic)
 	if s.traffic {
 		writeContent(w, parts)
 		if s.usage != nil {

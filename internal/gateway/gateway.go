@@ -160,6 +160,9 @@ func (g *Gateway) HandleParams(now machine.Time, plan *wire.CoverPlan) obfs.Refu
 	return g.cover.Offered(now, plan, &g.Counts, g.cfg.Sink)
 }
 
+// PlansRefused counts cover plans that were not followed, by why.
+func (g *Gateway) PlansRefused() [obfs.NumRefusals]uint64 { return g.cover.Refused }
+
 // Reports are what the routes that end here emitted in the last minutes, by region.
 func (g *Gateway) Reports(now machine.Time) []obfs.Report { return g.cover.Reports(now) }
 

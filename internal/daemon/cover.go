@@ -1,0 +1,211 @@
+package daemon
+
+import (
+	"io"
+	"log/slog"
+	"sync"
+
+	"github.com/nyxnet/nyx/internal/client"
+	"github.com/nyxnet/nyx/internal/control"
+	"github.com/nyxnet/nyx/internal/machine"
+	"github.com/nyxnet/nyx/internal/obfs"
+	"github.com/nyxnet/nyx/internal/trace"
+	"github.com/nyxnet/nyx/internal/wire"
+)
+
+// How cover plans come about and travel (docs/protocol.md, section 8.4):
+//
+//  1. window.read: each Stream node sums up what its routes emitted in five minutes,
+//     as far as it hides each, and says so in its reports (report.go).
+//  2. crier.plan: each authority takes the reports of an epoch and proposes the plan
+//     of the next, in its bulletins (bulletins.go).
+//  3. listener.ask: clients and Stream nodes make one plan of the proposals
+//     (conditions.go), which takePlan gives to the machine. It judges the plan.
+
+// window is what a Stream node tells of the last window.
+type window struct {
+	number uint32
+	report *wire.CoverReport // nil: none has ended since the start
+
+	mu    sync.Mutex
+	watch control.CoverWatch
+}
+
+// read returns what to report at a second since 1970, and looks at a window that has
+// ended. What is watched is of all routes, what is told of crowds alone.
+func (w *window) read(unix int64, covered func() (obfs.Report, bool)) *wire.CoverReport {
+	now := obfs.WindowAt(unix)
+	ended := w.number != 0 && now != w.number
+	if w.number = now; !ended {
+		return w.report
+	}
+	r, ok := covered()
+	if !ok {
+		return nil
+	}
+	w.mu.Lock()
+	w.watch.Note(&r)
+	w.mu.Unlock()
+	crowd := r.Crowd()
+	w.report = crowd.Wire(now - 1)
+	return w.report
+}
+
+func (w *window) watched() *control.CoverWatch {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	watch := w.watch
+	return &watch
+}
+
+// covered is what the routes that end at a node emitted in the last minutes; ok is
+// false of a Mix node.
+func (n *Node) covered() (sum obfs.Report, ok bool) {
+	if n.gateway == nil {
+		return sum, false
+	}
+	n.host.Do(func(now machine.Time) { sum = addReports(n.gateway.Reports(now)) })
+	return sum, true
+}
+
+func addReports(all []obfs.Report) (sum obfs.Report) {
+	for _, r := range all {
+		sum.Add(r)
+	}
+	return sum
+}
+
+func (n *Node) takePlan(plan *wire.CoverPlan) {
+	var why obfs.Refusal
+	n.host.Do(func(now machine.Time) { why = n.gateway.HandleParams(now, plan) })
+	tellJudged(n.log, plan, why)
+}
+
+func (c *Client) takePlan(plan *wire.CoverPlan, log *slog.Logger) {
+	var why obfs.Refusal
+	c.host.Do(func(now machine.Time) { why = c.core.HandleParams(now, client.Params{Plan: plan}) })
+	tellJudged(log, plan, why)
+}
+
+func tellJudged(log *slog.Logger, plan *wire.CoverPlan, why obfs.Refusal) {
+	if why != 0 {
+		log.Warn("a cover plan is refused; the one before stays in force", "epoch", plan.Epoch, "reason", why.String())
+		return
+	}
+	log.Debug("cover plan", "epoch", plan.Epoch)
+}
+
+// plan moves the authority's plans on, and tells of what is to be told. The lock is
+// held.
+func (c *crier) plan(wall int64, log *slog.Logger) {
+	judged, proposed := c.planner.Turn(wall, c.board.Plans(), c.regions)
+	if judged.Plan != nil {
+		tellJudged(log, judged.Plan, judged.Why)
+	}
+	if !proposed {
+		return
+	}
+	s := c.planner.State()
+	if s.Alert {
+		log.Warn("the cover ratio is high", "ratio", s.Ratio, "alert", control.CoverAlert, "limit", control.CoverLimit)
+	}
+	if s.Uneven {
+		log.Warn("cover lies in few regions", "distribution", s.Distribution, "least", control.CoverSpread)
+	}
+}
+
+// cover is what a part knows of cover.
+type cover struct {
+	refused [obfs.NumRefusals]uint64
+	watch   *control.CoverWatch // nil: it watches no windows
+	ratio   float64             // negative: no route is above its floor
+	spread  float64             // negative: there is no cover, or it sees one region only
+	// crowd says that the figures are of so many routes that they hide each.
+	crowd bool
+}
+
+func coverOf(sum obfs.Report, refused [obfs.NumRefusals]uint64) *cover {
+	c := &cover{refused: refused, ratio: -1, spread: -1}
+	if ratio, ok := sum.Ratio(); ok {
+		c.ratio = ratio
+	}
+	return c
+}
+
+func (c *Client) cover() *cover {
+	var out *cover
+	c.host.Do(func(now machine.Time) { out = coverOf(addReports(c.core.CoverReports(now)), c.core.PlansRefused()) })
+	return out
+}
+
+// cover of a Mix node is nil.
+func (n *Node) cover() (out *cover) {
+	if n.gateway == nil {
+		return nil
+	}
+	n.host.Do(func(now machine.Time) { out = coverOf(addReports(n.gateway.Reports(now)), n.gateway.PlansRefused()) })
+	if out != nil {
+		out.watch = n.gauge.cover.watched()
+	}
+	return out
+}
+
+func (c *crier) cover() *cover {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s, watch := c.planner.State(), c.planner.Watch
+	return &cover{refused: c.planner.Refused(), watch: &watch, ratio: s.Ratio, spread: s.Distribution, crowd: true}
+}
+
+// writeCover writes the figures of cover by the names of the specification. What one
+// machine's routes did tells content from cover; what an authority found does not.
+func writeCover(w io.Writer, parts []part, traffic bool) {
+	refused := family(w, "obf_plans_refused_reason_total", "counter", "Cover plans that were not followed, by reason.")
+	for i := range parts {
+		if c := parts[i].cover; c != nil {
+			for why := obfs.Refusal(1); why < obfs.NumRefusals; why++ {
+				refused("{part=%q,reason=%q} %d", parts[i].Name, why.String(), c.refused[why])
+			}
+		}
+	}
+	each := func(write func(name string, c *cover)) {
+		for i := range parts {
+			if c := parts[i].cover; c != nil && (traffic || c.crowd) {
+				write(parts[i].Name, c)
+			}
+		}
+	}
+	ratio := family(w, "obf_cover_ratio", "gauge", "Cells without content to cells with, of routes above their floors: of an authority in the last epoch, else in the last minutes.")
+	each(func(name string, c *cover) {
+		if c.ratio >= 0 {
+			ratio("{part=%q} %g", name, c.ratio)
+		}
+	})
+	spread := family(w, "obf_cover_geo_distribution", "gauge", "Gini–Simpson index of the regions' shares of cover, in the last epoch.")
+	each(func(name string, c *cover) {
+		if c.spread >= 0 {
+			spread("{part=%q} %g", name, c.spread)
+		}
+	})
+	complied := family(w, "cover_traffic_compliance", "gauge", "Share of the windows in which obf_cover_ratio was at most 0.6.")
+	each(func(name string, c *cover) {
+		if c.watch != nil && c.watch.Windows > 0 {
+			complied("{part=%q} %g", name, float64(c.watch.Complied)/float64(c.watch.Windows))
+		}
+	})
+	alerts := family(w, "obf_cover_alerts_total", "counter", "Windows in which obf_cover_ratio was above 0.45.")
+	each(func(name string, c *cover) {
+		if c.watch != nil {
+			alerts("{part=%q} %d", name, c.watch.Alerts)
+		}
+	})
+}
+
+// writeJitter writes by how much the moments of cells were drawn.
+func writeJitter(w io.Writer, parts []part) {
+	h := family(w, "obf_timing_jitter_ms", "histogram", "Milliseconds by which a client moved the moments of its cells.")
+	for i := range parts {
+		v := &parts[i].content.measured[trace.TimingJitter]
+		histogram(h, parts[i].Name, "", v, timeLeast, timeMost, func(end uint64) float64 { return 1000 * seconds(end) }, 1000*seconds(v.Sum))
+	}
+}
