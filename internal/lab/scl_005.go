@@ -3,6 +3,7 @@ package lab
 import (
 	"time"
 
+	"github.com/nyxnet/nyx/internal/control"
 	"github.com/nyxnet/nyx/internal/machine"
 	"github.com/nyxnet/nyx/internal/obfs"
 	"github.com/nyxnet/nyx/internal/wire"
@@ -35,9 +36,9 @@ func coverPeaks(r *Run) error {
 	}
 	c := r.newCrowd(policy, loads)
 	c.steered = r.Protected
-	limit := r.Param("ratio_limit")
 	epochs := max(1, int(r.Scale*r.Param("hours")*float64(time.Hour/obfs.CoverEpoch)))
 	least, most := 10.0, 0.0
+	var watch control.CoverWatch
 	for e := range epochs {
 		_, err := c.epoch(func(rep *obfs.Report) {
 			if e < int(coverCycle/obfs.CoverEpoch)/4 {
@@ -48,7 +49,7 @@ func coverPeaks(r *Run) error {
 				r.Observe("obf_cover_ratio", ratio)
 				least, most = min(least, ratio), max(most, ratio)
 			}
-			r.Trial("cover_traffic_compliance", !any || ratio <= limit)
+			r.Trial("cover_traffic_compliance", watch.Note(rep))
 		})
 		if err != nil {
 			return err
