@@ -44,6 +44,19 @@ const (
 
 var levels = [...]wire.Level{Standard: wire.Standard, Fast: wire.Fast, High: wire.High, Extreme: wire.Extreme}
 
+// Profile says for what kind of machine a client's routes are shaped, which bounds
+// what they emit: see Client.SetProfile.
+type Profile int
+
+// Profiles. ProfileFull is the default.
+const (
+	ProfileFull   Profile = iota // from the floor of the level to its ceiling
+	ProfileMobile                // 10 to 50 cells per second and direction
+	ProfileLow                   // 5: a mobile machine whose screen is off
+)
+
+var profiles = [...]wire.Profile{ProfileFull: wire.ProfileFull, ProfileMobile: wire.ProfileMobile, ProfileLow: wire.ProfileLow}
+
 // Priority is a connection's share of what its session carries: while
 // connections of several priorities have something to send or to receive, high
 // ones get 8 parts, normal ones 4 and low ones 1, and those of one priority share
@@ -92,8 +105,10 @@ type Config struct {
 	NetworkFile string
 	// Level is the anonymity level; zero is Standard.
 	Level Level
+	// Profile is what routes are shaped for at first; zero is ProfileFull.
+	Profile Profile
 	// Class pins the emission rate of shaped routes, in cells per second and
-	// direction; 0 lets it follow use at scheduled reviews.
+	// direction, whatever the profile; 0 lets it follow use at scheduled reviews.
 	Class int
 	// Carrier is how datagrams reach an entry; zero is Auto.
 	Carrier Carrier
@@ -127,6 +142,9 @@ func Open(cfg Config) (*Client, error) {
 	if cfg.Class < 0 || cfg.Class > 10000 {
 		return nil, fmt.Errorf("nyx: class %d is out of range: use 0 to 10000 cells per second", cfg.Class)
 	}
+	if cfg.Profile < 0 || int(cfg.Profile) >= len(profiles) {
+		return nil, fmt.Errorf("nyx: %d is not a profile", cfg.Profile)
+	}
 	if cfg.Carrier < 0 || int(cfg.Carrier) >= len(carriers) {
 		return nil, fmt.Errorf("nyx: %d is not a carrier", cfg.Carrier)
 	}
@@ -134,12 +152,24 @@ func Open(cfg Config) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	running, err := daemon.JoinNetwork(n, client.Config{Level: levels[cfg.Level], Class: obfs.Class(cfg.Class)},
+	running, err := daemon.JoinNetwork(n, client.Config{Level: levels[cfg.Level], Profile: profiles[cfg.Profile], Class: obfs.Class(cfg.Class)},
 		carriers[cfg.Carrier].use, carriers[cfg.Carrier].kinds)
 	if err != nil {
 		return nil, err
 	}
 	return &Client{running: running, root: true}, nil
+}
+
+// SetProfile has routes shaped for another profile, as when a screen goes off. It
+// holds from the next full minute of the clock on, so that what is seen of the
+// change is not the moment at which the user brought it about. At Fast, where
+// nothing is shaped, it changes nothing.
+func (c *Client) SetProfile(p Profile) error {
+	if p < 0 || int(p) >= len(profiles) {
+		return fmt.Errorf("nyx: %d is not a profile", p)
+	}
+	c.running.SetProfile(profiles[p])
+	return nil
 }
 
 // Ready waits until traffic can flow. Its error says what is missing.

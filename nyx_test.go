@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"testing"
 	"time"
 
@@ -270,5 +271,19 @@ func TestErrorsSayWhy(t *testing.T) {
 	}
 	if _, err := nyx.Open(nyx.Config{Level: 9}); err == nil {
 		t.Error("an unknown level was accepted")
+	}
+	if _, err := nyx.Open(nyx.Config{Profile: 3}); err == nil || !strings.Contains(err.Error(), "profile") {
+		t.Errorf("an unknown profile: %v", err)
+	}
+}
+
+// A client begins with a profile and changes it, within what there are.
+func TestProfile(t *testing.T) {
+	c := open(t)
+	if err := c.SetProfile(nyx.ProfileLow); err != nil {
+		t.Error(err)
+	}
+	if err := c.SetProfile(-1); err == nil {
+		t.Error("an unknown profile was accepted")
 	}
 }

@@ -25,9 +25,9 @@ import (
 
 // upFlags are the flags of nyx up.
 type upFlags struct {
-	data, socks, level, ready, congestion, carrier string
-	streams, mixes, regions, class, witnesses      int
-	quiet, processes                               bool
+	data, socks, level, profile, ready, congestion, carrier string
+	streams, mixes, regions, class, witnesses               int
+	quiet, processes                                        bool
 }
 
 // readyTimeout is how long nyx up waits for its own network. On two cores it
@@ -57,6 +57,7 @@ strangers use.`,
 	fs.IntVar(&f.witnesses, "witnesses", 3, "number of witnesses of the directory's log; 0: no log")
 	fs.IntVar(&f.regions, "regions", 0, "number of regions over which nodes are spread (default: what the level needs)")
 	fs.StringVar(&f.level, "level", "fast", "anonymity level: fast, standard, high, extreme")
+	fs.StringVar(&f.profile, "profile", "full", cli.ProfileHelp)
 	fs.IntVar(&f.class, "class", 0, "pin the emission class of shaped routes, cells per second and direction (default: it moves with use)")
 	fs.StringVar(&f.congestion, "congestion", "bbr", "congestion control: bbr, cubic, or fixed at 100 Mbit/s")
 	fs.StringVar(&f.carrier, "carrier", "udp", "how the client's datagrams reach the entry: udp, auto (UDP, else what passes), quic, websocket")
@@ -71,6 +72,10 @@ func (f *upFlags) local() (cfg daemon.LocalConfig, err error) {
 	level, ok := wire.ParseLevel(f.level)
 	if !ok {
 		return cfg, fmt.Errorf("--level %q is not a level; use fast, standard, high or extreme", f.level)
+	}
+	profile, ok := wire.ParseProfile(f.profile)
+	if !ok {
+		return cfg, cli.NoProfile(f.profile)
 	}
 	if f.streams < 2 || f.mixes < level.Mixes() || f.streams+f.mixes > 200 {
 		return cfg, fmt.Errorf("--stream %d --mix %d: level %v needs at least 2 Stream nodes and %d Mix nodes, and at most 200 fit one machine", f.streams, f.mixes, level, level.Mixes())
@@ -101,7 +106,7 @@ func (f *upFlags) local() (cfg daemon.LocalConfig, err error) {
 		Streams: f.streams, Mixes: f.mixes, Socks: f.socks, Regions: f.regions, Witnesses: f.witnesses,
 		Class: obfs.Class(f.class), Stream: streams, Carriers: offered, Use: use, UseCarriers: kinds,
 		Compress: new(pack.Codec),
-		Client:   client.Config{Level: level, Class: obfs.Class(f.class), Stream: streams},
+		Client:   client.Config{Level: level, Profile: profile, Class: obfs.Class(f.class), Stream: streams},
 	}, nil
 }
 

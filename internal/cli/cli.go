@@ -93,7 +93,7 @@ func Node(allowed directory.Roles, kinds []joint.Kind, compress daemon.Compresso
 
 // Proxy is the command that joins an existing network as a client.
 func Proxy(kinds []joint.Kind) *cobra.Command {
-	var network, socks, level, ready, carrier string
+	var network, socks, level, profile, ready, carrier string
 	var class, kem int
 	var quiet bool
 	cmd := &cobra.Command{
@@ -110,6 +110,10 @@ func Proxy(kinds []joint.Kind) *cobra.Command {
 			if !ok {
 				return fmt.Errorf("--level %q is not a level; use fast, standard, high or extreme", level)
 			}
+			shape, ok := wire.ParseProfile(profile)
+			if !ok {
+				return NoProfile(profile)
+			}
 			if class < 0 || class > ClassMax {
 				return fmt.Errorf("--class %d is out of range; use 1 to %d cells per second", class, ClassMax)
 			}
@@ -122,7 +126,7 @@ func Proxy(kinds []joint.Kind) *cobra.Command {
 			}
 			p, err := daemon.StartProxy(daemon.ProxyConfig{
 				Network: n, Socks: socks, Use: use, Carriers: kinds,
-				Client: client.Config{Level: l, Class: obfs.Class(class), Stream: stream.Config{KEM: seal.KEM(kem)}},
+				Client: client.Config{Level: l, Profile: shape, Class: obfs.Class(class), Stream: stream.Config{KEM: seal.KEM(kem)}},
 			})
 			if err != nil {
 				return err
@@ -159,6 +163,7 @@ func Proxy(kinds []joint.Kind) *cobra.Command {
 	fs.StringVar(&network, "network", "", "network file (TOML)")
 	fs.StringVar(&socks, "socks", "127.0.0.1:9150", "address of the SOCKS5 and HTTP proxy")
 	fs.StringVar(&level, "level", "standard", "anonymity level: fast, standard, high, extreme")
+	fs.StringVar(&profile, "profile", "full", ProfileHelp)
 	fs.IntVar(&class, "class", 0, "pin the emission class of shaped routes, cells per second")
 	fs.IntVar(&kem, "kem", 1, "strongest key exchange of sessions: 1 (X25519 and ML-KEM-768), 2 (X25519 and ML-KEM-1024)")
 	fs.StringVar(&carrier, "carrier", "auto", "how datagrams reach the entry: auto (UDP, else what passes), udp, quic, websocket")
@@ -166,6 +171,15 @@ func Proxy(kinds []joint.Kind) *cobra.Command {
 	fs.BoolVar(&quiet, "quiet", false, "print nothing but errors")
 	cmd.MarkFlagRequired("network")
 	return cmd
+}
+
+// ProfileHelp is the help of a flag for the profile, NoProfile the error of a wrong
+// one.
+const ProfileHelp = "what shaped routes are for: full, mobile (10 to 50 cells a second), low (5, a screen that is off)"
+
+// NoProfile is the error of a flag that names no profile.
+func NoProfile(name string) error {
+	return fmt.Errorf("--profile %q is not a profile; use full, mobile or low", name)
 }
 
 // tellWaiting is after what time of waiting for a network the reason is told, and

@@ -87,6 +87,11 @@ func (c *Client) takePlan(plan *wire.CoverPlan, log *slog.Logger) {
 	tellJudged(log, plan, why)
 }
 
+// SetProfile has routes shaped for another profile from the next full minute on.
+func (c *Client) SetProfile(p wire.Profile) {
+	c.host.Do(func(now machine.Time) { c.core.HandleParams(now, client.Params{Profile: &p}) })
+}
+
 func tellJudged(log *slog.Logger, plan *wire.CoverPlan, why obfs.Refusal) {
 	if why != 0 {
 		log.Warn("a cover plan is refused; the one before stays in force", "epoch", plan.Epoch, "reason", why.String())

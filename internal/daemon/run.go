@@ -86,7 +86,7 @@ func Run(ctx context.Context, cfg *setup.Config, kinds []joint.Kind, compress Co
 	if cfg.Client {
 		p, err := StartProxy(ProxyConfig{
 			Network: cfg.Network, Directories: cfg.Directories, Replicas: cfg.Replicas, Log: log.With("part", "client"), Poll: cfg.Poll, StateDir: cfg.Keys,
-			Client: client.Config{Level: cfg.Proxy.Level, Region: cfg.Proxy.Region, HighPorts: cfg.Proxy.High, LowPorts: cfg.Proxy.Low, Stream: stream.Config{KEM: cfg.KEM}}, Socks: cfg.Proxy.Socks.String(), Carriers: kinds,
+			Client: client.Config{Level: cfg.Proxy.Level, Profile: cfg.Proxy.Profile, Region: cfg.Proxy.Region, HighPorts: cfg.Proxy.High, LowPorts: cfg.Proxy.Low, Stream: stream.Config{KEM: cfg.KEM}}, Socks: cfg.Proxy.Socks.String(), Carriers: kinds,
 		})
 		if err != nil {
 			return err

@@ -120,6 +120,8 @@ type ProxyConfig struct {
 	// Socks is the address of the SOCKS5 and HTTP proxy.
 	Socks netip.AddrPort
 	Level wire.Level
+	// Profile is for what kind of machine routes are shaped.
+	Profile wire.Profile
 	// Region is where the user is, as client.Config has it; "" says nothing.
 	Region string
 	// High and Low are the ports of targets whose streams are opened in the high
@@ -132,6 +134,7 @@ const (
 	DefaultCapacity = 100_000
 	defaultSocks    = "127.0.0.1:9150"
 	defaultLevel    = "standard"
+	defaultProfile  = "full"
 	defaultLogLevel = "info"
 )
 
@@ -192,9 +195,10 @@ type configFile struct {
 		Listen string `toml:"listen"`
 	} `toml:"witness"`
 	Client struct {
-		Socks  string `toml:"socks"`
-		Level  string `toml:"level"`
-		Region string `toml:"region"`
+		Socks   string `toml:"socks"`
+		Level   string `toml:"level"`
+		Profile string `toml:"profile"`
+		Region  string `toml:"region"`
 	} `toml:"client"`
 	Lanes struct {
 		High []string `toml:"high"`
@@ -225,7 +229,7 @@ func LoadConfig(path string) (*Config, error) {
 func parseConfig(path string, b []byte) (*Config, error) {
 	f := configFile{}
 	f.Relay.Capacity = DefaultCapacity
-	f.Client.Socks, f.Client.Level, f.Log.Level = defaultSocks, defaultLevel, defaultLogLevel
+	f.Client.Socks, f.Client.Level, f.Client.Profile, f.Log.Level = defaultSocks, defaultLevel, defaultProfile, defaultLogLevel
 	f.Exit.Ports = []string{"1-65535"}
 	f.Session.KEM = int(seal.KEM768)
 	d, err := decode(path, b, &f)
@@ -253,6 +257,10 @@ func parseConfig(path string, b []byte) (*Config, error) {
 	if c.Client {
 		c.Proxy.Socks = d.address("client.socks", f.Client.Socks)
 		c.Proxy.Level = d.level("client.level", f.Client.Level)
+		var ok bool
+		if c.Proxy.Profile, ok = wire.ParseProfile(f.Client.Profile); !ok {
+			d.bad("client.profile", "%q is not a profile. Use full, mobile or low", f.Client.Profile)
+		}
 		if c.Proxy.Region = f.Client.Region; c.Proxy.Region != "" {
 			d.name("client.region", c.Proxy.Region)
 		}

@@ -84,7 +84,7 @@ func TestConfigDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !c.Client || c.Proxy.Level != wire.Standard || c.Proxy.Socks.String() != "127.0.0.1:9150" || c.LogLevel != "info" || c.Metrics.IsValid() || c.Traffic {
+	if !c.Client || c.Proxy.Level != wire.Standard || c.Proxy.Profile != wire.ProfileFull || c.Proxy.Socks.String() != "127.0.0.1:9150" || c.LogLevel != "info" || c.Metrics.IsValid() || c.Traffic {
 		t.Errorf("%+v", c)
 	}
 	if c.Proxy.High != nil || len(c.Proxy.Low) != 0 {
@@ -156,6 +156,7 @@ func TestConfigMistakes(t *testing.T) {
 		{`level = "debug"`, `level = "loud"`, `26: log.level: "loud" is not a level. Use debug`},
 		{`[log]`, "[client]\nlevel = \"fast\"\n[log]", `25: client: has no effect without the role client`},
 		{`roles = ["entry", "exit"]`, "roles = [\"entry\", \"exit\", \"client\"]\nclient.region = \"E U\"", `3: client.region: "E U" is not a name`},
+		{`roles = ["entry", "exit"]`, "roles = [\"entry\", \"exit\", \"client\"]\nclient.profile = \"phone\"", `3: client.profile: "phone" is not a profile. Use full, mobile or low`},
 		{`[log]`, "[session]\nkem = 3\n[log]", `26: session.kem: 3 is not a KEM`},
 		{`[log]`, "[authority]\nlisten = \"1.2.3.4:5\"\n[log]", `25: authority: has no effect without the role authority`},
 		{`roles = ["entry", "exit"]`, `roles = ["entry", "exit", "authority"]`, `1: authority.listen: missing`},

@@ -8,6 +8,8 @@
 // second encoding would be a mark.
 package wire
 
+import "slices"
+
 // Sizes of the specification, in bytes (docs/protocol.md, section 2).
 const (
 	// DatagramSize is the UDP payload of every datagram on every link.
@@ -111,6 +113,22 @@ const (
 
 // Valid reports whether p is a profile of this version.
 func (p Profile) Valid() bool { return p < numProfiles }
+
+var profileNames = [numProfiles]string{"full", "mobile", "low"}
+
+// String returns the profile's name.
+func (p Profile) String() string {
+	if p.Valid() {
+		return profileNames[p]
+	}
+	return "unknown"
+}
+
+// ParseProfile returns the profile of a name.
+func ParseProfile(name string) (Profile, bool) {
+	i := slices.Index(profileNames[:], name)
+	return Profile(max(i, 0)), i >= 0
+}
 
 // Mixes is the number of mixes on a route of this level, between the entry and
 // the exit.

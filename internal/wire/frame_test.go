@@ -43,6 +43,14 @@ func TestLevels(t *testing.T) {
 			t.Errorf("level %v does not hold together", l)
 		}
 	}
+	for p := ProfileFull; p < numProfiles; p++ {
+		if back, ok := ParseProfile(p.String()); !ok || back != p {
+			t.Errorf("profile %v does not hold together", p)
+		}
+	}
+	if _, ok := ParseProfile("Low"); ok || Profile(3).String() != "unknown" {
+		t.Error("an unknown profile was accepted")
+	}
 	if _, ok := ParseLevel("Fast"); ok || Level(9).Valid() || Level(9).String() != "unknown" {
 		t.Error("an unknown level was accepted")
 	}
