@@ -266,7 +266,8 @@ func (e *Endpoint) respond(a *answer, o *opened, continues *keyset) {
 	if !seal.Suite(o.block.Suite).Valid() || o.block.Capabilities&wire.LinkRequiredMask&^wire.LinkKnownRequired != 0 {
 		verdict.Status = wire.LinkUnsupported
 	}
-	k := &keyset{answer: a, remote: a.index, suite: seal.Suite(o.block.Suite), stage: answered}
+	k := &keyset{answer: a, remote: a.index, suite: seal.Suite(o.block.Suite), stage: answered,
+		tells: a.remote == nil && o.block.Capabilities&wire.LinkWantsMissing != 0}
 	e.register(k)
 	resp, ok := e.composeResp(a, o, k.local, continues, &verdict)
 	if !ok {

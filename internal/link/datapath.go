@@ -14,6 +14,8 @@ package link
 //	      7  PollTransmit: handshake parcels first (outbox.go), then ready
 //	         links in turn, up to runMax datagrams each
 //	      8  sealTo: the frame is sealed straight into the caller's buffer
+//	      9  keep: a client keeps a cell for a while, in case that it is lost
+//	         (missing.go)
 
 import (
 	"net/netip"
@@ -76,6 +78,8 @@ func (e *Endpoint) HandleOpened(now machine.Time, from netip.AddrPort, b []byte,
 		e.handlePath(now, from, l, frame)
 	case wire.FrameClose:
 		e.handleClose(l, frame)
+	case wire.FrameMissing:
+		e.handleMissing(now, l, k, frame)
 	default:
 		e.counts[trace.DropLinkMalformed]++
 	}
@@ -151,8 +155,9 @@ func (e *Endpoint) sealFrame(now machine.Time, l *link, b []byte) int {
 		l.cur.warm()
 		e.reschedule(l) // to cool again
 	}
+	counter := l.cur.sent
 	n := e.sealTo(l.cur, b, f.B[:])
-	e.pool.Put(f)
+	e.keep(now, l, counter, f)
 	return n
 }
 

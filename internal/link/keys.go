@@ -24,6 +24,7 @@ type keyset struct {
 	remote    uint32  // index in datagrams to the peer
 	stage     stage
 	initiator bool // we began the handshake
+	tells     bool // the peer is a client that wants to know what does not come
 	suite     seal.Suite
 	beats     uint8 // frames since the last rest, up to beatFrames
 	sendKey   seal.Key
@@ -38,6 +39,7 @@ type keyset struct {
 type hot struct {
 	send, recv seal.AEAD
 	window     window
+	gaps       gaps
 }
 
 // beatFrames is how many frames the heartbeats of a session make: one side's and
@@ -166,10 +168,14 @@ func (e *Endpoint) open(now machine.Time, k *keyset, counter uint64, b []byte, o
 	} else {
 		e.counts[trace.LinkLate]++
 	}
+	gap := k.next
 	if h == nil && (wire.FrameType(frame[0]) == wire.FramePad || counter < k.next+Near && k.rests(now)) {
 		k.next = k.recent.Mark(k.next, counter)
 	} else {
 		k.next = k.warm().window.mark(k.next, counter)
+	}
+	if k.tells && counter > gap {
+		e.missed(now, k, gap, counter)
 	}
 	return frame, newest, true
 }
@@ -193,6 +199,8 @@ func (e *Endpoint) sealTo(k *keyset, b, frame []byte) int {
 // install makes k the link's keys and keeps the old ones for a while.
 func (e *Endpoint) install(now machine.Time, l *link, k *keyset) {
 	e.forget(l.prev)
+	e.release(l)
+	l.flags &^= flagMissing
 	l.prev, l.cur = l.cur, k
 	l.prevUntil = machine.Never
 	if l.prev != nil {

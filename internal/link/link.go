@@ -9,6 +9,7 @@ package link
 
 import (
 	"net/netip"
+	"time"
 
 	"github.com/nyxnet/nyx/internal/machine"
 	"github.com/nyxnet/nyx/internal/prng"
@@ -48,6 +49,9 @@ type Config struct {
 	MaxHandshakes int
 	// QueueMax bounds the frames that wait on one link. 0: 4096.
 	QueueMax int
+	// Keep is for how long a client keeps the cells that it has sent, to send those
+	// again which the peer says are missing (PollMissing). 0: it does not ask.
+	Keep time.Duration
 }
 
 // Defaults of Config.
@@ -71,8 +75,7 @@ type Endpoint struct {
 	pool   *wire.Pool
 	counts *trace.Counts
 	draw   draws
-	// capabilities are the bits of wire.LinkInitBlock that a dial announces:
-	// none in this version.
+	// capabilities are the bits of wire.LinkInitBlock that a dial announces.
 	capabilities uint32
 
 	links   map[ID]*link
@@ -91,6 +94,7 @@ type Endpoint struct {
 	queued int // frames in all queues
 	outbox fifo[parcel]
 	events fifo[Event]
+	again  fifo[missed]
 
 	once    seal.Once // for links at rest
 	shape   seal.AEAD // opens handshake datagrams for this node
@@ -138,8 +142,12 @@ func New(cfg Config, rng prng.Source, pool *wire.Pool, counts *trace.Counts) *En
 		byPeer:  make(map[wire.NodeID]*link),
 		outbox:  fifo[parcel]{max: outboxMax},
 		events:  fifo[Event]{max: eventsUnbounded},
+		again:   fifo[missed]{max: againMax},
 
 		strangers: fifo[ID]{max: cfg.MaxStrangers},
+	}
+	if cfg.Keep > 0 {
+		e.capabilities = wire.LinkWantsMissing
 	}
 	if cfg.Static != nil {
 		key := shapeKey(cfg.Self)
@@ -177,6 +185,7 @@ type link struct {
 	probeAt   machine.Time // next probe of a link that is in doubt
 
 	queue wire.Queue
+	kept  *kept // of a client that asks what is missing
 	next  *link // in the ready list
 }
 
@@ -256,6 +265,7 @@ func (e *Endpoint) drop(l *link, why Reason) {
 	e.forget(l.prev)
 	l.cur, l.prev, l.path, l.flags = nil, nil, nil, 0
 	e.timers.remove(l)
+	e.release(l)
 	for f := l.queue.Pop(); f != nil; f = l.queue.Pop() {
 		e.queued--
 		e.counts[trace.DropLinkQueue]++

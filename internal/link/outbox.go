@@ -92,6 +92,7 @@ const (
 	flagChallenge                   // challenge to the candidate address
 	flagResponse                    // response to a challenge
 	flagMeasure                     // challenge to the present address: measures the round trip
+	flagMissing                     // what the peer sent and did not come
 	flagPad                         // keep-alive
 )
 
@@ -128,6 +129,10 @@ func (e *Endpoint) sealControl(now machine.Time, l *link, b []byte) (to netip.Ad
 		n = e.sealTo(l.cur, b, m.Append(body))
 		l.settlePath()
 		return to, n
+	case flagMissing:
+		if h := l.cur.hot; h != nil {
+			return to, e.sealTo(l.cur, b, h.gaps.tell.Append(body))
+		}
 	}
 	m := wire.LinkBare{Type: wire.FramePad}
 	return to, e.sealTo(l.cur, b, m.Append(body))

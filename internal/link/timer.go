@@ -38,6 +38,9 @@ func (l *link) due() machine.Time {
 		return at
 	}
 	at = min(at, l.lastRecv.Add(silence), l.lastSent.Add(keepAlive), l.lastUse.Add(idleClose))
+	if h := l.cur.hot; h != nil && h.gaps.at != 0 {
+		at = min(at, h.gaps.at)
+	}
 	if l.cur.hot != nil || l.prev != nil && l.prev.hot != nil {
 		at = min(at, l.lastUse.Add(coolAfter))
 	}
@@ -131,7 +134,11 @@ func (e *Endpoint) runTimer(now machine.Time, l *link) {
 		l.probeAt = now.Add(doubtRetry)
 		e.flag(l, flagProbe)
 	}
+	if h := l.cur.hot; h != nil && h.gaps.at != 0 && now >= h.gaps.at {
+		e.tell(now, l)
+	}
 	if now >= l.lastUse.Add(coolAfter) {
+		e.release(l)
 		l.cur.cool()
 		if l.prev != nil {
 			l.prev.cool()

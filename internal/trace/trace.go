@@ -98,6 +98,9 @@ const (
 	AvoidedReplay
 	AvoidedSteer
 	AvoidedRefused
+	LinkMissingTold // frames that told a client which of its datagrams did not come
+	CellsAgain      // cells that a client sent again for that
+	CellsTooLate    // cells that came too late for it, of routes that go on
 	NumCounters
 )
 
@@ -124,6 +127,7 @@ var counterNames = [NumCounters]string{
 	"obf_plans_taken", "obf_plans_refused", "obf_cover_stopped",
 	"nodes_avoided_tamper", "nodes_avoided_drop", "nodes_avoided_delay", "nodes_avoided_silent",
 	"nodes_avoided_setup", "nodes_avoided_replay", "nodes_avoided_steer", "nodes_avoided_refused",
+	"link_missing_told", "cells_again", "cells_too_late",
 }
 
 // String returns the counter's name as exported.

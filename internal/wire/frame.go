@@ -31,6 +31,8 @@ const (
 	FrameAdmission FrameType = 4
 	// FrameDirectory carries requests for directory data and its answers.
 	FrameDirectory FrameType = 5
+	// FrameMissing tells a client which of its datagrams did not come.
+	FrameMissing FrameType = 6
 	// FrameSetup carries one part of a route's set-up train.
 	FrameSetup FrameType = 16
 	// FrameForward and FrameBack carry cells, away from the client and to it.

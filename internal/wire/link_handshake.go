@@ -144,6 +144,9 @@ const (
 	LinkRequiredMask uint32 = 0xffff0000
 	// LinkKnownRequired are the required bits of this version: none.
 	LinkKnownRequired uint32 = 0
+	// LinkWantsMissing is the bit of a client that wants to be told at once which
+	// of its datagrams did not come (LinkMissing).
+	LinkWantsMissing uint32 = 1
 )
 
 // LinkStatus is the responder's verdict on an INIT.

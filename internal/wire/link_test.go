@@ -3,6 +3,7 @@ package wire
 import (
 	"bytes"
 	"encoding/hex"
+	"slices"
 	"testing"
 )
 
@@ -95,6 +96,45 @@ func linkForms() []linkForm {
 				}
 				return m.Append(nil), n, nil
 			}, []int{0, 1, LinkPayloadSize - 1}},
+		{"missing", "06000000000000001f000000004000000500", LinkPayloadSize,
+			func() []byte {
+				m := LinkMissing{Last: 31}
+				m.Add(30)
+				m.Add(28)
+				m.Add(0)
+				return m.Append(nil)
+			},
+			func(b []byte) ([]byte, int, error) {
+				m, n, err := ParseLinkMissing(b)
+				if err != nil {
+					return nil, n, err
+				}
+				return m.Append(nil), n, nil
+			}, []int{0, 9, 17, LinkPayloadSize - 1}},
+	}
+}
+
+// What is told is what is read, from the highest counter down.
+func TestMissingCounters(t *testing.T) {
+	m := LinkMissing{Last: 1000}
+	want := []uint64{1000}
+	for _, c := range []uint64{999, 990, 936} {
+		if !m.Add(c) {
+			t.Fatalf("no room for %d", c)
+		}
+		want = append(want, c)
+	}
+	if m.Add(935) || m.Add(1000) {
+		t.Error("what does not fit was added")
+	}
+	if got := slices.Collect(m.Each); !slices.Equal(got, want) {
+		t.Errorf("read %v, want %v", got, want)
+	}
+	for c := range m.Each {
+		if c != 1000 {
+			t.Error("went on after the end")
+		}
+		break
 	}
 }
 
