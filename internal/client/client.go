@@ -63,8 +63,10 @@ type Config struct {
 	// Credulous has the client leave no route and no node for what becomes of
 	// cells: a control of tests.
 	Credulous bool
-	Stream    stream.Config // Level is set from above
-	Sink      trace.Sink
+	// Unrepaired has cells stay lost that entries miss: a control of tests.
+	Unrepaired bool
+	Stream     stream.Config // Level is set from above
+	Sink       trace.Sink
 }
 
 const (
@@ -189,7 +191,7 @@ func New(cfg Config, rng prng.Source) *Client {
 	}
 	c.cfg.Stream.Distributions = &c.Distributions
 	rng.Stream("pseudonyms").Read(c.secret[:])
-	c.links = link.New(link.Config{}, rng.Child("link"), &c.Pool, &c.Counts)
+	c.links = link.New(link.Config{Keep: obfs.PolicyOf(cfg.Level).Reserve}, rng.Child("link"), &c.Pool, &c.Counts)
 	c.plan.Value, c.watcher.Value = c.buildAhead, c.watch
 	c.forget.Value = func(machine.Time) { c.conditions = nil }
 	return c

@@ -175,6 +175,7 @@ func (c *Client) work(now machine.Time) {
 		}
 		c.handleLinkEvent(now, ev)
 	}
+	c.sendAgain(now)
 	for range c.Waiting() {
 		m, ok := c.Next()
 		if !ok {
@@ -189,6 +190,28 @@ func (c *Client) work(now machine.Time) {
 		}
 	}
 	c.fillSlots(now)
+}
+
+// sendAgain sends once more, and at once, the cells that entries miss: real or dummy
+// is not asked. A cell of a route that has ended stays lost.
+func (c *Client) sendAgain(now machine.Time) {
+	for {
+		id, f, late, ok := c.links.PollMissing(now)
+		if !ok {
+			return
+		}
+		r := c.routes[routeKey{id, wire.FrameRouteID(f.B[:])}]
+		switch {
+		case r == nil || c.cfg.Unrepaired:
+			c.Pool.Put(f)
+		case !r.core.Again(f, late):
+			c.Pool.Put(f)
+			c.Counts[trace.CellsTooLate]++
+		default:
+			c.Counts[trace.CellsAgain]++
+			c.links.Push(id, f)
+		}
+	}
 }
 
 // sendSession sends on the session's routes that are not shaped.

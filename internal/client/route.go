@@ -175,7 +175,9 @@ func (c *Client) prepare(now machine.Time, r *route, first []byte) error {
 	r.profile = c.cfg.Profile
 	hops[len(hops)-1].Profile = r.profile
 	var err error
-	r.core, r.train, err = mix.Build(hops, c.cfg.Level, r.ttl, first, c.child("route"))
+	if r.core, r.train, err = mix.Build(hops, c.cfg.Level, r.ttl, first, c.child("route")); err == nil {
+		r.core.Reserve = obfs.PolicyOf(c.cfg.Level).For(r.profile).Reserve
+	}
 	return err
 }
 

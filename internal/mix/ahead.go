@@ -2,6 +2,7 @@ package mix
 
 import (
 	"encoding/binary"
+	"time"
 
 	"github.com/nyxnet/nyx/internal/link"
 	"github.com/nyxnet/nyx/internal/seal"
@@ -23,6 +24,16 @@ func (t *Table) Prepare(p *Peeled) {
 	if p.frame == nil {
 		p.frame = t.pool.Get()
 	}
+}
+
+// Kept is how long the hop is to keep the cell in p: what who takes the node over
+// learns of it. ok is false where Peel has opened none.
+func (p *Peeled) Kept() (d time.Duration, ok bool) {
+	if p.route == nil || p.plain == nil {
+		return 0, false
+	}
+	_, d = wire.ParseLayerHeader(p.plain)
+	return d, true
 }
 
 // Release takes back what Prepare gave.

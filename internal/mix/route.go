@@ -37,6 +37,10 @@ type Route struct {
 	// Noise is what the first mix, those between and the last keep the cells of
 	// Seal for beyond their delays. The owner sets it before each.
 	Noise [wire.CoverSegments]time.Duration
+	// Reserve is what the entry keeps every cell for: one that is lost before it
+	// can be sent again within that time, and nothing behind the entry tells (Again).
+	// The owner sets it once, before the first cell.
+	Reserve time.Duration
 
 	id     uint32
 	level  wire.Level
@@ -270,6 +274,9 @@ func (r *Route) seal(f *wire.Frame, position int, command, flag wire.Command, co
 		}
 		outer := f.B[layerAt(i-1):]
 		delay := r.hops[i-1].delay()
+		if i == 1 {
+			delay += r.Reserve
+		}
 		if i-1 == r.mix {
 			delay = min(delay+hold, wire.LayerDelayMax)
 		}
@@ -279,6 +286,31 @@ func (r *Route) seal(f *wire.Frame, position int, command, flag wire.Command, co
 		wire.PutLayerHeader(outer, byte(wire.CommandRelay|flag), delay)
 		binary.BigEndian.PutUint32(outer[wire.LayerHeaderSize:], counter)
 	}
+}
+
+// Again makes of a cell that did not come to the entry, as it was sealed, one that
+// does in its place, late after it: the entry's layer is sealed anew, and says that
+// the cell is to be kept for so much less. All else is as it was, so that of the
+// two, should both come, the next hop refuses the second. It reports false, with f
+// of no more use, where it is too late, the route is closed or a counter spent.
+func (r *Route) Again(f *wire.Frame, late time.Duration) bool {
+	if r.closed || !r.countersLeft(0) {
+		return false
+	}
+	h, layer := &r.hops[0], wire.CellLayer(f.B[:], 0)
+	plain, ok := h.forward.Open(layer[:0], layer, nil, uint64(wire.CellCounter(f.B[:])))
+	if !ok {
+		return false
+	}
+	command, delay := wire.ParseLayerHeader(plain)
+	if delay < late {
+		return false
+	}
+	wire.PutLayerHeader(plain, command, delay-late)
+	counter := h.takeCounter()
+	h.forward.Seal(plain[:0], plain, nil, uint64(counter))
+	wire.PutCellHeader(f.B[:], wire.FrameForward, r.id, counter)
+	return true
 }
 
 // segment is the part of the way out to which a mix belongs.

@@ -48,6 +48,10 @@ type Policy struct {
 	Aligned bool
 	// MinStay is how long a raised class is kept at the least.
 	MinStay time.Duration
+	// Reserve is what an entry keeps every cell of a client for, so that one which
+	// was lost on the client's link can come in time: see mix.Route.Again. A period or
+	// two until the loss shows, and a round trip to the entry, fit into it.
+	Reserve time.Duration
 	// Noisy has cells of this direction delayed by the noise of plans.
 	Noisy bool
 	// Region says what the classes emit at present, and counts what was emitted;
@@ -72,9 +76,9 @@ func (p Policy) For(profile wire.Profile) Policy {
 	switch {
 	case p.Floor == 0:
 	case profile == wire.ProfileMobile:
-		p.Floor, p.Ceiling, p.Noisy = mobileFloor, mobileMax, false
+		p.Floor, p.Ceiling, p.Noisy, p.Reserve = mobileFloor, mobileMax, false, 0
 	case profile == wire.ProfileLow:
-		p.Floor, p.Ceiling, p.Noisy = lowFloor, lowFloor, false
+		p.Floor, p.Ceiling, p.Noisy, p.Reserve = lowFloor, lowFloor, false, 0
 	}
 	return p
 }
@@ -92,15 +96,24 @@ const (
 func PolicyOf(l wire.Level) Policy {
 	switch l {
 	case wire.Standard:
-		return Policy{Floor: fullFloor, Ceiling: 5000, Review: 2 * time.Second, MinStay: 30 * time.Second, Noisy: true}
+		return Policy{Floor: fullFloor, Ceiling: 5000, Review: 2 * time.Second, MinStay: 30 * time.Second, Reserve: reserveStandard, Noisy: true}
 	case wire.High:
-		return Policy{Floor: fullFloor, Ceiling: 2000, Review: CoverEpoch, Aligned: true}
+		return Policy{Floor: fullFloor, Ceiling: 2000, Review: CoverEpoch, Aligned: true, Reserve: reserveLong}
 	case wire.Extreme:
-		return Policy{Floor: fullFloor, Ceiling: fullFloor}
+		return Policy{Floor: fullFloor, Ceiling: fullFloor, Reserve: reserveLong}
 	default:
 		return Policy{}
 	}
 }
+
+// Reserves. Two periods of the floor pass at most between a loss and the next
+// datagram, and 3 ms more until it is told; what is left is for the round trip to
+// the entry: 27 ms at STANDARD, whose bound on delay has no room for more
+// (LatencyBound), and 77 ms above.
+const (
+	reserveStandard = 50 * time.Millisecond
+	reserveLong     = 100 * time.Millisecond
+)
 
 // Use of a class, in percent. Plans steer the mean of a class to targetUse
 // (control.Cover); a route leaves its class for the next when it fills more than

@@ -74,10 +74,13 @@ func Bounds(c Class) (least, most, step uint16) {
 const (
 	LatencyBound = 400 * time.Millisecond
 	network      = 100 * time.Millisecond // round trip
-	mixing       = 105 * time.Millisecond // P95 of six exponential delays of 10 ms
+	mixing       = 190 * time.Millisecond // P95 of six exponential delays of 10 ms and noise of NoiseMax, be it at one mix
 	slotting     = 60 * time.Millisecond  // two slots, intake, the client's hold
 	NoiseMax     = 120 * time.Millisecond // the seed's greatest width
 )
+
+// What has its share of the bound leaves room for noise.
+const _ = uint(LatencyBound - network - mixing - slotting - reserveStandard)
 
 // noiseFits reports whether delays stay within the bound.
 func noiseFits(n [wire.CoverSegments]uint8) bool {
@@ -85,7 +88,7 @@ func noiseFits(n [wire.CoverSegments]uint8) bool {
 	for _, w := range n {
 		sum += time.Duration(w) * time.Millisecond
 	}
-	return sum <= min(NoiseMax, LatencyBound-network-mixing-slotting)
+	return sum <= NoiseMax
 }
 
 // Plans is a machine's cover plans: the one in force and the one that comes
