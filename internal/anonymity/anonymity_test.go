@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nyxnet/nyx/internal/client"
 	"github.com/nyxnet/nyx/internal/lab/attack"
 	"github.com/nyxnet/nyx/internal/wire"
 )
@@ -46,12 +47,20 @@ func TestGate(t *testing.T) {
 }
 
 // What the spies note is true: of each route every hop, and at each the cells that
-// came to the one before, but for those lost on the client's own link.
+// came to the one before. What was lost on a client's own link comes to the entry
+// late, as it reads, and is missing nowhere; without repairs it is.
 func TestSpiesSeeWhatThereIs(t *testing.T) {
-	v, err := observe(wire.Standard, 7, Size{Flows: 16, Length: 7 * time.Second})
-	if err != nil {
-		t.Fatal(err)
+	for _, repaired := range []bool{true, false} {
+		v, err := observe(wire.Standard, 7, Size{Flows: 16, Length: 7 * time.Second},
+			func(c *client.Config) { c.Unrepaired = !repaired })
+		if err != nil {
+			t.Fatal(err)
+		}
+		v.check(t, repaired)
 	}
+}
+
+func (v *views) check(t *testing.T, repaired bool) {
 	for i, routes := range v.routes {
 		if len(routes) != routesPerSession {
 			t.Fatalf("client %d has %d routes", i, len(routes))
@@ -68,9 +77,18 @@ func TestSpiesSeeWhatThereIs(t *testing.T) {
 				t.Errorf("client %d: times at a mix are in no order", i)
 			}
 		}
-		gaps := len(v.gaps(routes[0].hops[4])) + len(v.gaps(routes[1].hops[4]))
-		if lossy(i) && (len(v.lost[i]) == 0 || gaps == 0) || !lossy(i) && (len(v.lost[i]) > 0 || gaps > 0) {
-			t.Errorf("client %d, losses %v: %d lost, %d gaps at the exit", i, lossy(i), len(v.lost[i]), gaps)
+		gaps, late := 0, 0
+		for _, r := range routes {
+			gaps += len(v.gaps(r.hops[4]))
+			for _, c := range r.hops[0] {
+				if c.Late > 0 {
+					late++
+				}
+			}
+		}
+		lost := len(v.lost[i])
+		if lossy(i) != (lost > 0) || (gaps > 0) != (lossy(i) && !repaired) || repaired && (late < lost || late > 2*lost+2) || !repaired && late > 0 {
+			t.Errorf("client %d, losses %v, repairs %v: %d lost, %d came late to the entry, %d gaps at the exit", i, lossy(i), repaired, lost, late, gaps)
 		}
 		if len(v.up[i]) == 0 && v.kinds[i] == Voice {
 			t.Errorf("nothing of %s flow %d came to its target", v.kinds[i], i)

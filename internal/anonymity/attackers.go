@@ -101,8 +101,8 @@ func (v *views) fromEnds() []scored {
 		{Ends, "rates of routes", v.rates(0, v.level.Hops()-1)},
 		{Ends, "phases", v.phases(v.level.Hops()-1, false)},
 		{Ends, "counted phases", v.phases(v.level.Hops()-1, true)},
-		{Ends, "counted back", v.phasesBack()},
 		{Ends, "losses", v.losses(v.level.Hops() - 1)},
+		{Ends, "cells sent again", v.late(v.level.Hops() - 1)},
 	}
 }
 
@@ -121,6 +121,7 @@ func (v *views) fromMix() []scored {
 		{Mix, clientToMix, first},
 		{Mix, mixToTarget, second},
 		{Mix, "through the mix", attack.Through(first, second)},
+		{Mix, "cells sent again", v.late(middle)},
 	}
 }
 
@@ -179,30 +180,6 @@ func (v *views) phases(position int, counted bool) [][]float64 {
 	return attack.Phases(entry, hop)
 }
 
-// phasesBack compares the clocks of exits, as the last mixes see them, with what is
-// left of them in the cells that come back to entries.
-func (v *views) phasesBack() [][]float64 {
-	floor, last := obfs.PolicyOf(v.level).Floor, v.level.Mixes()
-	if floor == 0 {
-		return attack.Matrix(len(v.routes), func(int, int) float64 { return 0 })
-	}
-	at := func(r *route, position int) (clock attack.Rotor) {
-		if len(r.back) > last {
-			sent, came := timesOf(r.back[last]), timesOf(r.back[position])
-			end, _ := slices.BinarySearch(came, inClass(sent, floor.Period()))
-			clock = attack.Counted(came[:end], floor.Period(), v.countFor(last+1, floor.Period()))
-		}
-		return clock
-	}
-	entry, exit := make([][]attack.Rotor, len(v.routes)), make([][]attack.Rotor, len(v.routes))
-	for i, routes := range v.routes {
-		for _, r := range routes {
-			entry[i], exit[i] = append(entry[i], at(r, 0)), append(exit[i], at(r, last))
-		}
-	}
-	return attack.Phases(entry, exit)
-}
-
 // countFor is of how many cells a phase is read at a hop: so many that their
 // scatter is a sixth of a period in the mean, or all that there are.
 func (v *views) countFor(position int, period time.Duration) int {
@@ -231,35 +208,61 @@ func steadyOf(sent []machine.Time, until machine.Time) int {
 	return n
 }
 
-// losses compares which cells are missing at the entry and at a hop.
+// losses compares what was lost on a client's link, which its entry knows to the
+// datagram, with which cells are missing at a hop.
 func (v *views) losses(position int) [][]float64 {
 	lost, seen := make([][]machine.Time, len(v.routes)), make([][]attack.Burst, len(v.routes))
+	for i, routes := range v.routes {
+		for _, at := range v.lost[i] {
+			lost[i] = append(lost[i], at.Add(linkLatency))
+		}
+		for _, r := range routes {
+			if position < len(r.hops) {
+				for _, at := range v.gaps(r.hops[position]) {
+					seen[i] = append(seen[i], attack.Burst{At: at, Packets: 1})
+				}
+			}
+		}
+		slices.SortFunc(seen[i], func(a, b attack.Burst) int { return cmp.Compare(a.At, b.At) })
+	}
+	return v.before(position).Matched(lost, seen, 2*period(wire.Standard))
+}
+
+// before is the path from a client to a hop, whose own delay has not begun.
+func (v *views) before(position int) attack.Path { return v.after(max(1, position-1)) }
+
+// late compares when a client sent cells again, as its entry knows, with how late
+// cells come to a hop.
+func (v *views) late(position int) [][]float64 {
+	again, came := make([][]machine.Time, len(v.routes)), make([][]attack.Delayed, len(v.routes))
 	for i, routes := range v.routes {
 		for _, r := range routes {
 			if position >= len(r.hops) {
 				continue
 			}
-			lost[i] = append(lost[i], v.gaps(r.hops[0])...)
-			for _, at := range v.gaps(r.hops[position]) {
-				seen[i] = append(seen[i], attack.Burst{At: at, Packets: 1})
+			for _, c := range r.hops[0] {
+				if c.Late > 0 {
+					again[i] = append(again[i], c.At)
+				}
 			}
+			came[i] = append(came[i], attack.Delays(inOrder(r.hops[position]))...)
 		}
-		slices.Sort(lost[i])
-		slices.SortFunc(seen[i], func(a, b attack.Burst) int { return cmp.Compare(a.At, b.At) })
+		slices.Sort(again[i])
 	}
-	before := pathOf(v.level, min(position, v.level.Mixes()))
-	if position <= v.level.Mixes() { // its own delay has not begun
-		before = pathOf(v.level, max(1, position-1))
-	}
-	return before.Matched(lost, seen, 2*period(wire.Standard))
+	const step = 5 * time.Millisecond
+	reach := v.before(position).Longest()
+	return attack.Late(again, came, max(step, reach/learntSteps), reach)
+}
+
+// inOrder are cells in the order of their counters.
+func inOrder(cells []attack.Cell) []attack.Cell {
+	return slices.SortedFunc(slices.Values(cells), func(a, b attack.Cell) int { return cmp.Compare(a.Counter, b.Counter) })
 }
 
 // gaps are where cells are missing, but for the edges of what was noted, where they
 // only come in another order.
 func (v *views) gaps(cells []attack.Cell) []machine.Time {
-	order := slices.Clone(cells)
-	slices.SortFunc(order, func(a, b attack.Cell) int { return cmp.Compare(a.Counter, b.Counter) })
-	return slices.DeleteFunc(attack.Gaps(order, stepMax), func(at machine.Time) bool {
+	return slices.DeleteFunc(attack.Gaps(inOrder(cells), stepMax), func(at machine.Time) bool {
 		return at < v.begin.Add(time.Second) || at >= v.end
 	})
 }

@@ -149,7 +149,7 @@ func (o *Options) run(ctx context.Context, level wire.Level) ([]attacked, error)
 				return
 			}
 			tell(seed, "running")
-			v, err := observe(level, uint64(seed+1), o.Size)
+			v, err := observe(level, uint64(seed+1), o.Size, nil)
 			if a.err = err; err != nil {
 				return
 			}

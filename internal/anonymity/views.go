@@ -57,7 +57,14 @@ type views struct {
 }
 
 // path is what everybody knows of how cells come from a client to an exit.
-func (v *views) path() attack.Path { return pathOf(v.level, v.level.Mixes()) }
+func (v *views) path() attack.Path { return v.after(v.level.Mixes()) }
+
+// after is the path from a client on, so many mixes far.
+func (v *views) after(mixes int) attack.Path {
+	p := pathOf(v.level, mixes)
+	p.Links += obfs.PolicyOf(v.level).Reserve
+	return p
+}
 
 // pathOf is the path's end behind which there are still mixes.
 func pathOf(l wire.Level, mixes int) attack.Path {
@@ -76,15 +83,19 @@ func regionsOf(l wire.Level) []string {
 	return nil
 }
 
-// observe runs a network under a seed.
-func observe(l wire.Level, seed uint64, size Size) (*views, error) {
+// observe runs a network under a seed. tune may change its clients; nil: nothing.
+func observe(l wire.Level, seed uint64, size Size, tune func(*client.Config)) (*views, error) {
 	v := &views{level: l, begin: machine.Time(settled), end: machine.Time(settled + size.Length)}
 	run := lab.NewRun(&lab.Scenario{ID: "anonymity"}, seed)
-	spies := &watch{begin: v.begin, end: v.end.Add(time.Second)}
+	spies := &watch{begin: v.begin, end: v.end.Add(time.Second), reserve: obfs.PolicyOf(l).Reserve}
 	w, err := run.NewNetwork(lab.Plan{Streams: streamNodes, Mixes: mixNodes, Level: l, Regions: regionsOf(l),
-		Hop:    sim.Link{Latency: linkLatency, Jitter: linkJitter},
-		Client: func(c *client.Config) { c.RoutesPerSession, c.Ahead = routesPerSession, -1 },
-		Wrap:   spies.wrap})
+		Hop: sim.Link{Latency: linkLatency, Jitter: linkJitter},
+		Client: func(c *client.Config) {
+			if c.RoutesPerSession, c.Ahead = routesPerSession, -1; tune != nil {
+				tune(c)
+			}
+		},
+		Wrap: spies.wrap})
 	if err != nil {
 		return nil, err
 	}

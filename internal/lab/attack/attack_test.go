@@ -181,7 +181,7 @@ func TestGapsTellLosses(t *testing.T) {
 					lost[i] = append(lost[i], machine.Time(k)*machine.Time(period))
 					continue
 				}
-				cells = append(cells, Cell{at, counter})
+				cells = append(cells, Cell{At: at, Counter: counter})
 			}
 			for _, at := range Gaps(cells, 3) {
 				seen[i] = append(seen[i], Burst{at, 1})
@@ -291,5 +291,29 @@ func TestPoolEntropy(t *testing.T) {
 	next.Take(out)
 	if next.Take(out) {
 		t.Error("an empty pool gives a cell")
+	}
+}
+
+// Cells that were sent again are told at a hop by their lateness, where they are
+// late, and not where they come when the lost ones would have.
+func TestLateCellsAreTold(t *testing.T) {
+	for _, shows := range []bool{true, false} {
+		again, came := make([][]machine.Time, flows), make([][]Delayed, flows)
+		for i := range flows {
+			rng := stream(fmt.Sprint("again ", i))
+			_, at := route(i, 3000, 3, 10*time.Millisecond, true)
+			var cells []Cell
+			for k, at := range at {
+				if rng.Chance(5000) {
+					again[i] = append(again[i], machine.Time(k)*machine.Time(period))
+					if shows {
+						at = at.Add(35 * time.Millisecond)
+					}
+				}
+				cells = append(cells, Cell{At: at, Counter: uint32(k)})
+			}
+			came[i] = Delays(cells)
+		}
+		expect(t, fmt.Sprintf("cells sent again, late %v", shows), shows, Late(again, came, 5*time.Millisecond, 200*time.Millisecond))
 	}
 }

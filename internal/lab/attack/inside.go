@@ -175,6 +175,9 @@ func Rates(first, second [][]float64, lagMax int) [][]float64 {
 type Cell struct {
 	At      machine.Time
 	Counter uint32
+	// Late is by how much the cell came after the one in whose place it was sent,
+	// which had been lost on the way here; At is when that one would have come.
+	Late time.Duration
 }
 
 // Gaps are the times at which cells of a route are missing at a hop. Counters
@@ -187,6 +190,54 @@ func Gaps(cells []Cell, step uint32) (at []machine.Time) {
 		}
 	}
 	return at
+}
+
+// Delayed is a cell of a route that came to a hop later, or sooner, than those sent
+// before and after it let expect.
+type Delayed struct {
+	At machine.Time // when it was to be expected
+	By time.Duration
+}
+
+// Delays are those of a route's cells, in the order of their counters: of each
+// against the median of itself and its neighbours.
+func Delays(cells []Cell) (out []Delayed) {
+	const each = 2 // neighbours on either side
+	var near [2*each + 1]machine.Time
+	for k := each; k+each < len(cells); k++ {
+		for i := range near {
+			near[i] = cells[k-each+i].At
+		}
+		slices.Sort(near[:])
+		out = append(out, Delayed{near[each], cells[k].At.Sub(near[each])})
+	}
+	return out
+}
+
+// Late scores clients against hops by whether the cells that were sent again come
+// later to the hop than others: how much later those are, of which some were sent
+// again a while before, in steps up to reach. Which while, and whether later or
+// sooner, is learnt.
+func Late(again [][]machine.Time, hop [][]Delayed, step, reach time.Duration) [][]float64 {
+	size := int(reach / step)
+	x := make([][][]float64, len(again))
+	for i := range x {
+		x[i] = make([][]float64, len(hop))
+		for j := range x[i] {
+			x[i][j] = make([]float64, size)
+			for _, d := range hop[j] {
+				after, _ := slices.BinarySearch(again[i], d.At+1)
+				for _, at := range slices.Backward(again[i][:after]) {
+					k := int(d.At.Sub(at) / step)
+					if k >= size {
+						break
+					}
+					x[i][j][k] += d.By.Seconds()
+				}
+			}
+		}
+	}
+	return Discriminate(x)
 }
 
 // Through scores an entry against an exit by way of what a node between them sees:
