@@ -292,6 +292,7 @@ func (c *Client) fillSlot(now machine.Time, r *route) {
 	r.shaper.Emitted(real)
 	wait, hold := r.shaper.Spread()
 	r.core.Noise = r.shaper.Noise()
+	r.core.Place = r.shaper.Place()
 	c.jitter(wait, &r.core.Noise)
 	if changed {
 		c.cfg.Sink.Emit(now, trace.ClassChanged, uint64(before), uint64(r.shaper.Class()))
@@ -327,6 +328,7 @@ func (c *Client) nextPacket(now machine.Time, r *route) bool {
 
 // emit sends c.packet outside of slots.
 func (c *Client) emit(now machine.Time, r *route, real bool) {
+	r.core.Place = 0
 	if f := c.cell(now, r, real, 0); f != nil {
 		c.links.Push(r.entry.link, f)
 	}

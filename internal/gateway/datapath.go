@@ -76,7 +76,7 @@ func (g *Gateway) deliver(now machine.Time) {
 		case e == nil:
 			g.Counts[trace.DropCellRoute]++
 		case d.Kind == mix.Packet:
-			g.handlePacket(now, e, d.Packet)
+			g.handlePacket(now, e, d)
 		case d.Kind == mix.Closed:
 			g.dropEnd(now, e)
 		}
@@ -170,7 +170,7 @@ func (g *Gateway) fillSlots(now machine.Time) {
 		e := t.Value
 		shaper := e.slots.shaper
 		if shaper.Intake() {
-			g.takeIn(now, e)
+			g.takeIn(now, shaper.NextSlot(), e)
 		}
 		before := shaper.Class()
 		if took, changed := shaper.Take(now); took {

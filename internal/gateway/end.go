@@ -34,8 +34,9 @@ type end struct {
 type slots struct {
 	shaper *obfs.Shaper
 	timer  machine.Timer[*end]
-	intake wire.Queue  // packets for sessions
-	queue  packetQueue // packets to be sent: answers, joined traffic
+	even   *obfs.Playout // nil: what has come is taken in as it is
+	intake wire.Queue    // packets for sessions
+	queue  packetQueue   // packets to be sent: answers, joined traffic
 }
 
 // hellosMax bounds the key work that one route can cause: it serves one
@@ -83,7 +84,7 @@ func (g *Gateway) handleOpened(now machine.Time, d mix.Delivery) {
 	e := &end{id: d.Route, level: d.Level}
 	g.ends[d.Route] = e
 	if policy.Floor != 0 {
-		e.slots = &slots{shaper: obfs.NewShaper(policy, g.rng.Child("end/"+strconv.FormatUint(g.serial, 10)), now)}
+		e.slots = &slots{shaper: obfs.NewShaper(policy, g.rng.Child("end/"+strconv.FormatUint(g.serial, 10)), now), even: obfs.NewPlayout(policy)}
 		e.slots.timer.Value = e
 		g.slots.Set(&e.slots.timer, e.slots.shaper.NextSlot())
 	}
@@ -103,17 +104,27 @@ func (g *Gateway) handleOpened(now machine.Time, d mix.Delivery) {
 const intakeMax = 512
 
 // handlePacket takes a session packet that came out of a route. On a shaped
-// route a session's waits for a slot of the way back: see takeIn.
-func (g *Gateway) handlePacket(now machine.Time, e *end, packet []byte) {
+// route a session's waits for a slot of the way back, or for the tick of its place
+// where the level has places: see takeIn.
+func (g *Gateway) handlePacket(now machine.Time, e *end, d mix.Delivery) {
+	packet, even := d.Packet, e.even()
+	if even != nil && d.Place != 0 {
+		even.Arrived(now, d.Place)
+	}
 	switch kind := wire.SessionPacketKind(packet); {
 	case kind == wire.SessionDummy:
 		g.Counts[trace.DummyIn]++
 	case kind.Meeting():
 		g.handleMeeting(now, e, packet)
-	case e.peer != nil:
-		if !g.sendOrQueue(now, e.peer, packet) {
+	case even != nil:
+		f := g.Pool.Get()
+		copy(f.B[:], packet)
+		if !even.Push(d.Place, d.Counter, f) {
+			g.Pool.Put(f)
 			g.Counts[trace.DropCellQueue]++
 		}
+	case e.peer != nil:
+		g.handJoined(now, e, packet)
 	case e.slots == nil:
 		g.handleOwn(now, e, packet)
 	case e.slots.intake.Len < intakeMax:
@@ -125,12 +136,32 @@ func (g *Gateway) handlePacket(now machine.Time, e *end, packet []byte) {
 	}
 }
 
-// takeIn hands over what has come on a shaped route since its last slot. A
-// target, and whoever watches it, sees bytes arrive at ticks of this node's own
-// clock, which tell nothing of the clock on the client's link: only whether the
-// application had something to send.
-func (g *Gateway) takeIn(now machine.Time, e *end) {
+// even is what plays out the cells of a route, or nil.
+func (e *end) even() *obfs.Playout {
+	if e.slots == nil {
+		return nil
+	}
+	return e.slots.even
+}
+
+// takeIn hands over what has come on a shaped route since its last slot, or what
+// has its place at this one. A target, and whoever watches it, sees bytes arrive at
+// ticks of this node's own clock, which tell nothing of the clock on the client's
+// link: only whether the application had something to send.
+func (g *Gateway) takeIn(now, slot machine.Time, e *end) {
 	s := e.slots
+	if s.even != nil {
+		s.even.Tick(slot)
+		for f := s.even.Pop(); f != nil; f = s.even.Pop() {
+			if packet := f.B[:wire.SessionPacketSize]; e.peer != nil {
+				g.handJoined(now, e, packet)
+			} else {
+				g.handleOwn(now, e, packet)
+			}
+			g.Pool.Put(f)
+		}
+		return
+	}
 	for range s.intake.Len {
 		f := s.intake.Pop()
 		if s.shaper.Stays() {
@@ -139,6 +170,13 @@ func (g *Gateway) takeIn(now machine.Time, e *end) {
 		}
 		g.handleOwn(now, e, f.B[:wire.SessionPacketSize])
 		g.Pool.Put(f)
+	}
+}
+
+// handJoined passes a packet on to the route that this one is joined to.
+func (g *Gateway) handJoined(now machine.Time, e *end, packet []byte) {
+	if !g.sendOrQueue(now, e.peer, packet) {
+		g.Counts[trace.DropCellQueue]++
 	}
 }
 
@@ -236,6 +274,12 @@ func (g *Gateway) dropEnd(now machine.Time, e *end) {
 		for f := s.intake.Pop(); f != nil; f = s.intake.Pop() {
 			g.Counts[trace.DropCellRoute]++
 			g.Pool.Put(f)
+		}
+		if s.even != nil {
+			for f := s.even.Drain(); f != nil; f = s.even.Drain() {
+				g.Counts[trace.DropCellRoute]++
+				g.Pool.Put(f)
+			}
 		}
 		g.slots.Stop(&s.timer)
 	}

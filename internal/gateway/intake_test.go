@@ -46,6 +46,52 @@ func TestTargetsSeeTicksOnly(t *testing.T) {
 	}
 }
 
+// At HIGH a target sees a flow with the pace at which its client filled slots: one
+// with a packet every second slot has one every second tick. Control: at STANDARD,
+// which mixes for half as long, the pace is that of the mixes.
+func TestTargetsSeeThePaceOfSlots(t *testing.T) {
+	uneven := func(level wire.Level) (gaps, wrong int) {
+		w := newWorld(t, lab.Plan{Streams: 4, Mixes: 12, Regions: []string{"eu", "us", "ap"}, Level: level, Hop: sim.Link{Latency: 5 * time.Millisecond, Jitter: time.Millisecond},
+			Client: func(c *client.Config) { c.RoutesPerSession, c.Ahead = 1, -1 }})
+		w.AddUsers(1)
+		w.Users[0].Ask("", make([]byte, 10), func(machine.Time, []byte, error) {})
+		w.Sim.RunFor(10 * time.Second)
+		var last machine.Time
+		for _, g := range w.Gateways {
+			g.Service.Message = func(now machine.Time, _ []byte) {
+				if last != 0 {
+					if gaps++; now.Sub(last) != 20*time.Millisecond {
+						wrong++
+					}
+				}
+				last = now
+			}
+		}
+		w.Users[0].Flow("", func(_ machine.Time, send func(machine.Time, []byte) error) {
+			n := 0
+			w.Sim.Every(w.Sim.Now(), 20*time.Millisecond, func(machine.Time) bool {
+				w.Sim.Do(w.Users[0].Node, func(now machine.Time) {
+					if err := send(now, make([]byte, 160)); err != nil {
+						t.Error(err)
+					}
+				})
+				n++
+				return n < 500
+			})
+		})
+		w.Sim.RunFor(12 * time.Second)
+		return gaps, wrong
+	}
+	// A slot that something else than the flow fills moves a packet on by one, and
+	// the next one back.
+	if gaps, wrong := uneven(wire.High); gaps < 490 || wrong > gaps/10 {
+		t.Errorf("%d of %d gaps are not of two periods", wrong, gaps)
+	}
+	if gaps, wrong := uneven(wire.Standard); gaps < 490 || wrong < gaps/3 {
+		t.Errorf("control: %d of %d gaps are not of two periods at STANDARD", wrong, gaps)
+	}
+}
+
 // flood sends packets of no session on a shaped route in one burst, and, if
 // closes is set, the route's end right behind them.
 func (a *attacker) flood(packets int, closes bool) {

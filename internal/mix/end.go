@@ -32,6 +32,10 @@ type Delivery struct {
 	// of wire.SessionPacketSize bytes (Packet). It is valid, and may be
 	// overwritten, until the next call of PollDeliver.
 	Packet []byte
+	// Place is which of its periods the client filled with this packet, 0 if it
+	// does not say, and Counter the number of the cell at this hop: later cells
+	// have greater ones (Packet).
+	Place, Counter uint32
 
 	frame *wire.Frame
 }

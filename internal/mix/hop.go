@@ -173,7 +173,7 @@ func (t *Table) handleForward(now machine.Time, from link.ID, frame []byte, p *P
 	if wire.Command(command)&^wire.CommandClose == wire.CommandRelay && !r.last {
 		t.relay(now, r, f, len(plain), delay, counter)
 	} else {
-		t.finish(now, r, f, plain, wire.Command(command)&^wire.CommandClose, delay)
+		t.finish(now, r, f, plain, wire.Command(command)&^wire.CommandClose, counter)
 	}
 	if closing {
 		t.closeSoon(now, r)
@@ -199,16 +199,17 @@ func (t *Table) relay(now machine.Time, r *route, f *wire.Frame, n int, delay ti
 }
 
 // finish takes a cell that ends at this hop; plain lies in f, which it owns.
-func (t *Table) finish(now machine.Time, r *route, f *wire.Frame, plain []byte, command wire.Command, delay time.Duration) {
-	content := plain[wire.LayerHeaderSize:]
+func (t *Table) finish(now machine.Time, r *route, f *wire.Frame, plain []byte, command wire.Command, counter uint32) {
+	place, content := wire.LayerPlace(plain), plain[wire.LayerHeaderSize:]
 	echo, echoes := wire.ParseEcho(content)
 	switch {
-	case delay != 0:
-		t.counts[trace.DropCellMalformed]++
 	case command == wire.CommandDeliver && r.last && wire.IsZero(content[wire.SessionPacketSize:]):
 		t.counts[trace.CellDelivered]++
-		t.deliver(Delivery{Route: End{r}, Kind: Packet, Level: r.level, Packet: content[:wire.SessionPacketSize], frame: f})
+		t.deliver(Delivery{Route: End{r}, Kind: Packet, Level: r.level, Packet: content[:wire.SessionPacketSize],
+			Place: place, Counter: counter, frame: f})
 		return
+	case place != 0:
+		t.counts[trace.DropCellMalformed]++
 	case command == wire.CommandDrop && wire.IsZero(content):
 		t.counts[trace.CellDropped]++
 	case command == wire.CommandLoop && echoes:

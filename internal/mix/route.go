@@ -41,12 +41,16 @@ type Route struct {
 	// can be sent again within that time, and nothing behind the entry tells (Again).
 	// The owner sets it once, before the first cell.
 	Reserve time.Duration
+	// Place is that of the cells of Seal, which their end is told; 0: none. The
+	// owner sets it before each.
+	Place uint32
 
 	id     uint32
 	level  wire.Level
 	ttl    time.Duration
 	hops   []clientHop
-	mix    int // position of the first hop that delays; -1 if none does
+	most   time.Duration // what delays of a cell add up to; 0: no bound
+	mix    int           // position of the first hop that delays; -1 if none does
 	sent   *sentLog
 	closed bool
 }
@@ -106,6 +110,7 @@ func Build(hops []HopSpec, level wire.Level, ttl time.Duration, first []byte, rn
 			steps[i].routing.NextRoute = ids.Uint32()
 		}
 	}
+	r.bound()
 	r.mix = slices.IndexFunc(r.hops, func(h clientHop) bool { return h.mean > 0 })
 	t := &Train{id: r.id}
 	pad := make([]byte, wire.SetupHeaderSize)
@@ -178,6 +183,33 @@ func (h *clientHop) delay() time.Duration {
 	for {
 		if d := h.delays.Exp(h.mean); d <= wire.LayerDelayMax {
 			return d.Truncate(time.Microsecond)
+		}
+	}
+}
+
+// bound takes the level's bound on what all delays of a cell add up to, for which
+// the means must be no longer than the level's own.
+func (r *Route) bound() {
+	var mean time.Duration
+	for i := range r.hops {
+		mean += r.hops[i].mean
+	}
+	if mean <= time.Duration(r.level.Mixes())*r.level.MixDelay() {
+		r.most = r.level.PathDelayMax()
+	}
+}
+
+// delays draws those of one cell at the hops before a position, all of them again
+// where their sum is beyond the bound.
+func (r *Route) delays(position int) (d [wire.MaxHops]time.Duration) {
+	for {
+		var sum time.Duration
+		for i := range position {
+			d[i] = r.hops[i].delay()
+			sum += d[i]
+		}
+		if r.most == 0 || sum <= r.most {
+			return d
 		}
 	}
 }
@@ -257,7 +289,11 @@ func (r *Route) seal(f *wire.Frame, position int, command, flag wire.Command, co
 	at := layerAt(position)
 	body := f.B[at : at+wire.LayerSize(position)-wire.TagSize]
 	wire.PutLayerHeader(body, byte(command|flag), 0)
+	if command == wire.CommandDeliver {
+		wire.PutPlace(body, r.Place)
+	}
 	clear(body[wire.LayerHeaderSize+copy(body[wire.LayerHeaderSize:], content):])
+	delays := r.delays(position)
 	for i := position; ; i-- {
 		h := &r.hops[i]
 		counter := h.takeCounter()
@@ -273,7 +309,7 @@ func (r *Route) seal(f *wire.Frame, position int, command, flag wire.Command, co
 			return true
 		}
 		outer := f.B[layerAt(i-1):]
-		delay := r.hops[i-1].delay()
+		delay := delays[i-1]
 		if i == 1 {
 			delay += r.Reserve
 		}

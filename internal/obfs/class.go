@@ -52,6 +52,13 @@ type Policy struct {
 	// was lost on the client's link can come in time: see mix.Route.Again. A period or
 	// two until the loss shows, and a round trip to the entry, fit into it.
 	Reserve time.Duration
+	// Depth is how much longer than on average the end of a route waits for a cell
+	// before it plays out its place (Playout); 0: it takes in what has come, and
+	// cells have no places.
+	Depth time.Duration
+	// Grid is the class whose periods are the places, the floor of the profile: both
+	// ends go by it, whatever class either is pinned to.
+	Grid Class
 	// Noisy has cells of this direction delayed by the noise of plans.
 	Noisy bool
 	// Region says what the classes emit at present, and counts what was emitted;
@@ -76,9 +83,9 @@ func (p Policy) For(profile wire.Profile) Policy {
 	switch {
 	case p.Floor == 0:
 	case profile == wire.ProfileMobile:
-		p.Floor, p.Ceiling, p.Noisy, p.Reserve = mobileFloor, mobileMax, false, 0
+		p.Floor, p.Ceiling, p.Grid, p.Noisy, p.Reserve = mobileFloor, mobileMax, mobileFloor, false, 0
 	case profile == wire.ProfileLow:
-		p.Floor, p.Ceiling, p.Noisy, p.Reserve = lowFloor, lowFloor, false, 0
+		p.Floor, p.Ceiling, p.Grid, p.Noisy, p.Reserve = lowFloor, lowFloor, lowFloor, false, 0
 	}
 	return p
 }
@@ -98,9 +105,9 @@ func PolicyOf(l wire.Level) Policy {
 	case wire.Standard:
 		return Policy{Floor: fullFloor, Ceiling: 5000, Review: 2 * time.Second, MinStay: 30 * time.Second, Reserve: reserveStandard, Noisy: true}
 	case wire.High:
-		return Policy{Floor: fullFloor, Ceiling: 2000, Review: CoverEpoch, Aligned: true, Reserve: reserveLong}
+		return Policy{Floor: fullFloor, Ceiling: 2000, Review: CoverEpoch, Aligned: true, Reserve: reserveLong, Depth: depthOf(l), Grid: fullFloor}
 	case wire.Extreme:
-		return Policy{Floor: fullFloor, Ceiling: fullFloor, Reserve: reserveLong}
+		return Policy{Floor: fullFloor, Ceiling: fullFloor, Reserve: reserveLong, Depth: depthOf(l), Grid: fullFloor}
 	default:
 		return Policy{}
 	}
@@ -114,6 +121,13 @@ const (
 	reserveStandard = 50 * time.Millisecond
 	reserveLong     = 100 * time.Millisecond
 )
+
+// depthOf is how much longer than on average a cell of a level may take, on links
+// that vary by linksVary.
+func depthOf(l wire.Level) time.Duration {
+	const linksVary = 10 * time.Millisecond
+	return l.PathDelayMax() - time.Duration(l.Mixes())*l.MixDelay() + linksVary
+}
 
 // Use of a class, in percent. Plans steer the mean of a class to targetUse
 // (control.Cover); a route leaves its class for the next when it fills more than

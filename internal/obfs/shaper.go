@@ -29,6 +29,7 @@ type Shaper struct {
 	noise   *prng.Stream // nil where plans add none
 	reviews *prng.Stream
 
+	start  machine.Time  // of place 1; see Place
 	origin machine.Time  // slot 0 at the present rate
 	n      uint64        // number of the next slot
 	rate   uint64        // λ at present
@@ -59,7 +60,8 @@ func NewShaper(p Policy, rng prng.Source, now machine.Time) *Shaper {
 	}
 	s.follow(true)
 	s.begin(now.Add(s.phase()))
-	if p.Floor < poolBelow {
+	s.start = s.next
+	if p.Floor < poolBelow && p.Depth == 0 {
 		s.pool = rng.Stream("pool")
 	}
 	s.taken = now.Add(-p.Floor.Period())
@@ -102,6 +104,16 @@ const poolBelow Class = 100
 // Stays reports whether a packet that could be taken in now waits for another
 // intake: in a pool every second one does, whenever it came.
 func (s *Shaper) Stays() bool { return s.pool != nil && s.pool.Uint32()&1 == 0 }
+
+// Place numbers the periods of the floor from 1 on, by this side's clock: that of
+// the slot just taken, or 0 where the end of the route does not ask (Playout). A
+// class of k times the floor has k slots in each, wherever its phase lies.
+func (s *Shaper) Place() uint32 {
+	if s.policy.Depth == 0 {
+		return 0
+	}
+	return uint32(s.slot.Sub(s.start)/s.policy.Grid.Period())%wire.PlaceMax + 1
+}
 
 // Take consumes the next slot if its time has come. The caller then emits one
 // cell. A change of class, if a review was due, is reported by changed.

@@ -16,9 +16,10 @@ import (
 // so that the plaintext, opened at offset 1 of a frame, is the next cell once
 // the route id has been written over command and delay. When the cell ends:
 //
-//	[command 1][0 0 0][content][zero …]
+//	[command 1][place 3][content][zero …]
 //
-// On the way back a layer holds the same: BackRelay with the inner cell, or
+// where the place is 0 but for a packet whose end plays cells out by their
+// places. On the way back a layer holds the same: BackRelay with the inner cell, or
 // BackPacket, BackNack, BackLoop with content. docs/protocol.md, section 6.
 
 // Command is the first byte of a layer on the way out. CommandClose is a flag
@@ -94,6 +95,20 @@ func (l Level) MixDelay() time.Duration {
 	return 0
 }
 
+// PathDelayMax is what the mixes of a path delay a cell by in all at most, 0 for
+// no bound: one draw in a thousand is longer, and is made again. The end of the
+// route waits for every cell that long (docs/protocol.md, section 8.1), so that
+// none tells by coming later what the mixes drew for it.
+func (l Level) PathDelayMax() time.Duration {
+	switch l {
+	case High: // the sum of three exponential delays of 20 ms
+		return 225 * time.Millisecond
+	case Extreme: // and of five of 40 ms
+		return 592 * time.Millisecond
+	}
+	return 0
+}
+
 // CellOffset is where the sealed layer of a cell begins in its frame.
 const CellOffset = FrameHeaderSize + CounterSize
 
@@ -139,6 +154,19 @@ func ParseLayerHeader(b []byte) (command byte, delay time.Duration) {
 	v := binary.BigEndian.Uint32(b)
 	return byte(v >> 24), time.Duration(v&0xffffff) * time.Microsecond
 }
+
+// PlaceMax is the greatest place that a layer can name: at 100 places a second
+// those of two days, which no route lives.
+const PlaceMax = 1<<24 - 1
+
+// PutPlace writes a place, up to PlaceMax, over the delay of a layer's header.
+func PutPlace(b []byte, place uint32) {
+	_ = b[LayerHeaderSize-1]
+	b[1], b[2], b[3] = byte(place>>16), byte(place>>8), byte(place)
+}
+
+// LayerPlace is the place in a layer's header.
+func LayerPlace(b []byte) uint32 { return binary.BigEndian.Uint32(b) & PlaceMax }
 
 // PutNack writes the content of a NACK.
 func PutNack(b []byte, reason NackReason, counter uint32) {
