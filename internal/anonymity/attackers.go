@@ -106,8 +106,16 @@ func (v *views) fromEnds() []scored {
 	}
 }
 
-// Attackers that link one end to a mix.
-const clientToMix, mixToTarget = "client to mix", "mix to target"
+// Attackers that link one end to a mix: the client's, and the target's by when cells
+// come, by a filter that is learnt, by cells that come too late to be played out
+// evenly, and by those that are missing.
+const (
+	clientToMix  = "client to mix"
+	mixToTarget  = "mix to target"
+	mixLearnt    = "mix to target, learnt"
+	mixToLate    = "mix to target, late cells"
+	mixToMissing = "mix to target, missing cells"
+)
 
 func (v *views) fromMix() []scored {
 	middle := (v.level.Hops() - 1) / 2 // its position
@@ -116,13 +124,21 @@ func (v *views) fromMix() []scored {
 	behind := v.level.Mixes() - middle
 	rest := pathOf(v.level, behind)
 	rest.Links -= linkLatency + linkJitter
-	second := rest.Matched(v.at(middle+1), v.up, period(v.level))
-	return []scored{
+	came, tick, depth := v.at(middle+1), period(v.level), obfs.PolicyOf(v.level).Depth
+	second := rest.Matched(came, v.up, tick)
+	reach := rest.Longest() + depth + 2*tick
+	scores := []scored{
 		{Mix, clientToMix, first},
 		{Mix, mixToTarget, second},
+		{Mix, mixLearnt, attack.Learnt(came, v.up, max(5*time.Millisecond, reach/learntSteps), reach)},
+		{Mix, mixToMissing, attack.Learnt(v.missingAt(middle+1), v.up, max(tick, reach/learntSteps), reach)},
 		{Mix, "through the mix", attack.Through(first, second)},
 		{Mix, "cells sent again", v.late(middle)},
 	}
+	if depth > 0 {
+		scores = append(scores, scored{Mix, mixToLate, rest.Late(v.ordered(middle+1), v.up, depth, tick)})
+	}
+	return scores
 }
 
 // at are the cells of each client's routes as they come to the hops of a position.
@@ -134,6 +150,34 @@ func (v *views) at(position int) [][]machine.Time {
 				for _, c := range r.hops[position] {
 					out[i] = append(out[i], c.At)
 				}
+			}
+		}
+		slices.Sort(out[i])
+	}
+	return out
+}
+
+// ordered are the cells of each client's routes at the hops of a position, in the
+// order in which they were sent.
+func (v *views) ordered(position int) [][][]attack.Cell {
+	out := make([][][]attack.Cell, len(v.routes))
+	for i, routes := range v.routes {
+		for _, r := range routes {
+			if position < len(r.hops) {
+				out[i] = append(out[i], inOrder(r.hops[position]))
+			}
+		}
+	}
+	return out
+}
+
+// missingAt are the times at which cells of each client's routes are missing there.
+func (v *views) missingAt(position int) [][]machine.Time {
+	out := make([][]machine.Time, len(v.routes))
+	for i, routes := range v.routes {
+		for _, r := range routes {
+			if position < len(r.hops) {
+				out[i] = append(out[i], v.gaps(r.hops[position])...)
 			}
 		}
 		slices.Sort(out[i])

@@ -273,26 +273,33 @@ func (r *Report) judge(gates []Gate) {
 // only, the worse counts: who joins both well may reach as far.
 func (r *Report) best(level string, view View, kind Kind) (best Result, found bool) {
 	best.AUC.Value = math.Inf(-1)
-	var worse *Result
+	var sides [2]*Result // the best that link the client, and the target
 	for i, x := range r.Results {
 		switch {
 		case x.Level != level || x.View != view || x.Kind != kind:
-		case halves[x.Attacker]:
-			if worse == nil || x.AUC.Value < worse.AUC.Value {
-				worse = &r.Results[i]
+		case side[x.Attacker] != 0:
+			if s := &sides[side[x.Attacker]-1]; *s == nil || x.AUC.Value > (*s).AUC.Value {
+				*s = &r.Results[i]
 			}
 		case x.AUC.Value > best.AUC.Value:
 			best, found = x, true
 		}
 	}
-	if worse != nil && worse.AUC.Value > best.AUC.Value {
+	if sides[0] == nil || sides[1] == nil {
+		return best, found
+	}
+	worse := sides[0]
+	if sides[1].AUC.Value < worse.AUC.Value {
+		worse = sides[1]
+	}
+	if worse.AUC.Value > best.AUC.Value {
 		best, found = *worse, true
 	}
 	return best, found
 }
 
-// halves are the attackers that link one end to a mix only.
-var halves = map[string]bool{clientToMix: true, mixToTarget: true}
+// side is which end an attacker links to a mix: 1 the client, 2 the target, 0 both.
+var side = map[string]int{clientToMix: 1, mixToTarget: 2, mixLearnt: 2, mixToLate: 2, mixToMissing: 2}
 
 // Failed are the gates that did not hold.
 func (r *Report) Failed() (failed []Outcome) {

@@ -317,3 +317,52 @@ func TestLateCellsAreTold(t *testing.T) {
 		expect(t, fmt.Sprintf("cells sent again, late %v", shows), shows, Late(again, came, 5*time.Millisecond, 200*time.Millisecond))
 	}
 }
+
+// What one mix and the end of a route leave of cells that are played out at the
+// pace of their slots: those that come after their place, if the end waits too
+// short a time for them, and nothing if it waits for all.
+func TestLateCellsAreSeen(t *testing.T) {
+	const mean, slots = 20 * time.Millisecond, 2400
+	p := Path{Links: 20 * time.Millisecond, Mixes: 1, Mean: mean}
+	for _, c := range []struct {
+		what          string
+		depth         time.Duration // beyond the mean of three mixes
+		longest       time.Duration // of all three
+		own, expected bool
+	}{
+		{"a wait for nine cells in ten", 46 * time.Millisecond, time.Hour, true, true},
+		{"the same, of another client", 46 * time.Millisecond, time.Hour, false, false},
+		{"a wait for all", 165 * time.Millisecond, 225 * time.Millisecond, true, false},
+	} {
+		cells, got := make([][][]Cell, flows), make([][]Burst, flows)
+		for i := range flows {
+			rng := stream(fmt.Sprint("late ", i))
+			phase := machine.Time(rng.Uint64N(uint64(period)))
+			var route []Cell
+			ticks := map[machine.Time]float64{}
+			for k := range slots {
+				slot := phase.Add(time.Duration(k) * period)
+				first, last := rng.Exp(mean)+rng.Exp(mean), rng.Exp(mean)
+				for first+last > c.longest {
+					first, last = rng.Exp(mean)+rng.Exp(mean), rng.Exp(mean)
+				}
+				route = append(route, Cell{At: slot.Add(first), Counter: uint32(2 * k)})
+				if !c.own {
+					first = rng.Exp(mean) + rng.Exp(mean)
+				}
+				place := slot.Add(p.Links + 3*mean + c.depth)
+				came := slot.Add(p.Links + first + last)
+				tick := (max(place, came)/machine.Time(period) + 1) * machine.Time(period)
+				if rng.Uint32()&1 == 0 { // real
+					ticks[tick]++
+				}
+			}
+			cells[i] = [][]Cell{route}
+			for at, n := range ticks {
+				got[i] = append(got[i], Burst{at, n})
+			}
+			slices.SortFunc(got[i], func(a, b Burst) int { return int(a.At - b.At) })
+		}
+		expect(t, c.what, c.expected, p.Late(cells, got, c.depth, period))
+	}
+}

@@ -47,11 +47,7 @@ func (p Path) Longest() time.Duration { return p.Links + time.Duration(p.Mixes+1
 // in by its own clock.
 func (p Path) Matched(sent [][]machine.Time, got [][]Burst, window time.Duration) [][]float64 {
 	const unlikely = 1e-3 // a packet may have been sent again, or held up
-	kernel := make([]float32, (window+p.Longest())/grain+2)
-	for k := range kernel {
-		d := time.Duration(k) * grain
-		kernel[k] = float32((p.arrived(d) - p.arrived(d-window)) * float64(time.Millisecond) / float64(window))
-	}
+	kernel := p.kernel(window, float64(time.Millisecond)/float64(window))
 	begin, end := spanOf(got)
 	begin = begin.Add(-window - p.Longest())
 	expected := make([]float32, end.Sub(begin)/grain+2)
@@ -78,6 +74,17 @@ func (p Path) Matched(sent [][]machine.Time, got [][]Burst, window time.Duration
 	}
 	centre(scores)
 	return scores
+}
+
+// kernel is the chance that a cell came in the window before each grain of time
+// after it was sent, times a unit.
+func (p Path) kernel(window time.Duration, unit float64) []float32 {
+	kernel := make([]float32, (window+p.Longest())/grain+2)
+	for k := range kernel {
+		d := time.Duration(k) * grain
+		kernel[k] = float32((p.arrived(d) - p.arrived(d-window)) * unit)
+	}
+	return kernel
 }
 
 // centre takes from each score the mean of its exit, so that exits of which more
