@@ -158,6 +158,32 @@ func TestReplicaThatServesOld(t *testing.T) {
 	})
 }
 
+// One that goes back to a document before the one that it gave out is found by the
+// mark of the newest, within an epoch too, and the client stays with what it has.
+// (Control: without the check in Keeper.keep it follows the replica back.)
+func TestReplicaThatGoesBack(t *testing.T) {
+	bubble(t, func(w *world) {
+		before, now := w.document(testEpoch, 0, 6000, 0), w.document(testEpoch, 1, 6000, 1)
+		bad := w.serve("r1", now)
+		r := w.reader(1, true)
+		if v := w.look(r); v.Document().Revision != 1 {
+			w.Fatalf("revision %d", v.Document().Revision)
+		}
+		shelf := &Shelf{}
+		shelf.Put(before)
+		mux := http.NewServeMux()
+		shelf.Register(mux, true)
+		bad.Handler = mux
+		if v, err := r.Look(w.Context(), w.wall); v != nil || err == nil {
+			w.Errorf("the client takes a document of before the one that it has: %v", err)
+		}
+		if s := r.Asker.Stats(); s.Faults[query.Old] == 0 {
+			w.Errorf("%+v", s)
+		}
+		w.wantReport("r1", "old")
+	})
+}
+
 // Where nobody has better, the old document is used while it is valid, and it is
 // said.
 func TestOldDocumentsAreUsedWhereThereAreNoOthers(t *testing.T) {
