@@ -62,6 +62,10 @@ type Client struct {
 	feedErr atomic.Pointer[error]
 	asker   *mirror.Asker
 	delays  delays // between regions, by which paths are drawn
+	// asked are the streams that were opened to another end, answered those of
+	// them from which it answered, whatever it said. What a caller gave up first
+	// is in neither.
+	asked, answered atomic.Uint64
 
 	mu        sync.Mutex
 	listeners map[service.Address]*Listener
@@ -263,6 +267,12 @@ func (c *Client) open(ctx context.Context, open func(machine.Time) (session.Ref,
 	status := [1]byte{}
 	_, err = conn.Read(status[:])
 	stop()
+	if err == nil || !errors.Is(ctx.Err(), context.Canceled) {
+		c.asked.Add(1)
+	}
+	if err == nil {
+		c.answered.Add(1)
+	}
 	if err != nil {
 		conn.Reset()
 		if ctx.Err() != nil {

@@ -159,7 +159,7 @@ func TestConfiguredNetwork(t *testing.T) {
 	}
 	conn.Close()
 	status, body := get(t, metrics, "")
-	for _, want := range []string{`nyx_up{part="mix-3"} 1`, `part="client"`, "nyx_proxy_streams_total 1", "nyx_real_out_total", "directory_query_success_ratio", `directory_server_faults_total{part="client",reason="forged"} 0`, `nyx_setup_done_total{part="mix-3"} `} {
+	for _, want := range []string{`nyx_up{part="mix-3"} 1`, `part="client"`, "nyx_proxy_streams_total 1", `end_to_end_success_ratio{part="client"} 1`, "nyx_real_out_total", "directory_query_success_ratio", `directory_server_faults_total{part="client",reason="forged"} 0`, `nyx_setup_done_total{part="mix-3"} `} {
 		if status != 200 || !strings.Contains(body, want) {
 			t.Errorf("metrics: %d, without %s", status, want)
 		}

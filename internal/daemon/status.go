@@ -155,6 +155,7 @@ func newPart(name string, c trace.Counts, err error) part {
 func (c *Client) part() part {
 	p := newPart("client", c.Stats(), c.Err())
 	p.content.measured, p.Avoids = c.Distributions(), avoided(c.Avoids())
+	p.content.answered, p.content.asked = c.answered.Load(), c.asked.Load()
 	p.sessions, p.own, p.asker, p.delays, p.cover = c.Sessions, true, c.asker, c.delays.get(), c.cover()
 	return p
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/nyxnet/nyx/internal/gateway"
 	"github.com/nyxnet/nyx/internal/machine"
 	"github.com/nyxnet/nyx/internal/prng"
+	"github.com/nyxnet/nyx/internal/service"
 	"github.com/nyxnet/nyx/internal/session"
 	"github.com/nyxnet/nyx/internal/sim"
 	"github.com/nyxnet/nyx/internal/stream"
@@ -21,7 +22,7 @@ import (
 // and ends its direction; the service behind the exit answers with a status
 // and a body, and ends the other.
 
-// Service is what stands behind an exit.
+// Service is what stands behind an exit, or what a user offers (User.Serve).
 type Service struct {
 	// Answer makes the answer to a request. body is borrowed.
 	Answer func(now machine.Time, body []byte) []byte
@@ -101,40 +102,44 @@ func (s *Service) step(now machine.Time, core *gateway.Gateway) {
 		if !ok {
 			return
 		}
-		switch ev.Kind {
-		case session.Opened:
-			x := &exchange{in: s.spare.get(), out: s.spare.get()}
-			s.open[ev.Ref] = x
-			s.serve(now, core, ev.Ref, x)
-		case session.Readable:
-			if x := s.open[ev.Ref]; x != nil { // nil: answered in an earlier step
-				s.serve(now, core, ev.Ref, x)
-			}
-		case session.Writable:
-			if x := s.open[ev.Ref]; x != nil {
-				s.flush(now, core, ev.Ref, x)
-			}
-		case session.Datagram:
-			s.messages(now, core, ev.Ref)
-		case session.Closed:
-			if ev.Ref.Stream == session.AllStreams {
-				for ref := range s.open { // deletes only: the order reaches nothing
-					if ref.Session == ev.Ref.Session {
-						delete(s.open, ref)
-					}
-				}
-			}
-			delete(s.open, ev.Ref)
-		}
+		s.handle(now, core, ev)
 	}
 }
 
-func (s *Service) serve(now machine.Time, core *gateway.Gateway, ref session.Ref, x *exchange) {
+func (s *Service) handle(now machine.Time, core session.Streams, ev session.Event) {
+	switch ev.Kind {
+	case session.Opened:
+		x := &exchange{in: s.spare.get(), out: s.spare.get()}
+		s.open[ev.Ref] = x
+		s.serve(now, core, ev.Ref, x)
+	case session.Readable:
+		if x := s.open[ev.Ref]; x != nil { // nil: answered in an earlier step
+			s.serve(now, core, ev.Ref, x)
+		}
+	case session.Writable:
+		if x := s.open[ev.Ref]; x != nil {
+			s.flush(now, core, ev.Ref, x)
+		}
+	case session.Datagram:
+		s.messages(now, core, ev.Ref)
+	case session.Closed:
+		if ev.Ref.Stream == session.AllStreams {
+			for ref := range s.open { // deletes only: the order reaches nothing
+				if ref.Session == ev.Ref.Session {
+					delete(s.open, ref)
+				}
+			}
+		}
+		delete(s.open, ev.Ref)
+	}
+}
+
+func (s *Service) serve(now machine.Time, core session.Streams, ref session.Ref, x *exchange) {
 	s.read(now, core, ref, x)
 	s.flush(now, core, ref, x)
 }
 
-func (s *Service) read(now machine.Time, core *gateway.Gateway, ref session.Ref, x *exchange) {
+func (s *Service) read(now machine.Time, core session.Streams, ref session.Ref, x *exchange) {
 	for !x.ended {
 		n, err := x.take(now, core, ref)
 		if !x.target {
@@ -204,9 +209,11 @@ type User struct {
 	// Host is the target of its requests; empty: "service.lab".
 	Host string
 
-	net   *Network
-	open  map[session.Ref]*exchange
-	spare buffers
+	net    *Network
+	open   map[session.Ref]*exchange
+	spare  buffers
+	offers *Service     // what it serves to callers; nil: nothing
+	key    *service.Key // of that
 }
 
 // Core returns the running machine, or nil after a crash.
@@ -216,7 +223,12 @@ func (u *User) Core() *client.Client {
 }
 
 // forget drops the application's state with the machine's.
-func (u *User) forget() { u.open = map[session.Ref]*exchange{} }
+func (u *User) forget() {
+	u.open = map[session.Ref]*exchange{}
+	if u.offers != nil {
+		u.offers.reset()
+	}
+}
 
 var (
 	// ErrEnded means that a stream or its session ended before the answer.
@@ -229,8 +241,12 @@ var (
 // with the answer, which is borrowed, or with why there is none. It may be
 // called at any virtual time outside of a machine's step.
 func (u *User) Ask(isolation string, body []byte, done func(now machine.Time, answer []byte, err error)) {
+	u.ask(func(now machine.Time) (session.Ref, error) { return u.Core().Open(now, isolation, u.target(wire.TCP)) }, body, done)
+}
+
+func (u *User) ask(open func(machine.Time) (session.Ref, error), body []byte, done func(now machine.Time, answer []byte, err error)) {
 	u.net.Sim.Do(u.Node, func(now machine.Time) {
-		ref, err := u.Core().Open(now, isolation, u.target(wire.TCP))
+		ref, err := open(now)
 		if err != nil {
 			done(now, nil, err)
 			return
@@ -281,6 +297,11 @@ func (u *User) step(now machine.Time) {
 		switch {
 		case ev.Kind == session.Closed && ev.Ref.Stream == session.AllStreams:
 			u.endSession(now, ev.Ref.Session)
+			if u.offers != nil {
+				u.offers.handle(now, core, ev)
+			}
+		case x == nil && u.offers != nil:
+			u.offers.handle(now, core, ev)
 		case x == nil:
 		case ev.Kind == session.Readable:
 			u.read(now, core, ev.Ref, x)
