@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nyxnet/nyx/internal/directory"
@@ -54,25 +55,46 @@ func (a *Authority) open() error {
 	if err != nil {
 		return err
 	}
-	if err := a.load(ctx); err != nil {
+	published, why, err := a.registry.Published(ctx, &a.cfg.Trust, a.began)
+	if err != nil {
+		return fmt.Errorf("directory: the documents that are kept cannot be read: %w", err)
+	}
+	if why != nil { // of another network or another time: a new one will be made
+		a.log.Info("a document that was kept is not served", "why", why)
+	}
+	if err := a.load(ctx, published); err != nil {
 		return fmt.Errorf("directory: the descriptors that are kept cannot be read: %w", err)
 	}
 	a.restarted = a.signed != directory.Mark{} && a.registry.Len() == 0
-	return a.resume(ctx, a.began)
+	if published == nil {
+		return nil
+	}
+	a.serve(published, a.began) // so that clients and nodes go on meanwhile
+	return a.own.add(published)
 }
 
-// load takes up the descriptors that are kept, and verifies them on all processors
-// as if they came from their nodes: a store may be in other hands than the key.
-func (a *Authority) load(ctx context.Context) (err error) {
+// load takes up the descriptors that are kept, on all processors. A store may be in
+// other hands than the key: they are verified as if they came from their nodes, but
+// those on which a document rests that this authority has signed.
+func (a *Authority) load(ctx context.Context, published *directory.Document) (err error) {
 	begun := time.Now()
+	if published != nil && !published.SignedBy(a.cfg.Signers[0].Public()) {
+		published = nil
+	}
 	found := make(chan []byte, 64)
+	var known atomic.Int64
 	var verifying sync.WaitGroup
 	for range runtime.GOMAXPROCS(0) {
 		verifying.Go(func() {
 			for b := range found {
-				if d, err := directory.ParseDescriptor(b); err == nil {
-					a.take(d)
+				d, before, err := directory.ParseKept(b, published)
+				if err != nil {
+					continue
 				}
+				if before {
+					known.Add(1)
+				}
+				a.take(d)
 			}
 		})
 	}
@@ -80,7 +102,7 @@ func (a *Authority) load(ctx context.Context) (err error) {
 	close(found)
 	verifying.Wait()
 	if n := a.registry.Len(); n > 0 {
-		a.log.Info("descriptors taken up", "kept", n, "valid", a.authorities[0].Len(), "took", time.Since(begun))
+		a.log.Info("descriptors taken up", "kept", n, "valid", a.authorities[0].Len(), "known", known.Load(), "took", time.Since(begun))
 	}
 	return err
 }
@@ -91,23 +113,6 @@ func (a *Authority) take(d *directory.Descriptor) {
 	for _, one := range a.authorities {
 		one.Take(d, a.began) // what is refused now has become too old
 	}
-}
-
-// resume serves what was published before a restart, so that clients and nodes
-// go on meanwhile.
-func (a *Authority) resume(ctx context.Context, wall int64) error {
-	d, why, err := a.registry.Published(ctx, &a.cfg.Trust, wall)
-	if err != nil {
-		return fmt.Errorf("directory: the documents that are kept cannot be read: %w", err)
-	}
-	if why != nil { // of another network or another time: a new one will be made
-		a.log.Info("a document that was kept is not served", "why", why)
-	}
-	if d == nil {
-		return nil
-	}
-	a.serve(d, wall)
-	return a.own.add(d)
 }
 
 // collect takes a descriptor, and reports whether it is news.

@@ -1,9 +1,12 @@
 package directory
 
 import (
+	"bytes"
 	"fmt"
+	"slices"
 
 	"github.com/nyxnet/nyx/internal/seal"
+	"github.com/nyxnet/nyx/internal/wire"
 )
 
 // Descriptor is a node's signed statement about itself, verified.
@@ -48,6 +51,25 @@ func ParseDescriptor(b []byte) (*Descriptor, error) {
 		return nil, err
 	}
 	return d, verifyDescriptor(d, w)
+}
+
+// ParseKept is ParseDescriptor for one that an authority has kept in a store which
+// others may have changed. What stands in a document that the authority has signed
+// it has checked before: where the body is the one on which a node of vouched
+// rests, byte for byte by its hash, the signature is not checked again. known
+// reports that. vouched may be nil. Nothing of b is kept.
+func ParseKept(b []byte, vouched *Document) (d *Descriptor, known bool, err error) {
+	d, w, err := parseUnverified(b)
+	if err != nil {
+		return nil, false, err
+	}
+	if vouched != nil {
+		i, found := slices.BinarySearchFunc(vouched.Nodes, d.ID, func(n *Node, id wire.NodeID) int { return bytes.Compare(n.ID[:], id[:]) })
+		if found && vouched.Nodes[i].Digest == d.Digest && vouched.Network == d.Network {
+			return d, true, nil
+		}
+	}
+	return d, false, verifyDescriptor(d, w)
 }
 
 // parseUnverified is the cheap part: an authority looks at what a descriptor

@@ -125,6 +125,14 @@ func (d *Document) KeepValid(trust *Trust) int {
 	return len(d.signatures)
 }
 
+// SignedBy reports whether d carries the valid signature of an authority.
+func (d *Document) SignedBy(key []byte) bool {
+	id := AuthorityID(key)
+	return slices.ContainsFunc(d.signatures, func(s Signature) bool {
+		return s.Authority == id && seal.Verify(key, documentContext, signed(s.Time, d.header), s.Bytes) == nil
+	})
+}
+
 // key returns the trusted key of an id. Each signature of a document has
 // another authority (parseEnvelope refuses doubles), so none counts twice.
 func (t *Trust) key(id digest) []byte {
