@@ -101,6 +101,7 @@ func (v *views) fromEnds() []scored {
 		{Ends, "rates of routes", v.rates(0, v.level.Hops()-1)},
 		{Ends, "phases", v.phases(v.level.Hops()-1, false)},
 		{Ends, "counted phases", v.phases(v.level.Hops()-1, true)},
+		{Ends, "counted back", v.phasesBack()},
 		{Ends, "losses", v.losses(v.level.Hops() - 1)},
 		{Ends, "cells sent again", v.late(v.level.Hops() - 1)},
 	}
@@ -222,6 +223,30 @@ func (v *views) phases(position int, counted bool) [][]float64 {
 		}
 	}
 	return attack.Phases(entry, hop)
+}
+
+// phasesBack compares the clocks of exits, as the last mixes see them, with what is
+// left of them in the cells that come back to entries.
+func (v *views) phasesBack() [][]float64 {
+	floor, last := obfs.PolicyOf(v.level).Floor, v.level.Mixes()
+	if floor == 0 {
+		return attack.Matrix(len(v.routes), func(int, int) float64 { return 0 })
+	}
+	at := func(r *route, position int) (clock attack.Rotor) {
+		if len(r.back) > last {
+			sent, came := timesOf(r.back[last]), timesOf(r.back[position])
+			end, _ := slices.BinarySearch(came, inClass(sent, floor.Period()))
+			clock = attack.Counted(came[:end], floor.Period(), v.countFor(last+1, floor.Period()))
+		}
+		return clock
+	}
+	entry, exit := make([][]attack.Rotor, len(v.routes)), make([][]attack.Rotor, len(v.routes))
+	for i, routes := range v.routes {
+		for _, r := range routes {
+			entry[i], exit[i] = append(entry[i], at(r, 0)), append(exit[i], at(r, last))
+		}
+	}
+	return attack.Phases(entry, exit)
 }
 
 // countFor is of how many cells a phase is read at a hop: so many that their

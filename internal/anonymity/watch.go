@@ -25,8 +25,9 @@ type watch struct {
 	byAddr map[netip.AddrPort]*spy
 	nodes  map[wire.NodeID]netip.AddrPort
 	users  map[netip.AddrPort]int
-	owners map[place]owner
-	routes [][]*route // of each user
+	owners map[place]owner // by where routes come from on the way out
+	backs  map[place]owner // and on the way back
+	routes [][]*route      // of each user
 
 	begin, end machine.Time  // of what is kept
 	reserve    time.Duration // for which entries keep cells
@@ -45,10 +46,11 @@ type owner struct {
 	route          *route
 }
 
-// route is one route of a user: the cells on their way out as each hop sees them
-// come, in the order of their counters where no hop mixes, else of their times.
+// route is one route of a user: the cells as each hop sees them come, on their way
+// out and back, in the order of their counters where no hop mixes, else of their
+// times. No cell comes back to a last hop.
 type route struct {
-	hops [][]attack.Cell
+	hops, back [][]attack.Cell
 }
 
 // spy is a node that was taken over: it works as before, and notes what it opens.
@@ -85,7 +87,7 @@ func (w *watch) wrap(m machine.Machine) machine.Machine {
 // attach tells the spies where they are.
 func (w *watch) attach(n *lab.Network) {
 	w.byAddr, w.nodes = map[netip.AddrPort]*spy{}, map[wire.NodeID]netip.AddrPort{}
-	w.users, w.owners = map[netip.AddrPort]int{}, map[place]owner{}
+	w.users, w.owners, w.backs = map[netip.AddrPort]int{}, map[place]owner{}, map[place]owner{}
 	settle := func(i int, at netip.AddrPort, id wire.NodeID) {
 		w.spies[i].addr, w.spies[i].index = at, i
 		w.byAddr[at], w.nodes[id] = w.spies[i], at
@@ -126,17 +128,18 @@ func (s *spy) note(now machine.Time, from netip.AddrPort, id link.ID, frame []by
 	switch wire.FrameType(frame[0]) {
 	case wire.FrameForward:
 		if o, known := s.owner(from, id, wire.FrameRouteID(frame)); known {
-			if source = o.user; now >= s.watch.begin && now < s.watch.end {
-				c := attack.Cell{At: now, Counter: wire.CellCounter(frame)}
-				if o.position == 0 {
-					c.Late = s.late(id, frame)
-					c.At = now.Add(-c.Late)
-				}
-				cells := &o.route.hops[o.position]
-				*cells = append(*cells, c)
+			source = o.user
+			c := attack.Cell{At: now, Counter: wire.CellCounter(frame)}
+			if o.position == 0 {
+				c.Late = s.late(id, frame)
+				c.At = now.Add(-c.Late)
 			}
+			s.watch.keep(o.route.hops, o.position, now, c)
 		}
 	case wire.FrameBack:
+		if o, known := s.watch.backs[place{s.addr, from, wire.FrameRouteID(frame)}]; known {
+			s.watch.keep(o.route.back, o.position, now, attack.Cell{At: now, Counter: wire.CellCounter(frame)})
+		}
 		if last := s.watch.byAddr[from]; last != nil && !last.mixes {
 			source = len(s.watch.routes) + last.index
 		} else {
@@ -157,6 +160,13 @@ func (s *spy) late(id link.ID, frame []byte) time.Duration {
 	return 0
 }
 
+// keep keeps a cell that came to a hop in the time that is watched.
+func (w *watch) keep(hops [][]attack.Cell, position int, now machine.Time, c attack.Cell) {
+	if now >= w.begin && now < w.end {
+		hops[position] = append(hops[position], c)
+	}
+}
+
 // owner finds whose a route is: at the entry by its client, further on by what the
 // hop before knows.
 func (s *spy) owner(from netip.AddrPort, id link.ID, routeID uint32) (owner, bool) {
@@ -172,11 +182,12 @@ func (s *spy) owner(from netip.AddrPort, id link.ID, routeID uint32) (owner, boo
 		w.routes[user] = append(w.routes[user], o.route)
 	}
 	if len(o.route.hops) == o.position { // its first cell here
-		o.route.hops = append(o.route.hops, nil)
+		o.route.hops, o.route.back = append(o.route.hops, nil), append(o.route.back, nil)
 		w.owners[key] = o
 		if to, next, ok := s.hop.Table.Onward(id, routeID); ok {
 			if peer, ok, _ := s.hop.Links.Peer(to); ok {
 				w.owners[place{w.nodes[peer], s.addr, next}] = owner{o.user, o.position + 1, o.route}
+				w.backs[place{s.addr, w.nodes[peer], next}] = o
 			}
 		}
 	}

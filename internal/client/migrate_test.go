@@ -100,6 +100,17 @@ func transferAndMove(t *testing.T, level wire.Level, up, down int, at time.Durat
 	return stall
 }
 
+// askMedian is how long the middle one of seven answers takes: mixes draw each way
+// anew.
+func askMedian(t *testing.T, w *lab.Network, u *lab.User, isolation string) time.Duration {
+	var took [7]time.Duration
+	for i := range took {
+		took[i] = ask(t, w, u, isolation, 100, 20*time.Second)
+	}
+	slices.Sort(took[:])
+	return took[len(took)/2]
+}
+
 // A client's address changes while nothing is under way: its next request goes
 // out from the new one, and the answer finds it there a round trip later than
 // usual; within a keep-alive every link has moved.
@@ -107,7 +118,7 @@ func TestTheAddressChangesWhileIdle(t *testing.T) {
 	for _, level := range []wire.Level{wire.Fast, wire.Standard} {
 		w, u := withUserIn(t, seededWorld(t, 1, lab.Plan{Streams: 6, Mixes: 8, Level: level}))
 		w.Sim.RunFor(30 * time.Second)
-		exit, usual := u.Core().ExitOf("a"), ask(t, w, u, "a", 100, 5*time.Second)
+		exit, usual := u.Core().ExitOf("a"), askMedian(t, w, u, "a")
 		w.Sim.RunFor(30 * time.Second)
 		w.Sim.Rebind(u.Node, newAddress(0))
 		took := ask(t, w, u, "a", 100, 20*time.Second)
@@ -122,7 +133,7 @@ func TestTheAddressChangesWhileIdle(t *testing.T) {
 		if moved := pathChanges(w) - before; int(moved) < u.Core().Entries() {
 			t.Errorf("%v: %d links of %d have moved by themselves", level, moved, u.Core().Entries())
 		}
-		if took := ask(t, w, u, "a", 100, 20*time.Second); took > usual+50*time.Millisecond {
+		if took := askMedian(t, w, u, "a"); took > usual+50*time.Millisecond {
 			t.Errorf("%v: an answer after the links have moved took %v, usually %v", level, took, usual)
 		}
 	}

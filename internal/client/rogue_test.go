@@ -67,7 +67,7 @@ func TestRogueMixIsFoundOut(t *testing.T) {
 		whys  []trace.Reason
 	}{
 		{"drops on the way back", wire.Standard, rogue.Vice{Back: 30}, 75 * time.Second, []trace.Reason{trace.ReasonDrop}},
-		{"drops on the way out", wire.Standard, rogue.Vice{Out: 30}, 75 * time.Second, []trace.Reason{trace.ReasonDrop, trace.ReasonSilent}},
+		{"drops on the way out", wire.Standard, rogue.Vice{Out: 30}, 150 * time.Second, []trace.Reason{trace.ReasonDrop, trace.ReasonSilent}},
 		{"drops on the way out, FAST", wire.Fast, rogue.Vice{Out: 30}, 150 * time.Second, []trace.Reason{trace.ReasonDrop, trace.ReasonSilent}},
 		{"drops everything", wire.Standard, rogue.Vice{Out: 30, Back: 30, Setups: 30}, 75 * time.Second, []trace.Reason{trace.ReasonDrop, trace.ReasonSilent, trace.ReasonSetup}},
 		{"delays", wire.Standard, rogue.Vice{Delay: 300 * time.Millisecond}, 120 * time.Second, []trace.Reason{trace.ReasonDelay, trace.ReasonSilent}},

@@ -1,6 +1,7 @@
 package obfs
 
 import (
+	"math"
 	"time"
 
 	"github.com/nyxnet/nyx/internal/machine"
@@ -35,6 +36,7 @@ type Shaper struct {
 	rate   uint64        // λ at present
 	plan   uint32        // under which it is so; see Region
 	shift  time.Duration // by which the first mix turns the present clock: see Spread
+	step   time.Duration // by which the shift changes at most from slot to slot
 	next   machine.Time  // next slot
 	slot   machine.Time  // the last one
 	second machine.Time  // in which in slots came: see guard
@@ -143,6 +145,7 @@ func (s *Shaper) Take(now machine.Time) (due, changed bool) {
 func (s *Shaper) begin(at machine.Time) {
 	s.origin, s.n, s.next = at, 0, at
 	s.shift = time.Duration(s.shifts.Uint64N(uint64(s.period())))
+	s.step = time.Duration(walkStep * math.Sqrt(float64(s.period())/float64(walkTime)) * float64(s.period()))
 }
 
 // at is the time of slot n: so many whole periods after the first, however long
@@ -187,19 +190,32 @@ func (s *Shaper) guard() {
 // times what the lateness of a process varies by.
 const spreadMax = 10 * time.Millisecond
 
+// walkTime is how long the shift takes to wander through a period: half of what a
+// route lives, so that most of its wandering looks like another rate. A uniform step
+// of ±√3 has the variance 1.
+const (
+	walkTime = 5 * time.Minute
+	walkStep = 1.732
+)
+
 // Spread draws how long the cell of the slot just taken waits before it is
 // sent, and how long a mix is to hold it then: together a period, or spreadMax
 // if that is shorter, and a shift. The slots so stay a clock for all that comes
 // after the mix. On the wire before it they are moments without order, among which
 // it does not show that a busy process is late more often than an idle one.
 //
-// The shift is drawn once for a clock, from a whole period, and the first mix alone
+// The shift is drawn from a whole period for each clock, and the first mix alone
 // learns it. Without it the clock of the wire would be that of all hops: exponential
 // delays hide in which period a cell was sent, but their mean over some hundred
-// cells is known to a fraction of a period.
+// cells is known to a fraction of a period. It wanders, so that the far end does
+// not see either how much too fast or too slow the client's clock goes.
 func (s *Shaper) Spread() (wait, hold time.Duration) {
 	whole := min(s.period(), spreadMax)
 	wait = time.Duration(s.spread.Uint64N(uint64(whole)))
+	s.shift += time.Duration(s.shifts.Uint64N(2*uint64(s.step)+1)) - s.step
+	if s.shift = max(s.shift, -s.shift); s.shift >= s.period() { // the ends throw it back
+		s.shift = 2*(s.period()-1) - s.shift
+	}
 	return wait, whole - wait + s.shift
 }
 
