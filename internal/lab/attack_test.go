@@ -376,9 +376,10 @@ func TestTheDrawnMomentEndsAtTheFirstMix(t *testing.T) {
 	}
 	slices.Sort(arrivals)
 	var n, x, y, xx, xy float64
+	kept := obfs.PolicyOf(wire.Standard).Reserve
 	for i, tick := range attack.Ticks(slots, class.Period()) {
-		next, _ := slices.BinarySearch(arrivals, slots[i].Add(45*time.Millisecond))
-		if next == len(arrivals) || arrivals[next] > slots[i].Add(195*time.Millisecond) {
+		next, _ := slices.BinarySearch(arrivals, slots[i].Add(kept+45*time.Millisecond))
+		if next == len(arrivals) || arrivals[next] > slots[i].Add(kept+195*time.Millisecond) {
 			continue
 		}
 		drawn, took := slots[i].Sub(tick).Seconds(), arrivals[next].Sub(tick).Seconds()
