@@ -37,7 +37,7 @@ func (c *Chooser) Choose(unix int64, said []*wire.CoverPlan) *wire.CoverPlan {
 	for epoch := EpochAt(unix); epoch <= EpochAt(unix)+1; epoch++ {
 		of := slices.DeleteFunc(slices.Clone(said), func(p *wire.CoverPlan) bool { return p.Epoch != epoch })
 		waits := unix < int64(epoch)*wire.CoverEpochSeconds-int64(choiceLead/time.Second)
-		if epoch <= c.chosen || len(of) < c.Need || len(of) < c.Seats && waits {
+		if epoch <= c.chosen || len(of) < c.Seats && waits {
 			continue
 		}
 		if plan := Combine(of, c.Need); plan != nil {
@@ -49,7 +49,7 @@ func (c *Chooser) Choose(unix int64, said []*wire.CoverPlan) *wire.CoverPlan {
 }
 
 // Combine makes one plan of an epoch's proposals, in whatever order they come; nil
-// if they have no region in common. A figure differs from the nominal one as far as
+// if there is no region that need of them name. A figure differs from the nominal one as far as
 // at least need of them, and more than half, say; so no smaller number moves it, and
 // with an odd number of authorities, all of which propose, it is their median.
 func Combine(said []*wire.CoverPlan, need int) *wire.CoverPlan {
