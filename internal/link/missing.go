@@ -38,6 +38,7 @@ type gaps struct {
 	from, to uint64           // counters among which some are missing
 	at       machine.Time     // when they are told; 0: none are
 	tell     wire.LinkMissing // that waits to be sent
+	again    bool             // once more: the way back loses datagrams too
 }
 
 // missed notes that a counter came and those from next up to it did not.
@@ -73,7 +74,7 @@ func (h *hot) missing(next, from, to uint64) (m wire.LinkMissing, any bool) {
 func (e *Endpoint) tell(now machine.Time, l *link) {
 	k, h := l.cur, l.cur.hot
 	if m, any := h.missing(k.next, h.gaps.from, h.gaps.to); any {
-		h.gaps.tell = m
+		h.gaps.tell, h.gaps.again = m, true
 		e.flag(l, flagMissing)
 		e.counts[trace.LinkMissingTold]++
 	}

@@ -238,3 +238,24 @@ func TestLossesAllocateNothing(t *testing.T) {
 		t.Errorf("%v allocations for ten cells, %d of them sent again", per, again)
 	}
 }
+
+// It is told twice, since the way back loses datagrams as well.
+func TestAWordThatIsLostIsSaidAgain(t *testing.T) {
+	w, c, n, ic := lossy(t, 50*time.Millisecond)
+	w.lose(c, 3)
+	cells, words := w.tap, 0
+	w.tap = func(from, to netip.AddrPort, b []byte) bool {
+		if from == n.addr {
+			words++
+			return words > 1
+		}
+		return cells(from, to, b)
+	}
+	for i := range 8 {
+		c.push(ic, fmt.Sprint(i))
+		w.run(10 * time.Millisecond)
+	}
+	if texts, _ := c.missed(); !slices.Equal(texts, []string{"3"}) || words != 2 {
+		t.Errorf("told of %v in %d datagrams, of which the first was lost", texts, words)
+	}
+}

@@ -131,6 +131,10 @@ func (e *Endpoint) sealControl(now machine.Time, l *link, b []byte) (to netip.Ad
 		return to, n
 	case flagMissing:
 		if h := l.cur.hot; h != nil {
+			if h.gaps.again {
+				h.gaps.again = false
+				l.flags |= flagMissing
+			}
 			return to, e.sealTo(l.cur, b, h.gaps.tell.Append(body))
 		}
 	}
