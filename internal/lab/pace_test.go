@@ -16,7 +16,7 @@ import (
 // from a client to a target every request takes the same time but for where in a
 // period it was made, whatever the mixes drew.
 func TestALevelsWayOutTakesOneTime(t *testing.T) {
-	for l, most := range map[wire.Level]time.Duration{wire.High: 350 * time.Millisecond, wire.Extreme: 740 * time.Millisecond} {
+	for l, most := range map[wire.Level]time.Duration{wire.High: 450 * time.Millisecond, wire.Extreme: 840 * time.Millisecond} {
 		w, err := bareRun(1).NewNetwork(Plan{Streams: 10, Mixes: 15, Level: l, Regions: []string{"eu", "us", "ap"},
 			Hop:    sim.Link{Latency: 10 * time.Millisecond},
 			Client: func(c *client.Config) { c.Ahead, c.RoutesPerSession = -1, 2 }})
