@@ -375,14 +375,19 @@ func TestTheDrawnMomentEndsAtTheFirstMix(t *testing.T) {
 		}
 	}
 	slices.Sort(arrivals)
+	// Cells come in the order in which they were sent, the first at least so much later.
+	least := obfs.PolicyOf(wire.Standard).Reserve + 40*time.Millisecond
+	first, _ := slices.BinarySearch(arrivals, slots[0].Add(least))
+	arrivals = arrivals[first:]
+	ticks := attack.Ticks(slots, class.Period())
+	// From cell to cell, since the shift of the first mix wanders.
 	var n, x, y, xx, xy float64
-	kept := obfs.PolicyOf(wire.Standard).Reserve
-	for i, tick := range attack.Ticks(slots, class.Period()) {
-		next, _ := slices.BinarySearch(arrivals, slots[i].Add(kept+45*time.Millisecond))
-		if next == len(arrivals) || arrivals[next] > slots[i].Add(kept+195*time.Millisecond) {
+	for i := 1; i < min(len(slots), len(arrivals)); i++ {
+		drawn := (slots[i].Sub(ticks[i]) - slots[i-1].Sub(ticks[i-1])).Seconds()
+		took := (arrivals[i].Sub(ticks[i]) - arrivals[i-1].Sub(ticks[i-1])).Seconds()
+		if math.Abs(took) > class.Period().Seconds() {
 			continue
 		}
-		drawn, took := slots[i].Sub(tick).Seconds(), arrivals[next].Sub(tick).Seconds()
 		n, x, y, xx, xy = n+1, x+drawn, y+took, xx+drawn*drawn, xy+drawn*took
 	}
 	slope := (xy - x*y/n) / (xx - x*x/n)
