@@ -191,7 +191,7 @@ func New(cfg Config, rng prng.Source) *Client {
 	}
 	c.cfg.Stream.Distributions = &c.Distributions
 	rng.Stream("pseudonyms").Read(c.secret[:])
-	c.links = link.New(link.Config{Keep: obfs.PolicyOf(cfg.Level).Reserve}, rng.Child("link"), &c.Pool, &c.Counts)
+	c.links = link.New(link.Config{Keep: obfs.PolicyOf(cfg.Level).For(cfg.Profile).Reserve}, rng.Child("link"), &c.Pool, &c.Counts)
 	c.plan.Value, c.watcher.Value = c.buildAhead, c.watch
 	c.forget.Value = func(machine.Time) { c.conditions = nil }
 	return c

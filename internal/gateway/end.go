@@ -103,6 +103,10 @@ func (g *Gateway) handleOpened(now machine.Time, d mix.Delivery) {
 // as many leave room for what a mix lets go at once after it was held up.
 const intakeMax = 512
 
+// playingMax bounds the cells that wait for their places at all ends together (170
+// MB): a route's share is what its client's class brings, but a client may have many.
+const playingMax = 1 << 17
+
 // handlePacket takes a session packet that came out of a route. On a shaped
 // route a session's waits for a slot of the way back, or for the tick of its place
 // where the level has places: see takeIn.
@@ -119,10 +123,12 @@ func (g *Gateway) handlePacket(now machine.Time, e *end, d mix.Delivery) {
 	case even != nil:
 		f := g.Pool.Get()
 		copy(f.B[:], packet)
-		if !even.Push(d.Place, d.Counter, f) {
+		if g.playing >= playingMax || !even.Push(now, d.Place, d.Counter, f) {
 			g.Pool.Put(f)
 			g.Counts[trace.DropCellQueue]++
+			return
 		}
+		g.playing++
 	case e.peer != nil:
 		g.handJoined(now, e, packet)
 	case e.slots == nil:
@@ -153,6 +159,7 @@ func (g *Gateway) takeIn(now, slot machine.Time, e *end) {
 	if s.even != nil {
 		s.even.Tick(slot)
 		for f := s.even.Pop(); f != nil; f = s.even.Pop() {
+			g.playing--
 			if packet := f.B[:wire.SessionPacketSize]; e.peer != nil {
 				g.handJoined(now, e, packet)
 			} else {
@@ -277,6 +284,7 @@ func (g *Gateway) dropEnd(now machine.Time, e *end) {
 		}
 		if s.even != nil {
 			for f := s.even.Drain(); f != nil; f = s.even.Drain() {
+				g.playing--
 				g.Counts[trace.DropCellRoute]++
 				g.Pool.Put(f)
 			}

@@ -57,6 +57,7 @@ type Gateway struct {
 	slots     machine.Timers[*end]
 	cover     obfs.Plans
 	serial    uint64 // of ends, for their random streams
+	playing   int    // cells that wait for their places
 	packet    [wire.SessionPacketSize]byte
 }
 

@@ -174,6 +174,9 @@ func (e *Endpoint) open(now machine.Time, k *keyset, counter uint64, b []byte, o
 	} else {
 		k.next = k.warm().window.mark(k.next, counter)
 	}
+	if k.tells && k.hot != nil {
+		k.hot.gaps.credit = min(k.hot.gaps.credit+1, wordsMax)
+	}
 	if k.tells && counter > gap {
 		e.missed(now, k, gap, counter)
 	}

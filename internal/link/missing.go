@@ -31,6 +31,9 @@ const (
 	againBurst = 32
 	// againMax bounds what waits for PollMissing: the owner polls after each call.
 	againMax = 4 * againBurst
+	// wordCost is how many datagrams have to come for each time that a peer is told,
+	// and wordsMax how many count: who sends little, with gaps, gets no more back.
+	wordCost, wordsMax = 2, 32
 )
 
 // gaps is what a receiver has not told of yet.
@@ -39,6 +42,7 @@ type gaps struct {
 	at       machine.Time     // when they are told; 0: none are
 	tell     wire.LinkMissing // that waits to be sent
 	again    bool             // once more: the way back loses datagrams too
+	credit   uint8            // datagrams that came since the last word
 }
 
 // missed notes that a counter came and those from next up to it did not.
@@ -73,8 +77,9 @@ func (h *hot) missing(next, from, to uint64) (m wire.LinkMissing, any bool) {
 // meanwhile.
 func (e *Endpoint) tell(now machine.Time, l *link) {
 	k, h := l.cur, l.cur.hot
-	if m, any := h.missing(k.next, h.gaps.from, h.gaps.to); any {
+	if m, any := h.missing(k.next, h.gaps.from, h.gaps.to); any && h.gaps.credit >= wordCost {
 		h.gaps.tell, h.gaps.again = m, true
+		h.gaps.credit -= wordCost
 		e.flag(l, flagMissing)
 		e.counts[trace.LinkMissingTold]++
 	}

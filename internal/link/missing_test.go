@@ -259,3 +259,24 @@ func TestAWordThatIsLostIsSaidAgain(t *testing.T) {
 		t.Errorf("told of %v in %d datagrams, of which the first was lost", texts, words)
 	}
 }
+
+// Who sends datagrams with gaps between them is not sent more than came.
+func TestWordsDoNotOutnumberDatagrams(t *testing.T) {
+	w, c, n, ic := lossy(t, 50*time.Millisecond)
+	sent, words := 0, 0
+	w.tap = func(from, to netip.AddrPort, b []byte) bool {
+		if from == n.addr {
+			words++
+			return true
+		}
+		sent++
+		return sent%2 == 1
+	}
+	for i := range 400 {
+		c.push(ic, fmt.Sprint(i))
+		w.run(5 * time.Millisecond)
+	}
+	if came := (sent + 1) / 2; words > came+wordsMax || words < came/2 {
+		t.Errorf("%d datagrams came, and %d went back", came, words)
+	}
+}

@@ -145,3 +145,17 @@ func TestAgainAllocatesNothing(t *testing.T) {
 		t.Errorf("%v allocations a cell", per)
 	}
 }
+
+// An entry keeps a cell for a reserve at most: it is no store.
+func TestAnEntryKeepsNothingLonger(t *testing.T) {
+	n := newNet(t, 5, Limits{})
+	r := n.open(wire.Standard, nil, 54)
+	for _, reserve := range []time.Duration{wire.ReserveMax, wire.ReserveMax + time.Millisecond} {
+		var f wire.Frame
+		r.Reserve = reserve
+		r.Seal(&f, packetOf(1), 0)
+		n.carry(0, true, f.B[:])
+	}
+	n.wantCount(0, trace.DropCellMalformed, 1)
+	n.wantCount(0, trace.CellForwarded, 1)
+}

@@ -182,6 +182,11 @@ func (t *Table) handleForward(now machine.Time, from link.ID, frame []byte, p *P
 
 // relay passes on an opened cell of n bytes from offset 1 of f, which it owns.
 func (t *Table) relay(now machine.Time, r *route, f *wire.Frame, n int, delay time.Duration, counter uint32) {
+	if r.position == 0 && delay > wire.ReserveMax {
+		t.pool.Put(f)
+		t.counts[trace.DropCellMalformed]++
+		return
+	}
 	if r.nextGone {
 		t.pool.Put(f)
 		t.dropTold(now, r, wire.NackLinkGone, counter)

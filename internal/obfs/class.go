@@ -43,9 +43,6 @@ type Policy struct {
 	// drawn uniformly within ±25 %, from a stream of its own. 0: nothing moves the
 	// class.
 	Review time.Duration
-	// Aligned has reviews come at whole multiples of Review of the clock instead,
-	// at the same moments for everybody.
-	Aligned bool
 	// MinStay is how long a raised class is kept at the least.
 	MinStay time.Duration
 	// Reserve is what an entry keeps every cell of a client for, so that one which
@@ -98,14 +95,14 @@ const (
 // PolicyOf is the policy of a level. The later the review, the less a change
 // of class says about when a transfer began; the price is how long a transfer
 // waits for its rate (docs/performance.md). Who has both ends of a route sees its
-// moves there: at HIGH they come once in a cover epoch, everybody's together; at
-// EXTREME there are none, and a user who needs more pins a higher class.
+// moves there: at HIGH and EXTREME there are none, and a user who needs more pins a
+// higher class.
 func PolicyOf(l wire.Level) Policy {
 	switch l {
 	case wire.Standard:
 		return Policy{Floor: fullFloor, Ceiling: 5000, Review: 2 * time.Second, MinStay: 30 * time.Second, Reserve: reserveStandard, Noisy: true}
 	case wire.High:
-		return Policy{Floor: fullFloor, Ceiling: 2000, Review: CoverEpoch, Aligned: true, Reserve: reserveLong, Depth: depthOf(l), Grid: fullFloor}
+		return Policy{Floor: fullFloor, Ceiling: fullFloor, Reserve: reserveLong, Depth: depthOf(l), Grid: fullFloor}
 	case wire.Extreme:
 		return Policy{Floor: fullFloor, Ceiling: fullFloor, Reserve: reserveLong, Depth: depthOf(l), Grid: fullFloor}
 	default:
@@ -119,7 +116,7 @@ func PolicyOf(l wire.Level) Policy {
 // (LatencyBound), and 77 ms above.
 const (
 	reserveStandard = 50 * time.Millisecond
-	reserveLong     = 100 * time.Millisecond
+	reserveLong     = wire.ReserveMax
 )
 
 // depthOf is how much longer than on average a cell of a level may take, on links

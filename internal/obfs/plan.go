@@ -128,7 +128,9 @@ func (p *Plans) begin(epoch uint32) machine.Time {
 
 // Instant is the next full minute of the clock after now.
 func (p *Plans) Instant(now machine.Time) machine.Time {
-	return (&Region{unixStart: p.UnixStart}).multiple(now, instant)
+	const grid = int64(instant / time.Second)
+	unix := p.UnixStart + int64(now/machine.Time(time.Second))
+	return machine.Time((unix/grid+1)*grid-p.UnixStart) * machine.Time(time.Second)
 }
 
 // Offer judges a plan, and has it followed from its epoch on if nothing is wrong
@@ -279,7 +281,7 @@ func (p *Plans) Region(name string) *Region {
 		if p.regions == nil {
 			p.regions = map[string]*Region{}
 		}
-		r = &Region{unixStart: p.UnixStart}
+		r = &Region{}
 		p.set(r, name, 0)
 		p.regions[name] = r
 	}

@@ -246,8 +246,8 @@ func TestProfiles(t *testing.T) {
 		if p.For(wire.ProfileFull) != p || mobile.Floor != 10 || mobile.Ceiling != 50 || low.Floor != 5 || low.Ceiling != 5 || mobile.Review != p.Review {
 			t.Errorf("%v: %+v and %+v", l, mobile, low)
 		}
-		_, classes := emissions(mobile, 1, 3*CoverEpoch, busy)
-		if most := slices.Max(classes); slices.Min(classes) != 10 || (most == 50) == (l == wire.Extreme) {
+		_, classes := emissions(mobile, 1, 10*time.Minute, busy)
+		if most := slices.Max(classes); slices.Min(classes) != 10 || (most == 50) != (l == wire.Standard) {
 			t.Errorf("%v: mobile classes from %d to %d", l, slices.Min(classes), slices.Max(classes))
 		}
 	}

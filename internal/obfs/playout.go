@@ -18,8 +18,8 @@ import (
 // over some thousand of them, and only by whole places: it tells nothing of which
 // are real, and next to nothing of any.
 type Playout struct {
-	// Late is how many cells came after their place, Full how many found no room.
-	Late, Full uint64
+	// Late is how many cells came after their place.
+	Late uint64
 
 	period time.Duration // of a place
 	depth  time.Duration // how much later than the mean a cell may come
@@ -28,6 +28,8 @@ type Playout struct {
 	mean  time.Duration // from the beginning of a place, by the client's count, to a cell of it
 	wait  time.Duration // from there to half a period before its tick
 	set   bool          // wait is
+	odd   int           // cells in a row that lie a lapse or more from the mean
+	tick  machine.Time  // the last one
 	due   uint32        // the last place that is played out
 	heap  []waiting
 }
@@ -36,20 +38,25 @@ type Playout struct {
 // which the client filled its slots.
 type waiting struct {
 	counter, place uint32
+	came           machine.Time
 	frame          *wire.Frame
 }
 
 const (
-	// playoutMax bounds the cells that wait: what a client brings in the highest
-	// class of a level, at the highest rate that a plan may have, in its depth.
-	playoutMax = 1024
+	// playoutMax bounds the cells that wait: what a client that pins the highest
+	// class brings to an exit at EXTREME in its depth and three periods, and as much
+	// again.
+	playoutMax = 4096
 	// meanOf is over how many cells the mean goes, 20 s at the floor: it moves by
 	// a few hundredths of what one cell's delay varies by, and follows a clock that
 	// is wrong by 100 ppm with 2 ms.
 	meanOf = 2048
 	// lapse is by how much no cell differs from the mean unless the client's clock
-	// has stood still: the mean begins anew. It follows less within a minute or two.
-	lapse = time.Second
+	// has stood still: after oddMax of them in a row the mean begins anew. One alone
+	// is a cell that something held up, and moves nothing. The mean follows less
+	// within a minute or two.
+	lapse  = time.Second
+	oddMax = 8
 )
 
 // NewPlayout returns that of a route whose cells a policy numbers, or nil if it
@@ -65,17 +72,20 @@ func NewPlayout(p Policy) *Playout {
 func (p *Playout) Arrived(now machine.Time, place uint32) {
 	lag := time.Duration(now) - time.Duration(place)*p.period
 	if d := lag - p.mean; p.cells > 0 && (d > lapse || d < -lapse) {
+		if p.odd++; p.odd < oddMax {
+			return
+		}
 		p.cells, p.set = 0, false
 	}
+	p.odd = 0
 	p.cells = min(p.cells+1, meanOf)
 	p.mean += (lag - p.mean) / time.Duration(p.cells)
 }
 
 // Push keeps the cell of a place, of which the frame is the owner's again with
 // Pop. It reports false, and keeps nothing, where there is no room.
-func (p *Playout) Push(place, counter uint32, f *wire.Frame) bool {
+func (p *Playout) Push(now machine.Time, place, counter uint32, f *wire.Frame) bool {
 	if len(p.heap) >= playoutMax {
-		p.Full++
 		return false
 	}
 	if p.set && place <= p.due {
@@ -87,7 +97,7 @@ func (p *Playout) Push(place, counter uint32, f *wire.Frame) bool {
 		p.heap[i] = p.heap[(i-1)/2]
 		i = (i - 1) / 2
 	}
-	p.heap[i] = waiting{counter, place, f}
+	p.heap[i] = waiting{counter, place, now, f}
 	return true
 }
 
@@ -96,6 +106,7 @@ func (p *Playout) Push(place, counter uint32, f *wire.Frame) bool {
 // in its place the slot was, and up to two periods in which the wait rests
 // whatever the mean does.
 func (p *Playout) Tick(at machine.Time) {
+	p.tick = at
 	if p.cells == 0 {
 		return
 	}
@@ -116,9 +127,11 @@ func (p *Playout) Tick(at machine.Time) {
 	p.due = uint32(max(0, (time.Duration(at)-p.wait)/p.period))
 }
 
-// Pop yields a cell whose tick has come, the one that was sent first, or nil.
+// Pop yields a cell whose tick has come, the one that was sent first, or nil. One
+// that claims a place further ahead than any clock explains waits a lapse beyond the
+// depth, and holds up others no longer.
 func (p *Playout) Pop() *wire.Frame {
-	if len(p.heap) == 0 || p.heap[0].place > p.due {
+	if len(p.heap) == 0 || p.heap[0].place > p.due && p.tick.Sub(p.heap[0].came) < p.depth+lapse {
 		return nil
 	}
 	return p.take()

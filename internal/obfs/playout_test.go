@@ -71,7 +71,7 @@ func played(l wire.Level, cells []arrival) (ticks [][]arrival, p *Playout) {
 			p.Arrived(cells[0].at, cells[0].place)
 			f := &wire.Frame{}
 			frames[f] = cells[0]
-			p.Push(cells[0].place, cells[0].n, f)
+			p.Push(cells[0].at, cells[0].place, cells[0].n, f)
 		}
 		p.Tick(tick)
 		var out []arrival
@@ -183,14 +183,16 @@ func TestPlayoutFollowsClocks(t *testing.T) {
 func TestPlayoutIsBounded(t *testing.T) {
 	p := NewPlayout(PolicyOf(wire.High))
 	frames := make([]wire.Frame, 2*playoutMax)
-	base := uint32(0)
+	base, refused := uint32(0), 0
 	round := func() {
 		kept := 0
 		now := machine.Time(base) * machine.Time(10*time.Millisecond)
 		for i := range frames {
 			p.Arrived(now, base+1)
-			if p.Push(base+1, uint32(i), &frames[i]) {
+			if p.Push(now, base+1, uint32(i), &frames[i]) {
 				kept++
+			} else {
+				refused++
 			}
 		}
 		for range 2000 {
@@ -208,12 +210,45 @@ func TestPlayoutIsBounded(t *testing.T) {
 	if n := testing.AllocsPerRun(5, round); n != 0 {
 		t.Errorf("%.1f allocations", n)
 	}
-	if p.Full == 0 {
+	if refused == 0 {
 		t.Error("nothing was refused")
 	}
-	p.Push(1, 1, &frames[0])
+	p.Push(0, 1, 1, &frames[0])
 	if p.Drain() == nil || p.Drain() != nil {
 		t.Error("a drain yields what waits, and then nothing")
+	}
+}
+
+// A cell that claims a place far ahead, or one place for all, holds nothing up for
+// longer than the depth and a lapse.
+func TestAFarPlaceHoldsUpNothing(t *testing.T) {
+	for _, place := range []func(i int) uint32{
+		func(i int) uint32 {
+			if i == 200 {
+				return 1<<24 - 1
+			}
+			return uint32(i + 1)
+		},
+		func(int) uint32 { return 5 },
+	} {
+		p := NewPlayout(PolicyOf(wire.High))
+		var f wire.Frame
+		now, longest, waiting := machine.Time(0), 0, 0
+		for i := range 3000 {
+			now = now.Add(10 * time.Millisecond)
+			p.Arrived(now, place(i))
+			if p.Push(now, place(i), uint32(i), &f) {
+				waiting++
+			}
+			p.Tick(now)
+			for p.Pop() != nil {
+				waiting--
+			}
+			longest = max(longest, waiting)
+		}
+		if most := int((p.depth+lapse)/p.period) + 2; longest > most {
+			t.Errorf("%d cells waited, %d at most may", longest, most)
+		}
 	}
 }
 

@@ -18,20 +18,9 @@ type Region struct {
 	noise     [wire.CoverSegments]time.Duration
 	plan      uint32       // changes with the plan
 	since     machine.Time // when this one came into force
-	unixStart int64        // the unix time, in seconds, of machine time 0
 	unguarded bool
 
 	minutes [windowMinutes]minute
-}
-
-// multiple is the next time after at that is a whole multiple of step by the clock;
-// without a region the clock began with the machine.
-func (r *Region) multiple(at machine.Time, step time.Duration) machine.Time {
-	var start machine.Time
-	if r != nil {
-		start = machine.Time(r.unixStart%int64(step/time.Second)) * machine.Time(time.Second)
-	}
-	return (at+start)/machine.Time(step)*machine.Time(step) + machine.Time(step) - start
 }
 
 // windowMinutes is the window of cover ratios, the seed's.

@@ -283,11 +283,8 @@ func (s *Shaper) period() time.Duration { return time.Second / time.Duration(s.r
 // reviewAfter is when the next review comes after one, or after the start.
 func (s *Shaper) reviewAfter(at machine.Time) machine.Time {
 	mean := s.policy.Review
-	switch {
-	case mean == 0 || s.policy.Ceiling == s.policy.Floor:
+	if mean == 0 || s.policy.Ceiling == s.policy.Floor {
 		return machine.Never
-	case s.policy.Aligned:
-		return s.policy.Region.multiple(at, mean)
 	}
 	return at.Add(time.Duration(uint64(mean)*3/4 + s.reviews.Uint64N(uint64(mean)/2+1)))
 }

@@ -58,38 +58,14 @@ func TestClassMovesOnlyAtReviews(t *testing.T) {
 	}
 }
 
-// At HIGH all routes that are full move at the same moments, which the clock sets;
-// at EXTREME none does. At STANDARD each moves at its own.
-func TestHighMovesTogether(t *testing.T) {
-	// moves are when a full route that begins at a time moves within an hour.
-	moves := func(l wire.Level, seed uint64, begin time.Duration) (at []machine.Time) {
-		plans := &Plans{UnixStart: 100}
-		s := NewShaper(PolicyOf(l).In(plans.Region("eu")), prng.FromUint64(seed), machine.Time(begin))
-		for now := s.NextSlot(); now < machine.Time(time.Hour); now = s.NextSlot() {
-			s.Emitted(true)
-			if _, changed := s.Take(now); changed {
-				at = append(at, now)
+// At HIGH and EXTREME no use moves a class, in any profile; at STANDARD it does.
+func TestUpperLevelsDoNotMove(t *testing.T) {
+	for _, profile := range []wire.Profile{wire.ProfileFull, wire.ProfileMobile} {
+		for level, moves := range map[wire.Level]bool{wire.Standard: true, wire.High: false, wire.Extreme: false} {
+			_, classes := emissions(PolicyOf(level).For(profile), 1, 10*time.Minute, busy)
+			if moved := slices.Max(classes) != slices.Min(classes); moved != moves {
+				t.Errorf("%v: moved by use: %v", level, moved)
 			}
-		}
-		return at
-	}
-	for seed := range uint64(4) {
-		begin := time.Duration(seed) * 90 * time.Second
-		high := moves(wire.High, seed, begin)
-		if len(high) != 4 {
-			t.Fatalf("%d moves in an hour at HIGH", len(high))
-		}
-		for k, at := range high {
-			due := machine.Time(k+1)*machine.Time(CoverEpoch) - machine.Time(100*time.Second)
-			if late := at.Sub(due); late < 0 || late > PolicyOf(wire.High).Floor.Period() {
-				t.Errorf("route %d moves %v after the epoch begins", seed, late)
-			}
-		}
-		if n := moves(wire.Extreme, seed, begin); len(n) != 0 {
-			t.Errorf("%d moves at EXTREME", len(n))
-		}
-		if own := moves(wire.Standard, seed, begin); len(own) == 0 || slices.Contains(moves(wire.Standard, seed+1, begin), own[0]) {
-			t.Errorf("control: routes at STANDARD move together, at %v", own)
 		}
 	}
 }

@@ -82,6 +82,10 @@ const (
 	MixDelayMax = 200 * time.Millisecond
 )
 
+// ReserveMax is the longest that an entry keeps a cell (docs/protocol.md, section
+// 8.5). More is malformed: an entry delays nothing else.
+const ReserveMax = 100 * time.Millisecond
+
 // MixDelay is the mean delay of one mix at this level.
 func (l Level) MixDelay() time.Duration {
 	switch l {
