@@ -75,11 +75,11 @@ const (
 	LatencyBound = 400 * time.Millisecond
 	network      = 100 * time.Millisecond // round trip
 	mixing       = 190 * time.Millisecond // P95 of six exponential delays of 10 ms and noise of NoiseMax, be it at one mix
-	slotting     = 60 * time.Millisecond  // two slots, intake, the client's hold
+	slotting     = 60 * time.Millisecond  // two slots, intake, the client's hold; shifts (20 ms there and back in the mean) come on top
 	NoiseMax     = 120 * time.Millisecond // the seed's greatest width
 )
 
-// What has its share of the bound leaves room for noise.
+// The shares fit into the bound.
 const _ = uint(LatencyBound - network - mixing - slotting - reserveStandard)
 
 // noiseFits reports whether delays stay within the bound.
