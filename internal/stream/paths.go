@@ -182,6 +182,18 @@ func (s *Session) leaveSilent(now machine.Time, id uint8) {
 	}
 }
 
+// LeavePath has a path that its owner has not heard for too long relieved by one
+// that it hears. The path stays, and works again when it is answered.
+func (s *Session) LeavePath(now machine.Time, id, by uint8) {
+	if id != s.active || by >= MaxPaths || !s.paths[by].present || s.state != stateOpen {
+		return
+	}
+	p := &s.paths[id]
+	p.suspect, p.told = true, true // the owner knows
+	s.failOver(now, by)
+	p.told = false
+}
+
 // failOver leaves a path that is silent while another answers.
 func (s *Session) failOver(now machine.Time, id uint8) {
 	dead := s.active
@@ -208,11 +220,21 @@ func (s *Session) handlePath(now machine.Time, id uint8, number uint64) {
 		return
 	}
 	old := s.active
-	silent := old != noPath && now.Sub(s.paths[old].heard) > max(s.pathPTO(s.estimate()), silenceLeast/2)
+	silent := old != noPath && now.Sub(s.paths[old].heard) > s.passed(old)
 	s.usePath(now, id)
 	if silent {
 		s.losePath(now, old)
 	}
+}
+
+// passed is how long a path that the peer has left has brought nothing if it is
+// dead: longer than another's packets may come ahead of its own.
+func (s *Session) passed(id uint8) time.Duration {
+	d := max(s.pathPTO(s.estimate()), silenceLeast/2)
+	if s.work != nil && s.work.tracks[id] != nil && s.work.tracks[id].rtt.least != 0 {
+		d = min(d, max(2*s.work.tracks[id].rtt.least, silenceLeast))
+	}
+	return d
 }
 
 // AskPaths asks every path for a sign of life, the active one too.
