@@ -34,6 +34,9 @@ type circuit struct {
 	ticket   *stream.Ticket // that the session was given
 	doubt    *doubt         // whether its exit lives
 	compared machine.Time   // its routes with each other, by what the session says
+	rescued  bool           // a spare route is being drawn
+	spareAt  machine.Time   // when another may be
+	respite  time.Duration  // between the last and that
 	goneBy   wire.NodeID    // the last mix that said that the exit is gone
 	goneAt   machine.Time
 }

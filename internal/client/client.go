@@ -65,8 +65,11 @@ type Config struct {
 	Credulous bool
 	// Unrepaired has cells stay lost that entries miss: a control of tests.
 	Unrepaired bool
-	Stream     stream.Config // Level is set from above
-	Sink       trace.Sink
+	// Patient has the client do nothing about routes that pause until they are
+	// given up: a control of tests.
+	Patient bool
+	Stream  stream.Config // Level is set from above
+	Sink    trace.Sink
 }
 
 const (

@@ -209,3 +209,21 @@ func (c *Client) Frame(now machine.Time, node wire.NodeID) {
 		c.try(tried{wire.NodeID{2}, mix, []wire.NodeID{{2}, mix}, true, true, now})
 	}
 }
+
+// Paths are the nodes of the routes by which an isolation key's session may send,
+// the active one first.
+func (c *Client) Paths(isolation string) (paths [][]wire.NodeID) {
+	k := c.circuits[circuitKey{isolation: isolation}]
+	for i := range k.routes {
+		r := k.routes[(int(k.member.Core.ActivePath())+i)%len(k.routes)]
+		if r == nil || !r.joined {
+			continue
+		}
+		var path []wire.NodeID
+		for _, n := range r.path.Nodes() {
+			path = append(path, n.ID)
+		}
+		paths = append(paths, path)
+	}
+	return paths
+}

@@ -25,7 +25,8 @@ func mixInUse(w *lab.Network, u *lab.User, isolation string) int {
 func TestRoutesLeaveAMixThatWillStop(t *testing.T) {
 	for _, announced := range []bool{true, false} {
 		for _, level := range []wire.Level{wire.Fast, wire.Standard} {
-			w, u := withUserIn(t, newWorld(t, lab.Plan{Streams: 4, Mixes: 12, Level: level}))
+			w, u := withUserIn(t, newWorld(t, lab.Plan{Streams: 4, Mixes: 12, Level: level,
+				Client: func(c *client.Config) { c.Patient = !announced }}))
 			arrived, sent := 0, 0
 			for _, g := range w.Gateways {
 				g.Service.Message = func(machine.Time, []byte) { arrived++ }

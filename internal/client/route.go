@@ -43,6 +43,7 @@ type route struct {
 	gone     bool
 	replaces *route       // the route at the end of its life that this one replaces
 	replaced bool         // there is one that replaces it
+	spare    bool         // it was built because all others were silent
 	moves    machine.Time // when it was to leave a node; 0: it was not
 	profile  wire.Profile
 	shaper   *obfs.Shaper
@@ -131,10 +132,16 @@ func (c *Client) draw(now machine.Time, k *circuit) (directory.Plan, error) {
 		if r != nil {
 			nodes := r.path.Nodes()
 			req.AvoidEntry = append(req.AvoidEntry, nodes[0].ID)
-			for _, n := range nodes[:len(nodes)-1] {
+			for i, n := range nodes[:len(nodes)-1] {
+				if i == 0 && k.rescued {
+					continue
+				}
 				req.AvoidNodes = append(req.AvoidNodes, n.ID)
 			}
 		}
+	}
+	if k.rescued { // rather an entry twice than the mix that is dead
+		req.AvoidEntry = append(c.refusing.nodes(now), c.abroad...)
 	}
 	own := req.AvoidNodes
 	wished = append(wished, own...)
@@ -255,6 +262,9 @@ func (c *Client) up(now machine.Time, r *route) {
 	at := r.begun.Add(r.ttl * renewAt / 100)
 	if r.circuit.purpose == answering {
 		at = min(at, now.Add(callerTimeout))
+	}
+	if r.spare {
+		r.expire.Value, at = func(now machine.Time) { c.keep(now, r) }, now.Add(spareFor)
 	}
 	c.timers.Set(&r.expire, at)
 	c.moveSoon(now, r, c.leaving)

@@ -41,7 +41,7 @@ const (
 	// exitShunned is how long a dead exit is left out of draws.
 	exitShunned = time.Minute
 	// watchEvery is how often shaped circuits are looked at.
-	watchEvery = 250 * time.Millisecond
+	watchEvery = 125 * time.Millisecond
 	// silenceLeast and silenceGaps are how long a shaped route is silent before
 	// it counts as such: an exit that lives sends once in each period, so that
 	// chance has to lose, or hold up, 30 cells in a row.
@@ -56,6 +56,9 @@ const (
 
 	// doubtEvery is the time between two rounds of probes.
 	doubtEvery = 100 * time.Millisecond
+	// rescueAfter is how long nothing is heard of an exit in doubt until a spare
+	// route is built.
+	rescueAfter = 2 * doubtEvery
 	// pathDoubt is how long a silent path is given while the others are too.
 	pathDoubt = 4 * time.Second
 	// An exit may take as long for an answer as the session's own measure says,
@@ -116,22 +119,30 @@ func (c *Client) watch(now machine.Time) {
 	c.timers.Set(&c.watcher, now.Add(watchEvery))
 	for _, r := range c.allRoutes() {
 		k := r.circuit
-		if k.purpose == exiting && r.joined && !r.gone && k.silent(now) && c.othersLive(now, k) {
+		if k.purpose != exiting || !r.joined || r.gone || !r.pauses(now) {
+			continue
+		}
+		if k.silent(now) && c.othersLive(now, k) {
 			c.exitGone(now, k)
+		} else {
+			c.relieve(now, r)
 		}
 	}
 }
 
 // silent reports whether every route of a circuit is, and at least two are
-// that have no hop in common but the exit.
+// that have no hop in common but the exit. While a spare one is being set up the
+// exit may still answer by that, if it has not long to do so.
 func (k *circuit) silent(now machine.Time) bool {
 	seen := map[wire.NodeID]bool{}
 	n := 0
 	for _, r := range k.routes {
-		if r == nil || !r.joined {
+		switch {
+		case r != nil && !r.joined && r.spare && now < r.limit && r.limit.Sub(r.begun) <= spareWait:
+			return false
+		case r == nil || !r.joined:
 			continue
-		}
-		if !r.silent(now) {
+		case !r.silent(now):
 			return false
 		}
 		nodes := r.path.Nodes()
@@ -225,6 +236,9 @@ func (c *Client) askExit(now machine.Time, k *circuit) {
 		c.exitGone(now, k)
 		return
 	case !shaped:
+		if now.Sub(d.since) >= rescueAfter {
+			c.rescue(now, k)
+		}
 		c.probe(k)
 		d.sent = append(d.sent, now)
 	}

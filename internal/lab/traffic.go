@@ -208,6 +208,8 @@ type User struct {
 	Node *sim.Node
 	// Host is the target of its requests; empty: "service.lab".
 	Host string
+	// Arrived, if not nil, is told when bytes of an answer have come, and how many.
+	Arrived func(now machine.Time, fresh int)
 
 	net    *Network
 	open   map[session.Ref]*exchange
@@ -315,7 +317,10 @@ func (u *User) step(now machine.Time) {
 
 func (u *User) read(now machine.Time, core *client.Client, ref session.Ref, x *exchange) {
 	for {
-		_, err := x.take(now, core, ref)
+		n, err := x.take(now, core, ref)
+		if u.Arrived != nil && n > 0 {
+			u.Arrived(now, n)
+		}
 		switch {
 		case x.target && len(x.in) > 0: // a flow: the status is all
 			u.finish(now, ref, x, nil, nil)
