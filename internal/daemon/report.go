@@ -14,6 +14,7 @@ import (
 
 // gauge measures what a node reports of itself.
 type gauge struct {
+	mu       sync.Mutex // read is called under it
 	draining atomic.Bool
 	sent     uint64 // datagrams, at the last report
 	at       time.Time
@@ -30,6 +31,8 @@ const gaugeEvery = time.Second
 func (g *gauge) sample(do func(func(machine.Time)) bool, then func(machine.Time)) {
 	begun := time.Now()
 	do(then)
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	g.waits = max(g.waits, time.Since(begun))
 }
 
@@ -73,9 +76,11 @@ func (n *Node) keepReporting(ctx context.Context) {
 func (n *Node) report(ctx context.Context, client *http.Client) {
 	now := time.Now()
 	r := &directory.Report{Network: n.cfg.Network, Node: n.id, Time: now.Unix(), Draining: n.gauge.draining.Load()}
+	n.gauge.mu.Lock()
 	r.Load, r.Queue = n.gauge.read(now, n.host.Snapshot(), n.cfg.Capacity)
-	r.Delays = n.measuredDelays()
 	r.Cover = n.gauge.cover.read(now.Unix(), n.covered)
+	n.gauge.mu.Unlock()
+	r.Delays = n.measuredDelays()
 	b, err := directory.SignReport(n.cfg.Identity, r)
 	if err != nil {
 		n.log.Warn("no report", "why", err)

@@ -146,13 +146,19 @@ func TestIdleOrActiveWithinAClass(t *testing.T) {
 			})
 		}
 		w.active(w.Users[1], "a") // somebody else works in both
-		answers := new(int)
-		if active {
-			answers = w.active(w.Users[0], "a")
+		var answers []*int
+		for range 4 { // enough to fill a class that moves
+			if active {
+				answers = append(answers, w.active(w.Users[0], "a"))
+			}
 		}
 		w.Sim.RunUntil(machine.Time(12 * time.Second))
-		if active && *answers < 100 {
-			t.Fatalf("%d answers only", *answers)
+		all := 0
+		for _, n := range answers {
+			all += *n
+		}
+		if active && all < 100 {
+			t.Fatalf("%d answers only", all)
 		}
 		return view
 	}
