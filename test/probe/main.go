@@ -138,6 +138,7 @@ type flow struct {
 	bytes int64
 	last  time.Time
 	stall time.Duration
+	at    int64 // bytes before the stall
 }
 
 func newFlow(r io.Reader) *flow { return &flow{Reader: r, sum: sha256.New()} }
@@ -148,7 +149,9 @@ func (f *flow) Read(b []byte) (int, error) {
 	f.bytes += int64(n)
 	now := time.Now()
 	if !f.last.IsZero() {
-		f.stall = max(f.stall, now.Sub(f.last))
+		if d := now.Sub(f.last); d > f.stall {
+			f.stall, f.at = d, f.bytes-int64(n)
+		}
 	}
 	f.last = now
 	return n, err
@@ -157,8 +160,8 @@ func (f *flow) Read(b []byte) (int, error) {
 func (f *flow) hex() string { return hex.EncodeToString(f.sum.Sum(nil)) }
 
 func (f *flow) report(since time.Time) {
-	fmt.Printf("%d bytes %s %.1f MB/s, longest stall %d ms\n",
-		f.bytes, f.hex(), float64(f.bytes)/1e6/time.Since(since).Seconds(), f.stall.Milliseconds())
+	fmt.Printf("%d bytes %s %.1f MB/s, longest stall %d ms, after %.0f MB\n",
+		f.bytes, f.hex(), float64(f.bytes)/1e6/time.Since(since).Seconds(), f.stall.Milliseconds(), float64(f.at)/1e6)
 }
 
 func fetch(c *http.Client, target string) error {
