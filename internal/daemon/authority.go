@@ -195,7 +195,8 @@ func (a *Authority) handler() http.Handler {
 	mux.HandleFunc("POST "+signPath, a.signFor)
 	handleLogs(mux, a.own, a.reads)
 	mux.HandleFunc("POST "+reportPath, a.takeReport)
-	mux.HandleFunc("GET "+bulletinPath, a.serveBulletins)
+	a.crier.register(mux)
+	a.crier.share(mux)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set(runHeader, a.run)
 		mux.ServeHTTP(w, r)

@@ -2,8 +2,6 @@ package daemon
 
 import (
 	"context"
-	"encoding/hex"
-	"fmt"
 	"net/http"
 	"slices"
 	"sync"
@@ -11,8 +9,6 @@ import (
 
 	"github.com/nyxnet/nyx/internal/control"
 	"github.com/nyxnet/nyx/internal/directory"
-	"github.com/nyxnet/nyx/internal/mirror"
-	"github.com/nyxnet/nyx/internal/seal"
 )
 
 // How a network comes to know how its nodes are (docs/protocol.md, section 7.9):
@@ -21,32 +17,22 @@ import (
 //  2. takeReport, there: it is verified and goes to the observer.
 //  3. sayRound: each round the process makes a bulletin for each of its keys.
 //  4. gatherBulletins: it fetches those of the other processes.
-//  5. serveBulletins hands out all; clients combine them (conditions.go).
+//  5. Its noticeboard hands out all, to clients and to replicas, which hand them on
+//     (noticeboard.go); clients combine them (conditions.go).
 //
 // The same bulletins carry the authorities' proposals of cover plans (cover.go).
 
-// Paths of bulletins and reports.
-const (
-	reportPath   = "/nyx/v1/report"
-	bulletinPath = "/nyx/v1/bulletins"
-)
-
-// bulletinPoll is how often bulletins are asked for: with a round, a draw of the
-// moment at which routes move and a set-up, less than 30 s.
-const bulletinPoll = 5 * time.Second
+const reportPath = "/nyx/v1/report"
 
 // crier is the part of a directory process that deals in bulletins.
 type crier struct {
-	mu       sync.Mutex
-	board    *directory.Board
+	noticeboard
 	observer *directory.Observer
 	planner  *control.Planner
 	view     *directory.View // of what is published; nil: nothing yet
 	regions  []string        // of its exits
 	round    uint64          // the last that was spoken of
 	told     delays          // in the last
-	bundle   []byte
-	tag      string
 }
 
 func newCrier(cfg *AuthorityConfig) (*crier, error) {
@@ -54,16 +40,9 @@ func newCrier(cfg *AuthorityConfig) (*crier, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &crier{board: board, observer: directory.NewObserver(cfg.Network), planner: control.NewPlanner(board.Seats())}
+	c := &crier{noticeboard: noticeboard{board: board}, observer: directory.NewObserver(cfg.Network), planner: control.NewPlanner(board.Seats())}
 	c.bind()
 	return c, nil
-}
-
-// bind makes what is served of what the board holds. The lock is held.
-func (c *crier) bind() {
-	c.bundle = directory.EncodeBundle(c.board.Bulletins())
-	hash := seal.Hash("bulletins", c.bundle)
-	c.tag = hex.EncodeToString(hash[:8])
 }
 
 // cry makes and gathers bulletins until ctx ends.
@@ -122,7 +101,7 @@ func (a *Authority) gatherBulletins(ctx context.Context) {
 	var asked sync.WaitGroup
 	for _, url := range a.cfg.Peers {
 		asked.Go(func() {
-			bulletins, _, err := fetchBulletins(ctx, a.client, url, "")
+			bulletins, err := sharedBulletins(ctx, a.client, url)
 			if err != nil {
 				a.log.Debug("no bulletins", "why", err)
 				return
@@ -157,13 +136,6 @@ func (a *Authority) observe(d *directory.Document) {
 	}
 }
 
-func (a *Authority) serveBulletins(w http.ResponseWriter, r *http.Request) {
-	a.crier.mu.Lock()
-	bundle, tag := a.crier.bundle, a.crier.tag
-	a.crier.mu.Unlock()
-	mirror.ServeTagged(w, r, tag, bundle)
-}
-
 func (a *Authority) takeReport(w http.ResponseWriter, r *http.Request) {
 	b, ok := takeBody(w, r, "report", directory.MaxReportSize)
 	if !ok {
@@ -194,20 +166,4 @@ func (c *crier) hear(r *directory.Report, wall int64) error {
 		}
 	}
 	return nil
-}
-
-// fetchBulletins asks a server for bulletins; none, and the same tag, if it has
-// nothing but what tag names.
-func fetchBulletins(ctx context.Context, client *http.Client, url, tag string) ([][]byte, string, error) {
-	got, err := exchange(ctx, client, request{server: url, path: bulletinPath, tag: tag, most: directory.MaxBundleSize + 1})
-	switch {
-	case err != nil:
-		return nil, tag, fmt.Errorf("directory %s: %w", url, err)
-	case got.StatusCode == http.StatusNotModified:
-		return nil, tag, nil
-	case !got.ok():
-		return nil, tag, fmt.Errorf("directory %s answers %s to who asks for bulletins", url, got.Status)
-	}
-	all, err := directory.ParseBundle(got.body)
-	return all, got.Header.Get("ETag"), err
 }

@@ -8,8 +8,10 @@ import (
 	"time"
 
 	"github.com/nyxnet/nyx/internal/directory"
+	"github.com/nyxnet/nyx/internal/directory/query"
 	"github.com/nyxnet/nyx/internal/drive"
 	"github.com/nyxnet/nyx/internal/machine"
+	"github.com/nyxnet/nyx/internal/mirror"
 	"github.com/nyxnet/nyx/internal/prng"
 	"github.com/nyxnet/nyx/internal/wire"
 )
@@ -50,13 +52,9 @@ func (r *reportingNode) reports(to []int, change func(*directory.Report)) (statu
 	return status
 }
 
-// conditions are what a client knows that has asked process i.
-func (c *council) conditions(i int) *directory.Conditions {
+// view is what process i publishes.
+func (c *council) view(i int) *directory.View {
 	c.Helper()
-	l, err := newListener(c.trust, []string{"http://" + host(i)}, c.client())
-	if err != nil {
-		c.Fatal(err)
-	}
 	_, b := c.ask(i, http.MethodGet, documentPath, nil)
 	d, err := directory.Verify(b, &c.trust, time.Now().Unix())
 	if err != nil {
@@ -66,11 +64,44 @@ func (c *council) conditions(i int) *directory.Conditions {
 	if err != nil {
 		c.Fatal(err)
 	}
+	return v
+}
+
+// hearer is a client that asks servers for bulletins.
+type hearer struct {
+	*listener
+	known *directory.Conditions // since it asked last
+}
+
+// hearer returns a client with a view; whoever's name begins with "replica" is asked
+// first.
+func (c *council) hearer(v *directory.View, hosts ...string) *hearer {
+	c.Helper()
+	var servers []mirror.Server
+	var clients []*http.Client
+	for _, h := range hosts {
+		servers = append(servers, mirror.Server{URL: "http://" + h, Replica: strings.HasPrefix(h, "replica")})
+		clients = append(clients, c.client())
+	}
+	l, err := newListener(c.trust, mirror.NewAsker(servers, clients, prng.FromUint64(1).Stream("asker"), logOrNone(nil)))
+	if err != nil {
+		c.Fatal(err)
+	}
+	h := &hearer{listener: l}
 	l.view.Store(v)
-	var known *directory.Conditions
-	l.deliver = func(c *directory.Conditions, _ time.Duration) { known = c }
-	l.ask(c.Context(), l.urls[0])
-	return known
+	l.deliver = func(c *directory.Conditions, _ time.Duration) { h.known = c }
+	l.plan = func(*wire.CoverPlan) {}
+	return h
+}
+
+func (h *hearer) faults() [query.NumReasons]uint64 { return h.from.asker.Stats().Faults }
+
+// conditions are what a client knows that has asked process i.
+func (c *council) conditions(i int) *directory.Conditions {
+	c.Helper()
+	h := c.hearer(c.view(i), host(i))
+	h.ask(c.Context())
+	return h.known
 }
 
 // What nodes report to the authorities stands within a round and a poll in what

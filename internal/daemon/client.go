@@ -93,7 +93,12 @@ func StartClient(cfg ClientConfig, rng prng.Source) (*Client, error) {
 		return nil, fmt.Errorf("client: %w", err)
 	}
 	carrier, setDoors := cfg.carrier(conn)
-	listener, err := newListener(cfg.Trust, cfg.Directories, nil)
+	bulletins, err := newAsker(cfg.Replicas, cfg.Directories, nil, rng.Stream("bulletins"), cfg.Log)
+	if err != nil {
+		carrier.Close()
+		return nil, fmt.Errorf("client: %w", err)
+	}
+	listener, err := newListener(cfg.Trust, bulletins)
 	if err != nil {
 		carrier.Close()
 		return nil, fmt.Errorf("client: %w", err)

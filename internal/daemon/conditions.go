@@ -2,11 +2,11 @@ package daemon
 
 import (
 	"context"
-	"net/http"
 	"sync/atomic"
 	"time"
 
 	"github.com/nyxnet/nyx/internal/directory"
+	"github.com/nyxnet/nyx/internal/mirror"
 	"github.com/nyxnet/nyx/internal/obfs"
 	"github.com/nyxnet/nyx/internal/wire"
 )
@@ -16,36 +16,33 @@ import (
 // stops.
 type listener struct {
 	board   *directory.Board
-	urls    []string
-	client  *http.Client
+	from    reading
 	every   time.Duration
 	view    atomic.Pointer[directory.View] // the newest, a clone of our own
-	tags    map[string]string
 	chooser obfs.Chooser
 	deliver func(c *directory.Conditions, left time.Duration) // nil: no paths are drawn
 	plan    func(*wire.CoverPlan)
 }
 
-func newListener(trust directory.Trust, urls []string, client *http.Client) (*listener, error) {
+// newListener returns a listener that asks by an asker of its own: a server that
+// has documents may have no bulletins.
+func newListener(trust directory.Trust, asker *mirror.Asker) (*listener, error) {
 	board, err := directory.NewBoard(trust)
-	if client == nil {
-		client = newHTTP()
-	}
 	if err != nil {
 		return nil, err
 	}
-	l := &listener{board: board, urls: urls, client: client, every: bulletinPoll, tags: map[string]string{}}
+	l := &listener{board: board, from: reading{asker: asker}, every: bulletinPoll}
 	l.chooser.Seats, l.chooser.Need = board.Seats()
 	return l, nil
 }
 
-// run asks one server after the other until ctx ends.
+// run asks until ctx ends.
 func (l *listener) run(ctx context.Context) {
-	defer l.client.CloseIdleConnections()
+	defer l.from.asker.Close()
 	tick := time.NewTicker(l.every)
 	defer tick.Stop()
-	for i := 0; ; i++ {
-		l.ask(ctx, l.urls[i%len(l.urls)])
+	for {
+		l.ask(ctx)
 		select {
 		case <-ctx.Done():
 			return
@@ -55,22 +52,24 @@ func (l *listener) run(ctx context.Context) {
 }
 
 // ask takes what a server hands out, and tells what is known now, whether that
-// brought news or not. A bulletin that is refused is the loss of whoever sent it.
-func (l *listener) ask(ctx context.Context, url string) {
-	ctx, cancel := context.WithTimeout(ctx, bulletinPoll)
-	defer cancel()
-	all, tag, err := fetchBulletins(ctx, l.client, url, l.tags[url])
-	if err == nil {
-		l.tags[url] = tag
-	}
-	for _, b := range all {
-		l.board.Accept(b)
-	}
+// brought news or not.
+func (l *listener) ask(ctx context.Context) {
+	v := l.view.Load()
+	l.from.read(ctx, func(bundle []byte) error {
+		_, err := l.board.AcceptBundle(bundle)
+		return err
+	}, func() bool {
+		now := time.Now().Unix()
+		if v != nil {
+			now = v.Document().Now(now)
+		}
+		return l.board.Late(now)
+	})
 	if ctx.Err() == context.Canceled {
 		return
 	}
 	wall := time.Now().Unix()
-	if v := l.view.Load(); v != nil && l.deliver != nil {
+	if v != nil && l.deliver != nil {
 		l.deliver(l.board.Conditions(v, wall))
 	}
 	if plan := l.chooser.Choose(wall, l.board.Plans()); plan != nil {

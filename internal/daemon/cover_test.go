@@ -37,20 +37,16 @@ type follower struct {
 // follows returns one of process i whose machine begins now.
 func (c *council) follows(i int, take func(now machine.Time, plan *wire.CoverPlan) obfs.Refusal) *follower {
 	c.Helper()
-	l, err := newListener(c.trust, []string{"http://" + host(i)}, c.client())
-	if err != nil {
-		c.Fatal(err)
-	}
-	f, begun := &follower{listener: l}, time.Now()
+	f, begun := &follower{listener: c.hearer(nil, host(i)).listener}, time.Now()
 	log := slog.New(slog.NewTextHandler(&f.log, nil))
-	l.plan = func(plan *wire.CoverPlan) {
+	f.plan = func(plan *wire.CoverPlan) {
 		f.plans, f.why = append(f.plans, plan), take(machine.Time(time.Since(begun)), plan)
 		tellJudged(log, plan, f.why)
 	}
 	return f
 }
 
-func (f *follower) look(c *council) { f.ask(c.Context(), f.urls[0]) }
+func (f *follower) look(c *council) { f.ask(c.Context()) }
 
 // emitted is what a Stream node reports of a window in which 64 routes of class 500
 // were used to a share of it.

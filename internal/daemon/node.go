@@ -264,7 +264,7 @@ func (n *Node) join() error {
 		feed.read(n.asker, nil)
 	}
 	if n.gateway != nil {
-		l, err := newListener(n.cfg.Trust, n.cfg.Directories, n.cfg.client)
+		l, err := n.listener()
 		if err != nil {
 			cancel()
 			n.host.Close()
@@ -280,6 +280,15 @@ func (n *Node) join() error {
 	n.running.Go(func() { n.keepPublished(ctx) })
 	n.running.Go(func() { n.keepReporting(ctx) })
 	return nil
+}
+
+// listener follows bulletins, for the cover plans in them.
+func (n *Node) listener() (*listener, error) {
+	asker, err := newAsker(n.cfg.Replicas, n.cfg.Directories, n.cfg.client, systemEntropy().Stream("bulletins"), n.cfg.Log)
+	if err != nil {
+		return nil, err
+	}
+	return newListener(n.cfg.Trust, asker)
 }
 
 // republish is how often a new descriptor is made: the authorities forget those

@@ -49,11 +49,12 @@ const replicaPoll = 2 * time.Second
 // snapshotDir holds a replica's snapshot in its state directory.
 const snapshotDir = "snapshot"
 
-// Replica mirrors the documents of the authorities and serves them. It can
-// withhold and be late; it cannot change what they have signed.
+// Replica mirrors the documents and bulletins of the authorities and serves them. It
+// can withhold and be late; it cannot change what they have signed.
 type Replica struct {
 	cfg      ReplicaConfig
 	shelf    mirror.Shelf
+	notices  noticeboard
 	asker    *mirror.Asker
 	server   *http.Server
 	listener net.Listener
@@ -73,6 +74,14 @@ func StartReplica(cfg ReplicaConfig) (*Replica, error) {
 	r.shelf.Cache, r.shelf.TTL = cfg.Cache, cfg.TTL
 	var err error
 	if r.asker, err = newAsker(nil, cfg.Authorities, cfg.client, systemEntropy().Stream("replica"), cfg.Log); err != nil {
+		return nil, err
+	}
+	if r.notices.board, err = directory.NewBoard(cfg.Trust); err != nil {
+		return nil, err
+	}
+	r.notices.bind()
+	bulletins, err := newAsker(nil, cfg.Authorities, cfg.client, systemEntropy().Stream("bulletins"), cfg.Log)
+	if err != nil {
 		return nil, err
 	}
 	r.report = newReporter(&cfg.Trust, cfg.StateDir, cfg.Log)
@@ -113,6 +122,10 @@ func StartReplica(cfg ReplicaConfig) (*Replica, error) {
 		}
 	})
 	r.running.Go(func() { feed.run(ctx, func(err error) { r.note(following, err) }) })
+	r.running.Go(func() {
+		defer bulletins.Close()
+		r.notices.follow(ctx, &reading{asker: bulletins})
+	})
 	if r.logs != nil {
 		r.running.Go(func() { r.logs.run(ctx) })
 	}
@@ -122,6 +135,7 @@ func StartReplica(cfg ReplicaConfig) (*Replica, error) {
 func (r *Replica) listen() (err error) {
 	mux := http.NewServeMux()
 	r.shelf.Register(mux, true)
+	r.notices.register(mux)
 	handleLogs(mux, nil, r.logs)
 	if r.listener = r.cfg.listener; r.listener != nil {
 		r.server = newServer(mux)

@@ -1,6 +1,7 @@
 package directory
 
 import (
+	"bytes"
 	"cmp"
 	"fmt"
 	"slices"
@@ -20,8 +21,9 @@ type Board struct {
 
 type posted struct {
 	Bulletin
-	hash digest
-	raw  []byte
+	hash   digest
+	raw    []byte
+	signed *signedBulletinWire // until it is verified
 }
 
 // NewBoard returns a board without bulletins.
@@ -36,32 +38,117 @@ func NewBoard(trust Trust) (*Board, error) {
 // Accept verifies a bulletin and keeps it in place of an older one of the same
 // authority; it reports whether it is news. b is kept.
 func (o *Board) Accept(b []byte) (news bool, err error) {
-	m, w, err := parseBulletin(b)
+	p, by, err := o.open(b)
 	if err != nil {
 		return false, err
 	}
-	if m.Network != o.trust.Network {
-		return false, fmt.Errorf("%w: the bulletin is of %q, this network is %q", ErrNetwork, m.Network, o.trust.Network)
-	}
-	by := slices.IndexFunc(o.trust.Authorities, func(key []byte) bool { return AuthorityID(key) == digest(w.Authority) })
-	if by < 0 {
-		return false, fmt.Errorf("%w: bulletin of an unknown authority", ErrThreshold)
-	}
-	hash := seal.Hash("directory bulletin", w.Body)
-	if held := o.held[by]; held != nil && m.Round <= held.Round {
+	if held := o.held[by]; held != nil && p.Round <= held.Round {
 		switch {
-		case m.Round < held.Round:
-			return false, fmt.Errorf("%w: round %d of an authority after round %d", ErrRollback, m.Round, held.Round)
-		case hash != held.hash:
-			return false, fmt.Errorf("%w: two bulletins of one authority for round %d", ErrConflict, m.Round)
+		case p.Round < held.Round:
+			return false, fmt.Errorf("%w: round %d of an authority after round %d", ErrRollback, p.Round, held.Round)
+		case p.hash != held.hash:
+			return false, fmt.Errorf("%w: two bulletins of one authority for round %d", ErrConflict, p.Round)
 		}
 		return false, nil
 	}
-	if seal.Verify(o.trust.Authorities[by], bulletinContext, w.Body, w.Signature) != nil {
-		return false, fmt.Errorf("%w: bulletin of round %d", ErrSignature, m.Round)
+	if err := o.verify(by, p); err != nil {
+		return false, err
 	}
-	o.held[by] = &posted{*m, hash, b}
+	o.held[by] = p
 	return true, nil
+}
+
+// AcceptBundle takes over the bulletins that a server hands out, which are kept;
+// it reports whether there is news among them. A bundle is refused whole, and the
+// board stays as it is,
+//
+//   - if a bulletin in it is no authority's: ErrMalformed, ErrSignature and so on;
+//   - if fewer authorities than the threshold speak in it: ErrThreshold;
+//   - if it was replaced long ago: the last round that a threshold has reached in
+//     it is more than BulletinAge before that of the board: ErrRollback.
+//
+// That an authority says two things in one round, or takes a step back, is no
+// fault of who hands it out: its bulletin of before stays.
+func (o *Board) AcceptBundle(b []byte) (news bool, err error) {
+	all, err := ParseBundle(b)
+	if err != nil {
+		return false, err
+	}
+	said := make([]*posted, len(o.held))
+	for _, raw := range all {
+		p, by, err := o.open(raw)
+		if err != nil {
+			return false, err
+		}
+		if held := o.held[by]; held == nil || !bytes.Equal(raw, held.raw) {
+			if err := o.verify(by, p); err != nil {
+				return false, err
+			}
+		}
+		said[by] = p
+	}
+	reached, enough := lastRound(said, o.trust.Threshold)
+	if !enough {
+		return false, fmt.Errorf("%w: %d bulletins, and fewer than %d authorities", ErrThreshold, len(all), o.trust.Threshold)
+	}
+	if held, known := lastRound(o.held, o.trust.Threshold); known && held > reached+uint64(BulletinAge/RoundLength) {
+		return false, fmt.Errorf("%w: bulletins of round %d after round %d", ErrRollback, reached, held)
+	}
+	for by, p := range said {
+		if held := o.held[by]; p != nil && (held == nil || p.Round > held.Round) {
+			o.held[by], news = p, true
+		}
+	}
+	return news, nil
+}
+
+// open parses a bulletin of this network and says whose it claims to be.
+func (o *Board) open(b []byte) (p *posted, by int, err error) {
+	m, w, err := parseBulletin(b)
+	if err != nil {
+		return nil, 0, err
+	}
+	if m.Network != o.trust.Network {
+		return nil, 0, fmt.Errorf("%w: the bulletin is of %q, this network is %q", ErrNetwork, m.Network, o.trust.Network)
+	}
+	by = slices.IndexFunc(o.trust.Authorities, func(key []byte) bool { return AuthorityID(key) == digest(w.Authority) })
+	if by < 0 {
+		return nil, 0, fmt.Errorf("%w: bulletin of an unknown authority", ErrThreshold)
+	}
+	return &posted{*m, seal.Hash("directory bulletin", w.Body), b, w}, by, nil
+}
+
+// verify checks the signature of an authority, and lets go of what only that needs.
+func (o *Board) verify(by int, p *posted) error {
+	w := p.signed
+	p.signed = nil
+	if seal.Verify(o.trust.Authorities[by], bulletinContext, w.Body, w.Signature) != nil {
+		return fmt.Errorf("%w: bulletin of round %d", ErrSignature, p.Round)
+	}
+	return nil
+}
+
+// lastRound is the last round that need of the bulletins have reached.
+func lastRound(all []*posted, need int) (round uint64, ok bool) {
+	var rounds []uint64
+	for _, p := range all {
+		if p != nil {
+			rounds = append(rounds, p.Round)
+		}
+	}
+	if len(rounds) < need {
+		return 0, false
+	}
+	slices.Sort(rounds)
+	return rounds[len(rounds)-need], true
+}
+
+// Late reports whether a threshold of authorities has not spoken within
+// BulletinAge of now, in seconds since 1970: there is news, and who asks for it is
+// not given it, or no authority is heard by anybody.
+func (o *Board) Late(now int64) bool {
+	round, enough := lastRound(o.held, o.trust.Threshold)
+	return !enough || now-int64(round*roundSeconds) >= int64(BulletinAge/time.Second)
 }
 
 // Bulletins returns the newest of each authority, in the order of the trust:
@@ -106,17 +193,11 @@ func (o *Board) Seats() (seats, threshold int) { return len(o.held), o.trust.Thr
 func (o *Board) Conditions(v *View, wall int64) (c *Conditions, left time.Duration) {
 	need := max(o.trust.Threshold, v.doc.Threshold)
 	now := v.doc.Now(wall)
-	var times []int64
-	for _, p := range o.held {
-		if p != nil {
-			times = append(times, int64(p.Round*roundSeconds))
-		}
-	}
-	if len(times) < need {
+	last, enough := lastRound(o.held, need)
+	if !enough {
 		return nil, 0
 	}
-	slices.Sort(times)
-	now = max(now, times[len(times)-need])
+	now = max(now, int64(last*roundSeconds))
 	const age = int64(BulletinAge / time.Second)
 	var counting []*posted
 	end := now + age

@@ -2,6 +2,7 @@ package directory
 
 import (
 	"errors"
+	"slices"
 	"testing"
 	"time"
 )
@@ -188,5 +189,58 @@ func TestBoardHoldsPlans(t *testing.T) {
 	}
 	if seats, threshold := w.board.Seats(); seats != 3 || threshold != 2 {
 		t.Errorf("%d of %d", threshold, seats)
+	}
+}
+
+// A bundle is taken whole or not at all, and no authority can have a server refused
+// for what it signed twice.
+func TestBundleTakenWhole(t *testing.T) {
+	w := newBoardWorld(t)
+	signed := func(authority int, wall int64, change func(*Bulletin)) []byte {
+		m := &Bulletin{Network: testNetwork, Document: w.view.doc.Hash(), Round: RoundAt(wall)}
+		if change != nil {
+			change(m)
+		}
+		return signedBulletin(t, 1000+uint64(authority), m)
+	}
+	take := func(all ...[]byte) (bool, error) { return w.board.AcceptBundle(EncodeBundle(all)) }
+	first, second := signed(0, testWall, nil), signed(1, testWall, nil)
+	if _, err := take(first); !errors.Is(err, ErrThreshold) {
+		t.Errorf("of one authority of two: %v", err)
+	}
+	if _, err := take(first, first); !errors.Is(err, ErrThreshold) {
+		t.Errorf("of one, twice: %v", err)
+	}
+	if _, err := take(first, second, signed(7, testWall, nil)); !errors.Is(err, ErrThreshold) {
+		t.Errorf("of a stranger: %v", err)
+	}
+	bad := slices.Clone(second)
+	bad[len(bad)-1] ^= 1
+	if _, err := take(first, bad); !errors.Is(err, ErrSignature) {
+		t.Errorf("with a signature that does not verify: %v", err)
+	}
+	if n := len(w.board.Bulletins()); n != 0 || !w.board.Late(testWall) {
+		t.Errorf("%d bulletins of bundles that were refused", n)
+	}
+	if news, err := take(first, second); err != nil || !news {
+		t.Errorf("of two: %v, %v", news, err)
+	}
+	if news, err := take(first, second); err != nil || news {
+		t.Errorf("the same again: %v, %v", news, err)
+	}
+	if news, err := take(signed(0, testWall, of(2, State{Flags: Overloaded, Score: ScoreMax})), signed(1, testWall+10, nil)); err != nil || !news {
+		t.Errorf("with another of a round that was had: %v, %v", news, err)
+	}
+	if news, err := take(signed(0, testWall+10, nil), second); err != nil || !news {
+		t.Errorf("with an older one of one authority: %v, %v", news, err)
+	}
+	if w.board.Late(testWall+69) || !w.board.Late(testWall+70) {
+		t.Error("a minute after the last round of two authorities it is not late, or before")
+	}
+	for i := range 2 {
+		w.must(w.says(i, testWall+80, nil))
+	}
+	if _, err := take(first, second); !errors.Is(err, ErrRollback) {
+		t.Errorf("of 80 s before: %v", err)
 	}
 }

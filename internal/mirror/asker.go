@@ -169,13 +169,14 @@ func (a *Asker) answered(i int, took time.Duration) {
 	a.core.Answered(i, took)
 }
 
-// fault reports what was wrong with a server.
+// fault reports what was wrong with a server: in the log, once until it is forgiven.
 func (a *Asker) fault(i int, r query.Reason, err error) {
 	a.mu.Lock()
+	was := a.core.LeftAside(a.now(), i)
 	a.core.Fault(a.now(), i, r)
 	aside := a.core.LeftAside(a.now(), i)
 	a.mu.Unlock()
-	if aside && r >= query.Withheld {
+	if aside && !was && r >= query.Withheld {
 		a.log.Warn("a directory server is left aside", "server", a.servers[i].URL, "reason", r.String(), "why", err)
 	}
 }
@@ -194,7 +195,7 @@ func reasonOf(err error) query.Reason {
 	case errors.As(err, &status):
 		return query.Unreachable
 	}
-	for _, forged := range []error{directory.ErrMalformed, directory.ErrSize, directory.ErrThreshold, directory.ErrNetwork, directory.ErrConflict, directory.ErrProof} {
+	for _, forged := range []error{directory.ErrMalformed, directory.ErrSize, directory.ErrSignature, directory.ErrThreshold, directory.ErrNetwork, directory.ErrConflict, directory.ErrProof} {
 		if errors.Is(err, forged) {
 			return query.Forged
 		}
@@ -238,7 +239,7 @@ func (a *Asker) get(ctx context.Context, i int, q *Question, begun time.Time) (a
 		return answer, took, nil
 	case http.StatusOK:
 	case http.StatusServiceUnavailable:
-		return answer, took, statusError{resp.StatusCode, "no document yet; it waits for its nodes"}
+		return answer, took, statusError{resp.StatusCode, "nothing to hand out yet; it waits for its nodes"}
 	default:
 		return answer, took, statusError{resp.StatusCode, "it answers " + resp.Status}
 	}
