@@ -23,7 +23,8 @@ type end struct {
 	part   *part            // nil: none in a meeting so far
 	hello  *stream.Assembly // a HELLO that comes in parts; nil: none
 	member *session.Member[ending]
-	peer   *end // set while joined
+	peer   *end         // set while joined
+	heard  machine.Time // the last cell
 
 	level  wire.Level
 	path   uint8 // of member
@@ -112,6 +113,7 @@ const playingMax = 1 << 17
 // where the level has places: see takeIn.
 func (g *Gateway) handlePacket(now machine.Time, e *end, d mix.Delivery) {
 	packet, even := d.Packet, e.even()
+	e.heard = now
 	if even != nil && d.Place != 0 {
 		even.Arrived(now, d.Place)
 	}
@@ -222,7 +224,7 @@ func (g *Gateway) handleHello(now machine.Time, e *end, hello []byte) {
 	if fresh {
 		m = g.Add(core, ending{seen: now})
 	}
-	if slot := g.slot(m, e); e.member != m && slot >= 0 {
+	if slot := free(m, e); e.member != m && slot >= 0 {
 		core.AddPath(now, uint8(slot))
 		bind(m, e, slot)
 	}
@@ -244,32 +246,57 @@ func (g *Gateway) handleSessionPacket(now machine.Time, e *end, packet []byte) {
 	if e.member == m {
 		m.Core.HandlePacket(now, e.path, packet)
 	} else {
-		slot := g.slot(m, e)
-		if slot < 0 {
+		place := slot(m, e)
+		if place < 0 {
 			g.Counts[trace.DropSessionUnknown]++
 			return
 		}
-		if !m.Core.HandleNewPath(now, uint8(slot), packet) {
+		if !m.Core.HandleNewPath(now, uint8(place), packet) {
 			return // whoever guesses a connection id gets no place in its session
 		}
-		bind(m, e, slot)
+		bind(m, e, place)
 	}
 	m.Owner.seen = now
 	g.Touch(m)
 	g.pass(now, m)
 }
 
-// slot is the place for a route among the paths of a session, or -1: a route
-// serves one session, and a session has a bounded number of paths.
-func (g *Gateway) slot(m *session.Member[ending], e *end) int {
+// free is a place for a route among the paths of a session that no other has, or
+// -1: a route serves one session, and a session has a bounded number of paths.
+func free(m *session.Member[ending], e *end) int {
 	if e.member != nil || e.peer != nil {
 		return -1
 	}
 	return slices.Index(m.Owner.ends[:], nil)
 }
 
+// slot is the place that an authentic packet gives its route: a free one, or that of
+// the route which was heard longest ago, or -1. A client holds no more routes than a
+// session has paths, so where all are taken one is dead: the end of a route is not
+// told when a link before it breaks, and would stand in the way of those that replace
+// it for ten minutes. Should the route that gives way be alive, its next packet gives
+// it a place again.
+func slot(m *session.Member[ending], e *end) int {
+	if e.member != nil || e.peer != nil {
+		return -1
+	}
+	oldest := 0
+	for i, other := range m.Owner.ends {
+		switch {
+		case other == nil:
+			return i
+		case other.heard < m.Owner.ends[oldest].heard:
+			oldest = i
+		}
+	}
+	return oldest
+}
+
 // bind makes a route the path of a session whose packet it has brought.
 func bind(m *session.Member[ending], e *end, slot int) {
+	if old := m.Owner.ends[slot]; old != nil {
+		old.member = nil
+	}
 	m.Owner.ends[slot], e.member, e.path = e, m, uint8(slot)
 }
 

@@ -165,6 +165,58 @@ func TestGuessedConnectionIDsOccupyNothing(t *testing.T) {
 	}
 }
 
+// Routes whose links broke hold their places in a session for ten minutes, since
+// nobody tells the exit. Where all places are taken, the first authentic packet of
+// a new route has that of the one heard longest ago, and a forged one has none; a
+// route that gave way and lives has a place again with its next packet. (Control: with
+// free in the place of slot the new route brings nothing back.)
+func TestANewRouteTakesThePlaceOfADeadOne(t *testing.T) {
+	w := newWorld(t, lab.Plan{})
+	owner, thief := w.attacker(), w.attacker()
+	core, first := owner.dialSession(1)
+	// ping has the session say something by a route, as its path of an id, and
+	// reports whether that was answered.
+	ping := func(r *rogue.Route, path uint8) bool {
+		r.Packets = nil
+		owner.do(func(now machine.Time) {
+			core.RemovePath(now, path)
+			core.AddPath(now, path)
+			var b [wire.SessionPacketSize]byte
+			for core.PollPacket(now, path, b[:]) {
+				owner.Send(r, b[:])
+			}
+		})
+		return slices.Contains(r.Kinds(), wire.SessionData)
+	}
+	for path := uint8(1); path < stream.MaxPaths; path++ {
+		if !ping(owner.route(nil), path) {
+			t.Fatalf("path %d is not answered", path)
+		}
+	}
+	if !ping(first, 0) || w.victim().Paths() != stream.MaxPaths {
+		t.Fatalf("%d paths", w.victim().Paths())
+	}
+	guess := thief.route(nil)
+	thief.do(func(machine.Time) {
+		var b [wire.SessionPacketSize]byte
+		wire.PutSessionHeader(b[:], wire.SessionData, w.victim().Members()[0].ID, 77)
+		thief.Send(guess, b[:])
+	})
+	unknown := w.victim().Counts[trace.DropSessionUnknown]
+	seventh := owner.route(nil)
+	if !ping(seventh, 1) {
+		t.Error("the route that replaces a dead one is not answered")
+	}
+	if n := w.victim().Counts[trace.DropSessionUnknown] - unknown; n != 0 || w.victim().Paths() != stream.MaxPaths {
+		t.Errorf("%d packets dropped, %d paths", n, w.victim().Paths())
+	}
+	for i := range 10 { // as many live routes as there are places, and one more
+		if r := []*rogue.Route{first, seventh}[i%2]; !ping(r, uint8(i%2)) {
+			t.Errorf("route %d of two that live is not answered", i%2)
+		}
+	}
+}
+
 // A route whose client makes it service, caller and answer at once must not be
 // joined to itself, and its end must not end the node.
 func TestRouteIsNotJoinedToItself(t *testing.T) {

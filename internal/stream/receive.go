@@ -38,8 +38,8 @@ func (s *Session) HandlePacket(now machine.Time, id uint8, b []byte) {
 }
 
 // HandleNewPath is HandlePacket for a packet that came by a route which is not
-// a path yet: it becomes path id if, and only if, the packet is authentic. It
-// reports whether it was.
+// a path yet: it becomes path id if, and only if, the packet is authentic, in place
+// of the path that has the id, if one has. It reports whether it was.
 func (s *Session) HandleNewPath(now machine.Time, id uint8, b []byte) bool {
 	s.joining = true
 	s.HandlePacket(now, id, b)
@@ -76,6 +76,7 @@ func (s *Session) accept(now machine.Time, id uint8, pn uint64, payload []byte) 
 	s.arrived.add(now, pn)
 	if s.joining {
 		s.joining = false
+		s.RemovePath(now, id)
 		s.AddPath(now, id)
 	}
 	s.heard(now, id)
