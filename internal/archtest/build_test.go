@@ -77,7 +77,7 @@ var engines = []string{
 	"github.com/nats-io/", "go.etcd.io/", "modernc.org/sqlite", "github.com/jackc/pgx", "github.com/open-policy-agent/",
 	"github.com/transparency-dev/", "github.com/prometheus/", "go.opentelemetry.io/", "github.com/redis/", "github.com/maypok86/otter",
 	"google.golang.org/grpc", "k8s.io/", "github.com/tetratelabs/wazero", "github.com/tink-crypto/", "github.com/quic-go/",
-	module + "/internal/engine", module + "/internal/console", module + "/internal/audit",
+	module + "/internal/engine", module + "/internal/console",
 }
 
 // forbiddenInLite returns the packages that nyx-lite must not link.
