@@ -41,6 +41,8 @@ var ranks = map[string]int{
 	"internal/relay":   60,
 	"internal/gateway": 60,
 
+	"internal/secret":             65, // how secrets are named and kept
+	"internal/secret/secrettest":  66, // for tests: what holds for every store of them
 	"internal/registry":           65, // what a directory authority must not forget
 	"internal/registry/storetest": 66, // for tests: what holds for every store of it
 
@@ -63,6 +65,7 @@ var ranks = map[string]int{
 	"internal/lab/duo":    86, // two ends of a session
 	"internal/lab/cpu":    86, // the processor time of a process
 	"internal/lab/attack": 86, // what an adversary computes
+	"internal/lab/vault":  86, // a double of a secret server
 
 	"internal/lab":     90,
 	"internal/console": 90,
@@ -253,6 +256,9 @@ var cryptoAllowed = []struct{ pkg, path, reason string }{
 	{"internal/mirror", "crypto/tls", "HTTP of replicas; what they serve is signed"},
 	{"internal/console", "crypto/tls", "HTTP of operators"},
 	{"internal/engine", "crypto/tls", "connections to engines"},
+	{"internal/engine/secrets", "crypto/rand", "salts, and pauses before a server is asked again"},
+	{"internal/secret", "crypto/rand", "wrapping keys and their salts"},
+	{"internal/lab/vault", "crypto/rand", "tokens of a double"},
 	{"internal/engine", "crypto/x509", "connections to engines"},
 	{"internal/bench", "crypto/ecdh", "the floor of a set-up, timed and not used"},
 	{"internal/bench", "crypto/mlkem", "the floor of a set-up, timed and not used"},
