@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/nyxnet/nyx/internal/daemon"
 	"github.com/nyxnet/nyx/internal/directory"
 	"github.com/nyxnet/nyx/internal/registry"
 	"github.com/nyxnet/nyx/internal/setup"
@@ -113,7 +114,7 @@ func configuredStore(path string) (registry.Store, directory.Params, error) {
 	if cfg.Serve.Store.Kind == setup.StoreFiles {
 		return nil, directory.Params{}, fmt.Errorf("%s: what an authority keeps in files is copied as files", path)
 	}
-	signer, err := setup.LoadAuthorityKey(cfg.Keys)
+	signer, err := daemon.AuthorityKey(cfg, openSecrets)
 	if err != nil {
 		return nil, directory.Params{}, err
 	}
@@ -124,7 +125,7 @@ func configuredStore(path string) (registry.Store, directory.Params, error) {
 	if err != nil {
 		return nil, directory.Params{}, err
 	}
-	store, err := openStore(cfg.Serve.Store, cfg.Keys, network, signer.Public())
+	store, err := openStore(cfg.Serve.Store, cfg.State, network, signer.Public())
 	return store, one.Params(), err
 }
 

@@ -49,10 +49,10 @@ type NodeConfig struct {
 	Link     *seal.KEMPrivate
 	Onions   OnionKeys
 	Params   directory.Params
-	// Fleet is the fleet key of a Stream node, which the node owns if FleetDir is
-	// not "": the key directory in which the key may be replaced.
-	Fleet    *seal.Key
-	FleetDir string
+	// Fleet is the fleet key of a Stream node, which the node owns if LoadFleet is
+	// not nil: it returns the key that is present, and when it was put in its place.
+	Fleet     *seal.Key
+	LoadFleet func() (key *seal.Key, placed time.Time, err error)
 	// StateDir is where the record of accepted set-ups and the mark of the newest
 	// document are kept; "" for none, which is sound only if the onion keys end
 	// with the process.

@@ -7,20 +7,19 @@ import (
 
 	"github.com/nyxnet/nyx/internal/machine"
 	"github.com/nyxnet/nyx/internal/seal"
-	"github.com/nyxnet/nyx/internal/setup"
 )
 
 // keyLook is how often a node looks whether a period of onion keys has begun and
 // whether its fleet key was replaced: well within the 5 s that a reload may take.
 const keyLook = time.Second
 
-// reloadFleet takes the fleet key from the key directory if it is another than
-// the node has. While none can be read the node goes on with its own.
+// reloadFleet takes the fleet key from where it is kept if it is another than the
+// node has. While none can be read the node goes on with its own.
 func (n *Node) reloadFleet(now time.Time) error {
-	if n.cfg.FleetDir == "" || n.rotateFleet == nil {
+	if n.cfg.LoadFleet == nil || n.rotateFleet == nil {
 		return nil
 	}
-	key, placed, err := setup.LoadFleet(n.cfg.FleetDir)
+	key, placed, err := n.cfg.LoadFleet()
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"github.com/nyxnet/nyx/internal/machine"
 	"github.com/nyxnet/nyx/internal/prng"
 	"github.com/nyxnet/nyx/internal/seal"
+	"github.com/nyxnet/nyx/internal/secret"
 	"github.com/nyxnet/nyx/internal/setup"
 )
 
@@ -36,7 +38,7 @@ func TestFleetKeyIsReloaded(t *testing.T) {
 		t.Fatal(err)
 	}
 	own := *first
-	cfg.Fleet, cfg.FleetDir = &own, dir
+	cfg.Fleet, cfg.LoadFleet = &own, func() (*seal.Key, time.Time, error) { return setup.LoadFleet(dir) }
 	n := startAlone(t, cfg)
 	n.cancel() // what it does by itself
 	n.running.Wait()
@@ -80,5 +82,80 @@ func TestFleetKeyIsReloaded(t *testing.T) {
 	}
 	if err := n.Close(); err != nil {
 		t.Error(err)
+	}
+}
+
+// A node takes a rotated fleet key from a secret store, and its onion keys turn
+// there; while the store gives nothing it goes on with its own.
+func TestKeysFromASecretStore(t *testing.T) {
+	s := secret.NewMemory()
+	stored := &setup.StoredKeys{Store: s, Name: "stream-1", Fleet: "fleet"}
+	ring := &keyring{stored: stored, whole: true, store: s}
+	if _, err := stored.RotateFleet(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	params := directory.Params{}
+	present := params.OnionFrom(params.EpochAt(time.Now().Unix()))
+	if _, err := stored.Make(t.Context(), present, nil); err != nil {
+		t.Fatal(err)
+	}
+	keys, err := ring.node()
+	if err != nil || keys.Fleet == nil || ring.where() != "secret://stream-1" {
+		t.Fatalf("%+v, %v", keys, err)
+	}
+	cfg, err := localNode(LocalConfig{Streams: 1}, 0, prng.FromUint64(3), params)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Identity, cfg.Link, cfg.Onions, cfg.Fleet, cfg.LoadFleet = keys.Identity, keys.Link, ring.onions(), keys.Fleet, ring.fleet
+	n := startAlone(t, cfg)
+	n.cancel()
+	n.running.Wait()
+	before := *n.cfg.Fleet
+	if _, err := stored.RotateFleet(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.reloadFleet(time.Now()); err != nil || *n.cfg.Fleet == before {
+		t.Errorf("the rotated key was not taken: %v", err)
+	}
+	took := *n.cfg.Fleet
+	if err := s.Delete(t.Context(), "fleet"); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.reloadFleet(time.Now()); !errors.Is(err, secret.ErrNone) || *n.cfg.Fleet != took {
+		t.Errorf("without a key in the store: %v", err)
+	}
+	onions := ring.onions()
+	next := params.OnionFrom(present + 1000)
+	made, err := onions.Make(next)
+	if err != nil || made == nil {
+		t.Fatal(err)
+	}
+	if again, err := onions.Make(next); err != nil || string(again.Public().Bytes()) != string(made.Public().Bytes()) {
+		t.Errorf("another key of the same period: %v", err)
+	}
+	if held, err := onions.Held(); err != nil || len(held) < 2 {
+		t.Errorf("%d keys are held, %v", len(held), err)
+	}
+	if err := onions.Retire(next); err != nil {
+		t.Fatal(err)
+	}
+	if held, err := onions.Held(); err != nil || len(held) != 1 {
+		t.Errorf("%d keys are held, %v", len(held), err)
+	}
+	if old, err := onions.Load(present); err != nil || old != nil {
+		t.Errorf("a retired key is loaded: %v", err)
+	}
+}
+
+// Without a program that has stores, or without the store, nothing starts.
+func TestKeyringRefuses(t *testing.T) {
+	cfg := &setup.Config{Secrets: setup.SecretsConfig{Dir: "keystore", Node: "a"}}
+	if _, err := openKeyring(cfg, nil); !errors.Is(err, errNoSecrets) {
+		t.Errorf("without stores: %v", err)
+	}
+	away := errors.New("away")
+	if _, err := openKeyring(cfg, func(*setup.SecretsConfig) (secret.Store, error) { return nil, away }); !errors.Is(err, away) {
+		t.Errorf("without the store: %v", err)
 	}
 }

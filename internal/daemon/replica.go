@@ -210,16 +210,16 @@ func (r *Replica) part() part {
 	return p
 }
 
-func startConfiguredReplica(cfg *setup.Config, start func(ReplicaConfig) (*Replica, error), log *slog.Logger) (*Replica, error) {
+func startConfiguredReplica(cfg *setup.Config, keys *keyring, start func(ReplicaConfig) (*Replica, error), log *slog.Logger) (*Replica, error) {
 	if start == nil {
 		return nil, errNoServer
 	}
-	key, err := setup.LoadReplicaKey(cfg.Keys)
+	key, err := keys.replica()
 	if err != nil {
 		return nil, err
 	}
 	return start(ReplicaConfig{
 		Listen: cfg.Replicate.Listen.String(), Key: key, Trust: cfg.Network.Trust, Authorities: cfg.Directories, Poll: cfg.Poll,
-		StateDir: cfg.Keys, CacheServer: cfg.Replicate.CacheServer, TTL: cfg.Replicate.Cache, Log: log,
+		StateDir: cfg.State, CacheServer: cfg.Replicate.CacheServer, TTL: cfg.Replicate.Cache, Log: log,
 	})
 }

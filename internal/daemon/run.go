@@ -14,6 +14,7 @@ import (
 	"github.com/nyxnet/nyx/internal/directory"
 	"github.com/nyxnet/nyx/internal/proxy"
 	"github.com/nyxnet/nyx/internal/seal"
+	"github.com/nyxnet/nyx/internal/secret"
 	"github.com/nyxnet/nyx/internal/setup"
 	"github.com/nyxnet/nyx/internal/stream"
 )
@@ -41,11 +42,16 @@ func Run(ctx context.Context, cfg *setup.Config, kinds []joint.Kind, compress Co
 			}
 		}
 	}()
+	keys, err := openKeyring(cfg, servers.Secrets)
+	if err != nil {
+		return err
+	}
+	defer keys.close()
 	var node *Node
 	var counted []func() part
 	var fromProxy *proxy.Counts
 	if cfg.Authority {
-		a, err := startConfigured(cfg, servers.Authority, log.With("part", "authority"))
+		a, err := startConfigured(cfg, keys, servers.Authority, log.With("part", "authority"))
 		if err != nil {
 			return err
 		}
@@ -54,7 +60,7 @@ func Run(ctx context.Context, cfg *setup.Config, kinds []joint.Kind, compress Co
 		log.Info("directory authority", "url", a.URL())
 	}
 	if cfg.Witness {
-		w, err := startConfiguredWitness(cfg, servers.Witness, log.With("part", "witness"))
+		w, err := startConfiguredWitness(cfg, keys, servers.Witness, log.With("part", "witness"))
 		if err != nil {
 			return err
 		}
@@ -63,7 +69,7 @@ func Run(ctx context.Context, cfg *setup.Config, kinds []joint.Kind, compress Co
 		log.Info("witness", "url", w.URL())
 	}
 	if cfg.Replica {
-		r, err := startConfiguredReplica(cfg, servers.Replica, log.With("part", "replica"))
+		r, err := startConfiguredReplica(cfg, keys, servers.Replica, log.With("part", "replica"))
 		if err != nil {
 			return err
 		}
@@ -72,7 +78,7 @@ func Run(ctx context.Context, cfg *setup.Config, kinds []joint.Kind, compress Co
 		log.Info("directory replica", "url", r.URL())
 	}
 	if cfg.Roles != 0 {
-		n, err := startConfiguredNode(cfg, kinds, compress, log.With("part", "node"))
+		n, err := startConfiguredNode(cfg, keys, kinds, compress, log.With("part", "node"))
 		if err != nil {
 			return err
 		}
@@ -85,7 +91,7 @@ func Run(ctx context.Context, cfg *setup.Config, kinds []joint.Kind, compress Co
 	}
 	if cfg.Client {
 		p, err := StartProxy(ProxyConfig{
-			Network: cfg.Network, Directories: cfg.Directories, Replicas: cfg.Replicas, Log: log.With("part", "client"), Poll: cfg.Poll, StateDir: cfg.Keys,
+			Network: cfg.Network, Directories: cfg.Directories, Replicas: cfg.Replicas, Log: log.With("part", "client"), Poll: cfg.Poll, StateDir: cfg.State,
 			Client: client.Config{Level: cfg.Proxy.Level, Profile: cfg.Proxy.Profile, Region: cfg.Proxy.Region, HighPorts: cfg.Proxy.High, LowPorts: cfg.Proxy.Low, Stream: stream.Config{KEM: cfg.KEM}}, Socks: cfg.Proxy.Socks.String(), Carriers: kinds,
 		})
 		if err != nil {
@@ -150,48 +156,52 @@ func announce(ctx context.Context, come <-chan struct{}, log *slog.Logger, what 
 }
 
 // Servers are the roles of a program that serve the directory, StartAuthority,
-// StartReplica and StartWitness: nil is one that it lacks.
+// StartReplica and StartWitness, and what else runs on engines: nil is what it
+// lacks.
 type Servers struct {
 	Authority func(AuthorityConfig) (*Authority, error)
 	Replica   func(ReplicaConfig) (*Replica, error)
 	Witness   func(WitnessConfig) (*Witness, error)
+	// Secrets opens the store behind secret:// references, which is the caller's to
+	// close.
+	Secrets func(*setup.SecretsConfig) (secret.Store, error)
 }
 
 var errNoServer = errors.New("this program does not serve the directory; use nyx for the roles authority, replica and witness")
 
-func startConfigured(cfg *setup.Config, start func(AuthorityConfig) (*Authority, error), log *slog.Logger) (*Authority, error) {
+func startConfigured(cfg *setup.Config, keys *keyring, start func(AuthorityConfig) (*Authority, error), log *slog.Logger) (*Authority, error) {
 	if start == nil {
 		return nil, errNoServer
 	}
-	signer, err := setup.LoadAuthorityKey(cfg.Keys)
+	signer, err := keys.authority()
 	if err != nil {
 		return nil, err
 	}
 	if _, ok := place(&cfg.Network.Trust, signer.Public()); !ok {
-		return nil, fmt.Errorf("the network file does not name the authority whose key is in %s", cfg.Keys)
+		return nil, fmt.Errorf("the network file does not name the authority whose key is in %s", keys.where())
 	}
 	return start(AuthorityConfig{
 		Network: cfg.Network.Trust.Network, Listen: cfg.Serve.Listen.String(), Signers: []*seal.Signer{signer},
 		Threshold: cfg.Network.Trust.Threshold, Total: len(cfg.Network.Trust.Authorities),
 		Peers: cfg.Serve.Peers, Params: cfg.Network.Params, Trust: cfg.Network.Trust,
-		Members: cfg.Serve.Member, StateDir: cfg.Keys, State: cfg.Serve.Store, Log: log, WitnessURLs: cfg.Network.WitnessURLs,
+		Members: cfg.Serve.Member, StateDir: cfg.State, State: cfg.Serve.Store, Log: log, WitnessURLs: cfg.Network.WitnessURLs,
 	})
 }
 
-func startConfiguredNode(cfg *setup.Config, kinds []joint.Kind, compress Compressor, log *slog.Logger) (*Node, error) {
-	keys, err := setup.LoadNodeKeys(cfg.Keys)
+func startConfiguredNode(cfg *setup.Config, ring *keyring, kinds []joint.Kind, compress Compressor, log *slog.Logger) (*Node, error) {
+	keys, err := ring.node()
 	if err != nil {
 		return nil, err
 	}
 	if keys.Fleet == nil && cfg.Roles.Has(directory.RoleEntry) {
-		return nil, fmt.Errorf("no fleet key in %s: a Stream node needs the one that its fleet shares", cfg.Keys)
+		return nil, fmt.Errorf("no fleet key in %s: a Stream node needs the one that its fleet shares", ring.where())
 	}
 	return StartNode(NodeConfig{
 		Name: cfg.Name, Network: cfg.Network.Trust.Network, Roles: cfg.Roles,
 		Listen: cfg.Relay.Listen, Advertise: cfg.Relay.Advertise, Operator: cfg.Relay.Operator, Region: cfg.Relay.Region,
 		Label: cfg.Relay.Label, Capacity: cfg.Relay.Capacity, Ways: cfg.Relay.Workers,
-		Identity: keys.Identity, Link: keys.Link, Onions: storedOnions(cfg.Keys), Params: cfg.Network.Params,
-		Fleet: keys.Fleet, FleetDir: cfg.Keys, StateDir: cfg.Keys, Stream: stream.Config{KEM: cfg.KEM},
+		Identity: keys.Identity, Link: keys.Link, Onions: ring.onions(), Params: cfg.Network.Params,
+		Fleet: keys.Fleet, LoadFleet: ring.fleet, StateDir: cfg.State, Stream: stream.Config{KEM: cfg.KEM},
 		Trust: cfg.Network.Trust, Directories: cfg.Directories, Replicas: cfg.Replicas, Poll: cfg.Poll,
 		Policy: control.Policy{NetworkKey: cfg.Network.PSK}, Exit: cfg.Exit, Compress: compress, Log: log,
 		Carriers: EntryCarriers{Kinds: kinds, Listen: cfg.Entry.Listen, Name: cfg.Entry.Name, Certificate: cfg.Entry.Certificate, Key: cfg.Entry.Key},

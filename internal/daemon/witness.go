@@ -171,18 +171,18 @@ func (w *Witness) forked(req *translog.Request) {
 	}
 }
 
-func startConfiguredWitness(cfg *setup.Config, start func(WitnessConfig) (*Witness, error), log *slog.Logger) (*Witness, error) {
+func startConfiguredWitness(cfg *setup.Config, keys *keyring, start func(WitnessConfig) (*Witness, error), log *slog.Logger) (*Witness, error) {
 	if start == nil {
 		return nil, errNoServer
 	}
-	signer, err := setup.LoadWitnessKey(cfg.Keys)
+	signer, err := keys.witness()
 	if err != nil {
 		return nil, err
 	}
 	if !slices.ContainsFunc(cfg.Network.Trust.Witnesses, func(k []byte) bool { return bytes.Equal(k, signer.Public()) }) {
-		return nil, fmt.Errorf("the network file does not name the witness whose key is in %s", cfg.Keys)
+		return nil, fmt.Errorf("the network file does not name the witness whose key is in %s", keys.where())
 	}
 	return start(WitnessConfig{
-		Trust: cfg.Network.Trust, Signer: signer, Listen: cfg.WitnessAt.String(), Directories: cfg.Directories, StateDir: cfg.Keys, Log: log,
+		Trust: cfg.Network.Trust, Signer: signer, Listen: cfg.WitnessAt.String(), Directories: cfg.Directories, StateDir: cfg.State, Log: log,
 	})
 }

@@ -29,9 +29,12 @@ type Config struct {
 	WitnessAt netip.AddrPort
 	// Network is the network that the node belongs to.
 	Network *Network
-	// Keys is the directory of the key files, and of what must outlive the
-	// process; "" for none.
-	Keys string
+	// Keys is the directory of the key files; "" for none, or if they are in the
+	// store of Secrets. State is that of what must outlive the process, and the same
+	// if nothing else is written.
+	Keys, State string
+	// Secrets is the store of keys that are references.
+	Secrets SecretsConfig
 	// Directories are the URLs to fetch documents from and publish to.
 	Directories []string
 	// Replicas are the URLs of replicas, which are asked for documents first.
@@ -150,7 +153,11 @@ type configFile struct {
 	Roles   []string `toml:"roles"`
 	Network string   `toml:"network"`
 	Keys    string   `toml:"keys"`
-	Relay   struct {
+	State   string   `toml:"state"`
+
+	Secrets secretsTable `toml:"secrets"`
+
+	Relay struct {
 		Listen    string `toml:"listen"`
 		Advertise string `toml:"advertise"`
 		Operator  string `toml:"operator"`
@@ -322,6 +329,10 @@ func (d *document) common(c *Config, f *configFile) {
 		c.Keys = beside(dir, f.Keys)
 	} else if c.Roles != 0 || c.Authority || c.Replica || c.Witness {
 		d.bad("keys", "missing. Write the directory of the key files, as in keys = \"keys\"")
+	}
+	d.secrets(c, f)
+	if c.State == "" {
+		c.State = c.Keys
 	}
 	if d.has("directory.urls") {
 		c.Directories = f.Directory.URLs
