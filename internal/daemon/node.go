@@ -102,8 +102,9 @@ type Node struct {
 	health
 	drain    func()
 	exit     *exit.Exit
-	view     *directory.View // under the host's lock
-	signedAt atomic.Int64    // second by which the newest document was signed
+	view     *directory.View                // under the host's lock
+	byAddr   map[netip.AddrPort]wire.NodeID // of view, once it was asked for; likewise
+	signedAt atomic.Int64                   // second by which the newest document was signed
 	cancel   context.CancelFunc
 	running  sync.WaitGroup
 	listed   chan struct{} // closed when the directory lists this node
@@ -139,7 +140,7 @@ func StartNode(cfg NodeConfig, rng prng.Source) (*Node, error) {
 		cfg.Stream.UnixStart = cfg.Clock.At(0).Unix()
 	}
 	accepted := n.onions.accepted()
-	hopConfig := hop.Config{Self: n.id, Static: cfg.Link, Onion: accepted[len(accepted)-1], Neighbours: n.neighbour, Sink: cfg.Sink}
+	hopConfig := hop.Config{Self: n.id, Static: cfg.Link, Onion: accepted[len(accepted)-1], Neighbours: n.neighbour, At: n.nodeAt, Sink: cfg.Sink}
 	var m machine.Machine
 	var side *tunnel.Side
 	if cfg.Roles.Has(directory.RoleMix) {
@@ -232,6 +233,21 @@ func (n *Node) neighbour(id wire.NodeID) (*seal.KEMPublic, netip.AddrPort, bool)
 	}
 	key, ok := n.view.Link(id)
 	return key, node.Addrs[0], ok
+}
+
+// nodeAt looks a node up by its address.
+func (n *Node) nodeAt(addr netip.AddrPort) (wire.NodeID, bool) {
+	if n.byAddr == nil && n.view != nil {
+		n.byAddr = make(map[netip.AddrPort]wire.NodeID, n.view.Len())
+		for i := range n.view.Len() {
+			node := n.view.At(i)
+			for _, a := range node.Addrs {
+				n.byAddr[a] = node.ID
+			}
+		}
+	}
+	id, ok := n.byAddr[addr]
+	return id, ok
 }
 
 // join publishes the node's descriptor and follows the directory.
@@ -365,7 +381,7 @@ func (n *Node) descriptor() ([]byte, error) {
 }
 
 func (n *Node) takeView(v *directory.View) {
-	n.host.Do(func(machine.Time) { n.view = v })
+	n.host.Do(func(machine.Time) { n.view, n.byAddr = v, nil })
 	n.signedAt.Store(v.Document().Now(0))
 	n.log.Debug("directory document", "epoch", v.Document().Epoch, "revision", v.Document().Revision, "nodes", v.Len())
 	own, ok := v.Node(n.id)

@@ -25,6 +25,8 @@ type Config struct {
 	Static     *seal.KEMPrivate // link key
 	Onion      *seal.KEMPrivate // route set-up key
 	Neighbours Neighbours
+	// At returns the node that has an address; nil: none is looked for.
+	At func(netip.AddrPort) (wire.NodeID, bool)
 	// Clients says that links may come from who does not identify itself.
 	Clients bool
 	// EndOfRoute says that routes may end here.
@@ -74,6 +76,7 @@ func New(cfg Config, rng prng.Source) *Hop {
 		Self:            cfg.Self,
 		Static:          cfg.Static,
 		Peer:            h.peerKey,
+		At:              cfg.At,
 		AcceptAnonymous: cfg.Clients,
 		MaxClients:      cfg.ClientsMax,
 		MaxStrangers:    cfg.StrangersMax,

@@ -169,7 +169,7 @@ func (w *Network) nodeKeys(name string, roles directory.Roles, addr netip.AddrPo
 	if err := w.describe(len(w.nodes)-1, func(*directory.Node) {}); err != nil {
 		return hop.Config{}, err
 	}
-	return hop.Config{Self: directory.NodeID(signer.Public()), Static: link, Onion: onion, Neighbours: w.neighbour}, nil
+	return hop.Config{Self: directory.NodeID(signer.Public()), Static: link, Onion: onion, Neighbours: w.neighbour, At: w.nodeAt}, nil
 }
 
 // neighbour looks a node up in the document of the whole network.
@@ -180,6 +180,16 @@ func (w *Network) neighbour(id wire.NodeID) (*seal.KEMPublic, netip.AddrPort, bo
 	}
 	key, ok := w.View.Link(id)
 	return key, n.Addrs[0], ok
+}
+
+// nodeAt looks a node up by its address.
+func (w *Network) nodeAt(addr netip.AddrPort) (wire.NodeID, bool) {
+	for i := range w.View.Len() {
+		if n := w.View.At(i); n.Addrs[0] == addr {
+			return n.ID, true
+		}
+	}
+	return wire.NodeID{}, false
 }
 
 // nodeAddr gives every node an operator's network of its own.

@@ -73,6 +73,7 @@ func (e *Endpoint) handleUnknown(now machine.Time, from netip.AddrPort, counter 
 	body, ok := e.shape.Open(b[wire.LinkHeaderSize:wire.LinkHeaderSize], b[wire.LinkHeaderSize:], b[:wire.LinkHeaderSize], counter)
 	if !ok {
 		e.counts[trace.DropLinkUnknown]++
+		e.greet(now, from)
 		return
 	}
 	m, _, err := wire.ParseLinkInit(body)

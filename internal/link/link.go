@@ -35,6 +35,9 @@ type Config struct {
 	// Peer returns the link key of a node that may open a link and identify
 	// itself, or nil. A nil function refuses all of them.
 	Peer func(wire.NodeID) *seal.KEMPublic
+	// At returns the node that has an address, by which a node that has restarted
+	// finds its neighbours (greet.go). Nil: it waits for them.
+	At func(netip.AddrPort) (wire.NodeID, bool)
 	// AcceptAnonymous admits links of clients.
 	AcceptAnonymous bool
 	// MaxClients bounds the links of clients, which are anonymous. 0: 65536.
@@ -100,6 +103,7 @@ type Endpoint struct {
 	shape   seal.AEAD // opens handshake datagrams for this node
 	cookies cookies
 	answers answers
+	greeting
 }
 
 // draws are the endpoint's randomness, one stream for each purpose.
