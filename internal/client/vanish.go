@@ -58,7 +58,7 @@ const (
 	doubtEvery = 100 * time.Millisecond
 	// rescueAfter is how long nothing is heard of an exit in doubt until a spare
 	// route is built.
-	rescueAfter = 2 * doubtEvery
+	rescueAfter = doubtEvery
 	// pathDoubt is how long a silent path is given while the others are too.
 	pathDoubt = 4 * time.Second
 	// An exit may take as long for an answer as the session's own measure says,

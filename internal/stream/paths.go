@@ -30,14 +30,20 @@ type path struct {
 // silenceLeast keeps a moment's hiccup from moving a session.
 const silenceLeast = 150 * time.Millisecond
 
+// quietMost bounds quietAfter: a longer round trip is no reason to wait.
+const quietMost = 300 * time.Millisecond
+
 // quietAfter is when the owner is told that the active path owes an answer. It
 // does not grow with what round trips vary by, as a silence does, and so tells
 // nothing but that it is time to look.
-const quietAfter = 300 * time.Millisecond
+func (s *Session) quietAfter() time.Duration {
+	return min(max(s.estimate().smooth*5/4, silenceLeast), quietMost)
+}
 
 // AddPath makes a path known. The first becomes active; each further one is
-// asked for a sign of life, by which the peer learns of it. A responder
-// whose client has not answered yet sends by the newest.
+// asked for a sign of life, by which the peer learns of it, and of what came so far
+// if the active path is silent. A responder whose client has not answered yet sends
+// by the newest.
 func (s *Session) AddPath(now machine.Time, id uint8) {
 	if id >= MaxPaths || s.paths[id].present || s.state >= stateClosed {
 		return
@@ -59,6 +65,9 @@ func (s *Session) AddPath(now machine.Time, id uint8) {
 		s.active = id
 	case s.state == stateOpen:
 		s.paths[id].ping = true
+		if s.paths[s.active].suspect { // for the peer, too, this may be what is left
+			s.arrived.paths |= 1 << id
+		}
 	}
 }
 
@@ -277,7 +286,7 @@ func (s *Session) silence(id uint8) time.Duration {
 	if s.work != nil && s.work.tracks[id] != nil {
 		r = &s.work.tracks[id].rtt
 	}
-	return max(2*s.pathPTO(r), silenceLeast)
+	return max(s.pathPTO(r), silenceLeast)
 }
 
 // Quiet reports whether the active path owes an answer for so long that
@@ -287,7 +296,7 @@ func (s *Session) Quiet(now machine.Time) bool {
 		return s.oweSince != 0
 	}
 	since := s.owing(s.active)
-	return since != 0 && now >= since.Add(quietAfter)
+	return since != 0 && now >= since.Add(s.quietAfter())
 }
 
 // AnswerTime is how long an answer of the peer may take by what was measured.
@@ -317,7 +326,7 @@ func (s *Session) silentAt(id uint8) machine.Time {
 		at = s.work.tracks[id].probeAt
 	}
 	if id == s.active && s.paced() && !p.quiet {
-		at = min(at, since.Add(quietAfter))
+		at = min(at, since.Add(s.quietAfter()))
 	}
 	return at
 }
