@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/nyxnet/nyx/internal/machine"
+	"github.com/nyxnet/nyx/internal/trace"
 	"github.com/nyxnet/nyx/internal/wire"
 )
 
@@ -67,6 +68,7 @@ func (c *Client) stood(now machine.Time, r *route) {
 	r.entry.setups.sample(took)
 	c.setups.sample(took)
 	c.failures, c.unheard, c.lastError = 0, 0, nil
+	c.revive(now, r.entry)
 	for _, n := range r.path.Nodes() {
 		c.failing.remove(n.ID)
 		c.blames.clear(n.ID, againstSetups, blameMost)
@@ -86,9 +88,31 @@ func (c *Client) failed(now machine.Time, r *route) {
 		}
 		c.failedAt = now
 	}
+	if c.cfg.Level == wire.Fast && r.entry.heard <= max(r.begun, r.sent) && !c.cfg.Patient {
+		c.mute.add(r.entry.node, now.Add(muteFor), trace.ReasonSilent)
+	}
 	if heard {
 		c.blamePath(now, r)
 		c.learn(now, r, false)
+	}
+}
+
+// failedNow is how long a node at which a set-up failed is taken for dead: routes
+// rather share mixes than lead by it.
+const failedNow = 30 * time.Second
+
+// muteFor is how long others are tried before an entry by which nothing came.
+const muteFor = 10 * time.Second
+
+// revive is told that an entry brings what it should: the client's own line works,
+// and a link by which nothing came is one that the other end does not know, which
+// may have restarted. The next set-up by it begins with a new one.
+func (c *Client) revive(now machine.Time, by *entry) {
+	c.mute.remove(by.node)
+	for _, node := range c.mute.nodes(now) {
+		if e := c.entries[node]; e != nil {
+			c.links.Close(now, e.link)
+		}
 	}
 }
 
@@ -97,9 +121,13 @@ func (c *Client) failed(now machine.Time, r *route) {
 const setupsFree = 4
 
 // backoff is the pause before the next set-up: none after the first failure, nor
-// while routes fail that others outlive; up to 5 s when nothing succeeds.
+// while routes fail that others outlive or something is heard; up to 5 s when
+// nothing succeeds.
 func (c *Client) backoff() time.Duration {
-	n := max(c.unheard, c.failures-setupsFree)
+	n := c.failures - setupsFree
+	if c.heard <= c.failedAt {
+		n = max(n, c.unheard)
+	}
 	if n <= 1 {
 		return 0
 	}

@@ -50,6 +50,16 @@ func (a *avoidance) nodes(now machine.Time) (out []wire.NodeID) {
 	return out
 }
 
+// since is how many nodes are to be avoided for so long still.
+func (a *avoidance) since(now machine.Time, left time.Duration) (n int) {
+	for _, o := range *a {
+		if o.until.Sub(now) > left {
+			n++
+		}
+	}
+	return n
+}
+
 // avoid leaves a node out of draws, and counts why.
 func (c *Client) avoid(now machine.Time, list *avoidance, node wire.NodeID, d time.Duration, why trace.Reason) {
 	if !list.has(now, node) {

@@ -149,6 +149,7 @@ type Client struct {
 	tickets  map[circuitKey]*stream.Ticket // of sessions that broke
 	hosted   []*hosted                     // services that this client offers
 	refusing avoidance                     // entries that refused of late
+	mute     avoidance                     // entries by which nothing came since a set-up was sent
 	dead     avoidance                     // exits that died of late
 	suspects avoidance                     // nodes found out by what became of cells
 	failing  avoidance                     // hops at which set-ups failed of late

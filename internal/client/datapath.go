@@ -104,8 +104,8 @@ func (c *Client) handleBack(now machine.Time, from link.ID, frame []byte, cell *
 		c.faulted(now, r, back)
 		return
 	}
-	c.heard = now
-	if r.back.cells++; r.back.cells >= stretchCells && now.Sub(r.back.begun) >= stretchLeast {
+	c.heard, r.entry.heard = now, now
+	if r.back.came(now) {
 		if c.weigh(now, r); r.gone {
 			return
 		}

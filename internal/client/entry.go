@@ -19,7 +19,8 @@ type entry struct {
 	node     wire.NodeID
 	link     link.ID
 	admitted bool
-	refused  error // why it refused, until it admits
+	refused  error        // why it refused, until it admits
+	heard    machine.Time // the last cell that came by it
 	nonce    [16]byte
 	token    wire.Token
 	waiting  []*route      // to be sent when admitted

@@ -112,40 +112,43 @@ var errSetupTimeout = errors.New("client: no answer to the set-up of a route")
 // draw plans a circuit's next route: to its exit, and through no node that
 // another of its routes has. Where the network is too small for that, nodes
 // that are avoided come back, then routes may share mixes, then the entry, and
-// at last nodes are taken that are overloaded or drain.
+// at last nodes are taken that are overloaded or drain. While nodes seem dead
+// routes share others before they lead by one of those.
 func (c *Client) draw(now machine.Time, k *circuit) (directory.Plan, error) {
 	// What splits a network splits its directory, too: after a failure, nodes of
 	// which nothing new can be learnt are left out.
 	req := directory.Request{
 		Fresh: c.failures > 0 && c.view.Stale(),
-		Level: c.cfg.Level, QoS: c.cfg.QoS, TTL: c.cfg.RouteTTL, Conditions: c.conditions, AvoidEntry: append(c.refusing.nodes(now), c.abroad...),
+		Level: c.cfg.Level, QoS: c.cfg.QoS, TTL: c.cfg.RouteTTL, Conditions: c.conditions,
 	}
-	wished, failing := append(c.suspected(now), c.dead.nodes(now)...), c.failing.nodes(now)
-	if k.exit != nil {
-		req.Exit = &k.exit.ID
-		isExit := func(n wire.NodeID) bool { return n == k.exit.ID }
-		wished, failing = slices.DeleteFunc(wished, isExit), slices.DeleteFunc(failing, isExit)
-	} else {
-		wished = append(wished, c.elsewhere()...)
-	}
+	// Of entries, those that do not answer; those of the other routes; those far away.
+	silent := append(c.mute.nodes(now), c.refusing.nodes(now)...)
+	var entries, own []wire.NodeID
 	for _, r := range k.routes {
 		if r != nil {
 			nodes := r.path.Nodes()
-			req.AvoidEntry = append(req.AvoidEntry, nodes[0].ID)
-			for i, n := range nodes[:len(nodes)-1] {
-				if i == 0 && k.rescued {
-					continue
-				}
-				req.AvoidNodes = append(req.AvoidNodes, n.ID)
+			entries = append(entries, nodes[0].ID)
+			for _, n := range nodes[1 : len(nodes)-1] {
+				own = append(own, n.ID)
 			}
 		}
 	}
-	if k.rescued { // rather an entry twice than the mix that is dead
-		req.AvoidEntry = append(c.refusing.nodes(now), c.abroad...)
+	if !k.rescued {
+		own = append(own, entries...)
 	}
-	own := req.AvoidNodes
-	wished = append(wished, own...)
-	req.AvoidNodes = append(failing, wished...)
+	// Of all nodes, those at which set-ups failed, the oldest first; those that do
+	// wrong; those of the other routes.
+	failing, wished := c.failing.nodes(now), append(c.suspected(now), c.dead.nodes(now)...)
+	lately := failing[len(failing)-c.failing.since(now, failingShun-failedNow):]
+	if k.exit != nil {
+		req.Exit = &k.exit.ID
+		isExit := func(n wire.NodeID) bool { return n == k.exit.ID }
+		wished, failing, lately = without(wished, isExit), without(failing, isExit), without(lately, isExit)
+	} else {
+		wished = append(wished, c.elsewhere()...)
+	}
+	req.AvoidEntry = slices.Concat(silent, entries, c.abroad)
+	req.AvoidNodes = slices.Concat(failing, wished, own)
 	plan, err := c.weighed(req)
 	again := func(yields bool, yield func()) {
 		if err != nil && yields {
@@ -154,14 +157,24 @@ func (c *Client) draw(now machine.Time, k *circuit) (directory.Plan, error) {
 		}
 	}
 	again(req.Fresh, func() { req.Fresh = false })
-	for range failing { // the oldest first
+	again(k.rescued || len(silent) > 0, func() { req.AvoidEntry = slices.Concat(silent, entries) }) // rather far than dead
+	again(k.rescued, func() { req.AvoidEntry = silent })                                            // rather twice than the mix that is dead
+	for range len(failing) - len(lately) {
 		again(true, func() { req.AvoidNodes = req.AvoidNodes[1:] })
 	}
-	again(len(wished) > len(own), func() { req.AvoidNodes = own })
+	again(len(lately) > 0, func() { req.AvoidNodes = slices.Concat(lately, wished) })
+	for range lately {
+		again(true, func() { req.AvoidNodes = req.AvoidNodes[1:] })
+	}
+	again(len(wished) > 0, func() { req.AvoidNodes = own })
 	again(req.AvoidNodes != nil, func() { req.AvoidNodes = nil })
 	again(req.AvoidEntry != nil, func() { req.AvoidEntry = nil })
 	again(c.conditions != nil, func() { req.Crowded = true })
 	return plan, err
+}
+
+func without(nodes []wire.NodeID, drop func(wire.NodeID) bool) []wire.NodeID {
+	return slices.DeleteFunc(slices.Clone(nodes), drop)
 }
 
 // prepare computes the route's keys and its set-up train.

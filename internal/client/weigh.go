@@ -24,6 +24,9 @@ const (
 	// that a full queue drops does not.
 	stretchCells = 512
 	stretchLeast = 5 * time.Second
+	// stretchGap is how much of the time between two cells counts: a transfer that
+	// begins after a rest fills a queue as well.
+	stretchGap = 100 * time.Millisecond
 	// lossMuch is the share of cells or packets, in percent, that no link loses: the
 	// route is left. lossLittle speaks for a route.
 	lossMuch, lossLittle = 20, 10
@@ -48,10 +51,20 @@ var (
 // stretch is a part of what came back on a route.
 type stretch struct {
 	begun  machine.Time
+	last   machine.Time  // cell
+	busy   time.Duration // for which cells came
 	cells  int
 	passed [wire.MaxHops]mix.Passage // when it began
 	own    float64                   // share lost between entry and client, in the last stretch; -1: none was
 	spoke  machine.Time              // when the route last spoke for its nodes
+}
+
+// came notes a cell, and reports whether the stretch is over.
+func (s *stretch) came(now machine.Time) bool {
+	s.busy += min(now.Sub(s.last), stretchGap)
+	s.last = now
+	s.cells++
+	return s.cells >= stretchCells && s.busy >= stretchLeast
 }
 
 func (s *stretch) begin(now machine.Time, r *mix.Route) {
@@ -59,7 +72,7 @@ func (s *stretch) begin(now machine.Time, r *mix.Route) {
 	if s.begun == 0 {
 		own = -1
 	}
-	*s = stretch{begun: now, own: own, spoke: s.spoke}
+	*s = stretch{begun: now, last: now, own: own, spoke: s.spoke}
 	for i := range r.Hops() {
 		s.passed[i] = r.Passage(i)
 	}
