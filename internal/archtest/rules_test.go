@@ -45,6 +45,8 @@ var ranks = map[string]int{
 	"internal/secret/secrettest":  66, // for tests: what holds for every store of them
 	"internal/registry":           65, // what a directory authority must not forget
 	"internal/registry/storetest": 66, // for tests: what holds for every store of it
+	"internal/pipeline":           65, // of audit events to the compliance store
+	"internal/pipeline/bustest":   66, // for tests: what holds for every bus of it
 
 	"internal/engine":        70,
 	"internal/carrier/inbox": 70, // what all carriers share
