@@ -16,6 +16,8 @@ var ranks = map[string]int{
 	"internal/prng":    0,
 	"internal/trace":   1,
 
+	"internal/aggregate": 5, // measurements summed up
+
 	"internal/wire": 10,
 	"internal/seal": 10,
 	"internal/fec":  10,
