@@ -82,6 +82,9 @@ type Holder uint32
 // Admission decides SESSION_INIT and keeps session records. It is part of one
 // machine and belongs to its owner.
 type Admission struct {
+	// Room is asked, last of all, before a session is admitted; nil: there is room.
+	Room func(machine.Time) bool
+
 	policy  Policy
 	fleet   *fleetKey // of new tokens
 	counter *prng.Stream
@@ -169,6 +172,8 @@ func (a *Admission) check(now machine.Time, m *wire.SessionInit, r *record) wire
 	case r != nil && now.Sub(r.minute) < time.Minute && int(r.opened) >= a.policy.PerMinute:
 		return wire.RefusedRate
 	case r == nil && len(a.records) >= a.policy.RecordsMax:
+		return wire.RefusedFull
+	case a.Room != nil && !a.Room(now):
 		return wire.RefusedFull
 	}
 	return 0

@@ -22,6 +22,7 @@ type Planner struct {
 	loop     *Cover
 	epoch    uint32
 	heard    map[wire.NodeID]uint32 // the last window of each
+	adjusts  []wire.AdjustRate      // of the next epoch
 	proposal *wire.CoverPlan
 	state    CoverState
 }
@@ -56,6 +57,48 @@ func (p *Planner) Hear(unix int64, node wire.NodeID, region string, capacity uin
 	}
 }
 
+// adjustsMax bounds the adjustments of an epoch: every class of every region.
+const adjustsMax = wire.CoverRegionsMax * wire.CoverClasses
+
+// Adjust takes an ADJUST_RATE for the next epoch, from the control plane that this
+// authority's operator runs (Scheduler): the next proposal has its rate, as far as a
+// plan may go. The last of a class of a region holds. It reports whether it is of use:
+// plans are combined of several authorities, so that this is one voice of them.
+func (p *Planner) Adjust(unix int64, a wire.AdjustRate) bool {
+	if a.Epoch != obfs.EpochAt(unix)+1 || !slices.Contains(obfs.Classes[:], obfs.Class(a.Class)) {
+		return false
+	}
+	for i, b := range p.adjusts {
+		if b.Region == a.Region && b.Class == a.Class {
+			p.adjusts[i] = a
+			return true
+		}
+	}
+	if len(p.adjusts) >= adjustsMax {
+		return false
+	}
+	p.adjusts = append(p.adjusts, a)
+	return true
+}
+
+// follow has a plan that follows another have the rates that were asked for.
+func (p *Planner) follow(before, plan *wire.CoverPlan) {
+	for _, a := range p.adjusts {
+		r, old := plan.Region(a.Region), before.Region(a.Region)
+		if r == nil || old == nil || a.Epoch != plan.Epoch {
+			continue
+		}
+		k := slices.Index(obfs.Classes[:], obfs.Class(a.Class))
+		r.Rates[k] = plannable(obfs.Class(a.Class), old.Rates[k], float64(a.Rate))
+	}
+	for i := range plan.Regions {
+		for k := 1; k < wire.CoverClasses; k++ {
+			plan.Regions[i].Rates[k] = max(plan.Regions[i].Rates[k], plan.Regions[i].Rates[k-1])
+		}
+	}
+	p.adjusts = nil
+}
+
 // Judged is what became of a plan that is to be followed.
 type Judged struct {
 	Plan *wire.CoverPlan // nil: there was none
@@ -82,7 +125,9 @@ func (p *Planner) Turn(unix int64, said []*wire.CoverPlan, regions []string) (ju
 	if len(regions) == 0 || unix < due || p.proposal != nil && p.proposal.Epoch > epoch {
 		return judged, false
 	}
+	before := p.loop.Plan()
 	state, plan, _ := p.loop.Next(epoch + 1)
+	p.follow(&before, &plan)
 	p.state, p.proposal = state, &plan
 	p.Watch.note(state.Ratio, state.Ratio >= 0)
 	return judged, true
