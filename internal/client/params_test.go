@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/nyxnet/nyx/internal/client"
+	"github.com/nyxnet/nyx/internal/gateway"
 	"github.com/nyxnet/nyx/internal/lab"
 	"github.com/nyxnet/nyx/internal/machine"
 	"github.com/nyxnet/nyx/internal/obfs"
@@ -130,7 +131,7 @@ func TestPlansComeByHandleParams(t *testing.T) {
 	}{{&fivefold, obfs.RefusedGrowth}, {&plan, 0}, {&plan, obfs.RefusedEpoch}} {
 		var a, b obfs.Refusal
 		w.Sim.Do(u.Node, func(now machine.Time) { a = u.Core().HandleParams(now, client.Params{Plan: c.plan}) })
-		w.Sim.Do(g.Node, func(now machine.Time) { b = g.Core().HandleParams(now, c.plan) })
+		w.Sim.Do(g.Node, func(now machine.Time) { b = g.Core().HandleParams(now, gateway.Params{Plan: c.plan}) })
 		if a != c.want || b != c.want || told[len(told)-1].B != uint64(c.want) {
 			t.Errorf("client %v, gateway %v, told %v; want %v", a, b, told, c.want)
 		}

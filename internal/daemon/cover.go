@@ -7,6 +7,7 @@ import (
 
 	"github.com/nyxnet/nyx/internal/client"
 	"github.com/nyxnet/nyx/internal/control"
+	"github.com/nyxnet/nyx/internal/gateway"
 	"github.com/nyxnet/nyx/internal/machine"
 	"github.com/nyxnet/nyx/internal/obfs"
 	"github.com/nyxnet/nyx/internal/trace"
@@ -77,7 +78,7 @@ func addReports(all []obfs.Report) (sum obfs.Report) {
 
 func (n *Node) takePlan(plan *wire.CoverPlan) {
 	var why obfs.Refusal
-	n.host.Do(func(now machine.Time) { why = n.gateway.HandleParams(now, plan) })
+	n.host.Do(func(now machine.Time) { why = n.gateway.HandleParams(now, gateway.Params{Plan: plan}) })
 	tellJudged(n.log, plan, why)
 }
 

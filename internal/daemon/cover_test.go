@@ -86,7 +86,9 @@ func travel(t *testing.T, bend map[int]func(*directory.Bulletin)) (c *council, f
 	c.stand()
 	fleet := seal.Key{1}
 	g = gateway.New(gateway.Config{Fleet: &fleet, Region: "region-0", Stream: stream.Config{UnixStart: time.Now().Unix()}}, prng.FromUint64(1))
-	node := c.follows(1, g.HandleParams)
+	node := c.follows(1, func(now machine.Time, p *wire.CoverPlan) obfs.Refusal {
+		return g.HandleParams(now, gateway.Params{Plan: p})
+	})
 	var all []*follower
 	for i := range 3 {
 		u := client.New(client.Config{Level: wire.Standard, Stream: stream.Config{UnixStart: time.Now().Unix()}}, prng.FromUint64(uint64(i)))
@@ -129,7 +131,7 @@ func TestPlansTravel(t *testing.T) {
 		if r := p.Region("region-0"); p.Epoch != obfs.EpochAt(time.Now().Unix())+1 || r == nil || r.Rates != want {
 			t.Errorf("the plan is %+v", p)
 		}
-		if why := g.HandleParams(machine.Time(time.Minute), p); why != obfs.RefusedEpoch {
+		if why := g.HandleParams(machine.Time(time.Minute), gateway.Params{Plan: p}); why != obfs.RefusedEpoch {
 			t.Error("control: the node does not have the plan")
 		}
 		cov := c.all[0].crier.cover()

@@ -42,6 +42,9 @@ func (g *Gateway) HandleDatagram(now machine.Time, from netip.AddrPort, b []byte
 // HandleOpened takes datagram i of a batch (see machine.Opener).
 func (g *Gateway) HandleOpened(now machine.Time, from netip.AddrPort, b []byte, i int) {
 	id, frame, cell, ok := g.Receive(now, from, b, i)
+	if g.Guard.Due(now) {
+		g.look(now, 0)
+	}
 	if !ok {
 		return
 	}

@@ -8,6 +8,8 @@
 package gateway
 
 import (
+	"time"
+
 	"github.com/nyxnet/nyx/internal/control"
 	"github.com/nyxnet/nyx/internal/hop"
 	"github.com/nyxnet/nyx/internal/link"
@@ -34,6 +36,9 @@ type Config struct {
 	Region string
 	// PlansUnchecked has every cover plan followed: see obfs.Plans.
 	PlansUnchecked bool
+	// Capacity is what the node can send, in datagrams per second, by which its guard
+	// judges its load; 0: unknown.
+	Capacity uint32
 	// SessionsMax bounds the sessions that end here; 0 means 1,000,000.
 	SessionsMax int
 	Sink        trace.Sink
@@ -46,6 +51,8 @@ type Gateway struct {
 	*hop.Hop
 	*session.Set[ending]
 	Distributions trace.Distributions // of sessions that end here
+	// Guard slows admissions while the node is overloaded. Its owner may read it.
+	Guard control.Guard
 
 	cfg       Config
 	rng       prng.Source
@@ -79,6 +86,7 @@ func New(cfg Config, rng prng.Source) *Gateway {
 	g := &Gateway{
 		Hop:       hop.New(cfg.Hop, rng.Child("hop")),
 		Set:       session.NewSet[ending](),
+		Guard:     control.NewGuard(cfg.Capacity),
 		cfg:       cfg,
 		rng:       rng,
 		admission: control.NewAdmission(cfg.Policy, cfg.Fleet, rng.Child("admission")),
@@ -87,6 +95,7 @@ func New(cfg Config, rng prng.Source) *Gateway {
 		meetings:  map[wire.MeetingID]*end{},
 		cover:     obfs.Plans{UnixStart: cfg.Stream.UnixStart, Unchecked: cfg.PlansUnchecked},
 	}
+	g.admission.Room = g.Guard.Admit
 	g.cfg.Stream.Distributions = &g.Distributions
 	g.acceptor = stream.NewAcceptor(g.cfg.Stream, rng.Child("sessions"))
 	g.acceptor.Tickets = stream.NewTickets(cfg.Fleet, rng.Child("tickets"))
@@ -156,9 +165,33 @@ func (g *Gateway) mayBuild(from link.ID) bool {
 	return admitted && g.admission.Has(client)
 }
 
-// HandleParams takes a cover plan, and says why it is not followed, or 0.
-func (g *Gateway) HandleParams(now machine.Time, plan *wire.CoverPlan) obfs.Refusal {
-	return g.cover.Offered(now, plan, &g.Counts, g.cfg.Sink)
+// Params are what a gateway is told while it runs.
+type Params struct {
+	// Plan is a cover plan; nil: none.
+	Plan *wire.CoverPlan
+	// Wait is the longest that something waited for the machine's turn since it was
+	// last said.
+	Wait time.Duration
+	// Alone says whether the node lacks the control plane; nil: as before.
+	Alone *bool
+}
+
+// HandleParams takes what there is to be told. If it is a cover plan, it says why that
+// is not followed, or 0.
+func (g *Gateway) HandleParams(now machine.Time, p Params) (why obfs.Refusal) {
+	if p.Alone != nil {
+		g.Guard.Alone(*p.Alone)
+	}
+	if p.Plan != nil {
+		why = g.cover.Offered(now, p.Plan, &g.Counts, g.cfg.Sink)
+	}
+	g.look(now, p.Wait)
+	return why
+}
+
+// look has the guard look at the node.
+func (g *Gateway) look(now machine.Time, wait time.Duration) {
+	g.Guard.Observe(now, control.VitalsOf(&g.Counts, wait))
 }
 
 // PlansRefused counts cover plans that were not followed, by why.

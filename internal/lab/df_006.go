@@ -53,7 +53,7 @@ func (w *Network) offer(plan *wire.CoverPlan) (followed, all uint64) {
 		}
 	}
 	for _, g := range w.Gateways {
-		w.Sim.Do(g.Node, func(now machine.Time) { note(g.Core().HandleParams(now, plan)) })
+		w.Sim.Do(g.Node, func(now machine.Time) { note(g.Core().HandleParams(now, gateway.Params{Plan: plan})) })
 	}
 	for _, u := range w.Users {
 		w.Sim.Do(u.Node, func(now machine.Time) { note(u.Core().HandleParams(now, client.Params{Plan: plan})) })
