@@ -1,0 +1,189 @@
+package telemetry
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/nyxnet/nyx/internal/aggregate"
+	"github.com/nyxnet/nyx/internal/control"
+	"github.com/nyxnet/nyx/internal/machine"
+	"github.com/nyxnet/nyx/internal/obfs"
+	"github.com/nyxnet/nyx/internal/wire"
+)
+
+// Paths of the control plane.
+const (
+	// ReportPath takes the reports of nodes, one after the other in a body.
+	ReportPath = "/control/v1/telemetry"
+	// RatesPath hands ADJUST_RATEs of the next epoch to authorities, one after the
+	// other in a body.
+	RatesPath = "/control/v1/rates"
+)
+
+const (
+	// reportsMax bounds the reports of a body.
+	reportsMax = 64
+	// figuresEvery is how often figures of all nodes are made.
+	figuresEvery = time.Minute
+)
+
+// Collector is the control plane's end of telemetry: it takes the reports of nodes,
+// steers rates by them (control.Scheduler), makes the figures of each minute, and
+// keeps them by hours and days. Its methods may be called by any goroutine.
+type Collector struct {
+	node func(wire.NodeID) (region string, capacity uint32, ok bool)
+
+	mu        sync.Mutex
+	scheduler *control.Scheduler
+	estimator *control.Estimator
+	calendar  *aggregate.Calendar
+	figures   control.Figures // of the last whole minute
+	since     time.Time       // of the present one
+	begun     time.Time
+	malformed uint64
+	days      int           // that are over
+	batch     time.Duration // that the last of them took to be summed up
+}
+
+// NewCollector returns a collector that has heard nothing at a time. node is what the
+// directory lists of a node; ok is false where it lists none.
+func NewCollector(now time.Time, node func(wire.NodeID) (region string, capacity uint32, ok bool)) *Collector {
+	return &Collector{node: node, scheduler: control.NewScheduler(), estimator: control.NewEstimator(),
+		calendar: aggregate.NewCalendar(now.Unix()), since: now, begun: now}
+}
+
+// at is the scheduler's time.
+func (c *Collector) at(now time.Time) machine.Time { return machine.Time(now.Sub(c.begun)) }
+
+// Routes are what a control process serves, by pattern, to whom it knows.
+func (c *Collector) Routes() map[string]func(w http.ResponseWriter, r *http.Request, from wire.NodeID) {
+	return map[string]func(http.ResponseWriter, *http.Request, wire.NodeID){
+		"POST " + ReportPath: c.takeReports, "GET " + RatesPath: c.serveRates,
+	}
+}
+
+func (c *Collector) takeReports(w http.ResponseWriter, r *http.Request, from wire.NodeID) {
+	b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, reportsMax*wire.TelemetryMax))
+	if err == nil {
+		err = c.Take(time.Now(), from, b)
+	}
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+	}
+}
+
+// Take takes a body of reports of a node: all of it, or nothing.
+func (c *Collector) Take(now time.Time, from wire.NodeID, body []byte) error {
+	region, capacity, ok := c.node(from)
+	if !ok {
+		return fmt.Errorf("the directory does not list node %x; its telemetry is taken when it does", from[:4])
+	}
+	var all []wire.Telemetry
+	for len(body) > 0 {
+		t, n, err := wire.ParseTelemetry(body)
+		if err != nil || len(all) == reportsMax {
+			c.mu.Lock()
+			c.malformed++
+			c.mu.Unlock()
+			return fmt.Errorf("telemetry report %d of at most %d is malformed: both ends must be of one version", len(all)+1, reportsMax)
+		}
+		control.Bound(&t, capacity)
+		all, body = append(all, t), body[n:]
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i := range all {
+		if t := &all[i]; c.scheduler.Take(c.at(now), now.UnixMilli(), from, region, t) {
+			c.estimator.Take(from, t)
+			c.keep(region, t)
+		}
+	}
+	return nil
+}
+
+// Names of quantities in the calendar.
+const (
+	keepLoad  = "node_load_permille"
+	keepQueue = "node_queue_ms"
+	keepUse   = "class_use_percent"
+)
+
+func (c *Collector) keep(region string, t *wire.Telemetry) {
+	unix, n := t.Millis/1000, uint64(t.StandsFor)
+	c.calendar.Observe(unix, aggregate.Key{Name: keepLoad, Region: region}, uint64(1000*t.Load()), n)
+	c.calendar.Observe(unix, aggregate.Key{Name: keepQueue, Region: region}, uint64(t.Queue), n)
+	for _, k := range t.Classes {
+		c.calendar.Observe(unix, aggregate.Key{Name: keepUse, Region: region, Class: uint16(obfs.Classes[k.Place])}, uint64(k.Use), n)
+	}
+}
+
+// Follow says what plan is in force, and which regions there are.
+func (c *Collector) Follow(now time.Time, plan *wire.CoverPlan, regions []string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.scheduler.Follow(c.at(now), plan, regions)
+}
+
+// Turn has the loop make its step; call it each control.SchedulePeriod. It returns
+// the hours that are over, for whoever keeps them, and after them the days.
+func (c *Collector) Turn(now time.Time) []*aggregate.Aggregate {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.scheduler.Turn(c.at(now))
+	if now.Sub(c.since) >= figuresEvery {
+		c.since, c.figures = now, c.estimator.Next()
+	}
+	begun := time.Now()
+	closed := c.calendar.Turn(now.Unix())
+	if days := c.calendar.Over(now.Unix()); len(days) > 0 {
+		closed, c.batch, c.days = append(closed, days...), time.Since(begun), c.days+len(days)
+	}
+	return closed
+}
+
+// Adjust is what is to change in the plan of the epoch after now.
+func (c *Collector) Adjust(now time.Time) []wire.AdjustRate {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.scheduler.Adjust(obfs.EpochAt(now.Unix()) + 1)
+}
+
+func (c *Collector) serveRates(w http.ResponseWriter, _ *http.Request, _ wire.NodeID) {
+	var b []byte
+	for _, a := range c.Adjust(time.Now()) {
+		b = a.Append(b)
+	}
+	w.Header().Set("Content-Type", "application/octet-stream")
+	w.Write(b)
+}
+
+// WriteMetrics writes what the collector knows, in the Prometheus text format.
+func (c *Collector) WriteMetrics(w io.Writer) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	one := func(name, kind, help string, v float64) {
+		fmt.Fprintf(w, "# HELP %s %s\n# TYPE %s %s\n%s %g\n", name, help, name, kind, name, v)
+	}
+	s, f := c.scheduler, &c.figures
+	fmt.Fprint(w, "# HELP telemetry_pipeline_lag_seconds Age of the reports of nodes when they came.\n# TYPE telemetry_pipeline_lag_seconds summary\n")
+	for _, q := range []float64{0.5, 0.95, 0.99} {
+		fmt.Fprintf(w, "telemetry_pipeline_lag_seconds{quantile=\"%g\"} %g\n", q, float64(s.Lag.Quantile(q))/1000)
+	}
+	fmt.Fprintf(w, "telemetry_pipeline_lag_seconds_sum %g\ntelemetry_pipeline_lag_seconds_count %d\n", float64(s.Lag.Sum)/1000, s.Lag.Count)
+	if rate, ok := f.SamplingError(); ok {
+		one("telemetry_sampling_error_rate", "gauge", "How far sampled reports of the last minute were off what they stand for.", rate)
+	}
+	one("telemetry_reports_refused_total", "counter", "Reports that were out of order, malformed, or of nobody known.", float64(s.Refused+c.malformed))
+	one("telemetry_fallback_used_total", "counter", "How often the telemetry of a region was gone and its rates were left alone.", float64(s.Fallbacks))
+	one("telemetry_fallback_regions", "gauge", "Regions whose telemetry is gone.", float64(len(s.Safe())))
+	one("control_nodes_overloaded", "gauge", "Nodes that hold admissions back.", float64(s.Overloaded()))
+	if c.days > 0 {
+		one("analytics_batch_duration", "gauge", "Seconds that the last day took to be summed up when its last hour was closed.", c.batch.Seconds())
+	}
+	if swing, ok := s.Oscillation(); ok {
+		one("control_feedback_oscillation", "gauge", "Half the distance between the greatest and the least λ' of a class in the last minute, as a part of their mean: the greatest of all classes.", swing)
+	}
+}
