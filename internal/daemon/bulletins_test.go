@@ -188,7 +188,7 @@ func TestGauge(t *testing.T) {
 		t.Errorf("the third: %d, %d", load, queue)
 	}
 	turns := 0
-	g.sample(func(f func(machine.Time)) bool { f(0); return true }, func(machine.Time) { turns++ })
+	g.sample(func(f func(machine.Time)) bool { f(0); return true }, func(machine.Time, time.Duration) { turns++ })
 	if turns != 1 {
 		t.Errorf("%d turns of the loop for a sample", turns)
 	}

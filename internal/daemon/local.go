@@ -52,6 +52,8 @@ type LocalConfig struct {
 	Compress Compressor
 
 	block func(drive.Carrier) drive.Carrier // for tests: see ClientConfig
+	// telemetry is, for tests, NodeConfig.Telemetry of all nodes.
+	telemetry func(ctx context.Context, body []byte) error
 }
 
 const (
@@ -135,7 +137,7 @@ func (l *Local) start(cfg LocalConfig, entropy prng.Source) error {
 			return err
 		}
 		node.Trust, node.Directories, node.Clock, node.Workers = trust, urls, clock, workers
-		node.Compress = cfg.Compress
+		node.Compress, node.Telemetry = cfg.Compress, cfg.telemetry
 		n, err := StartNode(node, entropy.Child(node.Name))
 		if err != nil {
 			return err

@@ -78,6 +78,10 @@ type NodeConfig struct {
 	Sink    trace.Sink
 	Log     *slog.Logger // nil: none
 
+	// Telemetry posts a body to the control plane, at telemetry.ReportPath, and returns
+	// when it is taken; nil: there is no control plane.
+	Telemetry func(ctx context.Context, body []byte) error
+
 	client *http.Client // for tests; nil asks directories directly
 }
 
@@ -118,6 +122,7 @@ type Node struct {
 	asker    *mirror.Asker // nil without replicas
 	carriers carriers
 	gauge    gauge
+	strain   strain
 	drained  chan struct{} // the authorities are to hear that the node drains
 }
 
@@ -148,7 +153,7 @@ func StartNode(cfg NodeConfig, rng prng.Source) (*Node, error) {
 		m, n.stats, n.drain, n.table, n.links = r, r.Stats, func() {}, r.Table, r.Links
 	} else {
 		g := gateway.New(gateway.Config{
-			Hop: hopConfig, Policy: cfg.Policy, Fleet: cfg.Fleet, Stream: cfg.Stream, Class: cfg.Class, Region: cfg.Region, Sink: cfg.Sink,
+			Hop: hopConfig, Policy: cfg.Policy, Fleet: cfg.Fleet, Stream: cfg.Stream, Class: cfg.Class, Region: cfg.Region, Capacity: cfg.Capacity, Sink: cfg.Sink,
 		}, rng)
 		n.keeper = &keeper{id: n.id, clock: cfg.Clock, draw: rng.Stream("keeper")}
 		n.gateway, n.sessions, n.rotateFleet = g, g.Figures, g.RotateFleet
@@ -294,6 +299,7 @@ func (n *Node) join() error {
 	n.running.Go(func() { feed.run(ctx, func(err error) { n.note(following, err) }) })
 	n.running.Go(func() { n.rotate(ctx) })
 	n.running.Go(func() { n.keepPublished(ctx) })
+	n.startStrain(ctx)
 	n.running.Go(func() { n.keepReporting(ctx) })
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/nyxnet/nyx/internal/machine"
 	"github.com/nyxnet/nyx/internal/seal"
 	"github.com/nyxnet/nyx/internal/setup"
+	"github.com/nyxnet/nyx/internal/telemetry"
 )
 
 // OnionKeys are where a node's onion keys come from. A key belongs to the
@@ -252,7 +253,7 @@ func (n *Node) turnOnions(wall int64) error {
 			}
 		})
 		n.reloads.observe(time.Duration(wall-n.cfg.Params.Begin(n.onions.began())) * time.Second)
-		n.log.Info("onion key rotated")
+		n.log.Info("onion key rotated", telemetry.Important())
 	}
 	if t.next != nil {
 		tags, _ := n.replay.open(t.next)
@@ -265,7 +266,7 @@ func (n *Node) turnOnions(wall int64) error {
 	}
 	if t.dropped {
 		n.host.Do(func(machine.Time) { n.table.DropPrevious() })
-		n.log.Info("previous onion key retired")
+		n.log.Info("previous onion key retired", telemetry.Important())
 	}
 	n.unpruned = n.unpruned || t.rotated != nil || t.dropped
 	n.note(recording, errors.Join(n.prune(), n.replay.check()))

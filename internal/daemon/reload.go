@@ -7,6 +7,7 @@ import (
 
 	"github.com/nyxnet/nyx/internal/machine"
 	"github.com/nyxnet/nyx/internal/seal"
+	"github.com/nyxnet/nyx/internal/telemetry"
 )
 
 // keyLook is how often a node looks whether a period of onion keys has begun and
@@ -31,7 +32,7 @@ func (n *Node) reloadFleet(now time.Time) error {
 	n.cfg.Fleet.Clear()
 	n.cfg.Fleet = key
 	n.reloads.observe(now.Sub(placed))
-	n.log.Info("fleet key replaced")
+	n.log.Info("fleet key replaced", telemetry.Important())
 	return nil
 }
 

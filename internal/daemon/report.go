@@ -27,10 +27,10 @@ type gauge struct {
 // often however many there are and whatever they carry.
 const gaugeEvery = time.Second
 
-// sample waits for the loop's turn, in which it calls then.
-func (g *gauge) sample(do func(func(machine.Time)) bool, then func(machine.Time)) {
+// sample waits for the loop's turn, in which it calls then with how long it waited.
+func (g *gauge) sample(do func(func(machine.Time)) bool, then func(now machine.Time, waited time.Duration)) {
 	begun := time.Now()
-	do(then)
+	do(func(now machine.Time) { then(now, time.Since(begun)) })
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.waits = max(g.waits, time.Since(begun))
@@ -65,7 +65,11 @@ func (n *Node) keepReporting(ctx context.Context) {
 		case <-n.drained:
 			i = 0
 		case <-tick.C:
-			n.gauge.sample(n.host.Do, func(machine.Time) { n.links.Measure() })
+			n.gauge.sample(n.host.Do, func(now machine.Time, waited time.Duration) {
+				n.links.Measure()
+				n.look(now, waited)
+			})
+			n.tell(time.Now())
 		}
 		if i%int(directory.RoundLength/gaugeEvery) == 0 {
 			n.report(ctx, client)
@@ -80,6 +84,9 @@ func (n *Node) report(ctx context.Context, client *http.Client) {
 	r.Load, r.Queue = n.gauge.read(now, n.host.Snapshot(), n.cfg.Capacity)
 	r.Cover = n.gauge.cover.read(now.Unix(), n.covered)
 	n.gauge.mu.Unlock()
+	if n.overloaded() {
+		r.Load = directory.LoadMax
+	}
 	r.Delays = n.measuredDelays()
 	b, err := directory.SignReport(n.cfg.Identity, r)
 	if err != nil {

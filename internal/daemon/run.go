@@ -17,6 +17,7 @@ import (
 	"github.com/nyxnet/nyx/internal/secret"
 	"github.com/nyxnet/nyx/internal/setup"
 	"github.com/nyxnet/nyx/internal/stream"
+	"github.com/nyxnet/nyx/internal/telemetry"
 )
 
 // part of a process that may stop by itself.
@@ -28,12 +29,15 @@ type running struct {
 }
 
 // Run runs the roles of a configuration until ctx ends. Its log names parts and
-// their state, never who uses them for what. kinds are the carriers that the
+// their state, never who uses them for what; lines that say the same again are left
+// out (telemetry.Lines). kinds are the carriers that the
 // program has beside UDP, compress how its exit compresses streams that ask for it,
 // or nil, servers what it has of the directory.
 func Run(ctx context.Context, cfg *setup.Config, kinds []joint.Kind, compress Compressor, servers Servers, log *slog.Logger) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	lines := telemetry.NewLines(log.Handler())
+	log = slog.New(lines)
 	var parts []running
 	defer func() {
 		for i := len(parts) - 1; i >= 0; i-- {
@@ -104,7 +108,7 @@ func Run(ctx context.Context, cfg *setup.Config, kinds []joint.Kind, compress Co
 		go announce(ctx, p.Client.Ready(), log, "routes stand; the proxy is ready")
 	}
 	if cfg.Metrics.IsValid() {
-		s, err := serveMetrics(cfg.Metrics.String(), source{proxy: fromProxy, traffic: cfg.Traffic, usage: newUsage(), parts: func() (out []part) {
+		s, err := serveMetrics(cfg.Metrics.String(), source{proxy: fromProxy, lines: lines, traffic: cfg.Traffic, usage: newUsage(), parts: func() (out []part) {
 			for _, p := range counted {
 				out = append(out, p())
 			}

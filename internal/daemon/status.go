@@ -16,6 +16,7 @@ import (
 	"github.com/nyxnet/nyx/internal/mirror"
 	"github.com/nyxnet/nyx/internal/proxy"
 	"github.com/nyxnet/nyx/internal/stream"
+	"github.com/nyxnet/nyx/internal/telemetry"
 	"github.com/nyxnet/nyx/internal/trace"
 )
 
@@ -48,7 +49,8 @@ type part struct {
 	own      bool          // they are of a client, whose endpoint this is
 	logs     *logFigures   // of who keeps or watches logs, else nil
 	delays   []directory.Delay
-	cover    *cover // of a client, Stream node or authority, else nil
+	cover    *cover        // of a client, Stream node or authority, else nil
+	guard    *guardFigures // of a node, else nil
 }
 
 // source is where a Status has its counters from.
@@ -56,8 +58,9 @@ type source struct {
 	parts func() []part
 	// traffic has metrics tell content from cover, and count the proxy's streams.
 	traffic bool
-	usage   *usage        // nil: not told
-	proxy   *proxy.Counts // nil: no proxy here
+	usage   *usage           // nil: not told
+	proxy   *proxy.Counts    // nil: no proxy here
+	lines   *telemetry.Lines // nil: the log is not this process's
 }
 
 func (l *Local) source() source { return source{parts: l.parts, proxy: &l.Proxy} }
@@ -167,6 +170,7 @@ func (n *Node) part() part {
 		p.content.chunks = n.cfg.Compress.Sizes()
 	}
 	p.reloads, p.sessions, p.asker, p.delays, p.cover = &n.reloads, n.Sessions, n.asker, n.delays.get(), n.cover()
+	p.guard = n.guardFigures()
 	if n.carriers.face != nil {
 		c := n.carriers.face.Handshakes.Counts()
 		p.handshakes = &c
@@ -213,6 +217,8 @@ func writeMetrics(w http.ResponseWriter, s source) {
 	writeDelays(w, parts)
 	writeLogs(w, parts)
 	writeCover(w, parts, s.traffic)
+	writeGuards(w, parts)
+	writeLines(w, s.lines)
 	if s.traffic {
 		writeContent(w, parts)
 		if s.usage != nil {
