@@ -22,8 +22,8 @@ type sampledNode struct {
 	sampler  *control.Sampler
 }
 
-// sampledTelemetry is DF-025: what one report in ten says of a network, minute by
-// minute, beside what all of them say.
+// sampledTelemetry is DF-025: what one report in ten says of a network, window by
+// window, beside what all of them say.
 func sampledTelemetry(r *Run) error {
 	nodes, oneIn := r.Scaled("nodes"), int(r.Param("one_in"))
 	src := r.Source("sampled")
@@ -39,7 +39,8 @@ func sampledTelemetry(r *Run) error {
 	}
 	sampled, whole := control.NewEstimator(), control.NewEstimator()
 	var body []byte
-	for second := range int(r.Param("minutes")) * 60 {
+	window := int(r.Param("window_minutes")) * 60
+	for second := range int(r.Param("windows")) * window {
 		for i, n := range all {
 			t := n.report(second)
 			exact := t
@@ -58,7 +59,7 @@ func sampledTelemetry(r *Run) error {
 				sampled.Take(n.id, &told)
 			}
 		}
-		if second%60 == 59 {
+		if second%window == window-1 {
 			r.compare(sampled.Next(), whole.Next())
 		}
 	}
@@ -83,7 +84,7 @@ func (n *sampledNode) report(second int) wire.Telemetry {
 // unit is uniform in [0, 1).
 func unit(draw *prng.Stream) float64 { return float64(draw.Uint64()>>11) / (1 << 53) }
 
-// compare observes how far each figure of a minute is off.
+// compare observes how far each figure of a window is off.
 func (r *Run) compare(sampled, whole control.Figures) {
 	off := func(name string, got, want float64) float64 {
 		if want == 0 {

@@ -26,12 +26,13 @@ const (
 const (
 	// reportsMax bounds the reports of a body.
 	reportsMax = 64
-	// figuresEvery is how often figures of all nodes are made.
-	figuresEvery = time.Minute
+	// figuresEvery is how often figures of all nodes are made: of a minute, a P95 by one
+	// report in ten would be off by more than the 5 % that are allowed (DF-025).
+	figuresEvery = obfs.ReportWindow
 )
 
 // Collector is the control plane's end of telemetry: it takes the reports of nodes,
-// steers rates by them (control.Scheduler), makes the figures of each minute, and
+// steers rates by them (control.Scheduler), makes the figures of five minutes, and
 // keeps them by hours and days. Its methods may be called by any goroutine.
 type Collector struct {
 	node func(wire.NodeID) (region string, capacity uint32, ok bool)
@@ -40,7 +41,7 @@ type Collector struct {
 	scheduler *control.Scheduler
 	estimator *control.Estimator
 	calendar  *aggregate.Calendar
-	figures   control.Figures // of the last whole minute
+	figures   control.Figures // of the last whole window
 	since     time.Time       // of the present one
 	begun     time.Time
 	malformed uint64
@@ -174,7 +175,7 @@ func (c *Collector) WriteMetrics(w io.Writer) {
 	}
 	fmt.Fprintf(w, "telemetry_pipeline_lag_seconds_sum %g\ntelemetry_pipeline_lag_seconds_count %d\n", float64(s.Lag.Sum)/1000, s.Lag.Count)
 	if rate, ok := f.SamplingError(); ok {
-		one("telemetry_sampling_error_rate", "gauge", "How far sampled reports of the last minute were off what they stand for.", rate)
+		one("telemetry_sampling_error_rate", "gauge", "How far sampled reports of the last five minutes were off what they stand for.", rate)
 	}
 	one("telemetry_reports_refused_total", "counter", "Reports that were out of order, malformed, or of nobody known.", float64(s.Refused+c.malformed))
 	one("telemetry_fallback_used_total", "counter", "How often the telemetry of a region was gone and its rates were left alone.", float64(s.Fallbacks))
