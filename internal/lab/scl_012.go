@@ -17,7 +17,7 @@ func killMixes(r *Run) error {
 	w, err := r.NewNetwork(Plan{Streams: int(r.Param("stream_nodes")), Mixes: int(r.Param("mix_nodes")), Level: wire.Fast, Hop: wan,
 		Client: func(c *client.Config) {
 			if !r.Protected {
-				c.RoutesPerSession, c.Ahead = 1, -1
+				c.RoutesPerSession, c.Ahead, c.Patient = 1, -1, true
 			}
 		}})
 	if err != nil {
