@@ -88,7 +88,7 @@ func (c *Client) failed(now machine.Time, r *route) {
 		}
 		c.failedAt = now
 	}
-	if c.cfg.Level == wire.Fast && r.entry.heard <= max(r.begun, r.sent) && !c.cfg.Patient {
+	if c.cfg.Level == wire.Fast && r.sent != 0 && r.entry.heard <= r.sent && !c.cfg.Patient {
 		c.mute.add(r.entry.node, now.Add(muteFor), trace.ReasonSilent)
 	}
 	if heard {
