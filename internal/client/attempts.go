@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/nyxnet/nyx/internal/machine"
+	"github.com/nyxnet/nyx/internal/session"
 	"github.com/nyxnet/nyx/internal/trace"
 	"github.com/nyxnet/nyx/internal/wire"
 )
@@ -68,6 +69,7 @@ func (c *Client) stood(now machine.Time, r *route) {
 	r.entry.setups.sample(took)
 	c.setups.sample(took)
 	c.failures, c.unheard, c.lastError = 0, 0, nil
+	r.circuit.failed, r.circuit.why = 0, nil
 	c.revive(now, r.entry)
 	for _, n := range r.path.Nodes() {
 		c.failing.remove(n.ID)
@@ -79,7 +81,12 @@ func (c *Client) stood(now machine.Time, r *route) {
 // failed notes a set-up that was not. Those that began together fail together,
 // and are one failure. If nothing at all was heard since it was sent, the fault
 // is most likely at this end, and no node's.
-func (c *Client) failed(now machine.Time, r *route) {
+func (c *Client) failed(now machine.Time, r *route, why error) {
+	c.setFailed++
+	if k := r.circuit; r.begun >= k.failedAt {
+		k.failed++
+		k.failedAt, k.why = now, why
+	}
 	heard := c.heard > max(r.begun, r.sent)
 	if r.begun >= c.failedAt {
 		c.failures++
@@ -114,6 +121,38 @@ func (c *Client) revive(now machine.Time, by *entry) {
 			c.links.Close(now, e.link)
 		}
 	}
+}
+
+// setupsTold is how many set-ups in a row may fail until who waits for them is told.
+const setupsTold = 3
+
+// Stuck says why a stream that was opened at since is not carried: no route of its
+// session stands, and so many set-ups in a row have failed, one of them since then,
+// that who waits is to know. nil: it is, or may soon be. The client goes on trying.
+func (c *Client) Stuck(ref session.Ref, since machine.Time) error {
+	m := c.Get(ref.Session)
+	if m == nil || m.Owner.failed < setupsTold || m.Owner.failedAt <= since || m.Owner.ready() > 0 {
+		return nil
+	}
+	return m.Owner.why
+}
+
+// SetupsFailed counts them. Only when it moves has Stuck anything new to say.
+func (c *Client) SetupsFailed() uint64 { return c.setFailed }
+
+// Trouble is why the last set-ups of the client failed, if so many did in a row, or
+// nil.
+func (c *Client) Trouble() error {
+	if c.failures < setupsTold {
+		return nil
+	}
+	return c.lastError
+}
+
+// hopeless reports whether a session has not begun after so many set-ups, and no route
+// to its exit stands.
+func (k *circuit) hopeless() bool {
+	return k.purpose == exiting && k.member != nil && k.failed >= setupsTold && k.ready() == 0 && !k.member.Core.Established()
 }
 
 // setupsFree is how many set-ups in a row may fail, while others are heard, until

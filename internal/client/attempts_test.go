@@ -6,6 +6,8 @@ import (
 
 	"github.com/nyxnet/nyx/internal/client"
 	"github.com/nyxnet/nyx/internal/lab"
+	"github.com/nyxnet/nyx/internal/machine"
+	"github.com/nyxnet/nyx/internal/session"
 	"github.com/nyxnet/nyx/internal/sim"
 	"github.com/nyxnet/nyx/internal/trace"
 	"github.com/nyxnet/nyx/internal/wire"
@@ -82,6 +84,90 @@ func TestSetupsAreGivenTheTimeThatTheyTake(t *testing.T) {
 	t.Logf("%+v", got)
 	if got.failed > 0 || got.stood < 15 {
 		t.Errorf("%d set-ups stand, %d were given up too soon", got.stood, got.failed)
+	}
+}
+
+// Three set-ups of a session that fail in a row are told to who waits for a stream of
+// it, and the client goes on: as soon as the line is back, another stream is answered.
+// Who begins to wait later is told when one more has failed. (Control: with a bound of
+// 30 in the place of setupsTold nobody is told before the handshake is given up.)
+func TestThreeFailedSetupsAreTold(t *testing.T) {
+	for _, level := range []wire.Level{wire.Fast, wire.Standard} {
+		var got setups
+		var failed []machine.Time
+		p := counting(&got, lab.Plan{Streams: 4, Mixes: 8, Level: level})
+		count := p.Client
+		p.Client = func(c *client.Config) {
+			count(c)
+			seen := c.Sink
+			c.Sink = func(e trace.Event) {
+				before := got.failed
+				if seen(e); got.failed > before && (len(failed) == 0 || e.At > failed[len(failed)-1]) {
+					failed = append(failed, e.At)
+				}
+			}
+		}
+		w, u := withUserIn(t, seededWorld(t, 1, p))
+		w.Sim.RunFor(10 * time.Second)
+		var entries []*sim.Node
+		for _, g := range w.Gateways {
+			entries = append(entries, g.Node)
+		}
+		w.Sim.Partition([]*sim.Node{u.Node}, entries)
+		open := func() (ref session.Ref, at machine.Time) {
+			w.Sim.Do(u.Node, func(now machine.Time) {
+				var err error
+				if ref, err = u.Core().Open(now, "another", wire.Target{Network: wire.TCP, Host: "x", Port: 80}); err != nil {
+					t.Fatal(err)
+				}
+				at = now
+			})
+			return ref, at
+		}
+		failed = nil
+		first, at := open()
+		if !w.Sim.RunWhile(w.Sim.Now().Add(14*time.Second), func() bool { return u.Core().Stuck(first, at) == nil }) {
+			t.Fatalf("%v: nobody is told after %d set-ups that failed", level, len(failed))
+		}
+		t.Logf("%v: told after %v and %d set-ups: %v", level, w.Sim.Now().Sub(at), len(failed), u.Core().Stuck(first, at))
+		if len(failed) < 3 || u.Core().Trouble() == nil {
+			t.Errorf("%v: told after %d set-ups, trouble %v", level, len(failed), u.Core().Trouble())
+		}
+		second, at := open()
+		if u.Core().Stuck(second, at) != nil {
+			t.Errorf("%v: told before anything was tried", level)
+		}
+		before := len(failed)
+		w.Sim.RunFor(30 * time.Second)
+		if n := len(failed) - before; n < 3 || n > 30 {
+			t.Errorf("%v: %d set-ups in the half minute after", level, n)
+		}
+		w.Sim.Heal()
+		took := redial(t, w, u, "another", 12*time.Second)
+		t.Logf("%v: an answer %v after the line was back", level, took)
+		if u.Core().Trouble() != nil {
+			t.Errorf("%v: trouble is told while routes stand", level)
+		}
+	}
+}
+
+// A session whose exit does not answer its set-ups begins at another, and who waits
+// for it is told after three of them. (Control: without the case of hopeless in fail
+// it takes the handshake's 15 s.)
+func TestASessionBeginsAtAnotherExit(t *testing.T) {
+	var got setups
+	w, u := withUserIn(t, seededWorld(t, 1, counting(&got, lab.Plan{Streams: 8, Mixes: 12})))
+	w.Sim.RunFor(5 * time.Second)
+	for _, g := range w.Gateways[:4] {
+		w.Sim.Crash(g.Node)
+	}
+	var worst time.Duration
+	for _, key := range []string{"b", "c", "d", "e", "f", "g", "h", "i"} {
+		worst = max(worst, redial(t, w, u, key, 30*time.Second))
+	}
+	t.Logf("the slowest answer came after %v", worst)
+	if worst > 6*time.Second {
+		t.Errorf("an answer took %v, with half of the exits dead", worst)
 	}
 }
 

@@ -22,7 +22,8 @@ type circuit struct {
 	key      circuitKey
 	purpose  purpose
 	service  *hosted            // of a circuit that serves one
-	meeting  wire.MeetingID     // where it waits, calls or answers
+	meeting  wire.MeetingID     // where it waits or answers, or its next route calls
+	at       []spot             // of a calling one: where its service waits
 	secret   wire.MeetingSecret // of the meeting where it waits
 	call     wire.CallID        // that it answers
 	exit     *directory.Node
@@ -30,6 +31,9 @@ type circuit struct {
 	member   *session.Member[*circuit]
 	begun    machine.Time   // when the session was asked for
 	lacks    machine.Time   // since when no path is found for a route; 0: one was
+	failed   int            // set-ups in a row that failed
+	failedAt machine.Time   // the last of them
+	why      error          // it did
 	launches bool           // its session was started, and nothing of it sent
 	ticket   *stream.Ticket // that the session was given
 	doubt    *doubt         // whether its exit lives

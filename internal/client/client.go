@@ -165,6 +165,7 @@ type Client struct {
 	packet    [wire.SessionPacketSize]byte
 	setups    span         // what set-ups took
 	failures  int          // set-ups that failed in a row
+	setFailed uint64       // and ever
 	unheard   int          // of them, those since which nothing at all came back
 	failedAt  machine.Time // the last of them
 	heard     machine.Time // the last cell of any route

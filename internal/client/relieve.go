@@ -91,7 +91,7 @@ func (c *Client) keep(now machine.Time, r *route) {
 	k := r.circuit
 	r.spare = false
 	r.expire.Value = func(now machine.Time) { c.renew(now, r) }
-	c.timers.Set(&r.expire, max(now, r.begun.Add(r.ttl*renewAt/100)))
+	c.timers.Set(&r.expire, max(now, r.renews()))
 	if k.held() <= k.wanted(c.cfg.RoutesPerSession) {
 		return
 	}

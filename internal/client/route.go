@@ -38,8 +38,9 @@ type route struct {
 	limit    machine.Time // of the set-up
 	reached  int          // hops that have it, as their LOOPs say
 	ready    bool
-	joined   bool        // it carries its circuit's session
-	call     wire.CallID // of a calling circuit: each route makes a call of its own
+	joined   bool           // it carries its circuit's session
+	meeting  wire.MeetingID // of a circuit of a service: where it meets
+	call     wire.CallID    // of a calling circuit: each route makes a call of its own
 	gone     bool
 	replaces *route       // the route at the end of its life that this one replaces
 	replaced bool         // there is one that replaces it
@@ -68,6 +69,8 @@ const setupAsk = 250 * time.Millisecond
 // replacement is built.
 const renewAt = 80
 
+func (r *route) renews() machine.Time { return r.begun.Add(r.ttl * renewAt / 100) }
+
 // build draws a route for a place of a circuit and starts its set-up.
 func (c *Client) build(now machine.Time, k *circuit, slot int, first []byte) error {
 	if c.view == nil {
@@ -76,13 +79,18 @@ func (c *Client) build(now machine.Time, k *circuit, slot int, first []byte) err
 	if k.lacks == 0 {
 		k.lacks = now
 	}
+	if k.purpose == calling {
+		if err := c.aim(k); err != nil {
+			return err
+		}
+	}
 	plan, err := c.draw(now, k)
 	if err != nil {
 		return err
 	}
 	c.Distributions.ObserveTime(trace.RoutePlanLatency, now.Sub(k.lacks))
 	k.lacks = 0
-	r := &route{circuit: k, slot: slot, path: plan.Path, ttl: plan.TTL, begun: now}
+	r := &route{circuit: k, slot: slot, path: plan.Path, ttl: plan.TTL, begun: now, meeting: k.meeting}
 	r.emit.Value = r
 	if err := c.prepare(now, r, first); err != nil {
 		return err
@@ -110,8 +118,8 @@ func (c *Client) build(now machine.Time, k *circuit, slot int, first []byte) err
 var errSetupTimeout = errors.New("client: no answer to the set-up of a route")
 
 // draw plans a circuit's next route: to its exit, and through no node that
-// another of its routes has. Where the network is too small for that, nodes
-// that are avoided come back, then routes may share mixes, then the entry, and
+// another of its routes has, nor to an exit of another session. Where the network
+// is too small for that, sessions share exits, nodes that are avoided come back, then routes may share mixes, then the entry, and
 // at last nodes are taken that are overloaded or drain. While nodes seem dead
 // routes share others before they lead by one of those.
 func (c *Client) draw(now machine.Time, k *circuit) (directory.Plan, error) {
@@ -144,11 +152,14 @@ func (c *Client) draw(now machine.Time, k *circuit) (directory.Plan, error) {
 		req.Exit = &k.exit.ID
 		isExit := func(n wire.NodeID) bool { return n == k.exit.ID }
 		wished, failing, lately = without(wished, isExit), without(failing, isExit), without(lately, isExit)
-	} else {
-		wished = append(wished, c.elsewhere()...)
+	}
+	var apart []wire.NodeID
+	if k.exit == nil {
+		apart = c.elsewhere()
 	}
 	req.AvoidEntry = slices.Concat(silent, entries, c.abroad)
-	req.AvoidNodes = slices.Concat(failing, wished, own)
+	avoided := slices.Concat(failing, wished, own)
+	req.AvoidNodes = slices.Concat(avoided, apart)
 	plan, err := c.weighed(req)
 	again := func(yields bool, yield func()) {
 		if err != nil && yields {
@@ -159,6 +170,7 @@ func (c *Client) draw(now machine.Time, k *circuit) (directory.Plan, error) {
 	again(req.Fresh, func() { req.Fresh = false })
 	again(k.rescued || len(silent) > 0, func() { req.AvoidEntry = slices.Concat(silent, entries) }) // rather far than dead
 	again(k.rescued, func() { req.AvoidEntry = silent })                                            // rather twice than the mix that is dead
+	again(len(apart) > 0, func() { req.AvoidNodes = avoided })
 	for range len(failing) - len(lately) {
 		again(true, func() { req.AvoidNodes = req.AvoidNodes[1:] })
 	}
@@ -272,9 +284,12 @@ func (c *Client) up(now machine.Time, r *route) {
 	r.shaper = obfs.NewShaper(policy, c.child("slots"), now)
 	c.slots.Set(&r.emit, r.shaper.NextSlot())
 	r.expire.Value = func(now machine.Time) { c.renew(now, r) }
-	at := r.begun.Add(r.ttl * renewAt / 100)
+	at := r.renews()
 	if r.circuit.purpose == answering {
 		at = min(at, now.Add(callerTimeout))
+	}
+	if r.circuit.purpose == calling {
+		r.expire.Value, at = func(now machine.Time) { c.fail(now, r, errUnanswered) }, now.Add(answerPatience)
 	}
 	if r.spare {
 		r.expire.Value, at = func(now machine.Time) { c.keep(now, r) }, now.Add(spareFor)
@@ -299,6 +314,12 @@ func (c *Client) join(now machine.Time, r *route) {
 			c.lastError = err
 		}
 		return
+	}
+	if r.circuit.purpose == calling {
+		r.circuit.spotOf(r).failed = 0
+		r.expire.Value = func(now machine.Time) { c.renew(now, r) }
+		c.timers.Set(&r.expire, r.renews())
+		c.moveSoon(now, r, c.leaving)
 	}
 	m := r.circuit.member
 	if m != nil {
@@ -335,15 +356,21 @@ func (c *Client) fail(now machine.Time, r *route, why error) {
 	}
 	c.lastError = why
 	if !r.ready {
-		c.failed(now, r)
+		c.failed(now, r, why)
 	}
 	c.cfg.Sink.Emit(now, trace.RouteDown, uint64(len(r.path.Nodes())), uint64(now.Sub(r.begun)))
 	c.drop(now, r)
 	switch k := r.circuit; {
 	case k.purpose == exiting && k.member == nil && k.held() == 0:
 		k.exit = nil // perhaps it was the exit that did not answer
+	case k.hopeless() && c.setups.mean != 0 && c.heard > max(r.begun, r.sent):
+		c.abandon(now, k) // likewise; its streams begin at another
 	case k.purpose == waiting && !r.ready:
 		c.relocate(k)
+	case k.purpose == calling:
+		k.spotOf(r).failed++
+	case k.purpose == answering && !r.ready && k.failed < setupsTold:
+		c.takeCall(now, k)
 	}
 	if old := r.replaces; old != nil && !old.gone {
 		old.replaced = false

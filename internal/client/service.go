@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/nyxnet/nyx/internal/directory"
 	"github.com/nyxnet/nyx/internal/machine"
@@ -158,30 +159,36 @@ func (c *Client) OpenAt(now machine.Time, isolation string, node wire.NodeID, t 
 }
 
 // Call opens a stream to a service by its descriptor. Streams of one isolation
-// key to one service share a session.
+// key to one service share a session. Its routes call at different meeting points;
+// one at which a route fails, is refused, or finds no answer is left for the next,
+// for as long as the session's handshake has time (stream.Config.HandshakeTimeout).
 func (c *Client) Call(now machine.Time, isolation string, d *service.Descriptor, t wire.Target) (session.Ref, error) {
 	key := circuitKey{isolation: isolation, service: d.Address}
-	if k := c.circuits[key]; k != nil {
+	k := c.circuits[key]
+	if k != nil && k.member.Core.Established() {
 		return c.openOn(now, k, t)
 	}
 	if c.view == nil {
 		return session.Ref{}, ErrNoDirectory
 	}
-	if !c.roomFor(key) {
-		return session.Ref{}, ErrTooManyKeys
-	}
-	var at []service.Meeting
+	var at []spot
 	for _, m := range d.Meetings {
 		if _, ok := c.view.Node(m.Node); ok {
-			at = append(at, m)
+			at = append(at, spot{Meeting: m})
 		}
 	}
 	if len(at) == 0 {
 		return session.Ref{}, ErrNoMeeting
 	}
-	m := at[c.paths.IntN(len(at))]
-	k := &circuit{purpose: calling, meeting: m.ID}
-	k.exit, _ = c.view.Node(m.Node)
+	c.paths.Shuffle(len(at), func(i, j int) { at[i], at[j] = at[j], at[i] })
+	if k != nil { // where the service waits now
+		k.at = at
+		return c.openOn(now, k, t)
+	}
+	if !c.roomFor(key) {
+		return session.Ref{}, ErrTooManyKeys
+	}
+	k = &circuit{purpose: calling, at: at}
 	core, err := stream.Dial(now, c.cfg.Stream, d.KEM, c.child("session"), &c.Counts)
 	if err != nil {
 		return session.Ref{}, err
@@ -193,10 +200,57 @@ func (c *Client) Call(now machine.Time, isolation string, d *service.Descriptor,
 	return c.openOn(now, k, t)
 }
 
+// answerPatience is how long a call waits for the service's route: half the time of
+// a handshake, in which the service is told, has a route stand, and joins.
+const answerPatience = 7500 * time.Millisecond
+
+var (
+	errUnanswered = errors.New("client: a meeting point brings no answer of the service")
+	errNobody     = errors.New("client: the service waits at none of its meeting points")
+)
+
+// spot is a meeting point of a service that is called, and how often in a row a
+// route of the call came to nothing there.
+type spot struct {
+	service.Meeting
+	failed int
+}
+
+// spotOf is where a route of a call leads; one that is known no more counts nothing.
+func (k *circuit) spotOf(r *route) *spot {
+	for i := range k.at {
+		if k.at[i].ID == r.meeting {
+			return &k.at[i]
+		}
+	}
+	return &spot{}
+}
+
+// aim has the next route of a call lead to the meeting point that failed least, and
+// of those to one at which no other route of it calls, if there is one.
+func (c *Client) aim(k *circuit) error {
+	k.exit = nil
+	least := 0
+	for _, s := range k.at {
+		n, ok := c.view.Node(s.Node)
+		cost := 2 * s.failed
+		if slices.ContainsFunc(k.routes[:], func(r *route) bool { return r != nil && r.meeting == s.ID }) {
+			cost++
+		}
+		if ok && (k.exit == nil || cost < least) {
+			k.exit, k.meeting, least = n, s.ID, cost
+		}
+	}
+	if k.exit == nil {
+		return ErrNoMeeting
+	}
+	return nil
+}
+
 // meet tells the meeting point what a route that stands now is for.
 func (c *Client) meet(now machine.Time, r *route) {
 	k := r.circuit
-	m := wire.MeetingPacket{Meeting: k.meeting}
+	m := wire.MeetingPacket{Meeting: r.meeting}
 	switch k.purpose {
 	case waiting:
 		m = wire.MeetingPacket{Kind: wire.SessionMeetListen, Secret: k.secret}
@@ -234,7 +288,9 @@ func (c *Client) handleMeeting(now machine.Time, r *route, packet []byte) {
 	}
 	switch m.Kind {
 	case wire.SessionMeetJoined:
-		c.join(now, r)
+		if !r.joined {
+			c.join(now, r)
+		}
 	case wire.SessionMeetCall:
 		if k.purpose == waiting {
 			c.answer(now, k, m.Call)
@@ -250,21 +306,36 @@ func (c *Client) answer(now machine.Time, k *circuit, call wire.CallID) {
 		c.Counts[trace.DropSetupLimit]++
 		return
 	}
-	a := &circuit{purpose: answering, service: k.service, exit: k.exit, meeting: k.meeting, call: call}
-	if err := c.build(now, a, 0, nil); err != nil {
+	c.takeCall(now, &circuit{purpose: answering, service: k.service, exit: k.exit, meeting: k.meeting, call: call})
+}
+
+// takeCall builds the route of an answer, again if its set-up failed.
+func (c *Client) takeCall(now machine.Time, k *circuit) {
+	if err := c.build(now, k, 0, nil); err != nil {
 		c.lastError = err
 		return
 	}
 	k.service.calls++
 }
 
-// refused gives up a call or an answer that found nobody.
+// refused gives up a call or an answer that found nobody. A call whose session does
+// not stand goes on at the other meeting points, and ends when there is none.
 func (c *Client) refused(now machine.Time, k *circuit, r *route) {
-	if k.purpose == calling && k.member != nil && !k.member.Core.Established() {
+	c.drop(now, r)
+	if k.purpose != calling || k.member == nil {
+		return
+	}
+	if k.member.Core.Established() {
+		k.spotOf(r).failed++
+		return
+	}
+	k.at = slices.DeleteFunc(k.at, func(s spot) bool { return s.ID == r.meeting })
+	if len(k.at) == 0 {
+		c.lastError = errNobody
 		c.endCircuit(now, k.member, uint64(wire.CodeNone))
 		return
 	}
-	c.drop(now, r)
+	c.fill(now, k)
 }
 
 // adopt makes a route that answered a caller's further call a path of the

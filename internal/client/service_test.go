@@ -96,10 +96,16 @@ func (h *hosting) step(now machine.Time) {
 // call sends through the service and returns the echo.
 func (h *hosting) call(t *testing.T, u *lab.User, d *service.Descriptor, say string) []byte {
 	t.Helper()
+	return h.callAs(t, u, "caller", d, say)
+}
+
+// callAs is call in the session of an isolation key.
+func (h *hosting) callAs(t *testing.T, u *lab.User, isolation string, d *service.Descriptor, say string) []byte {
+	t.Helper()
 	var ref session.Ref
 	h.w.Sim.Do(u.Node, func(now machine.Time) {
 		var err error
-		if ref, err = u.Core().Call(now, "caller", d, wire.Target{Network: wire.TCP, Host: h.key.Address().String(), Port: 80}); err != nil {
+		if ref, err = u.Core().Call(now, isolation, d, wire.Target{Network: wire.TCP, Host: h.key.Address().String(), Port: 80}); err != nil {
 			t.Fatal(err)
 		}
 		u.Core().Write(now, ref, []byte(say))
@@ -184,6 +190,43 @@ func TestCallToNobody(t *testing.T) {
 	w.Sim.RunFor(2 * time.Second)
 	if n := u.Core().Len(); n >= before {
 		t.Errorf("%d sessions of %d: the call was not given up", n, before)
+	}
+}
+
+// A call goes on at the meeting points that are left, whichever they are, and ends in
+// bounded time when there is none. (Control: with routes that all call at the first
+// of the descriptor, two of three calls end unanswered.)
+func TestACallOutlivesDeadMeetingPoints(t *testing.T) {
+	for _, level := range []wire.Level{wire.Fast, wire.Standard} {
+		w, h := serviceWorld(t, level)
+		at := h.meetings()
+		for _, m := range at[:2] {
+			for _, g := range w.Gateways {
+				if g.ID == m.Node {
+					w.Sim.Crash(g.Node)
+				}
+			}
+		}
+		for i, caller := range []string{"a", "b", "c"} {
+			u := w.Users[1]
+			begun := w.Sim.Now()
+			if got := h.callAs(t, u, caller, h.descriptor(at), "to one of three"); !bytes.HasSuffix(got, []byte("to one of three")) {
+				t.Errorf("%v, call %d: the service answered %q", level, i, got)
+			}
+			t.Logf("%v, call %d: %v", level, i, w.Sim.Now().Sub(begun))
+		}
+		begun := w.Sim.Now()
+		u := w.Users[1]
+		w.Sim.Do(u.Node, func(now machine.Time) {
+			if _, err := u.Core().Call(now, "none", h.descriptor(at[:2]), wire.Target{Network: wire.TCP, Host: "x", Port: 80}); err != nil {
+				t.Fatal(err)
+			}
+		})
+		before := u.Core().Len()
+		if !w.Sim.RunWhile(begun.Add(20*time.Second), func() bool { return u.Core().Len() >= before }) {
+			t.Errorf("%v: a call at dead meeting points goes on after 20 s", level)
+		}
+		t.Logf("%v: a call at dead meeting points alone ended after %v", level, w.Sim.Now().Sub(begun))
 	}
 }
 

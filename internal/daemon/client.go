@@ -66,10 +66,19 @@ type Client struct {
 	// them from which it answered, whatever it said. What a caller gave up first
 	// is in neither.
 	asked, answered atomic.Uint64
+	// opening are the streams whose other end has not answered; under the host's lock.
+	opening map[session.Ref]opening
+	failed  uint64 // set-ups, when they were looked at last; likewise
 
 	mu        sync.Mutex
 	listeners map[service.Address]*Listener
 	services  map[service.Address]*service.Descriptor
+}
+
+// opening is a stream that waits for the other end's answer.
+type opening struct {
+	since  machine.Time
+	giveUp context.CancelCauseFunc
 }
 
 // StartClient runs a client. It builds routes as soon as it has a directory.
@@ -85,6 +94,7 @@ func StartClient(cfg ClientConfig, rng prng.Source) (*Client, error) {
 	}
 	c := &Client{
 		ready: make(chan struct{}), listeners: map[service.Address]*Listener{}, services: map[service.Address]*service.Descriptor{},
+		opening: map[session.Ref]opening{},
 	}
 	c.core = client.New(cfg.Client, rng)
 	c.side = tunnel.NewSide(c.core, c.incoming)
@@ -167,6 +177,16 @@ func (c *Client) afterRound(now machine.Time) {
 	if c.core.Ready() {
 		c.once.Do(func() { close(c.ready) })
 	}
+	failed := c.core.SetupsFailed()
+	if failed == c.failed {
+		return
+	}
+	c.failed = failed
+	for ref, o := range c.opening {
+		if err := c.core.Stuck(ref, o.since); err != nil {
+			o.giveUp(err)
+		}
+	}
 }
 
 // Ready is closed when traffic can flow for the first time.
@@ -201,17 +221,22 @@ func (c *Client) why() error {
 var errNoRoute = errors.New("no route stands yet")
 
 // Err is why the client does not work fully, or nil: it lacks the newest
-// document, or has had no route yet.
+// document, has had no route yet, or can set up none now.
 func (c *Client) Err() error {
 	if p := c.feedErr.Load(); p != nil && *p != nil {
 		return *p
 	}
 	select {
 	case <-c.ready:
-		return nil
 	default:
 		return errNoRoute
 	}
+	var trouble error
+	c.host.Do(func(machine.Time) { trouble = c.core.Trouble() })
+	if trouble != nil {
+		return fmt.Errorf("no route can be set up now, and it is tried on: %w", trouble)
+	}
+	return nil
 }
 
 // DialStream opens a stream to a target, with the exit's answer awaited.
@@ -243,13 +268,17 @@ func (c *Client) dial(ctx context.Context, isolation string, t wire.Target) (*tu
 	}
 	open := func(now machine.Time) (session.Ref, error) { return c.core.Open(now, isolation, t) }
 	conn, err := c.open(ctx, open)
-	if errors.Is(err, session.ErrGone) && ctx.Err() == nil {
+	for tries := 1; tries < exitsTried && errors.Is(err, session.ErrGone) && ctx.Err() == nil; tries++ {
 		// The session ended before the exit answered, as it does when an exit
 		// dies. Nothing of the application's was sent: another exit is asked.
 		conn, err = c.open(ctx, open)
 	}
 	return conn, err
 }
+
+// exitsTried is how many exits a dial asks for a session before it says why it has
+// none.
+const exitsTried = 3
 
 // openAt opens a stream to the store of a node.
 func (c *Client) openAt(isolation string, node wire.NodeID) func(machine.Time) (session.Ref, error) {
@@ -258,20 +287,32 @@ func (c *Client) openAt(isolation string, node wire.NodeID) func(machine.Time) (
 	}
 }
 
-// open opens a stream and waits for the status with which the other end
-// answers.
+// open opens a stream and waits for the status with which the other end answers:
+// until ctx ends, or the session's routes cannot be set up, of which the error then
+// says why.
 func (c *Client) open(ctx context.Context, open func(machine.Time) (session.Ref, error)) (*tunnel.Conn, error) {
-	conn, err := c.side.Open(open)
+	waits, giveUp := context.WithCancelCause(ctx)
+	defer giveUp(nil)
+	conn, err := c.side.Open(func(now machine.Time) (session.Ref, error) {
+		ref, err := open(now)
+		if err == nil {
+			c.opening[ref] = opening{now, giveUp}
+		}
+		return ref, err
+	})
 	if errors.Is(err, client.ErrTooManyKeys) {
 		return nil, fmt.Errorf("%w: at most %d", proxy.ErrTooManyKeys, client.KeysMax)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", proxy.ErrNetworkDown, err)
 	}
-	stop := context.AfterFunc(ctx, func() { conn.SetReadDeadline(time.Unix(1, 0)) })
+	stop := context.AfterFunc(waits, func() { conn.SetReadDeadline(time.Unix(1, 0)) })
 	status := [1]byte{}
 	_, err = conn.Read(status[:])
-	stop()
+	if !stop() && ctx.Err() == nil {
+		err = context.Cause(waits)
+	}
+	c.host.Do(func(machine.Time) { delete(c.opening, conn.Ref()) })
 	if err == nil || !errors.Is(ctx.Err(), context.Canceled) {
 		c.asked.Add(1)
 	}
@@ -282,6 +323,9 @@ func (c *Client) open(ctx context.Context, open func(machine.Time) (session.Ref,
 		conn.Reset()
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("%w: %w", proxy.ErrTTL, c.why())
+		}
+		if errors.Is(err, session.ErrGone) {
+			err = fmt.Errorf("%w: %w", err, c.why())
 		}
 		return nil, fmt.Errorf("%w: %w", proxy.ErrNetworkDown, err)
 	}

@@ -282,22 +282,33 @@ func inTurn(ctx context.Context, nodes []wire.NodeID,
 	return nil, failed
 }
 
-// dialService opens a stream to a service inside the network.
+// dialService opens a stream to a service inside the network. Where nobody answers at
+// the meeting points of a descriptor that is remembered, they may have changed: it is
+// fetched anew, once.
 func (c *Client) dialService(ctx context.Context, isolation string, a service.Address, t wire.Target) (*tunnel.Conn, error) {
 	c.mu.Lock()
 	d := c.services[a]
 	c.mu.Unlock()
-	if d == nil || d.Expires < time.Now().Unix() {
-		var err error
-		if d, err = c.lookup(ctx, isolation, a); err != nil {
-			return nil, err
+	if d != nil && d.Expires >= time.Now().Unix() {
+		conn, err := c.call(ctx, isolation, d, t)
+		if !errors.Is(err, proxy.ErrNetworkDown) || ctx.Err() != nil {
+			return conn, err
 		}
-		c.remember(d)
 	}
+	d, err := c.lookup(ctx, isolation, a)
+	if err != nil {
+		return nil, err
+	}
+	c.remember(d)
+	return c.call(ctx, isolation, d, t)
+}
+
+// call opens a stream by a descriptor, which is forgotten if that fails.
+func (c *Client) call(ctx context.Context, isolation string, d *service.Descriptor, t wire.Target) (*tunnel.Conn, error) {
 	conn, err := c.open(ctx, func(now machine.Time) (session.Ref, error) { return c.core.Call(now, isolation, d, t) })
 	if err != nil {
 		c.mu.Lock()
-		delete(c.services, a) // the meetings may have changed
+		delete(c.services, d.Address)
 		c.mu.Unlock()
 	}
 	return conn, err
