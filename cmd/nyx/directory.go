@@ -65,6 +65,6 @@ succeeds only if all is in order; evidence never is.`,
 	}
 	verify.Flags().StringVar(&network, "network", "", "network file (default: network.toml beside the files, or up to three directories above)")
 	verify.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	cmd.AddCommand(verify, snapshotCommand(), restoreCommand())
+	cmd.AddCommand(verify, snapshotCommand(), restoreCommand(), distrustCommand())
 	return cmd
 }

@@ -32,6 +32,7 @@ type crier struct {
 	view     *directory.View // of what is published; nil: nothing yet
 	regions  []string        // of its exits
 	round    uint64          // the last that was spoken of
+	word     []byte          // of the operator, the last that was seen
 	told     delays          // in the last
 }
 
@@ -73,6 +74,7 @@ func (a *Authority) sayRound(wall int64) error {
 		return nil
 	}
 	a.crier.round = round
+	a.heed()
 	a.crier.plan(wall, a.log)
 	b := a.crier.observer.Bulletin(a.crier.view, wall)
 	a.crier.told.set(b.Delays)

@@ -31,6 +31,7 @@ const (
 	descriptorContext = "nyx descriptor 1"
 	bulletinContext   = "nyx bulletin 1"
 	reportContext     = "nyx report 1"
+	distrustContext   = "nyx distrust 1"
 )
 
 // ClockGrace is the clock error that is tolerated in both directions: a
