@@ -146,6 +146,9 @@ func TestKeysFromASecretStore(t *testing.T) {
 	if old, err := onions.Load(present); err != nil || old != nil {
 		t.Errorf("a retired key is loaded: %v", err)
 	}
+	if err := n.Close(); err != nil {
+		t.Error(err)
+	}
 }
 
 // Without a program that has stores, or without the store, nothing starts.
