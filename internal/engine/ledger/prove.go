@@ -1,0 +1,102 @@
+package ledger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/nyxnet/nyx/internal/audit"
+	"github.com/nyxnet/nyx/internal/directory/translog"
+)
+
+// ErrUnsigned means an entry that no checkpoint covers yet.
+var ErrUnsigned = errors.New("ledger: no checkpoint covers the entry yet; one will within a minute while the log is written")
+
+// Proof shows that an event is in a log, to who has nothing but the log's key.
+type Proof struct {
+	Entry []byte // hash of the entry before it, and the event
+	*translog.Proof
+}
+
+// Prove makes the proof of the entry at a place, under the newest checkpoint.
+func (s *Store) Prove(ctx context.Context, key *audit.LogKey, seq int64) (*Proof, error) {
+	note, err := s.Last()
+	if err != nil {
+		return nil, err
+	}
+	if note == nil {
+		return nil, ErrUnsigned
+	}
+	c, err := key.Open(note)
+	if err != nil {
+		return nil, err
+	}
+	if seq < 0 || seq >= c.Size {
+		return nil, fmt.Errorf("%w: entry %d, and %d are signed", ErrUnsigned, seq, c.Size)
+	}
+	p := &Proof{}
+	err = s.entries(ctx, seq, seq+1, func(_ int64, entry []byte) error {
+		p.Entry = append([]byte(nil), entry...)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	if p.Entry == nil {
+		return nil, fmt.Errorf("ledger: entry %d was removed by retention; its hash is kept, and proves a copy of it", seq)
+	}
+	tree, err := s.tree(ctx, c.Size)
+	if err != nil {
+		return nil, err
+	}
+	if p.Proof, err = tree.Prove(seq, c, note); err != nil {
+		return nil, err
+	}
+	if _, _, err := audit.CheckProof(key, p.Entry, p.Proof); err != nil {
+		return nil, fmt.Errorf("%w; see nyx audit verify", err)
+	}
+	return p, nil
+}
+
+// Consistency proves that the newest checkpoint goes on from an earlier one.
+func (s *Store) Consistency(ctx context.Context, from, to *audit.Checkpoint) ([]audit.Hash, error) {
+	tree, err := s.tree(ctx, to.Size)
+	if err != nil {
+		return nil, err
+	}
+	return tree.ProveConsistency(from.Size, to.Size)
+}
+
+// tree is that of the first entries.
+func (s *Store) tree(ctx context.Context, size int64) (*audit.Tree, error) {
+	f, err := os.Open(filepath.Join(s.Dir, "tiles"))
+	if err != nil {
+		return nil, fmt.Errorf("ledger: %w", err)
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.NewSectionReader(f, 0, size/audit.TileSize*32))
+	if err != nil {
+		return nil, fmt.Errorf("ledger: %w", err)
+	}
+	leaves := func(tile int64) ([]audit.Hash, error) { return s.leaves(ctx, tile, size) }
+	return &audit.Tree{Tiles: cutHashes(b), Leaves: leaves}, nil
+}
+
+// leaves are the hashes of the entries of a tile, of a log of a size.
+func (s *Store) leaves(ctx context.Context, tile, size int64) (leaves []audit.Hash, err error) {
+	from := tile * audit.TileSize
+	to := min(from+audit.TileSize, size)
+	begin, err := s.Begin()
+	if err != nil {
+		return nil, err
+	}
+	keep := func(h audit.Hash) error { leaves = append(leaves, h); return nil }
+	if err := s.hashes(from, min(begin, to), keep); err != nil {
+		return nil, err
+	}
+	err = s.entries(ctx, max(from, begin), to, func(_ int64, entry []byte) error { return keep(audit.EntryHash(entry)) })
+	return leaves, err
+}
