@@ -35,8 +35,8 @@ func benchCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if o.Seconds < 0 || o.Sessions < 0 {
-				return errors.New("--seconds and --sessions are counts; use 1 or more")
+			if o.Seconds < 0 || o.Sessions < 0 || o.Events < 0 {
+				return errors.New("--seconds, --sessions and --events are counts; use 1 or more")
 			}
 			if stderr, err := os.Stderr.Stat(); err == nil && stderr.Mode()&os.ModeCharDevice != 0 {
 				o.Progress = func(line string) { fmt.Fprintln(os.Stderr, line) }
@@ -66,6 +66,7 @@ func benchCommand() *cobra.Command {
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	cmd.Flags().IntVar(&o.Seconds, "seconds", 0, "time for each throughput figure (default 3); of bench capacity, virtual time with traffic (default 60)")
 	cmd.Flags().IntVar(&o.Sessions, "sessions", 0, "sessions that bench idle holds (default 20000), or bench capacity (default 10000)")
+	cmd.Flags().IntVar(&o.Events, "events", 0, "events that bench audit verifies (default 1000000)")
 	cmd.Flags().StringVar(&o.Phase, "phase", "", "phase that bench capacity simulates: alpha, beta, gamma or delta (default alpha)")
 	cmd.Flags().StringVar(&profile, "cpuprofile", "", "write a CPU profile to this file")
 	return cmd

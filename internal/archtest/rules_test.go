@@ -264,6 +264,7 @@ var cryptoAllowed = []struct{ pkg, path, reason string }{
 	{"internal/secret", "crypto/rand", "wrapping keys and their salts"},
 	{"internal/lab/vault", "crypto/rand", "tokens of a double"},
 	{"internal/engine", "crypto/x509", "connections to engines"},
+	{"internal/engine/ledger", "crypto/rand", "keys of segments and IDs of events"},
 	{"internal/bench", "crypto/ecdh", "the floor of a set-up, timed and not used"},
 	{"internal/bench", "crypto/mlkem", "the floor of a set-up, timed and not used"},
 	{"test", "crypto/sha256", "compares transfers"},

@@ -45,6 +45,12 @@ type Event struct {
 	Details     []Detail // at most 8 pairs, of keys that the Kind allows, each once
 }
 
+// Entry is an event in its place in the log: the first stands at 0.
+type Entry struct {
+	Seq   int64
+	Event Event
+}
+
 // Detail is a pair of a key that the event's kind allows (Kind.Keys) and a value of
 // at most 256 bytes.
 type Detail struct{ Key, Value string }

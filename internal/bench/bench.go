@@ -43,6 +43,9 @@ type Options struct {
 	// Sessions is how many the measurement of idle sessions holds; 0 means
 	// 20,000, and 10,000 for that of the capacity plan.
 	Sessions int
+	// Events is how many the measurement of the audit log verifies; 0 means
+	// 1,000,000.
+	Events int
 	// Phase is that of the capacity plan; "" means alpha.
 	Phase string
 	// Progress takes a line now and then; nil takes none.
@@ -78,6 +81,7 @@ func All() []Bench {
 		{"idle", "memory and CPU of idle sessions at one Stream node", runIdle},
 		{"sim", "datagram-hops per second of the simulator", runSim},
 		{"capacity", "a phase of the capacity plan in the simulator, and what nodes need in all", runCapacity},
+		{"audit", "events per second into the audit log, and through its verification", runAudit},
 	}
 }
 
@@ -88,7 +92,7 @@ func Find(name string) (Bench, error) {
 			return b, nil
 		}
 	}
-	return Bench{}, fmt.Errorf("there is no bench %q; use hop, setup, stream, requests, session, idle, sim or capacity", name)
+	return Bench{}, fmt.Errorf("there is no bench %q; use hop, setup, stream, requests, session, idle, sim, capacity or audit", name)
 }
 
 // Print writes figures as a table for people.

@@ -74,7 +74,7 @@ func (f *fixture) read() (seen []string) {
 	f.Helper()
 	s := Store{f.cfg.Dir, f.cfg.Wrapper}
 	next := int64(-1)
-	err := s.Read(f.Context(), 0, 1<<62, func(e Entry) error {
+	err := s.Read(f.Context(), 0, 1<<62, func(e audit.Entry) error {
 		if next >= 0 && e.Seq != next {
 			f.Errorf("entry %d follows %d", e.Seq, next-1)
 		}

@@ -96,7 +96,7 @@ func TestKill(t *testing.T) {
 		t.Fatal(err)
 	}
 	key, seen := l.Key(), map[audit.ID]bool{}
-	v, _, err := l.Store().Verify(t.Context(), &key, nil, func(e Entry) error {
+	v, _, err := l.Store().Verify(t.Context(), &key, nil, func(e audit.Entry) error {
 		if seen[e.Event.ID] {
 			t.Errorf("entry %d is there twice", e.Seq)
 		}

@@ -155,6 +155,7 @@ func readHead(path string) (file, error) {
 type scanner struct {
 	file
 	f      *os.File
+	body   *io.SectionReader // of what was there when the file was listed
 	r      *bufio.Reader
 	sealer *audit.Sealer
 	at     int64 // offset of the next frame
@@ -174,8 +175,8 @@ func (s *Store) scan(ctx context.Context, seg file) (*scanner, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ledger: %w", err)
 	}
-	body := io.NewSectionReader(f, seg.body, seg.size-seg.body) // not what is written meanwhile
-	return &scanner{file: seg, f: f, r: bufio.NewReaderSize(body, 256<<10), sealer: audit.NewSealer(&seg.head, &key), at: seg.body, next: seg.head.First}, nil
+	body := io.NewSectionReader(f, seg.body, seg.size-seg.body)
+	return &scanner{file: seg, f: f, body: body, r: bufio.NewReaderSize(body, 64<<10), sealer: audit.NewSealer(&seg.head, &key), at: seg.body, next: seg.head.First}, nil
 }
 
 func (s *scanner) close() { s.f.Close() }
@@ -217,8 +218,10 @@ func (s *scanner) skip(before int64) (bool, error) {
 	if err != nil || s.next+int64(count) > before {
 		return false, err
 	}
-	if _, err := s.r.Discard(audit.FrameHead + sealed); err != nil {
-		return false, errTorn
+	if size := audit.FrameHead + sealed; size <= s.r.Buffered() {
+		s.r.Discard(size)
+	} else if _, err := s.body.Seek(s.at+int64(size)-s.file.body, io.SeekStart); err == nil {
+		s.r.Reset(s.body)
 	}
 	s.sealer.Skip(1)
 	s.at, s.next = s.at+int64(audit.FrameHead+sealed), s.next+int64(count)

@@ -19,14 +19,6 @@ type Store struct {
 	Wrapper audit.KeyWrapper
 }
 
-// Entry is an event in its place.
-type Entry struct {
-	Seq   int64
-	Event audit.Event
-	// Bytes are those of the entry (audit.ParseEntry), until the next one is read.
-	Bytes []byte
-}
-
 // errStop ends reading early.
 var errStop = errors.New("ledger: enough")
 
@@ -44,7 +36,7 @@ func (s *Store) Begin() (int64, error) {
 // It checks that frames authenticate and stand where they should; that nobody with
 // the keys has changed the log is for Verify to say. It ends at what is not written
 // to its end. Entries that were removed are passed over.
-func (s *Store) Read(ctx context.Context, from, before int64, each func(Entry) error) error {
+func (s *Store) Read(ctx context.Context, from, before int64, each func(audit.Entry) error) error {
 	return s.entries(ctx, from, before, func(seq int64, entry []byte) error {
 		_, event, err := audit.ParseEntry(entry)
 		if err != nil {
@@ -54,7 +46,7 @@ func (s *Store) Read(ctx context.Context, from, before int64, each func(Entry) e
 		if err != nil {
 			return fault(seq, err)
 		}
-		return each(Entry{seq, e, entry})
+		return each(audit.Entry{Seq: seq, Event: e})
 	})
 }
 

@@ -17,7 +17,7 @@ import (
 // unfinished frame follow.
 //
 // An error that wraps audit.ErrBroken or audit.ErrForked says where.
-func (s *Store) Verify(ctx context.Context, key *audit.LogKey, others [][]byte, each func(Entry) error) (v audit.Verified, torn int64, err error) {
+func (s *Store) Verify(ctx context.Context, key *audit.LogKey, others [][]byte, each func(audit.Entry) error) (v audit.Verified, torn int64, err error) {
 	var known []*audit.Checkpoint
 	take := func(note []byte) error {
 		c, err := key.Open(note)
@@ -55,7 +55,7 @@ func (s *Store) Verify(ctx context.Context, key *audit.LogKey, others [][]byte, 
 	return v, torn, err
 }
 
-func (s *Store) verifySegment(ctx context.Context, v *audit.Verifier, seg file, last bool, each func(Entry) error) (torn int64, err error) {
+func (s *Store) verifySegment(ctx context.Context, v *audit.Verifier, seg file, last bool, each func(audit.Entry) error) (torn int64, err error) {
 	if err := v.Begin(seg.head.First, seg.head.Prev); err != nil {
 		return 0, err
 	}
@@ -90,7 +90,7 @@ func (s *Store) verifySegment(ctx context.Context, v *audit.Verifier, seg file, 
 				return 0, err
 			}
 			if each != nil {
-				if err := each(Entry{seq, e, entry}); err != nil {
+				if err := each(audit.Entry{Seq: seq, Event: e}); err != nil {
 					return 0, err
 				}
 			}
