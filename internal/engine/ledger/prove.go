@@ -1,7 +1,9 @@
 package ledger
 
 import (
+	"bytes"
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -19,6 +21,29 @@ var ErrUnsigned = errors.New("ledger: no checkpoint covers the entry yet; one wi
 type Proof struct {
 	Entry []byte // hash of the entry before it, and the event
 	*translog.Proof
+}
+
+const proofHead = "nyx audit proof 1\n"
+
+// Encode writes the proof: the entry in base64, and a tlog-proof.
+func (p *Proof) Encode() []byte {
+	b := base64.StdEncoding.AppendEncode([]byte(proofHead), p.Entry)
+	return append(append(b, '\n'), p.Proof.Encode()...)
+}
+
+// ParseProof reads a proof; it checks its form alone.
+func ParseProof(b []byte) (*Proof, error) {
+	rest, ok := bytes.CutPrefix(b, []byte(proofHead))
+	line, rest, ok2 := bytes.Cut(rest, []byte("\n"))
+	entry, err := base64.StdEncoding.Strict().DecodeString(string(line))
+	if !ok || !ok2 || err != nil || len(entry) > audit.EntryMax {
+		return nil, fmt.Errorf("%w: not the form of one", audit.ErrProof)
+	}
+	p, err := translog.ParseProof(rest)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %v", audit.ErrProof, err)
+	}
+	return &Proof{entry, p}, nil
 }
 
 // Prove makes the proof of the entry at a place, under the newest checkpoint.

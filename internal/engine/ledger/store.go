@@ -32,6 +32,46 @@ func (s *Store) Begin() (int64, error) {
 	return all[0].head.First, nil
 }
 
+// End is the place after the last entry.
+func (s *Store) End(ctx context.Context) (int64, error) {
+	all, err := s.files()
+	if err != nil || len(all) == 0 {
+		return 0, err
+	}
+	r, err := s.scan(ctx, all[len(all)-1])
+	if err != nil {
+		return 0, err
+	}
+	defer r.close()
+	for {
+		if _, err := r.skip(1 << 62); err == io.EOF || errors.Is(err, errTorn) {
+			return r.next, nil
+		} else if err != nil {
+			return 0, err
+		}
+	}
+}
+
+// Find is the place of the event of an ID: the newest, if an ID came back after the
+// window.
+func (s *Store) Find(ctx context.Context, id string) (seq int64, err error) {
+	wanted, err := audit.ParseID(id)
+	if err != nil {
+		return 0, err
+	}
+	seq = -1
+	err = s.Read(ctx, 0, 1<<62, func(e audit.Entry) error {
+		if e.Event.ID == wanted {
+			seq = e.Seq
+		}
+		return nil
+	})
+	if err == nil && seq < 0 {
+		err = fmt.Errorf("ledger: there is no event %s in the log", id)
+	}
+	return seq, err
+}
+
 // Read calls each with the entries from a place on, before another, in their order.
 // It checks that frames authenticate and stand where they should; that nobody with
 // the keys has changed the log is for Verify to say. It ends at what is not written
