@@ -50,7 +50,8 @@ type Index struct {
 	slots    chan struct{}
 	waiting  atomic.Int64
 	retried  atomic.Uint64
-	inserts  string // of rowsMost rows
+	inserts  string       // of rowsMost rows
+	ending   func() error // of tests: how a transaction ends, nil for well
 }
 
 // SQLite opens an index in a file, which is made if it is not there.
@@ -185,7 +186,11 @@ func (x *Index) try(ctx context.Context, run func(*sql.Tx) error) error {
 	if err != nil {
 		return err
 	}
-	if err := run(tx); err != nil {
+	err = run(tx)
+	if err == nil && x.ending != nil {
+		err = x.ending()
+	}
+	if err != nil {
 		tx.Rollback()
 		return err
 	}
@@ -253,19 +258,27 @@ func (x *Index) Apply(ctx context.Context, from, to int64, entries []audit.Entry
 		if n, err := r.RowsAffected(); err != nil || n != 1 {
 			return errors.Join(ErrMoved, err)
 		}
-		for len(entries) > 0 {
-			some := entries[:min(len(entries), rowsMost)]
-			entries = entries[len(some):]
-			statement := x.inserts
-			if len(some) < rowsMost {
-				statement = x.insert(len(some))
+		var full *sql.Stmt
+		if len(entries) >= rowsMost {
+			if full, err = tx.PrepareContext(ctx, x.inserts); err != nil {
+				return err
 			}
+			defer full.Close()
+		}
+		for rest := entries; len(rest) > 0; {
+			some := rest[:min(len(rest), rowsMost)]
+			rest = rest[len(some):]
 			values := make([]any, 0, len(some)*columns)
 			for i := range some {
 				e := &some[i].Event
 				values = append(values, some[i].Seq, e.Time.UnixMilli(), int16(e.Kind), int16(e.Severity), int16(e.Outcome), int16(e.Sensitivity), e.Actor, e.Subject, e.Action, e.Org, audit.Append(nil, e))
 			}
-			if _, err := tx.ExecContext(ctx, statement, values...); err != nil {
+			if len(some) == rowsMost {
+				_, err = full.ExecContext(ctx, values...)
+			} else {
+				_, err = tx.ExecContext(ctx, x.insert(len(some)), values...)
+			}
+			if err != nil {
 				return err
 			}
 		}

@@ -96,6 +96,7 @@ func suite(t *testing.T, open func() (*Index, error)) {
 	t.Run("Query", func(t *testing.T) { queries(t, reopen(t)) })
 	t.Run("Hostile", func(t *testing.T) { hostile(t, reopen(t)) })
 	t.Run("Many", func(t *testing.T) { many(t, reopen(t)) })
+	t.Run("Again", func(t *testing.T) { again(t, reopen(t)) })
 	t.Run("Busy", func(t *testing.T) { busy(t, reopen(t)) })
 }
 
@@ -243,6 +244,23 @@ func many(t *testing.T, x *Index) {
 	wantEqual(t, x, l, 5000)
 	if x.postgres && x.Retries() == 0 {
 		t.Error("no transaction met another (40001)")
+	}
+}
+
+// again: what a transaction did that met another at its very end is done anew, whole.
+func again(t *testing.T, x *Index) {
+	l, ends := &memoryLog{}, 0
+	l.add(700)
+	x.ending = func() error {
+		if ends++; ends%2 == 0 {
+			return &pgconn.PgError{Code: "40001"}
+		}
+		return nil
+	}
+	wantEqual(t, x, l, 700)
+	x.ending = nil
+	if ends < 3 {
+		t.Errorf("%d transactions", ends)
 	}
 }
 
