@@ -107,7 +107,7 @@ func TestExportResumes(t *testing.T) {
 	dir := t.TempDir()
 	writes, failures := 0, 0
 	x := &Export{Dir: dir, Format: audit.JSONLines, Signer: f.cfg.Signer, PartRows: 20, Now: start}
-	x.write = func(path string, content []byte) error {
+	x.Write = func(path string, content []byte) error {
 		if writes++; writes%7 < 4 { // more often in a row than a part is tried
 			failures++
 			os.WriteFile(path+".tmp", content[:len(content)/2], 0o600)

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/nyxnet/nyx/internal/audit"
+	"github.com/nyxnet/nyx/internal/engine/sql"
 )
 
 var kills = flag.Int("kills", 20, "how often TestKill kills")
@@ -69,7 +70,8 @@ func recordForever(dir string) error {
 }
 
 // TestKill: kill -9 at drawn moments, again and again in one directory. Every event
-// that was acknowledged is there once, and the log verifies.
+// that was acknowledged is there once, the log verifies, and an index that is built
+// from it equals it.
 func TestKill(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "log")
 	acknowledged := map[audit.ID]bool{}
@@ -117,6 +119,17 @@ func TestKill(t *testing.T) {
 	}
 	if lost > 0 {
 		t.Errorf("%d of %d acknowledged events are lost", lost, len(acknowledged))
+	}
+	x, err := sql.SQLite(t.Context(), filepath.Join(t.TempDir(), "index.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer x.Close()
+	if _, err := x.Project(t.Context(), l.Store()); err != nil {
+		t.Fatal(err)
+	}
+	if err := x.Compare(t.Context(), l.Store()); err != nil {
+		t.Error(err)
 	}
 	t.Logf("%d kills, %d torn frames; %d events acknowledged, %d in the log, %d segments, %d checkpoints", *kills, torn, len(acknowledged), v.Entries, v.Segments, v.Checkpoints)
 }
