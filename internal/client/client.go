@@ -139,6 +139,7 @@ type Client struct {
 	entries    map[wire.NodeID]*entry
 	byLink     map[link.ID]*entry
 	routes     map[routeKey]*route
+	jobs       []machine.Job
 	timers     machine.Timers[func(machine.Time)]
 	slots      machine.Timers[*route]
 	cover      obfs.Plans

@@ -368,9 +368,3 @@ func (c *Client) HandleTimer(now machine.Time) {
 func (c *Client) NextTimer() machine.Time {
 	return min(c.links.NextTimer(), c.Set.NextTimer(), c.timers.Next(), c.slots.Next())
 }
-
-// PollJob yields nothing: a client's key work happens when it builds a route.
-func (c *Client) PollJob() (machine.Job, bool) { return nil, false }
-
-// HandleJob takes back nothing.
-func (c *Client) HandleJob(machine.Time, machine.Job) {}

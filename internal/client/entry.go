@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/nyxnet/nyx/internal/control"
 	"github.com/nyxnet/nyx/internal/directory"
 	"github.com/nyxnet/nyx/internal/link"
 	"github.com/nyxnet/nyx/internal/machine"
@@ -25,6 +26,8 @@ type entry struct {
 	token    wire.Token
 	waiting  []*route      // to be sent when admitted
 	tries    int           // of SESSION_INIT under this nonce
+	version  uint8         // of the exchange
+	work     *uint64       // the proof that the entry asked for under this nonce
 	asked    machine.Time  // when it was first sent
 	trip     time.Duration // least round trip to the entry, as admissions told; 0: unknown
 	setups   span          // what set-ups by it took
@@ -48,7 +51,7 @@ func (c *Client) entryFor(now machine.Time, n *directory.Node) (*entry, error) {
 	id := c.links.Dial(now, n.ID, key, n.Addrs[0])
 	e := c.entries[n.ID]
 	if e == nil {
-		e = &entry{node: n.ID}
+		e = &entry{node: n.ID, version: wire.AdmissionVersion}
 		e.renew.Value = func(now machine.Time) { c.sendInit(now, e) }
 		c.entries[n.ID] = e
 	}
@@ -90,14 +93,18 @@ func (c *Client) allEntries() []*entry {
 
 func (c *Client) freshNonce(e *entry) {
 	c.paths.Read(e.nonce[:])
-	e.tries = 0
+	e.tries, e.work = 0, nil
 }
 
 // sendInit sends SESSION_INIT, and again until it is answered.
 func (c *Client) sendInit(now machine.Time, e *entry) {
 	id := c.pseudonym(e.node)
 	f := c.Pool.Get()
-	(&wire.SessionInit{ClientID: id, Nonce: e.nonce, Version: wire.AdmissionVersion, Level: c.cfg.Level, Proof: c.proof(id, e.nonce)}).Put(f)
+	m := wire.SessionInit{ClientID: id, Nonce: e.nonce, Version: e.version, Level: c.cfg.Level, Proof: c.proof(id, e.nonce)}
+	if e.work != nil {
+		m.Worked, m.Work = true, *e.work
+	}
+	m.Put(f)
 	c.links.Push(e.link, f)
 	if e.tries == 0 {
 		e.asked = now
@@ -121,7 +128,7 @@ func (c *Client) handleAdmission(now machine.Time, from link.ID, frame []byte) {
 		}
 	case wire.AdmissionRefused:
 		if m.Refused.Nonce == e.nonce {
-			c.refuse(now, e, m.Refused.Reason)
+			c.told(now, e, &m.Refused)
 		}
 	}
 }
@@ -146,6 +153,51 @@ func (c *Client) admit(now machine.Time, e *entry, ready *wire.SessionReady) {
 	c.timers.Set(&e.renew, now.Add(life*3/4))
 }
 
+// told takes a refusal. What the entry only wants to be told otherwise it is told:
+// an older version, or a proof of work.
+func (c *Client) told(now machine.Time, e *entry, m *wire.SessionRefused) {
+	switch {
+	case m.Reason == wire.RefusedVersion && e.version > wire.AdmissionVersionLeast:
+		e.version--
+		c.sendInit(now, e)
+	case m.Reason == wire.RefusedWork && m.Challenge.Bits <= control.WorkMost:
+		c.jobs = append(c.jobs, &proving{entry: e, challenge: m.Challenge, client: c.pseudonym(e.node), nonce: e.nonce})
+		c.timers.Set(&e.renew, now.Add(refusedRetry)) // by then it is found, or the challenge is old
+	default:
+		c.refuse(now, e, m.Reason)
+	}
+}
+
+// proving is the job that searches a proof of work.
+type proving struct {
+	entry         *entry
+	challenge     wire.Challenge
+	client, nonce [16]byte
+	answer        uint64
+	found         bool
+}
+
+// Run searches.
+func (p *proving) Run() { p.answer, p.found = control.Prove(&p.challenge, p.client, p.nonce) }
+
+// PollJob yields the search for a proof of work.
+func (c *Client) PollJob() (machine.Job, bool) {
+	if len(c.jobs) == 0 {
+		return nil, false
+	}
+	j := c.jobs[0]
+	c.jobs = c.jobs[1:]
+	return j, true
+}
+
+// HandleJob takes it back and shows what was found, if it is still asked for.
+func (c *Client) HandleJob(now machine.Time, j machine.Job) {
+	if p, ok := j.(*proving); ok && p.found && p.entry.nonce == p.nonce && c.entries[p.entry.node] == p.entry {
+		p.entry.work = &p.answer
+		c.sendInit(now, p.entry)
+	}
+}
+
 // refuse gives up the routes that waited, and asks again later.
 func (c *Client) refuse(now machine.Time, e *entry, why wire.Refusal) {
 	waiting := e.waiting
@@ -155,7 +207,11 @@ func (c *Client) refuse(now machine.Time, e *entry, why wire.Refusal) {
 		c.fail(now, r, e.refused)
 	}
 	c.freshNonce(e)
-	c.timers.Set(&e.renew, now.Add(refusedRetry))
+	retry := refusedRetry
+	if why == wire.RefusedBusy {
+		retry = busyRetry
+	}
+	c.timers.Set(&e.renew, now.Add(retry))
 }
 
 // refusal is why an entry refused this client, and what to do. An honest client is
@@ -178,6 +234,9 @@ var (
 // refusedRetry is when a client that was refused asks again. Until then its
 // routes enter elsewhere if they can.
 const refusedRetry = 10 * time.Second
+
+// busyRetry is that of one for whom the entry was too busy: it has waited already.
+const busyRetry = 2 * time.Second
 
 // handleLinkEvent fails the routes of a link that went down.
 func (c *Client) handleLinkEvent(now machine.Time, ev link.Event) {

@@ -24,12 +24,26 @@ type Policy struct {
 	// RecordsMax bounds the records kept, those included whose session ended
 	// within the minute; 1,000,000, the seed's target of concurrent sessions.
 	RecordsMax int
+
+	// Central has a decision of the control plane asked for; without it the node
+	// decides by the above alone.
+	Central   bool
+	Decisions DecisionConfig
+	// PerSecond is how many sessions the node admits a second; 0: as many as come.
+	PerSecond int
+	// QueueMax bounds the requests that wait for a decision or for their turn;
+	// 4,096. Negative: none may wait, for controls of tests.
+	QueueMax int
+	// WorkMost is the greatest difficulty of proofs of work that are asked for while
+	// the queue is under pressure; 0: none are.
+	WorkMost uint8
 }
 
 const (
 	defaultPerMinute  = 30
 	defaultLifetime   = time.Hour
 	defaultRecordsMax = 1_000_000
+	defaultQueueMax   = 4096
 )
 
 func (p Policy) withDefaults() Policy {
@@ -42,6 +56,10 @@ func (p Policy) withDefaults() Policy {
 	if p.RecordsMax == 0 {
 		p.RecordsMax = defaultRecordsMax
 	}
+	if p.QueueMax == 0 {
+		p.QueueMax = defaultQueueMax
+	}
+	p.QueueMax, p.WorkMost = max(p.QueueMax, 0), min(p.WorkMost, WorkMost)
 	return p
 }
 
@@ -128,18 +146,55 @@ func (a *Admission) under(r *record, k *fleetKey) {
 	r.fleet = k
 }
 
-// Init decides a SESSION_INIT that came by a holder. The same client id and
-// nonce get the same answer for as long as the record lives, and count once.
+// terms are the limits under which a session is admitted: the node's own, or
+// stricter ones of a Decision.
+type terms struct {
+	perMinute int
+	lifetime  time.Duration
+}
+
+func (a *Admission) terms() terms { return terms{a.policy.PerMinute, a.policy.Lifetime} }
+
+func (t terms) within(d *Decision) terms {
+	if d.PerMinute > 0 {
+		t.perMinute = min(t.perMinute, d.PerMinute)
+	}
+	if d.Lifetime > 0 {
+		t.lifetime = min(t.lifetime, d.Lifetime)
+	}
+	return t
+}
+
+// Init decides a SESSION_INIT that came by a holder, by the node's own policy. The
+// same client id and nonce get the same answer for as long as the record lives, and
+// count once.
 func (a *Admission) Init(now machine.Time, m *wire.SessionInit, by Holder) (wire.SessionReady, wire.Refusal) {
+	if ready, again := a.repeated(now, m, by); again {
+		return ready, 0
+	}
+	return a.admit(now, m, by, a.terms())
+}
+
+// repeated answers a SESSION_INIT that was admitted before.
+func (a *Admission) repeated(now machine.Time, m *wire.SessionInit, by Holder) (wire.SessionReady, bool) {
 	a.Expire(now)
 	r := a.records[m.ClientID]
-	if r != nil && !r.ended && r.nonce == m.Nonce {
-		r.holder = by
-		return a.ready(now, r), 0
+	if r == nil || r.ended || r.nonce != m.Nonce {
+		return wire.SessionReady{}, false
 	}
-	if refused := a.check(now, m, r); refused != 0 {
+	r.holder = by
+	return a.ready(now, r), true
+}
+
+// admit makes or renews the record of a client, unless the node refuses it.
+func (a *Admission) admit(now machine.Time, m *wire.SessionInit, by Holder, t terms) (wire.SessionReady, wire.Refusal) {
+	if refused := a.check(now, m, t); refused != 0 {
 		return wire.SessionReady{}, refused
 	}
+	if a.Room != nil && !a.Room(now) {
+		return wire.SessionReady{}, wire.RefusedFull
+	}
+	r := a.records[m.ClientID]
 	if r == nil {
 		r = &record{minute: now}
 		r.expires.Value = m.ClientID
@@ -157,23 +212,22 @@ func (a *Admission) Init(now machine.Time, m *wire.SessionInit, by Holder) (wire
 	r.nonce, r.level, r.holder = m.Nonce, m.Level, by
 	a.under(r, a.fleet)
 	r.token = a.counter.Uint64()
-	a.expiry.Set(&r.expires, now.Add(a.policy.Lifetime))
+	a.expiry.Set(&r.expires, now.Add(t.lifetime))
 	return a.ready(now, r), 0
 }
 
-func (a *Admission) check(now machine.Time, m *wire.SessionInit, r *record) wire.Refusal {
+func (a *Admission) check(now machine.Time, m *wire.SessionInit, t terms) wire.Refusal {
+	r := a.records[m.ClientID]
 	switch {
 	case a.drain:
 		return wire.RefusedDrain
-	case m.Version != wire.AdmissionVersion:
+	case m.Version < wire.AdmissionVersionLeast || m.Version > wire.AdmissionVersion:
 		return wire.RefusedVersion
 	case !a.proven(m):
 		return wire.RefusedPolicy
-	case r != nil && now.Sub(r.minute) < time.Minute && int(r.opened) >= a.policy.PerMinute:
+	case r != nil && now.Sub(r.minute) < time.Minute && int(r.opened) >= t.perMinute:
 		return wire.RefusedRate
 	case r == nil && len(a.records) >= a.policy.RecordsMax:
-		return wire.RefusedFull
-	case a.Room != nil && !a.Room(now):
 		return wire.RefusedFull
 	}
 	return 0

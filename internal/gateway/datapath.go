@@ -229,11 +229,13 @@ func (g *Gateway) HandleTimer(now machine.Time) {
 	g.Set.HandleTimer(now)
 	g.fillSlots(now)
 	g.admission.Expire(now)
+	g.intake.HandleTimer(now)
+	g.answerAll(now)
 }
 
 // NextTimer is when HandleTimer or a sending slot has work.
 func (g *Gateway) NextTimer() machine.Time {
-	return min(g.Hop.NextTimer(), g.Set.NextTimer(), g.slots.Next(), g.admission.NextExpiry())
+	return min(g.Hop.NextTimer(), g.Set.NextTimer(), g.slots.Next(), g.admission.NextExpiry(), g.intake.NextTimer())
 }
 
 // PollJob yields a key decapsulation.

@@ -57,6 +57,7 @@ type Gateway struct {
 	cfg       Config
 	rng       prng.Source
 	admission *control.Admission
+	intake    *control.Intake // before it
 	acceptor  *stream.Acceptor
 	clients   map[link.ID][16]byte // whose the links are that were admitted once
 	ends      map[mix.End]*end
@@ -96,6 +97,7 @@ func New(cfg Config, rng prng.Source) *Gateway {
 		cover:     obfs.Plans{UnixStart: cfg.Stream.UnixStart, Unchecked: cfg.PlansUnchecked},
 	}
 	g.admission.Room = g.Guard.Admit
+	g.intake = control.NewIntake(g.admission, rng.Child("intake"), &g.Counts)
 	g.cfg.Stream.Distributions = &g.Distributions
 	g.acceptor = stream.NewAcceptor(g.cfg.Stream, rng.Child("sessions"))
 	g.acceptor.Tickets = stream.NewTickets(cfg.Fleet, rng.Child("tickets"))
@@ -111,15 +113,14 @@ func (g *Gateway) handleAdmission(now machine.Time, from link.ID, frame []byte) 
 	}
 	switch m.Kind {
 	case wire.AdmissionInit:
-		f := g.Pool.Get()
-		if ready, refused := g.admit(now, from, &m.Init); refused != 0 {
-			g.cfg.Sink.Emit(now, trace.SessionRefused, uint64(refused), 0)
-			(&wire.SessionRefused{Nonce: m.Init.Nonce, Reason: refused}).Put(f)
-		} else {
-			g.cfg.Sink.Emit(now, trace.SessionInit, uint64(ready.Version), 0)
-			ready.Put(f)
+		// A link is one client's: otherwise one address could fill the records with
+		// names that it makes up.
+		if client, ok := g.clients[from]; ok && client != m.Init.ClientID {
+			g.admitted(now, &control.Answer{By: control.Holder(from), Refused: wire.SessionRefused{Nonce: m.Init.Nonce, Reason: wire.RefusedPolicy}})
+			return
 		}
-		g.Links.Push(from, f)
+		g.intake.Handle(now, &m.Init, control.Holder(from))
+		g.answerAll(now)
 	case wire.AdmissionTerminate:
 		// The link stays this client's: under another name it would have its
 		// rate anew.
@@ -129,26 +130,58 @@ func (g *Gateway) handleAdmission(now machine.Time, from link.ID, frame []byte) 
 	}
 }
 
-// admit decides a SESSION_INIT for the client of a link. A link is one
-// client's: otherwise one address could fill the records with names that it
-// makes up.
-func (g *Gateway) admit(now machine.Time, from link.ID, m *wire.SessionInit) (wire.SessionReady, wire.Refusal) {
-	if client, ok := g.clients[from]; ok && client != m.ClientID {
-		return wire.SessionReady{}, wire.RefusedPolicy
+// answerAll says what the intake has to say.
+func (g *Gateway) answerAll(now machine.Time) {
+	for {
+		a, ok := g.intake.PollAnswer()
+		if !ok {
+			return
+		}
+		g.admitted(now, &a)
 	}
-	ready, refused := g.admission.Init(now, m, control.Holder(from))
-	if refused == 0 {
-		g.clients[from] = m.ClientID
-		g.Links.Admit(from)
-	}
-	return ready, refused
 }
+
+// admitted says what became of a SESSION_INIT.
+func (g *Gateway) admitted(now machine.Time, a *control.Answer) {
+	f := g.Pool.Get()
+	if a.Refused.Reason != 0 {
+		g.cfg.Sink.Emit(now, trace.SessionRefused, uint64(a.Refused.Reason), 0)
+		a.Refused.Put(f)
+	} else {
+		g.cfg.Sink.Emit(now, trace.SessionInit, uint64(a.Ready.Version), 0)
+		g.clients[link.ID(a.By)] = a.Client
+		g.Links.Admit(link.ID(a.By))
+		a.Ready.Put(f)
+	}
+	g.Links.Push(link.ID(a.By), f)
+}
+
+// PollCheck yields a POLICY_CHECK where admission is the control plane's to decide.
+// Its answer is HandleDecision or HandleFault. The owner polls after each round.
+func (g *Gateway) PollCheck(now machine.Time) (control.Question, bool) {
+	return g.intake.PollCheck(now)
+}
+
+// HandleDecision takes the answer to a POLICY_CHECK.
+func (g *Gateway) HandleDecision(now machine.Time, q control.Question, d control.Decision) {
+	g.intake.HandleDecision(now, q, d)
+	g.answerAll(now)
+}
+
+// HandleFault says that a POLICY_CHECK had no answer.
+func (g *Gateway) HandleFault(now machine.Time, q control.Question) {
+	g.intake.Decisions.HandleFault(now, q)
+}
+
+// PolicyChanged says that decisions made so far are to be asked for anew.
+func (g *Gateway) PolicyChanged(now machine.Time) { g.intake.Decisions.Invalidate(now) }
 
 // handleLinkEvent releases what a vanished client held.
 func (g *Gateway) handleLinkEvent(now machine.Time, ev link.Event) {
 	if ev.Kind != link.Down {
 		return
 	}
+	g.intake.Release(control.Holder(ev.Link))
 	if client, ok := g.clients[ev.Link]; ok {
 		delete(g.clients, ev.Link)
 		g.admission.Release(client, control.Holder(ev.Link))

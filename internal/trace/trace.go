@@ -98,9 +98,16 @@ const (
 	AvoidedReplay
 	AvoidedSteer
 	AvoidedRefused
-	LinkMissingTold // frames that told a client which of its datagrams did not come
-	CellsAgain      // cells that a client sent again for that
-	CellsTooLate    // cells that came too late for it, of routes that go on
+	LinkMissingTold  // frames that told a client which of its datagrams did not come
+	CellsAgain       // cells that a client sent again for that
+	CellsTooLate     // cells that came too late for it, of routes that go on
+	PolicyCacheHit   // looks for a decision that found a present one
+	PolicyCacheMiss  // decisions that were asked for, because none was there or it was due
+	PolicyCacheStale // looks that found one to be followed meanwhile
+	PolicyFault      // checks without an answer
+	AdmissionShed    // SESSION_INITs refused for want of room, or of an answer in time
+	WorkAsked        // SESSION_INITs answered by a challenge
+	HandshakeErrors  // SESSION_INITs refused, challenges apart
 	NumCounters
 )
 
@@ -128,6 +135,7 @@ var counterNames = [NumCounters]string{
 	"nodes_avoided_tamper", "nodes_avoided_drop", "nodes_avoided_delay", "nodes_avoided_silent",
 	"nodes_avoided_setup", "nodes_avoided_replay", "nodes_avoided_steer", "nodes_avoided_refused",
 	"link_missing_told", "cells_again", "cells_too_late",
+	"policy_cache_hit", "policy_cache_miss", "policy_cache_stale", "policy_check_faults", "admission_shed", "admission_work_asked", "api_handshake_errors",
 }
 
 // String returns the counter's name as exported.

@@ -5,12 +5,14 @@ import "encoding/binary"
 // Admission frames between a client and its entry, in the body of a link frame
 // of type FrameAdmission (docs/protocol.md, section 9):
 //
-//	SESSION_INIT       [1][client id 16][nonce 16][version 1][level 1][proof 16]
+//	SESSION_INIT       [1][client id 16][nonce 16][version 1][level 1][proof 16][worked 1][work 8]
 //	SESSION_READY      [2][nonce 16][version 4][lifetime s 4][token 64]
-//	SESSION_REFUSED    [3][nonce 16][reason 1]
+//	SESSION_REFUSED    [3][nonce 16][reason 1][bits 1][seed 16]
 //	SESSION_TERMINATE  [4][token 64]
 //
-// The rest of the frame is zero, and checked to be.
+// The rest of the frame is zero, and checked to be. Version 1 ends before the work
+// and before the bits: a frame of version 2 without them is one of version 1 but for
+// its number.
 
 // AdmissionKind is the first byte of an admission frame's body.
 type AdmissionKind uint8
@@ -30,8 +32,12 @@ const TokenSize = 64
 // the fleet key.
 type Token [TokenSize]byte
 
-// AdmissionVersion is the version of the admission exchange.
-const AdmissionVersion = 1
+// Versions of the admission exchange: the present one, and the oldest that is
+// spoken.
+const (
+	AdmissionVersion      = 2
+	AdmissionVersionLeast = 1
+)
 
 // SessionInit asks an entry for admission. ClientID and Nonce together make
 // the request idempotent.
@@ -41,6 +47,9 @@ type SessionInit struct {
 	Version  uint8
 	Level    Level
 	Proof    [16]byte // keyed hash under the network's key, or zero
+	// Work answers a Challenge, if Worked.
+	Worked bool
+	Work   uint64
 }
 
 // SessionReady admits.
@@ -55,6 +64,15 @@ type SessionReady struct {
 type SessionRefused struct {
 	Nonce  [16]byte
 	Reason Refusal
+	// Challenge is what to answer, where Reason is RefusedWork.
+	Challenge Challenge
+}
+
+// Challenge asks for a proof of work: an answer whose hash with the seed, the client
+// id and the nonce begins with so many zero bits.
+type Challenge struct {
+	Bits uint8
+	Seed [16]byte
 }
 
 // Refusal is why a session was not admitted.
@@ -67,9 +85,11 @@ const (
 	RefusedFull    Refusal = 3 // the node has no room
 	RefusedVersion Refusal = 4 // version not spoken here
 	RefusedDrain   Refusal = 5 // the node is shutting down
+	RefusedWork    Refusal = 6 // a proof of work is to be shown: see Challenge
+	RefusedBusy    Refusal = 7 // it waited for its turn, or for a decision, for too long
 )
 
-var refusalNames = [...]string{"unknown", "not permitted by policy", "rate limit", "node is full", "version not supported", "node is draining"}
+var refusalNames = [...]string{"unknown", "not permitted by policy", "rate limit", "node is full", "version not supported", "node is draining", "a proof of work is asked for", "node is busy"}
 
 // String says the refusal in words.
 func (r Refusal) String() string {
@@ -85,7 +105,11 @@ func (m *SessionInit) Put(f *Frame) {
 	b = b[copy(b, m.ClientID[:]):]
 	b = b[copy(b, m.Nonce[:]):]
 	b[0], b[1] = m.Version, byte(m.Level)
-	copy(b[2:], m.Proof[:])
+	b = b[2+copy(b[2:], m.Proof[:]):]
+	if m.Worked {
+		b[0] = 1
+		binary.BigEndian.PutUint64(b[1:], m.Work)
+	}
 }
 
 // Put writes the frame.
@@ -100,7 +124,12 @@ func (m *SessionReady) Put(f *Frame) {
 // Put writes the frame.
 func (m *SessionRefused) Put(f *Frame) {
 	b := startAdmission(f, AdmissionRefused)
-	b[copy(b, m.Nonce[:])] = byte(m.Reason)
+	b = b[copy(b, m.Nonce[:]):]
+	b[0] = byte(m.Reason)
+	if m.Reason == RefusedWork {
+		b[1] = m.Challenge.Bits
+		copy(b[2:], m.Challenge.Seed[:])
+	}
 }
 
 // PutTerminate writes a SESSION_TERMINATE frame.
@@ -137,6 +166,10 @@ func ParseAdmission(frame []byte) (m Admission, ok bool) {
 		b = b[2:]
 		b = b[copy(m.Init.Proof[:], b):]
 		ok = m.Init.Level.Valid()
+		if m.Init.Worked = m.Init.Version > 1 && b[0] == 1; m.Init.Worked {
+			m.Init.Work = binary.BigEndian.Uint64(b[1:])
+			b = b[9:]
+		}
 	case AdmissionReady:
 		b = b[copy(m.Ready.Nonce[:], b):]
 		m.Ready.Version = binary.BigEndian.Uint32(b)
@@ -148,6 +181,11 @@ func ParseAdmission(frame []byte) (m Admission, ok bool) {
 		b = b[copy(m.Refused.Nonce[:], b):]
 		m.Refused.Reason = Refusal(b[0])
 		b = b[1:]
+		if m.Refused.Reason == RefusedWork {
+			m.Refused.Challenge.Bits = b[0]
+			b = b[1:]
+			b = b[copy(m.Refused.Challenge.Seed[:], b):]
+		}
 		ok = true
 	case AdmissionTerminate:
 		b = b[copy(m.Token[:], b):]

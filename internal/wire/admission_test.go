@@ -8,9 +8,9 @@ import (
 // admissionFrames is one frame of each kind with every field set.
 func admissionFrames() map[AdmissionKind]*Frame {
 	id := [16]byte{1, 2, 3}
-	init := SessionInit{ClientID: id, Nonce: [16]byte{9}, Version: 1, Level: High, Proof: [16]byte{7, 15: 8}}
+	init := SessionInit{ClientID: id, Nonce: [16]byte{9}, Version: 2, Level: High, Proof: [16]byte{7, 15: 8}, Worked: true, Work: 1 << 63}
 	ready := SessionReady{Nonce: [16]byte{9}, Version: 3, Lifetime: 600, Token: Token{5, 63: 6}}
-	refused := SessionRefused{Nonce: [16]byte{9}, Reason: RefusedRate}
+	refused := SessionRefused{Nonce: [16]byte{9}, Reason: RefusedWork, Challenge: Challenge{Bits: 14, Seed: [16]byte{3, 15: 4}}}
 	out := map[AdmissionKind]*Frame{}
 	for k, put := range map[AdmissionKind]func(*Frame){
 		AdmissionInit: init.Put, AdmissionReady: ready.Put, AdmissionRefused: refused.Put,
@@ -61,6 +61,30 @@ func TestAdmissionFramesHaveOneEncoding(t *testing.T) {
 	}
 	if RefusedRate.String() != "rate limit" || Refusal(99).String() != "unknown" {
 		t.Error("refusals do not name themselves")
+	}
+}
+
+// A frame of version 1 has no work, and one of version 2 without it differs by its
+// number only; a challenge stands in one refusal only.
+func TestAdmissionVersions(t *testing.T) {
+	one, two := SessionInit{Version: 1, Nonce: [16]byte{5}}, SessionInit{Version: 2, Nonce: [16]byte{5}}
+	var a, b Frame
+	one.Put(&a)
+	two.Put(&b)
+	differ := 0
+	for i := range a.B {
+		if a.B[i] != b.B[i] {
+			differ++
+		}
+	}
+	worked := SessionInit{Version: 1, Worked: true}
+	worked.Put(&b)
+	if _, ok := ParseAdmission(b.B[:]); ok || differ != 1 {
+		t.Errorf("work in version 1: accepted %v; %d bytes differ between the versions", ok, differ)
+	}
+	(&SessionRefused{Reason: RefusedRate, Challenge: Challenge{Bits: 9}}).Put(&a)
+	if m, ok := ParseAdmission(a.B[:]); !ok || m.Refused.Challenge.Bits != 0 {
+		t.Errorf("a refusal for the rate: %+v, %v", m.Refused, ok)
 	}
 }
 

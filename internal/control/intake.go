@@ -1,0 +1,259 @@
+package control
+
+import (
+	"time"
+
+	"github.com/nyxnet/nyx/internal/machine"
+	"github.com/nyxnet/nyx/internal/prng"
+	"github.com/nyxnet/nyx/internal/trace"
+	"github.com/nyxnet/nyx/internal/wire"
+)
+
+// The way of a SESSION_INIT through an entry:
+//
+//	1. Handle: a repetition has its answer again; what the node refuses by itself
+//	   (drain, version, proof, rate, records) is refused at once.
+//	2. Handle: while the queue is under pressure, who is known by nothing shows a
+//	   proof of work.
+//	3. Decisions.Look: the decision of its question, from the cache; without one it
+//	   is asked for (PollCheck), and the request waits.
+//	4. serve: requests that have a decision go on at the node's pace, in the order
+//	   of their due times: when they came, and later by what their credential is
+//	   worth. No class of them starves.
+//	5. settle: the decision refuses, or Admission admits under its terms.
+//	6. HandleTimer: who has waited for waitMax is told so. When there is no room,
+//	   the youngest of the weakest credential is.
+
+// waitMax is how long a request may wait. A client repeats its SESSION_INIT
+// meanwhile, for nothing.
+const waitMax = 2 * time.Second
+
+// slack is how much later than it came a request is due, by credential.
+var slack = [numCredentials]time.Duration{CredentialNone: 200 * time.Millisecond, CredentialKey: 100 * time.Millisecond}
+
+// Answer is what an entry says to a SESSION_INIT.
+type Answer struct {
+	By      Holder
+	Client  [16]byte
+	Refused wire.SessionRefused // Reason 0: Ready holds
+	Ready   wire.SessionReady
+}
+
+// Intake is what a SESSION_INIT passes on its way to Admission. It is part of one
+// machine and belongs to its owner: Handle… take input, PollAnswer and PollCheck
+// yield output.
+type Intake struct {
+	Decisions *Decisions
+
+	records *Admission
+	counts  *trace.Counts
+	central bool
+	queue   queue
+	pace    pace
+	paced   bool // somebody waits for the pace
+	work    work
+	answers []Answer
+}
+
+// NewIntake returns the intake before records, under the same policy.
+func NewIntake(records *Admission, rng prng.Source, counts *trace.Counts) *Intake {
+	p := &records.policy
+	i := &Intake{
+		Decisions: NewDecisions(p.Decisions, rng, counts), records: records, counts: counts, central: p.Central,
+		queue: newQueue(p.QueueMax), work: work{most: p.WorkMost},
+	}
+	if p.PerSecond > 0 {
+		i.pace.gap = time.Second / time.Duration(p.PerSecond)
+	}
+	rng.Stream("work").Read(i.work.key[:])
+	return i
+}
+
+// Handle takes a SESSION_INIT that came by a holder.
+func (i *Intake) Handle(now machine.Time, m *wire.SessionInit, by Holder) {
+	i.serve(now)
+	if ready, again := i.records.repeated(now, m, by); again {
+		i.answers = append(i.answers, Answer{By: by, Client: m.ClientID, Ready: ready})
+		return
+	}
+	if i.queue.repeated(m, by) {
+		return
+	}
+	p := &pending{init: *m, by: by, came: now, question: i.question(m)}
+	if refused := i.records.check(now, m, i.records.terms()); refused != 0 {
+		i.refuse(p, refused)
+		return
+	}
+	i.work.adapt(now, i.queue.len(), i.queue.most)
+	if p.question.Credential == CredentialNone && !i.work.shown(now, m, i.work.bits) {
+		i.ask(now, p, i.work.bits)
+		return
+	}
+	if i.queue.held == 0 && i.pace.ready(now) {
+		if d := i.decision(now, p.question); d.known() {
+			i.settle(now, p, d)
+			return
+		}
+	}
+	if shed := i.queue.push(p); shed != nil {
+		i.counts[trace.AdmissionShed]++
+		i.refuse(shed, wire.RefusedBusy)
+	}
+	i.serve(now)
+}
+
+// question is what the policy is asked of a SESSION_INIT.
+func (i *Intake) question(m *wire.SessionInit) Question {
+	q := Question{Level: m.Level}
+	if i.records.policy.NetworkKey != nil {
+		q.Credential = CredentialKey
+	}
+	switch n := i.queue.len(); {
+	case 4*n > 3*i.queue.most:
+		q.Load = LoadFull
+	case 4*n > i.queue.most:
+		q.Load = LoadBusy
+	}
+	return q
+}
+
+// serve settles what has a decision, as the pace allows.
+func (i *Intake) serve(now machine.Time) {
+	if i.paced = false; i.queue.held == 0 {
+		return
+	}
+	var decided [NumQuestions]*Decision // looked for at most once
+	for {
+		if i.paced = !i.pace.ready(now); i.paced {
+			return
+		}
+		p := i.queue.pop(func(q Question) bool {
+			d := &decided[q.place()]
+			if *d == nil {
+				*d = i.decision(now, q)
+			}
+			return (*d).known()
+		})
+		if p == nil {
+			return
+		}
+		i.settle(now, p, decided[p.question.place()])
+	}
+}
+
+// undecided stands for a decision that is not there yet.
+var undecided Decision
+
+func (d *Decision) known() bool { return d != &undecided }
+
+// decision is the decision of a question, or &undecided.
+func (i *Intake) decision(now machine.Time, q Question) *Decision {
+	if !i.central {
+		return &Decision{}
+	}
+	if d, known := i.Decisions.Look(now, q); known {
+		return &d
+	}
+	return &undecided
+}
+
+func (i *Intake) settle(now machine.Time, p *pending, d *Decision) {
+	switch {
+	case d.Refused != 0:
+		i.refuse(p, d.Refused)
+		return
+	case !i.work.shown(now, &p.init, d.Work):
+		i.ask(now, p, d.Work)
+		return
+	}
+	ready, refused := i.records.admit(now, &p.init, p.by, i.records.terms().within(d))
+	if refused != 0 {
+		i.refuse(p, refused)
+		return
+	}
+	i.pace.take(now)
+	i.answers = append(i.answers, Answer{By: p.by, Client: p.init.ClientID, Ready: ready})
+}
+
+func (i *Intake) refuse(p *pending, why wire.Refusal) {
+	i.counts[trace.HandshakeErrors]++
+	i.answers = append(i.answers, Answer{By: p.by, Client: p.init.ClientID, Refused: wire.SessionRefused{Nonce: p.init.Nonce, Reason: why}})
+}
+
+// ask tells a client what proof of work to show. One of version 1 knows of none: for
+// it the node is busy.
+func (i *Intake) ask(now machine.Time, p *pending, difficulty uint8) {
+	if p.init.Version < 2 {
+		i.refuse(p, wire.RefusedBusy)
+		return
+	}
+	i.counts[trace.WorkAsked]++
+	i.answers = append(i.answers, Answer{By: p.by, Client: p.init.ClientID, Refused: wire.SessionRefused{
+		Nonce: p.init.Nonce, Reason: wire.RefusedWork, Challenge: i.work.challenge(now, difficulty)}})
+}
+
+// HandleDecision takes the answer to a check.
+func (i *Intake) HandleDecision(now machine.Time, q Question, d Decision) {
+	i.Decisions.HandleDecision(now, q, d)
+	i.serve(now)
+}
+
+// HandleTimer serves whose turn has come, and tells those who have waited for too
+// long.
+func (i *Intake) HandleTimer(now machine.Time) {
+	i.serve(now)
+	for p := i.queue.expired(now); p != nil; p = i.queue.expired(now) {
+		i.counts[trace.AdmissionShed]++
+		i.refuse(p, wire.RefusedBusy)
+	}
+	i.work.adapt(now, i.queue.len(), i.queue.most)
+}
+
+// NextTimer is when HandleTimer or PollCheck has work.
+func (i *Intake) NextTimer() machine.Time {
+	next := min(i.queue.nextEnd(), i.Decisions.NextCheck())
+	if i.paced {
+		next = min(next, i.pace.next)
+	}
+	return next
+}
+
+// Release forgets what a holder that is gone has asked for.
+func (i *Intake) Release(by Holder) { i.queue.release(by) }
+
+// PollCheck yields a POLICY_CHECK, to be answered by HandleDecision or
+// Decisions.HandleFault.
+func (i *Intake) PollCheck(now machine.Time) (Question, bool) { return i.Decisions.PollCheck(now) }
+
+// PollAnswer yields what is to be said to a client.
+func (i *Intake) PollAnswer() (Answer, bool) {
+	if len(i.answers) == 0 {
+		return Answer{}, false
+	}
+	a := i.answers[0]
+	if i.answers = i.answers[1:]; len(i.answers) == 0 {
+		i.answers = nil
+	}
+	return a, true
+}
+
+// Waiting is how many requests wait.
+func (i *Intake) Waiting() int { return i.queue.len() }
+
+// pace lets so many pass a second, and those of 10 ms at once after a rest: what they
+// bring to the nodes behind is spread alike.
+// The zero pace lets all pass.
+type pace struct {
+	gap  time.Duration
+	next machine.Time // when the next may pass
+}
+
+const paceBurst = 10 * time.Millisecond
+
+func (p *pace) ready(now machine.Time) bool { return p.gap == 0 || now >= p.next }
+
+func (p *pace) take(now machine.Time) {
+	if p.gap > 0 {
+		p.next = max(p.next, now-machine.Time(paceBurst)).Add(p.gap)
+	}
+}
