@@ -16,6 +16,7 @@ const (
 	publishing             // having its descriptor with the directory
 	following              // having the newest document
 	listing                // standing in it
+	deciding               // having decisions of the control plane
 	numDuties
 )
 

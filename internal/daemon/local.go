@@ -50,6 +50,8 @@ type LocalConfig struct {
 	UseCarriers []joint.Kind
 	// Compress is how exits compress streams that ask for it; nil: not at all.
 	Compress Compressor
+	// AskPolicy is as NodeConfig has it.
+	AskPolicy PolicyPost
 
 	block func(drive.Carrier) drive.Carrier // for tests: see ClientConfig
 	// telemetry is, for tests, NodeConfig.Telemetry of all nodes.
@@ -182,7 +184,7 @@ func localNode(cfg LocalConfig, i int, keys prng.Source, params directory.Params
 	c := NodeConfig{
 		Name: name, Network: localName, Roles: roles, Listen: listen, Operator: "operator-" + strconv.Itoa(i),
 		Region: "region-" + strconv.Itoa(i%max(cfg.Regions, 1)), Capacity: localCapacity, Poll: localPoll,
-		Exit: directory.ExitPolicy{Private: !cfg.NoPrivate, Ports: []directory.PortRange{{First: 1, Last: 65535}}}, Stream: cfg.Stream, Class: cfg.Class,
+		Exit: directory.ExitPolicy{Private: !cfg.NoPrivate, Ports: []directory.PortRange{{First: 1, Last: 65535}}}, Stream: cfg.Stream, Class: cfg.Class, AskPolicy: cfg.AskPolicy,
 	}
 	if i < cfg.Streams && len(cfg.Carriers) > 0 {
 		c.Carriers = EntryCarriers{Kinds: cfg.Carriers, Listen: make(map[directory.CarrierKind]netip.AddrPort)}

@@ -63,9 +63,12 @@ type NodeConfig struct {
 	Replicas    []string      // URLs of replicas, which are asked first
 	Poll        time.Duration // of the directory; 0 is the default
 
-	Policy control.Policy       // Stream nodes
-	Exit   directory.ExitPolicy // Stream nodes
-	Stream stream.Config        // Stream nodes
+	Policy control.Policy // Stream nodes
+	// AskPolicy asks the control plane for decisions of admission, which then are its
+	// to make; nil: the node decides by Policy alone. Stream nodes.
+	AskPolicy PolicyPost
+	Exit      directory.ExitPolicy // Stream nodes
+	Stream    stream.Config        // Stream nodes
 	// Compress is how an exit compresses streams that ask for it; nil: not at all.
 	Compress Compressor
 	// Carriers are those that an entry has beside UDP.
@@ -123,6 +126,7 @@ type Node struct {
 	carriers carriers
 	gauge    gauge
 	strain   strain
+	checks   checks        // of the policy
 	drained  chan struct{} // the authorities are to hear that the node drains
 }
 
@@ -152,6 +156,8 @@ func StartNode(cfg NodeConfig, rng prng.Source) (*Node, error) {
 		r := relay.New(hopConfig, rng)
 		m, n.stats, n.drain, n.table, n.links = r, r.Stats, func() {}, r.Table, r.Links
 	} else {
+		n.checks = checks{post: cfg.AskPolicy, come: make(chan struct{}, 1)}
+		cfg.Policy.Central = cfg.AskPolicy != nil
 		g := gateway.New(gateway.Config{
 			Hop: hopConfig, Policy: cfg.Policy, Fleet: cfg.Fleet, Stream: cfg.Stream, Class: cfg.Class, Region: cfg.Region, Capacity: cfg.Capacity, Sink: cfg.Sink,
 		}, rng)
@@ -213,6 +219,7 @@ func (n *Node) after(side *tunnel.Side) func(machine.Time) {
 		if side == nil {
 			return
 		}
+		n.collect(now)
 		if waits && held < heldMax {
 			held++
 			return
@@ -301,6 +308,9 @@ func (n *Node) join() error {
 	n.running.Go(func() { n.keepPublished(ctx) })
 	n.startStrain(ctx)
 	n.running.Go(func() { n.keepReporting(ctx) })
+	if n.checks.post != nil {
+		n.running.Go(func() { n.keepChecking(ctx) })
+	}
 	return nil
 }
 

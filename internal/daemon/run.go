@@ -207,7 +207,7 @@ func startConfiguredNode(cfg *setup.Config, ring *keyring, kinds []joint.Kind, c
 		Identity: keys.Identity, Link: keys.Link, Onions: ring.onions(), Params: cfg.Network.Params,
 		Fleet: keys.Fleet, LoadFleet: ring.fleet, StateDir: cfg.State, Stream: stream.Config{KEM: cfg.KEM},
 		Trust: cfg.Network.Trust, Directories: cfg.Directories, Replicas: cfg.Replicas, Poll: cfg.Poll,
-		Policy: control.Policy{NetworkKey: cfg.Network.PSK}, Exit: cfg.Exit, Compress: compress, Log: log,
+		Policy: control.Policy{NetworkKey: cfg.Network.PSK, PerSecond: admittedPerSecond, WorkMost: admissionWorkMost}, Exit: cfg.Exit, Compress: compress, Log: log,
 		Carriers: EntryCarriers{Kinds: kinds, Listen: cfg.Entry.Listen, Name: cfg.Entry.Name, Certificate: cfg.Entry.Certificate, Key: cfg.Entry.Key},
 	}, systemEntropy())
 }

@@ -1,0 +1,228 @@
+// Package opa decides admission by a policy in Rego, with the engine of the Open
+// Policy Agent in the process.
+//
+// A policy comes as a bundle: the one that is built in, a directory, an archive, or
+// an archive behind a URL. It is prepared once, and asked with input that needs no
+// parsing. A newer bundle is taken whole or not at all: it is verified, compiled and
+// asked every question before it takes the place of the last, and what is wrong with
+// one that is not taken is told.
+//
+// Bundles are signed in OPA's own format, ECDSA on P-256: what `opa build` and any
+// bundle server make needs no tool of ours. The key and its algorithm are the
+// configuration's, never the bundle's.
+package opa
+
+import (
+	"bytes"
+	"context"
+	"embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/bundle"
+	"github.com/open-policy-agent/opa/v1/rego"
+
+	"github.com/nyxnet/nyx/internal/control"
+	"github.com/nyxnet/nyx/internal/trace"
+)
+
+//go:embed policy
+var builtIn embed.FS
+
+// query is the rule that a policy yields.
+const query = "data.nyx.admission.decision"
+
+// Engine decides. Its methods may be called by many goroutines.
+type Engine struct {
+	active atomic.Pointer[policy]
+	stop   context.CancelFunc
+	done   chan struct{}
+
+	unprepared bool
+
+	mu      sync.Mutex
+	latency trace.Values // µs of decisions
+	failed  uint64       // decisions that were none
+	loads   Loads
+}
+
+// Loads is what became of bundles.
+type Loads struct {
+	Revision string // of the policy in force
+	Taken    uint64
+	Refused  uint64
+	Why      string // the last was refused; "" if it was not
+}
+
+// policy is one prepared bundle.
+type policy struct {
+	revision string
+	number   int64 // of the manifest; newer ones are not lower
+	query    rego.PreparedEvalQuery
+	bundle   *bundle.Bundle // to be compiled for each decision: a control of tests; else nil
+}
+
+// forbidden are the functions that a policy does not have: what a decision rests on
+// is its input, on every node of the control plane alike.
+var forbidden = []string{"http.send", "net.lookup_ip_addr", "opa.runtime", "rand.intn", "time.now_ns", "uuid.rfc4122", "trace", "print"}
+
+// capabilities are what remains.
+func capabilities() *ast.Capabilities {
+	c := ast.CapabilitiesForThisVersion()
+	c.Builtins = slices.DeleteFunc(slices.Clone(c.Builtins), func(b *ast.Builtin) bool { return slices.Contains(forbidden, b.Name) })
+	c.AllowNet = []string{}
+	return c
+}
+
+// prepare compiles a bundle and asks it every question.
+func prepare(ctx context.Context, b *bundle.Bundle) (*policy, error) {
+	p := &policy{revision: b.Manifest.Revision}
+	var err error
+	if n, ok := b.Manifest.Metadata["number"]; ok {
+		if p.number, err = strconv.ParseInt(fmt.Sprint(n), 10, 64); err != nil {
+			return nil, fmt.Errorf("number in the manifest's metadata: %w", err)
+		}
+	}
+	p.query, err = rego.New(rego.Query(query), rego.ParsedBundle("nyx", b), rego.Capabilities(capabilities()), rego.StrictBuiltinErrors(true)).PrepareForEval(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("the policy does not compile: %w", err)
+	}
+	for place := range control.NumQuestions {
+		q := control.QuestionAt(place)
+		if _, err := p.decide(ctx, "", q); err != nil {
+			return nil, fmt.Errorf("asked for credential %s, level %s, load %s: %w", q.Credential, q.Level, q.Load, err)
+		}
+	}
+	return p, nil
+}
+
+// evalMax bounds one evaluation: a policy that takes longer is not followed.
+const evalMax = 100 * time.Millisecond
+
+var (
+	keyCredential = ast.InternedTerm("credential")
+	keyLevel      = ast.InternedTerm("level")
+	keyLoad       = ast.InternedTerm("load")
+	keyRegion     = ast.InternedTerm("region")
+)
+
+func (p *policy) decide(ctx context.Context, region string, q control.Question) (control.Decision, error) {
+	ctx, cancel := context.WithTimeout(ctx, evalMax)
+	defer cancel()
+	input := ast.NewObject(
+		[2]*ast.Term{keyCredential, ast.StringTerm(q.Credential.String())}, [2]*ast.Term{keyLevel, ast.StringTerm(q.Level.String())},
+		[2]*ast.Term{keyLoad, ast.StringTerm(q.Load.String())}, [2]*ast.Term{keyRegion, ast.StringTerm(region)})
+	results, err := p.eval(ctx, input)
+	if err != nil {
+		return control.Decision{}, err
+	}
+	if len(results) != 1 || len(results[0].Expressions) != 1 {
+		return control.Decision{}, errors.New("the policy yields no " + query)
+	}
+	b, err := json.Marshal(results[0].Expressions[0].Value)
+	if err != nil {
+		return control.Decision{}, err
+	}
+	var said control.DecisionJSON
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&said); err != nil {
+		return control.Decision{}, fmt.Errorf("%s is not a decision: %w", query, err)
+	}
+	if said.Revision == "" {
+		said.Revision = p.revision
+	}
+	return said.Decision()
+}
+
+func (p *policy) eval(ctx context.Context, input ast.Value) (rego.ResultSet, error) {
+	if p.bundle != nil {
+		return rego.New(rego.Query(query), rego.ParsedBundle("nyx", p.bundle), rego.ParsedInput(input)).Eval(ctx)
+	}
+	return p.query.Eval(ctx, rego.EvalParsedInput(input))
+}
+
+// Decide answers a POLICY_CHECK of a node in a region.
+func (e *Engine) Decide(ctx context.Context, region string, q control.Question) (control.Decision, error) {
+	begun := time.Now()
+	d, err := e.active.Load().decide(ctx, region, q)
+	took := time.Since(begun)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.latency.Observe(uint64(took / time.Microsecond))
+	if err != nil {
+		e.failed++
+	}
+	return d, err
+}
+
+// Figures returns how long decisions took in µs (opa_decision_latency), how many of
+// them failed, and what became of bundles.
+func (e *Engine) Figures() (latency trace.Values, failed uint64, loads Loads) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.latency, e.failed, e.loads
+}
+
+// Close ends the looking for newer bundles.
+func (e *Engine) Close() {
+	e.stop()
+	<-e.done
+}
+
+// errOlder says that a bundle is one that was replaced.
+var errOlder = errors.New("the number in its manifest is lower than that of the policy in force: give a new policy a higher one")
+
+// take puts a bundle in the place of the last, or says why not.
+func (e *Engine) take(ctx context.Context, b *bundle.Bundle) error {
+	p, err := prepare(ctx, b)
+	if last := e.active.Load(); err == nil && last != nil && p.number < last.number {
+		err = errOlder
+	}
+	if err != nil {
+		return err
+	}
+	if e.unprepared {
+		p.bundle = b
+	}
+	e.active.Store(p)
+	return nil
+}
+
+// told counts what became of a bundle.
+func (e *Engine) told(err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.loads.Why = ""; err != nil {
+		e.loads.Refused++
+		e.loads.Why = err.Error()
+		return
+	}
+	e.loads.Taken++
+	e.loads.Revision = e.active.Load().revision
+}
+
+// shipped is the bundle that is built in.
+func shipped() (*bundle.Bundle, error) {
+	const path = "policy/admission.rego"
+	src, err := fs.ReadFile(builtIn, path)
+	if err != nil {
+		return nil, err
+	}
+	module, err := ast.ParseModuleWithOpts(path, string(src), ast.ParserOptions{RegoVersion: ast.RegoV1})
+	if err != nil {
+		return nil, err
+	}
+	b := &bundle.Bundle{Data: map[string]any{}, Modules: []bundle.ModuleFile{{URL: path, Path: path, Parsed: module, Raw: src}}}
+	b.Manifest.Init()
+	b.Manifest.Revision = "built-in"
+	return b, nil
+}
