@@ -3,6 +3,8 @@ package lab
 // Funcs returns what executes the scenarios, by id.
 func Funcs() map[string]Func {
 	return map[string]Func{
+		"DF-001":  reconnections,
+		"DF-002":  voidDecisions,
 		"DF-003":  routeSearch,
 		"DF-004":  retransmissionStorm,
 		"DF-005":  classes,
@@ -41,6 +43,7 @@ func Funcs() map[string]Func {
 		"DF-048":  missingTags,
 		"DF-050":  arrival,
 		"SCL-001": baseline,
+		"SCL-002": sessionCreates,
 		"SCL-003": mixedKeys,
 		"SCL-004": reconfigure,
 		"SCL-005": coverPeaks,
@@ -51,6 +54,7 @@ func Funcs() map[string]Func {
 		"SCL-013": backpressure,
 		"SCL-014": global,
 		"SCL-031": auditExports,
+		"SCL-018": decisionRush,
 		"SCL-032": continuousCover,
 		"SCL-035": carrierHandshakes,
 		"SCL-036": switchKEM,

@@ -64,6 +64,7 @@ type Network struct {
 	Gateways []*Gateway
 	Relays   []*Relay
 	Users    []*User
+	knockers []*knocker
 	View     *directory.View // of all nodes
 
 	plan     Plan
@@ -81,6 +82,8 @@ type Gateway struct {
 	ID   wire.NodeID
 	// Service answers what streams ask; see Service.
 	Service *Service
+
+	checks func(now machine.Time) // answers POLICY_CHECKs; nil: there are none
 }
 
 // Core returns the running machine, or nil after a crash.
@@ -232,6 +235,9 @@ func (w *Network) addStream(i int) error {
 		core := g.Core()
 		discardReplay(core.Table)
 		g.Service.step(now, core)
+		if g.checks != nil {
+			g.checks(now)
+		}
 	})
 	w.Gateways = append(w.Gateways, g)
 	return nil
