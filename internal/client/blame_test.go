@@ -108,10 +108,10 @@ func TestWhoSteersIsTold(t *testing.T) {
 					k.try(tried{gate(3), mix(m), []wire.NodeID{gate(3), mix(m)}, true, known, 10})
 				}
 			}
-			if _, steers := k.steers(c.at, gate(0)); steers != c.steers {
+			if steers := k.steers(c.at, gate(0)); steers != c.steers {
 				t.Errorf("who %s steers: %v", c.name, steers)
 			}
-			if _, steers := k.steers(c.at, gate(1)); steers {
+			if steers := k.steers(c.at, gate(1)); steers {
 				t.Errorf("who %s: an honest gateway is taken for one that steers", c.name)
 			}
 		}

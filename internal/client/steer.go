@@ -72,15 +72,31 @@ func (c *Client) learn(now machine.Time, r *route, stood bool) {
 		return // whose failure it was is told by what stands since
 	}
 	for _, end := range c.failedAtEnds() {
-		if mixes, steers := c.steers(now, end); steers {
+		if c.steers(now, end) {
 			c.shun(now, end, trace.ReasonSteer)
-			c.tries = slices.DeleteFunc(c.tries, func(t tried) bool { return t.gate == end })
-			for _, m := range mixes { // they had it from him
-				c.failing.remove(m)
-				c.blames.clear(m, againstSetups, blameMost)
-			}
+			c.forgive(end)
 		}
 	}
+}
+
+// forgive has what failed by a node's doing speak against nobody else: neither those
+// that were blamed for it, nor the Stream node at the other end.
+func (c *Client) forgive(doer wire.NodeID) {
+	c.tries = slices.DeleteFunc(c.tries, func(t tried) bool {
+		his := t.gate == doer || !t.known && slices.Contains(t.path, doer)
+		if t.stood || !his {
+			return t.gate == doer
+		}
+		blamed := t.path
+		if t.known {
+			blamed = []wire.NodeID{t.mix}
+		}
+		for _, n := range blamed {
+			c.failing.remove(n)
+			c.blames.clear(n, againstSetups, blameMost)
+		}
+		return true
+	})
 }
 
 func (c *Client) try(t tried) {
@@ -90,8 +106,9 @@ func (c *Client) try(t tried) {
 	c.tries = append(c.tries, t)
 }
 
-// steers reports whether a node steers, and over which mixes set-ups failed at it.
-func (c *Client) steers(now machine.Time, gate wire.NodeID) (mixes []wire.NodeID, yes bool) {
+// steers reports whether a node steers.
+func (c *Client) steers(now machine.Time, gate wire.NodeID) bool {
+	var mixes []wire.NodeID // over which set-ups failed at it
 	var own, others struct{ failed, all int }
 	c.tries = slices.DeleteFunc(c.tries, func(t tried) bool { return now.Sub(t.at) > triedKeep })
 	for i := range c.tries {
@@ -111,7 +128,7 @@ func (c *Client) steers(now machine.Time, gate wire.NodeID) (mixes []wire.NodeID
 			mixes = append(mixes, t.mix)
 		}
 	}
-	return mixes, len(mixes) >= steerMixes && own.failed*others.all > steerTimes*others.failed*own.all
+	return len(mixes) >= steerMixes && own.failed*others.all > steerTimes*others.failed*own.all
 }
 
 // failedAtEnds lists the Stream nodes of set-ups that failed.

@@ -23,17 +23,8 @@ func TestAnEntryRefusesAndDoesNotSteer(t *testing.T) {
 	blamed := map[bool]int{}
 	for seed := range uint64(3) {
 		for _, credulous := range []bool{false, true} {
-			gates := map[machine.Machine]*rogue.Gateway{}
-			w := seededWorld(t, seed+1, lab.Plan{Streams: 5, Mixes: 12,
-				Client: func(c *client.Config) { c.RouteTTL, c.Credulous = 10*time.Second, credulous },
-				Wrap: func(m machine.Machine) machine.Machine {
-					g, ok := m.(*gateway.Gateway)
-					if !ok {
-						return m
-					}
-					gates[g] = &rogue.Gateway{Gateway: g}
-					return gates[g]
-				}})
+			w, steer := steeredWorld(t, seed+1, lab.Plan{Streams: 5, Mixes: 12,
+				Client: func(c *client.Config) { c.RouteTTL, c.Credulous = 10*time.Second, credulous }})
 			_, u := withUserIn(t, w)
 			w.Sim.RunFor(30 * time.Second) // the mixes are known to answer
 			gate, likes := w.Gateways[0], func(id wire.NodeID) bool {
@@ -42,7 +33,7 @@ func TestAnEntryRefusesAndDoesNotSteer(t *testing.T) {
 			if gate.ID == u.Core().ExitOf("a") {
 				gate = w.Gateways[1]
 			}
-			gates[gate.Core()].Likes = likes
+			steer(gate, likes)
 			seen := map[uint64]bool{}
 			hits, others := 0, 0
 			for range seconds {
@@ -72,6 +63,91 @@ func TestAnEntryRefusesAndDoesNotSteer(t *testing.T) {
 	t.Logf("honest nodes avoided on average: %.1f, and %.1f if the entry is believed", float64(blamed[false])/seconds/3, float64(blamed[true])/seconds/3)
 	if 2*blamed[false] > blamed[true] {
 		t.Error("honest nodes are avoided for what an entry refused")
+	}
+}
+
+// steeredWorld is a network in which an entry can be made to like some mixes.
+func steeredWorld(t *testing.T, seed uint64, p lab.Plan) (*lab.Network, func(entry *lab.Gateway, likes func(mix wire.NodeID) bool)) {
+	gates := map[machine.Machine]*rogue.Gateway{}
+	p.Wrap = func(m machine.Machine) machine.Machine {
+		g, ok := m.(*gateway.Gateway)
+		if !ok {
+			return m
+		}
+		gates[g] = &rogue.Gateway{Gateway: g}
+		return gates[g]
+	}
+	w := seededWorld(t, seed, p)
+	return w, func(entry *lab.Gateway, likes func(wire.NodeID) bool) { gates[entry.Core()].Likes = likes }
+}
+
+// At STANDARD, where a failed set-up does not tell how far it came, such an entry is
+// found out by what stands without it, and reported with its reason; new routes enter
+// elsewhere, and nobody else is accused. Controls: a client that believes nodes finds
+// nobody out; and if what failed by the entry goes on to count at the exits of those
+// routes (without forgive), these are accused after it.
+func TestAnEntryThatSteersIsFoundOutAtStandard(t *testing.T) {
+	const finds, after = 90, 30 // seconds
+	for _, run := range []struct {
+		seed      uint64
+		credulous bool
+	}{{1, false}, {2, false}, {1, true}} {
+		seed, credulous := run.seed, run.credulous
+		w, steer := steeredWorld(t, seed, lab.Plan{Streams: 5, Mixes: 12, Level: wire.Standard,
+			Client: func(c *client.Config) { c.RouteTTL, c.Credulous = 20*time.Second, credulous }})
+		_, u := withUserIn(t, w)
+		w.Sim.RunFor(30 * time.Second) // the mixes are known to answer
+		gate := w.Gateways[0]
+		if gate.ID == u.Core().ExitOf("a") {
+			gate = w.Gateways[1]
+		}
+		steer(gate, func(id wire.NodeID) bool {
+			return slices.ContainsFunc(w.Relays[:3], func(r *lab.Relay) bool { return r.ID == id })
+		})
+		seen, accused := map[uint64]bool{}, 0
+		// enters counts the routes that begin to stand in a time, and those of them by the gate.
+		enters := func(seconds int, until func() bool) (by, all int) {
+			for range seconds {
+				w.Sim.RunFor(time.Second)
+				u.Core().Standing(func(serial uint64, entry, _ wire.NodeID) {
+					if !seen[serial] {
+						seen[serial] = true
+						if all++; entry == gate.ID {
+							by++
+						}
+					}
+				})
+				for _, a := range u.Core().Avoids(w.Sim.Now()) {
+					if a.Why == trace.ReasonSteer && a.Node != gate.ID {
+						accused++
+					}
+				}
+				if until() {
+					break
+				}
+			}
+			return by, all
+		}
+		found := func() bool {
+			return slices.ContainsFunc(u.Core().Avoids(w.Sim.Now()), func(a client.Avoided) bool {
+				return a.Node == gate.ID && a.Why == trace.ReasonSteer
+			})
+		}
+		begun := w.Sim.Now()
+		enters(finds, found)
+		took, is := w.Sim.Now().Sub(begun), found()
+		enters(3, func() bool { return false })
+		by, all := enters(after, func() bool { return false })
+		t.Logf("seed %d, credulous %v: found out %v after %v; then %d of %d routes enter there; others accused in %d s", seed, credulous, is, took, by, all, accused)
+		switch {
+		case credulous && is:
+			t.Error("control: found out by who looks for nothing")
+		case !credulous && (!is || by != 0 || all < 10):
+			t.Errorf("seed %d: found out %v, and %d of %d routes enter there", seed, is, by, all)
+		}
+		if accused > 0 {
+			t.Errorf("seed %d: honest nodes were held to steer for %d s", seed, accused)
+		}
 	}
 }
 
