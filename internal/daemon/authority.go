@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/nyxnet/nyx/internal/audit"
 	"github.com/nyxnet/nyx/internal/directory"
 	"github.com/nyxnet/nyx/internal/mirror"
 	"github.com/nyxnet/nyx/internal/registry"
@@ -51,6 +52,9 @@ type AuthorityConfig struct {
 	Members func(identity []byte) bool
 	// WitnessURLs are where the witnesses of Trust cosign this process's log.
 	WitnessURLs []string
+	// Controls are URLs of the control plane, which is told of events; none: nobody
+	// is.
+	Controls []string
 }
 
 // descriptorMax is the size of the largest descriptor that is read.
@@ -89,6 +93,7 @@ type Authority struct {
 	reads     *watcher     // likewise
 	report    *reporter
 	crier     *crier
+	teller    *teller // nil: no control plane
 
 	mu          sync.Mutex
 	authorities []*directory.Authority
@@ -137,7 +142,11 @@ func StartAuthority(cfg AuthorityConfig) (*Authority, error) {
 	if a.crier, err = newCrier(&cfg); err != nil {
 		return nil, err
 	}
+	if a.teller, err = newTeller(tellerConfig{network: cfg.Network, signer: cfg.Signers[0], controls: cfg.Controls, dir: cfg.StateDir, name: "authority", log: cfg.Log}); err != nil {
+		return nil, err
+	}
 	a.report = newReporter(&cfg.Trust, cfg.StateDir, cfg.Log)
+	a.report.tell = a.teller.evidence
 	if a.own, err = openLog(&cfg, a.client, a.log); err != nil {
 		return nil, err
 	}
@@ -174,6 +183,7 @@ func StartAuthority(cfg AuthorityConfig) (*Authority, error) {
 	if !cfg.silent {
 		a.running.Go(func() { a.cry(ctx) })
 	}
+	a.teller.tell(audit.Event{Kind: audit.AdminAction, Action: "start", Subject: "authority"})
 	for i, url := range cfg.Peers {
 		a.running.Go(func() { a.tell(ctx, url, a.news[i]) })
 	}
@@ -232,6 +242,9 @@ func (a *Authority) Close() {
 	a.server.Close()
 	a.running.Wait()
 	a.client.CloseIdleConnections()
+	if err := a.teller.close(audit.Event{Kind: audit.AdminAction, Action: "stop", Subject: "authority"}); err != nil {
+		a.log.Warn("events are not kept", "why", err)
+	}
 	if a.cfg.Store != nil {
 		if err := a.cfg.Store.Close(); err != nil {
 			a.log.Warn("the store was not closed well", "why", err)

@@ -7,6 +7,8 @@ import (
 	"os/signal"
 	"syscall"
 	"time"
+
+	"github.com/nyxnet/nyx/internal/audit"
 )
 
 // drainNode has a node that is to stop leave first: its descriptor says a capacity
@@ -28,6 +30,7 @@ func drainNode(n *Node, d time.Duration, parts []running, log *slog.Logger) erro
 func (n *Node) Leave() {
 	n.Drain()
 	n.leaves.Store(true)
+	n.teller.tell(audit.Event{Kind: audit.AdminAction, Action: "drain", Subject: n.cfg.Name})
 	select {
 	case n.changed <- struct{}{}:
 	default: // a descriptor is about to be made

@@ -17,6 +17,7 @@ type reporter struct {
 	trust *directory.Trust
 	dir   string // "": no file
 	log   *slog.Logger
+	tell  func(name string, proven bool) // nil: no control plane
 
 	mu    sync.Mutex
 	found map[string]bool
@@ -47,6 +48,9 @@ func (r *reporter) report(e *translog.Evidence) {
 		if err := setup.SaveEvidence(file, e.Encode()); err != nil {
 			file = err.Error()
 		}
+	}
+	if r.tell != nil {
+		r.tell(name, f.Proven)
 	}
 	r.log.Error("directory: "+f.Says, "proven", f.Proven, "accused", f.Accused, "evidence", file)
 }

@@ -85,6 +85,13 @@ func (k *keyring) witness() (*seal.Signer, error) {
 	return setup.LoadWitnessKey(k.dir)
 }
 
+func (k *keyring) control() (*[front.KeySize]byte, error) {
+	if k.whole {
+		return in(k.stored.Control)
+	}
+	return setup.LoadControlKey(k.dir)
+}
+
 func (k *keyring) replica() (*[front.KeySize]byte, error) {
 	if k.whole {
 		return in(k.stored.Replica)

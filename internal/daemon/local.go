@@ -48,6 +48,11 @@ type LocalConfig struct {
 	Carriers    []joint.Kind
 	Use         joint.Use
 	UseCarriers []joint.Kind
+	// Control starts the control process with the engines of the program; nil, or
+	// one that returns nil: there is none, and events are told to nobody. ControlDir is where it keeps what it
+	// has.
+	Control    func(ControlConfig) (*Control, error)
+	ControlDir string
 	// Compress is how exits compress streams that ask for it; nil: not at all.
 	Compress Compressor
 	// AskPolicy is as NodeConfig has it.
@@ -71,7 +76,8 @@ const (
 type Local struct {
 	Authority *Authority
 	Witnesses []*Witness
-	Nodes     []*Node // Stream nodes first
+	Control   *Control // nil: none
+	Nodes     []*Node  // Stream nodes first
 	Client    *Client
 	Proxy     proxy.Counts
 
@@ -132,13 +138,17 @@ func (l *Local) start(cfg LocalConfig, entropy prng.Source) error {
 	}
 	l.trust = trust
 	urls = []string{l.Authority.URL()}
+	controls, err := l.startControl(&cfg, keys)
+	if err != nil {
+		return err
+	}
 	clock, workers := drive.NewClock(), drive.NewWorkers(0)
 	for i := range cfg.Streams + cfg.Mixes {
 		node, err := localNode(cfg, i, keys, l.Authority.Params())
 		if err != nil {
 			return err
 		}
-		node.Trust, node.Directories, node.Clock, node.Workers = trust, urls, clock, workers
+		node.Trust, node.Directories, node.Controls, node.Clock, node.Workers = trust, urls, controls, clock, workers
 		node.Compress, node.Telemetry = cfg.Compress, cfg.telemetry
 		n, err := StartNode(node, entropy.Child(node.Name))
 		if err != nil {
@@ -269,6 +279,9 @@ func (l *Local) Close() error {
 	}
 	for _, n := range l.Nodes {
 		errs = append(errs, n.Close())
+	}
+	if l.Control != nil {
+		errs = append(errs, l.Control.Close())
 	}
 	if l.Authority != nil {
 		l.Authority.Close()

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/nyxnet/nyx/internal/audit"
 	"github.com/nyxnet/nyx/internal/carrier/front"
 	"github.com/nyxnet/nyx/internal/carrier/udp"
 	"github.com/nyxnet/nyx/internal/control"
@@ -61,6 +62,7 @@ type NodeConfig struct {
 	Trust       directory.Trust
 	Directories []string      // URLs of authorities
 	Replicas    []string      // URLs of replicas, which are asked first
+	Controls    []string      // URLs of the control plane, which is told of events; none: nobody is
 	Poll        time.Duration // of the directory; 0 is the default
 
 	Policy control.Policy // Stream nodes
@@ -128,6 +130,7 @@ type Node struct {
 	strain   strain
 	checks   checks        // of the policy
 	drained  chan struct{} // the authorities are to hear that the node drains
+	teller   *teller       // nil: no control plane
 }
 
 // StartNode runs a node: its machine on a socket, its descriptor with the
@@ -142,6 +145,11 @@ func StartNode(cfg NodeConfig, rng prng.Source) (*Node, error) {
 	if err != nil {
 		return nil, fmt.Errorf("node %s: %w", cfg.Name, err)
 	}
+	if n.teller, err = newTeller(tellerConfig{network: cfg.Network, signer: cfg.Identity, controls: cfg.Controls, dir: cfg.StateDir, name: "node", log: cfg.Log}); err != nil {
+		conn.Close()
+		return nil, fmt.Errorf("node %s: %w", cfg.Name, err)
+	}
+	cfg.Sink = n.teller.sink(cfg.Sink)
 	if cfg.Clock == nil {
 		cfg.Clock = drive.NewClock()
 	}
@@ -149,7 +157,7 @@ func StartNode(cfg NodeConfig, rng prng.Source) (*Node, error) {
 		cfg.Stream.UnixStart = cfg.Clock.At(0).Unix()
 	}
 	accepted := n.onions.accepted()
-	hopConfig := hop.Config{Self: n.id, Static: cfg.Link, Onion: accepted[len(accepted)-1], Neighbours: n.neighbour, At: n.nodeAt, Sink: cfg.Sink}
+	hopConfig := hop.Config{Self: n.id, Static: cfg.Link, Onion: accepted[len(accepted)-1], Neighbours: n.neighbour, At: n.nodeAt, Sink: cfg.Sink, Lost: n.teller.neighbourLost}
 	var m machine.Machine
 	var side *tunnel.Side
 	if cfg.Roles.Has(directory.RoleMix) {
@@ -268,7 +276,7 @@ func (n *Node) join() error {
 	n.cancel = cancel
 	feed, err := newFeed(feedConfig{
 		trust: n.cfg.Trust, urls: n.cfg.Directories, poll: n.cfg.Poll, dir: n.cfg.StateDir, mark: "node.newest",
-		client: n.cfg.client, deliver: n.takeView,
+		client: n.cfg.client, deliver: n.takeView, report: n.reports(),
 		restarted: func(url string) {
 			select {
 			case n.forgot <- url:
@@ -302,6 +310,7 @@ func (n *Node) join() error {
 		l.every, l.plan = directory.RoundLength, n.takePlan
 		n.running.Go(func() { l.run(ctx) })
 	}
+	n.teller.tell(audit.Event{Kind: audit.AdminAction, Action: "start", Subject: n.cfg.Name})
 	n.note(listing, errNotListed)
 	n.running.Go(func() { feed.run(ctx, func(err error) { n.note(following, err) }) })
 	n.running.Go(func() { n.rotate(ctx) })
@@ -321,6 +330,13 @@ func (n *Node) listener() (*listener, error) {
 		return nil, err
 	}
 	return newListener(n.cfg.Trust, asker)
+}
+
+// reports has what is found of the authorities told to the control plane.
+func (n *Node) reports() *reporter {
+	r := newReporter(&n.cfg.Trust, n.cfg.StateDir, nil)
+	r.tell = n.teller.evidence
+	return r
 }
 
 // republish is how often a new descriptor is made: the authorities forget those
@@ -465,7 +481,7 @@ func (n *Node) Close() error {
 	err := errors.Join(n.host.Close(), n.carriers.close())
 	n.running.Wait()
 	n.replay.take(n.table) // of the last round; nobody else has the table now
-	return errors.Join(err, n.replay.close())
+	return errors.Join(err, n.replay.close(), n.teller.close(audit.Event{Kind: audit.AdminAction, Action: "stop", Subject: n.cfg.Name}))
 }
 
 // Sessions returns the figures of the sessions that end here, oldest first.

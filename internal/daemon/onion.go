@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/nyxnet/nyx/internal/audit"
 	"github.com/nyxnet/nyx/internal/directory"
 	"github.com/nyxnet/nyx/internal/machine"
 	"github.com/nyxnet/nyx/internal/seal"
@@ -254,6 +255,7 @@ func (n *Node) turnOnions(wall int64) error {
 		})
 		n.reloads.observe(time.Duration(wall-n.cfg.Params.Begin(n.onions.began())) * time.Second)
 		n.log.Info("onion key rotated", telemetry.Important())
+		n.teller.tell(audit.Event{Kind: audit.KeyEvent, Action: "rotate", Subject: "onion"})
 	}
 	if t.next != nil {
 		tags, _ := n.replay.open(t.next)
@@ -267,6 +269,7 @@ func (n *Node) turnOnions(wall int64) error {
 	if t.dropped {
 		n.host.Do(func(machine.Time) { n.table.DropPrevious() })
 		n.log.Info("previous onion key retired", telemetry.Important())
+		n.teller.tell(audit.Event{Kind: audit.KeyEvent, Action: "retire", Subject: "onion"})
 	}
 	n.unpruned = n.unpruned || t.rotated != nil || t.dropped
 	n.note(recording, errors.Join(n.prune(), n.replay.check()))

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/nyxnet/nyx/internal/audit"
 	"github.com/nyxnet/nyx/internal/machine"
 	"github.com/nyxnet/nyx/internal/seal"
 	"github.com/nyxnet/nyx/internal/telemetry"
@@ -33,6 +34,7 @@ func (n *Node) reloadFleet(now time.Time) error {
 	n.cfg.Fleet = key
 	n.reloads.observe(now.Sub(placed))
 	n.log.Info("fleet key replaced", telemetry.Important())
+	n.teller.tell(audit.Event{Kind: audit.KeyEvent, Action: "rotate", Subject: "fleet"})
 	return nil
 }
 

@@ -72,6 +72,15 @@ func Run(ctx context.Context, cfg *setup.Config, kinds []joint.Kind, compress Co
 		counted = append(counted, w.part)
 		log.Info("witness", "url", w.URL())
 	}
+	if cfg.Control {
+		c, err := startConfiguredControl(cfg, keys, servers.Control, log.With("part", "control"))
+		if err != nil {
+			return err
+		}
+		parts = append(parts, running{name: "control", stop: c.Close})
+		counted = append(counted, c.part)
+		log.Info("control process", "url", c.URL())
+	}
 	if cfg.Replica {
 		r, err := startConfiguredReplica(cfg, keys, servers.Replica, log.With("part", "replica"))
 		if err != nil {
@@ -160,18 +169,19 @@ func announce(ctx context.Context, come <-chan struct{}, log *slog.Logger, what 
 }
 
 // Servers are the roles of a program that serve the directory, StartAuthority,
-// StartReplica and StartWitness, and what else runs on engines: nil is what it
-// lacks.
+// StartReplica, StartWitness and StartControl, and what else runs on engines: nil is
+// what it lacks.
 type Servers struct {
 	Authority func(AuthorityConfig) (*Authority, error)
 	Replica   func(ReplicaConfig) (*Replica, error)
 	Witness   func(WitnessConfig) (*Witness, error)
+	Control   func(ControlConfig) (*Control, error)
 	// Secrets opens the store behind secret:// references, which is the caller's to
 	// close.
 	Secrets func(*setup.SecretsConfig) (secret.Store, error)
 }
 
-var errNoServer = errors.New("this program does not serve the directory; use nyx for the roles authority, replica and witness")
+var errNoServer = errors.New("this program does not serve; use nyx for the roles authority, replica, witness and control")
 
 func startConfigured(cfg *setup.Config, keys *keyring, start func(AuthorityConfig) (*Authority, error), log *slog.Logger) (*Authority, error) {
 	if start == nil {
@@ -188,7 +198,7 @@ func startConfigured(cfg *setup.Config, keys *keyring, start func(AuthorityConfi
 		Network: cfg.Network.Trust.Network, Listen: cfg.Serve.Listen.String(), Signers: []*seal.Signer{signer},
 		Threshold: cfg.Network.Trust.Threshold, Total: len(cfg.Network.Trust.Authorities),
 		Peers: cfg.Serve.Peers, Params: cfg.Network.Params, Trust: cfg.Network.Trust,
-		Members: cfg.Serve.Member, StateDir: cfg.State, State: cfg.Serve.Store, Log: log, WitnessURLs: cfg.Network.WitnessURLs,
+		Members: cfg.Serve.Member, StateDir: cfg.State, State: cfg.Serve.Store, Log: log, WitnessURLs: cfg.Network.WitnessURLs, Controls: cfg.Controls,
 	})
 }
 
@@ -206,7 +216,7 @@ func startConfiguredNode(cfg *setup.Config, ring *keyring, kinds []joint.Kind, c
 		Label: cfg.Relay.Label, Capacity: cfg.Relay.Capacity, Ways: cfg.Relay.Workers,
 		Identity: keys.Identity, Link: keys.Link, Onions: ring.onions(), Params: cfg.Network.Params,
 		Fleet: keys.Fleet, LoadFleet: ring.fleet, StateDir: cfg.State, Stream: stream.Config{KEM: cfg.KEM},
-		Trust: cfg.Network.Trust, Directories: cfg.Directories, Replicas: cfg.Replicas, Poll: cfg.Poll,
+		Trust: cfg.Network.Trust, Directories: cfg.Directories, Replicas: cfg.Replicas, Controls: cfg.Controls, Poll: cfg.Poll,
 		Policy: control.Policy{NetworkKey: cfg.Network.PSK, PerSecond: admittedPerSecond, WorkMost: admissionWorkMost}, Exit: cfg.Exit, Compress: compress, Log: log,
 		Carriers: EntryCarriers{Kinds: kinds, Listen: cfg.Entry.Listen, Name: cfg.Entry.Name, Certificate: cfg.Entry.Certificate, Key: cfg.Entry.Key},
 	}, systemEntropy())

@@ -14,6 +14,7 @@ import (
 	"github.com/nyxnet/nyx/internal/carrier/front"
 	"github.com/nyxnet/nyx/internal/directory"
 	"github.com/nyxnet/nyx/internal/mirror"
+	"github.com/nyxnet/nyx/internal/pipeline"
 	"github.com/nyxnet/nyx/internal/proxy"
 	"github.com/nyxnet/nyx/internal/stream"
 	"github.com/nyxnet/nyx/internal/telemetry"
@@ -51,6 +52,8 @@ type part struct {
 	delays   []directory.Delay
 	cover    *cover        // of a client, Stream node or authority, else nil
 	guard    *guardFigures // of a node, else nil
+	control  *Control
+	outbox   *pipeline.OutboxFigures // of who tells events, else nil
 }
 
 // source is where a Status has its counters from.
@@ -128,6 +131,9 @@ func (s *Status) Close() {
 
 func (l *Local) parts() []part {
 	out := []part{l.Client.part(), l.Authority.part()}
+	if l.Control != nil {
+		out = append(out, l.Control.part())
+	}
 	for i, w := range l.Witnesses {
 		p := w.part()
 		p.Name = "witness-" + strconv.Itoa(i+1)
@@ -171,6 +177,7 @@ func (n *Node) part() part {
 	}
 	p.reloads, p.sessions, p.asker, p.delays, p.cover = &n.reloads, n.Sessions, n.asker, n.delays.get(), n.cover()
 	p.guard = n.guardFigures()
+	p.outbox = n.teller.figures()
 	if n.carriers.face != nil {
 		c := n.carriers.face.Handshakes.Counts()
 		p.handshakes = &c
@@ -219,6 +226,7 @@ func writeMetrics(w http.ResponseWriter, s source) {
 	writeCover(w, parts, s.traffic)
 	writeGuards(w, parts)
 	writeLines(w, s.lines)
+	writeAudit(w, parts)
 	if s.traffic {
 		writeContent(w, parts)
 		if s.usage != nil {

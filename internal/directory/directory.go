@@ -27,11 +27,12 @@ const (
 
 // Contexts keep signatures of one kind from being taken for another.
 const (
-	documentContext   = "nyx directory 2"
-	descriptorContext = "nyx descriptor 1"
-	bulletinContext   = "nyx bulletin 1"
-	reportContext     = "nyx report 1"
-	distrustContext   = "nyx distrust 1"
+	documentContext     = "nyx directory 2"
+	descriptorContext   = "nyx descriptor 1"
+	bulletinContext     = "nyx bulletin 1"
+	reportContext       = "nyx report 1"
+	distrustContext     = "nyx distrust 1"
+	introductionContext = "nyx introduction 1"
 )
 
 // ClockGrace is the clock error that is tolerated in both directions: a

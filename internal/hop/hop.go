@@ -41,6 +41,8 @@ type Config struct {
 	QueueMax int
 	// Sink hears of links that come up and go down.
 	Sink trace.Sink
+	// Lost, if not nil, is told of a node that does not answer any more.
+	Lost func(peer wire.NodeID, why link.Reason)
 }
 
 // Hop moves frames between links and routes. It belongs to one machine.
@@ -54,6 +56,7 @@ type Hop struct {
 	neighbours Neighbours
 	queueMax   int
 	sink       trace.Sink
+	lost       func(wire.NodeID, link.Reason)
 	batch      []opened
 }
 
@@ -71,7 +74,7 @@ func New(cfg Config, rng prng.Source) *Hop {
 	if cfg.QueueMax == 0 {
 		cfg.QueueMax = queueMax
 	}
-	h := &Hop{self: cfg.Self, neighbours: cfg.Neighbours, queueMax: cfg.QueueMax, sink: cfg.Sink}
+	h := &Hop{self: cfg.Self, neighbours: cfg.Neighbours, queueMax: cfg.QueueMax, sink: cfg.Sink, lost: cfg.Lost}
 	h.Links = link.New(link.Config{
 		Self:            cfg.Self,
 		Static:          cfg.Static,
@@ -187,6 +190,9 @@ func (h *Hop) LinkEvents(now machine.Time, each func(link.Event)) {
 		case link.Down:
 			h.sink.Emit(now, trace.LinkDown, uint64(ev.Reason), 0)
 			h.Table.LinkDown(now, ev.Link)
+			if h.lost != nil && ev.Identified && (ev.Reason == link.Silent || ev.Reason == link.Unanswered) {
+				h.lost(ev.Peer, ev.Reason)
+			}
 		}
 		if each != nil {
 			each(ev)

@@ -94,15 +94,23 @@ const (
 // Clients returns an HTTP client for each server. All show one certificate, with
 // a new key.
 func Clients(servers []Server) ([]*http.Client, error) {
+	out, _, err := Guests(servers)
+	return out, err
+}
+
+// Guests is Clients, and the hash of the certificate's key besides.
+func Guests(servers []Server) (out []*http.Client, pin [seal.HashSize]byte, err error) {
 	own, err := front.SelfSigned("", time.Now())
-	if err != nil {
-		return nil, err
+	if err == nil {
+		pin, err = front.Pin(&own)
 	}
-	var out []*http.Client
+	if err != nil {
+		return nil, pin, err
+	}
 	for _, s := range servers {
 		out = append(out, s.Client(own))
 	}
-	return out, nil
+	return out, pin, nil
 }
 
 // Client returns an HTTP client for a server. It goes there directly: a proxy

@@ -24,6 +24,9 @@ type Config struct {
 	// and Client say whether those run here too.
 	Roles                      directory.Roles
 	Authority, Replica, Client bool
+	// Control says that a process of the control plane runs here, as Plane says.
+	Control bool
+	Plane   ControlConfig
 	// Witness says that a witness runs here, at WitnessAt.
 	Witness   bool
 	WitnessAt netip.AddrPort
@@ -39,6 +42,9 @@ type Config struct {
 	Directories []string
 	// Replicas are the URLs of replicas, which are asked for documents first.
 	Replicas []string
+	// Controls are the URLs of the control plane, to which nodes and authorities
+	// tell events; none is a network without one.
+	Controls []string
 	// Poll is how often a new document is looked for. Zero means the default.
 	Poll time.Duration
 
@@ -171,8 +177,10 @@ type configFile struct {
 		URLs     []string `toml:"urls"`
 		Replicas []string `toml:"replicas"`
 		Poll     string   `toml:"poll"`
+		Controls []string `toml:"controls"`
 	} `toml:"directory"`
-	Exit struct {
+	Control controlFile `toml:"control"`
+	Exit    struct {
 		AllowPrivate bool     `toml:"allow_private"`
 		Ports        []string `toml:"ports"`
 	} `toml:"exit"`
@@ -261,6 +269,9 @@ func parseConfig(path string, b []byte) (*Config, error) {
 	if c.Witness {
 		d.witness(c, &f)
 	}
+	if c.Control {
+		d.control(c, &f)
+	}
 	if c.Client {
 		c.Proxy.Socks = d.address("client.socks", f.Client.Socks)
 		c.Proxy.Level = d.level("client.level", f.Client.Level)
@@ -295,14 +306,16 @@ func (d *document) roles(c *Config, f *configFile) {
 			c.Replica = true
 		case name == "witness":
 			c.Witness = true
+		case name == "control":
+			c.Control = true
 		case name == "client":
 			c.Client = true
 		default:
-			d.bad("roles", "%q is not a role. Use entry, exit, mix, meeting, authority, replica, witness or client", name)
+			d.bad("roles", "%q is not a role. Use entry, exit, mix, meeting, authority, replica, witness, control or client", name)
 		}
 	}
 	if len(f.Roles) == 0 {
-		d.bad("roles", `missing. Write roles = ["mix"], or others of entry, exit, mix, meeting, authority, replica, witness and client`)
+		d.bad("roles", `missing. Write roles = ["mix"], or others of entry, exit, mix, meeting, authority, replica, witness, control and client`)
 	}
 	const stream = directory.RoleEntry | directory.RoleExit | directory.RoleMeeting
 	if c.Roles&directory.RoleMix != 0 && c.Roles&stream != 0 {
@@ -322,12 +335,12 @@ func (d *document) common(c *Config, f *configFile) {
 		if c.Network, err = LoadNetwork(beside(dir, f.Network)); err != nil {
 			d.bad("network", "%v", err)
 		} else {
-			c.Directories, c.Replicas = c.Network.Directories, c.Network.Replicas
+			c.Directories, c.Replicas, c.Controls = c.Network.Directories, c.Network.Replicas, c.Network.Controls
 		}
 	}
 	if f.Keys != "" {
 		c.Keys = beside(dir, f.Keys)
-	} else if c.Roles != 0 || c.Authority || c.Replica || c.Witness {
+	} else if c.Roles != 0 || c.Authority || c.Replica || c.Witness || c.Control {
 		d.bad("keys", "missing. Write the directory of the key files, as in keys = \"keys\"")
 	}
 	d.secrets(c, f)
@@ -343,6 +356,10 @@ func (d *document) common(c *Config, f *configFile) {
 	if d.has("directory.replicas") {
 		c.Replicas = f.Directory.Replicas
 		d.replicas("directory.replicas", c.Replicas)
+	}
+	if d.has("directory.controls") {
+		c.Controls = f.Directory.Controls
+		d.controls("directory.controls", c.Controls)
 	}
 	if f.Directory.Poll != "" {
 		c.Poll = d.duration("directory.poll", f.Directory.Poll, time.Second, 24*time.Hour)
@@ -452,6 +469,7 @@ func (d *document) strayTables(c *Config) {
 		{"authority", c.Authority, "authority"},
 		{"replica", c.Replica, "replica"},
 		{"witness", c.Witness, "witness"},
+		{"control", c.Control, "control"},
 		{"client", c.Client, "client"},
 		{"lanes", c.Client, "client"},
 		{"session", c.Client || c.Roles&^directory.RoleMix != 0, "entry, exit, meeting or client"},

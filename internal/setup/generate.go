@@ -22,6 +22,9 @@ type InitConfig struct {
 	Network string
 	// Streams, Mixes, Authorities and Replicas are how many nodes of each.
 	Streams, Mixes, Authorities, Replicas int
+	// Controls is how many control processes; zero for a network without a control
+	// plane.
+	Controls int
 	// Threshold is how many authorities must sign; zero means more than half.
 	Threshold int
 	// Witnesses is how many watch the authorities' logs, more than half of which
@@ -61,8 +64,9 @@ const nodesMax = 200
 // Initialized is what Init made: paths of the files to start nodes with.
 type Initialized struct {
 	NetworkFile string
-	// Authorities, Witnesses, Replicas, Streams and Mixes are the configuration files.
-	Authorities, Witnesses, Replicas, Streams, Mixes []string
+	// Authorities, Witnesses, Replicas, Controls, Streams and Mixes are the
+	// configuration files.
+	Authorities, Witnesses, Replicas, Controls, Streams, Mixes []string
 }
 
 func (c *InitConfig) validate() error {
@@ -77,6 +81,8 @@ func (c *InitConfig) validate() error {
 		return fmt.Errorf("%d authorities: 1 to %d are possible", c.Authorities, directory.MaxAuthorities)
 	case c.Replicas < 0 || c.Replicas > replicasMax:
 		return fmt.Errorf("%d replicas: 0 to %d are possible", c.Replicas, replicasMax)
+	case c.Controls < 0 || c.Controls > controlsMax:
+		return fmt.Errorf("%d control processes: 0 to %d are possible", c.Controls, controlsMax)
 	case c.Threshold < 1 || c.Threshold > c.Authorities:
 		return fmt.Errorf("threshold %d of %d authorities makes no sense", c.Threshold, c.Authorities)
 	case c.Witnesses < 0 || c.Witnesses > translog.MaxWitnesses:
@@ -91,7 +97,7 @@ func (c *InitConfig) validate() error {
 
 // Ports is how many ports in a row the network has at the most.
 func (c *InitConfig) Ports() int {
-	n := c.Streams + c.Mixes + c.Authorities + c.Replicas + c.Witnesses
+	n := c.Streams + c.Mixes + c.Authorities + c.Replicas + c.Controls + c.Witnesses
 	if c.Carriers {
 		n += c.Streams
 	}
@@ -106,6 +112,7 @@ func (c *InitConfig) Ports() int {
 //	members.txt              for the authorities: the nodes that may publish
 //	authority-1/node.toml    and authority-1/keys/…
 //	replica-1/node.toml      and replica-1/keys/…
+//	control-1/node.toml      and control-1/keys/…
 //	witness-1/node.toml      and witness-1/keys/…
 //	stream-1/node.toml       and stream-1/keys/…
 //	mix-1/node.toml          and mix-1/keys/…
@@ -194,6 +201,9 @@ func (g *generator) run(dir string) error {
 	if err := g.replicas(dir); err != nil {
 		return err
 	}
+	if err := g.controlNodes(dir); err != nil {
+		return err
+	}
 	for i, a := range addresses {
 		if err := g.authority(dir, i, a); err != nil {
 			return err
@@ -232,7 +242,7 @@ func (g *generator) place(node bool) netip.AddrPort {
 	}
 	second := byte(0)
 	if node && manyLoopbacks() {
-		second = byte(i - g.Authorities - g.Replicas + 1)
+		second = byte(i - g.Authorities - g.Replicas - g.Controls + 1)
 	}
 	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, second, 0, 1}), port)
 }
@@ -312,7 +322,7 @@ func (g *generator) node(dir string, i int) error {
 	if stream {
 		fmt.Fprintf(&b, "\n[exit]\n# Whether loopback and private targets are opened.\nallow_private = %v\nports = [\"1-65535\"]\n", g.AllowPrivate)
 		if g.Carriers {
-			quic := netip.AddrPortFrom(at.Addr(), g.Port+uint16(g.Streams+g.Mixes+g.Authorities+g.Replicas+g.Witnesses+i))
+			quic := netip.AddrPortFrom(at.Addr(), g.Port+uint16(g.Streams+g.Mixes+g.Authorities+g.Replicas+g.Controls+g.Witnesses+i))
 			fmt.Fprintf(&b, "\n[carriers]\n# Where networks block UDP; best with port 443.\nquic = %q\nwebsocket = %q\n", quic, at)
 		}
 		g.out.Streams = append(g.out.Streams, filepath.Join(dir, name, "node.toml"))

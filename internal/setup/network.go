@@ -21,6 +21,8 @@ type Network struct {
 	Directories []string
 	// Replicas are URLs of replicas, each with # and the hash of its key.
 	Replicas []string
+	// Controls are URLs of the control plane, each with # and the hash of its key.
+	Controls []string
 	// Params are for the authorities; documents carry them to everybody else.
 	Params directory.Params
 	// PSK is a secret of the network's members, or nil.
@@ -35,6 +37,7 @@ type networkFile struct {
 	Threshold   int      `toml:"threshold"`
 	Directories []string `toml:"directories"`
 	Replicas    []string `toml:"replicas"`
+	Controls    []string `toml:"controls"`
 	PSK         string   `toml:"psk"`
 
 	WitnessThreshold int            `toml:"witness_threshold"`
@@ -68,13 +71,14 @@ func parseNetwork(path string, b []byte) (*Network, error) {
 	}
 	n := &Network{
 		Trust:       directory.Trust{Network: f.Network, Threshold: f.Threshold},
-		Directories: f.Directories, Replicas: f.Replicas,
+		Directories: f.Directories, Replicas: f.Replicas, Controls: f.Controls,
 	}
 	d.name("network", f.Network)
 	for _, u := range f.Directories {
 		d.url("directories", u)
 	}
 	d.replicas("replicas", f.Replicas)
+	d.controls("controls", f.Controls)
 	for i, a := range f.Authority {
 		at := fmt.Sprintf("authority[%d]", i+1)
 		key := d.publicKey(at, kindPublic, a.Key, a.KeyFile)
@@ -178,9 +182,12 @@ func (n *Network) Encode(names []string) []byte {
 		fmt.Fprintf(&b, "%q", u)
 	}
 	b.WriteString("]\n")
-	if len(n.Replicas) > 0 {
-		b.WriteString("# Asked first; the hash of each one's key follows its address.\nreplicas = [")
-		for i, u := range n.Replicas {
+	list := func(why, key string, urls []string) {
+		if len(urls) == 0 {
+			return
+		}
+		fmt.Fprintf(&b, "# %s\n%s = [", why, key)
+		for i, u := range urls {
 			if i > 0 {
 				b.WriteString(", ")
 			}
@@ -188,6 +195,8 @@ func (n *Network) Encode(names []string) []byte {
 		}
 		b.WriteString("]\n")
 	}
+	list("Asked first; the hash of each one's key follows its address.", "replicas", n.Replicas)
+	list("To which nodes tell events; clients do not speak to them.", "controls", n.Controls)
 	if n.Trust.WitnessThreshold > 0 {
 		fmt.Fprintf(&b, "# That many witnesses must have seen it in a log.\nwitness_threshold = %d\n", n.Trust.WitnessThreshold)
 	}

@@ -24,16 +24,25 @@ import (
 // seedFile holds the seed of a network on one machine.
 const seedFile = "seed.key"
 
+// DataDir is the data directory that was chosen, or if it is "" the directory nyx in
+// the user's configuration directory.
+func DataDir(dir string) (string, error) {
+	if dir != "" {
+		return dir, nil
+	}
+	base, err := os.UserConfigDir()
+	if err != nil {
+		return "", fmt.Errorf("no directory for this user's configuration: %w; choose one with --data", err)
+	}
+	return filepath.Join(base, "nyx"), nil
+}
+
 // LoadOrMakeSeed returns the seed from which a network on one machine derives
 // its keys, and makes it at the first call. An empty dir means the directory
 // nyx in the user's configuration directory.
 func LoadOrMakeSeed(dir string) (seed [prng.SeedSize]byte, err error) {
-	if dir == "" {
-		base, err := os.UserConfigDir()
-		if err != nil {
-			return seed, fmt.Errorf("no directory for this user's configuration: %w; choose one with --data", err)
-		}
-		dir = filepath.Join(base, "nyx")
+	if dir, err = DataDir(dir); err != nil {
+		return seed, err
 	}
 	path := filepath.Join(dir, seedFile)
 	err = readSecret(path, kindSeed, seed[:])

@@ -39,6 +39,7 @@ const (
 	storedAuthority = "/authority"
 	storedWitness   = "/witness"
 	storedReplica   = "/replica"
+	storedControl   = "/control"
 )
 
 // Load reads the keys of a node. The fleet key may be missing.
@@ -87,6 +88,12 @@ func (k *StoredKeys) Authority(ctx context.Context) (*seal.Signer, error) {
 // Witness reads a witness's signing key.
 func (k *StoredKeys) Witness(ctx context.Context) (*seal.Signer, error) {
 	return k.signer(ctx, storedWitness, kindWitness)
+}
+
+// Control reads the key of a control process's certificate.
+func (k *StoredKeys) Control(ctx context.Context) (*[front.KeySize]byte, error) {
+	key := new([front.KeySize]byte)
+	return key, k.read(ctx, k.Name+storedControl, kindControl, key[:])
 }
 
 // Replica reads the key of a replica's certificate.

@@ -230,3 +230,12 @@ func (d *Door) TLS(protocols ...string) *tls.Config {
 		},
 	}
 }
+
+// PeerPin is the hash of the key of the certificate that the other side of a
+// connection has shown; not ok without one.
+func PeerPin(s *tls.ConnectionState) (pin [seal.HashSize]byte, ok bool) {
+	if s == nil || len(s.PeerCertificates) == 0 {
+		return pin, false
+	}
+	return pinOf(s.PeerCertificates[0]), true
+}

@@ -1,0 +1,193 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/nyxnet/nyx/internal/audit"
+	"github.com/nyxnet/nyx/internal/carrier/front"
+	"github.com/nyxnet/nyx/internal/directory"
+	"github.com/nyxnet/nyx/internal/mirror"
+	"github.com/nyxnet/nyx/internal/pipeline"
+	"github.com/nyxnet/nyx/internal/prng"
+	"github.com/nyxnet/nyx/internal/seal"
+	"github.com/nyxnet/nyx/internal/setup"
+	"github.com/nyxnet/nyx/internal/trace"
+	"github.com/nyxnet/nyx/internal/wire"
+)
+
+// ControlConfig is one process of the control plane.
+type ControlConfig struct {
+	Name   string // for people, and the actor of its own events
+	Listen string // host:port
+	// Key is what the certificate is for.
+	Key *[front.KeySize]byte
+	// Trust is by whom documents must be signed, Authorities are the URLs to fetch
+	// them from: the nodes that they list may speak to the control plane.
+	Trust       directory.Trust
+	Authorities []string
+	Poll        time.Duration // of the directory; 0: replicaPoll
+	// StateDir is where all that it keeps is.
+	StateDir string
+	// Plane says which engines it runs on, for who opens them.
+	Plane setup.ControlConfig
+	// Bus and Store are the engines; they are closed with the Control.
+	Bus   pipeline.Bus
+	Store Store
+	// Routes are what else it serves, by pattern below controlPath, to nodes that
+	// have introduced themselves.
+	Routes map[string]func(w http.ResponseWriter, r *http.Request, from wire.NodeID)
+	Log    *slog.Logger // nil: none
+
+	listener net.Listener // for tests, in place of Listen
+	client   *http.Client // for tests
+}
+
+// Store is a compliance store.
+type Store interface {
+	audit.Recorder
+	Close() error
+}
+
+// Control is a running process of the control plane: it takes events of nodes on
+// its bus, and brings them to the compliance store.
+type Control struct {
+	cfg      ControlConfig
+	pump     pipeline.Pump
+	server   *http.Server
+	listener net.Listener
+	pin      [seal.HashSize]byte // hash of the certificate's key
+	known    guests
+	cancel   context.CancelFunc
+	running  sync.WaitGroup
+	log      *slog.Logger
+	health
+	draw   *prng.Stream
+	drawMu sync.Mutex
+	counts controlCounts
+}
+
+// StartControl runs a control process.
+func StartControl(cfg ControlConfig) (*Control, error) {
+	c := &Control{cfg: cfg, log: logOrNone(cfg.Log), health: health{log: logOrNone(cfg.Log)}, draw: systemEntropy().Stream("control")}
+	cert, err := front.Issue(cfg.Key, time.Now())
+	if err == nil {
+		c.pin, err = front.Pin(&cert)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("control: %w", err)
+	}
+	c.known.authorities = cfg.Trust.Authorities
+	c.pump = pipeline.Pump{Bus: cfg.Bus, Store: cfg.Store, Log: c.log}
+	poll := cfg.Poll
+	if poll == 0 {
+		poll = replicaPoll
+	}
+	feed, err := newFeed(feedConfig{
+		trust: cfg.Trust, urls: cfg.Authorities, poll: poll, dir: cfg.StateDir, mark: "control.newest", client: cfg.client,
+		deliver: func(v *directory.View) { c.known.view.Store(v) },
+	})
+	if err != nil {
+		return nil, fmt.Errorf("control: %w", err)
+	}
+	if c.listener = cfg.listener; c.listener == nil {
+		if c.listener, err = net.Listen("tcp", cfg.Listen); err != nil {
+			return nil, fmt.Errorf("control: cannot listen on %s: %w; stop what uses it or choose another address", cfg.Listen, err)
+		}
+	}
+	c.server = mirror.NewServer(c.handler())
+	var ctx context.Context
+	ctx, c.cancel = context.WithCancel(context.Background())
+	c.running.Go(func() {
+		if err := mirror.Serve(c.server, c.listener, cfg.Key); !errors.Is(err, http.ErrServerClosed) {
+			c.log.Error("the control process does not serve", "why", err)
+		}
+	})
+	c.running.Go(func() { feed.run(ctx, func(err error) { c.note(following, err) }) })
+	c.running.Go(func() { c.pump.Run(ctx) })
+	c.tell(audit.Event{Kind: audit.AdminAction, Action: "start", Subject: cfg.Name})
+	return c, nil
+}
+
+// URL is where nodes reach the process, with the hash of its key.
+func (c *Control) URL() string {
+	return mirror.Server{URL: "https://" + c.listener.Addr().String(), Pin: c.pin, Replica: true}.String()
+}
+
+// Record puts events of this process, or of who acts through it, on the bus; it is an
+// audit.Recorder.
+func (c *Control) Record(ctx context.Context, events ...audit.Event) error {
+	var lanes [pipeline.NumLanes][]pipeline.Message
+	for i := range events {
+		if err := events[i].Validate(); err != nil {
+			return err
+		}
+		l := pipeline.LaneOf(&events[i])
+		lanes[l] = append(lanes[l], pipeline.Message{ID: events[i].ID, Payload: audit.Append(nil, &events[i])})
+	}
+	return c.publish(ctx, lanes)
+}
+
+func (c *Control) publish(ctx context.Context, lanes [pipeline.NumLanes][]pipeline.Message) error {
+	for lane, messages := range lanes {
+		if len(messages) == 0 {
+			continue
+		}
+		n, err := c.cfg.Bus.Publish(ctx, pipeline.Lane(lane), messages...)
+		c.counts.duplicates.Add(uint64(n))
+		if err != nil {
+			c.counts.refused.Add(uint64(len(messages)))
+			return err
+		}
+		c.counts.taken.Add(uint64(len(messages) - n))
+	}
+	return nil
+}
+
+// tell records an event of the process itself.
+func (c *Control) tell(e audit.Event) {
+	ctx, cancel := context.WithTimeout(context.Background(), keepMax)
+	defer cancel()
+	c.drawMu.Lock()
+	complete(&e, c.cfg.Name, c.draw)
+	c.drawMu.Unlock()
+	if err := c.Record(ctx, e); err != nil {
+		c.log.Error("an event of the control process is not recorded", "action", e.Action, "why", err)
+	}
+}
+
+// complete fills in what events of one actor have in common.
+func complete(e *audit.Event, actor string, draw *prng.Stream) {
+	var drawn [10]byte
+	draw.Read(drawn[:])
+	e.Time, e.Actor, e.Count = time.Now().UTC().Truncate(time.Millisecond), actor, max(e.Count, 1)
+	e.ID = audit.NewID(e.Time, drawn)
+}
+
+// Close stops the process. What is on the bus stays there.
+func (c *Control) Close() error {
+	c.tell(audit.Event{Kind: audit.AdminAction, Action: "stop", Subject: c.cfg.Name})
+	err := c.server.Close()
+	c.cancel()
+	c.running.Wait()
+	err = errors.Join(err, c.cfg.Bus.Close())
+	if c.cfg.Store != nil {
+		err = errors.Join(err, c.cfg.Store.Close())
+	}
+	if errors.Is(err, net.ErrClosed) {
+		err = nil
+	}
+	return err
+}
+
+func (c *Control) part() part {
+	p := newPart(c.cfg.Name, trace.Counts{}, c.Err())
+	p.control = c
+	return p
+}

@@ -1,0 +1,161 @@
+package daemon
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nyxnet/nyx/internal/audit"
+	"github.com/nyxnet/nyx/internal/carrier/front"
+	"github.com/nyxnet/nyx/internal/directory"
+	"github.com/nyxnet/nyx/internal/pipeline"
+	"github.com/nyxnet/nyx/internal/seal"
+	"github.com/nyxnet/nyx/internal/wire"
+)
+
+const (
+	// guestFor is how long an introduction is good; then it is asked for again.
+	guestFor = time.Hour
+	// guestsMost bounds the certificates that are known: each costs a signature of
+	// a listed node, and a hundred bytes here.
+	guestsMost = 1 << 17
+	// retryAfter is when who was told to wait comes again.
+	retryAfter = "5"
+)
+
+// guests are those who have introduced themselves, by the hash of their
+// certificate's key.
+type guests struct {
+	authorities [][]byte
+	view        atomic.Pointer[directory.View]
+
+	mu   sync.Mutex
+	list map[[seal.HashSize]byte]guest
+}
+
+type guest struct {
+	id    wire.NodeID
+	until time.Time
+}
+
+// admit takes an introduction of a node that the directory lists, or of an
+// authority.
+func (g *guests) admit(pin [seal.HashSize]byte, identity []byte, now time.Time) error {
+	id := directory.NodeID(identity)
+	listed := slices.ContainsFunc(g.authorities, func(key []byte) bool { return string(key) == string(identity) })
+	if v := g.view.Load(); v != nil && !listed {
+		_, listed = v.Node(id)
+	}
+	if !listed {
+		return fmt.Errorf("the directory does not list node %x", id[:4])
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.list == nil {
+		g.list = map[[seal.HashSize]byte]guest{}
+	}
+	if len(g.list) >= guestsMost {
+		for pin, old := range g.list {
+			if now.After(old.until) {
+				delete(g.list, pin)
+			}
+		}
+	}
+	if len(g.list) >= guestsMost {
+		return errors.New("as many are known as can be; come again in an hour")
+	}
+	g.list[pin] = guest{id, now.Add(guestFor)}
+	return nil
+}
+
+// of is whose a certificate is.
+func (g *guests) of(pin [seal.HashSize]byte, now time.Time) (wire.NodeID, bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	known, ok := g.list[pin]
+	return known.id, ok && now.Before(known.until)
+}
+
+// controlCounts are of events: taken on the bus, found there already, and not taken.
+type controlCounts struct {
+	taken, duplicates, refused, forged atomic.Uint64
+}
+
+func (c *Control) handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST "+introducePath, c.takeIntroduction)
+	mux.HandleFunc("POST "+eventsPath, c.guestsOnly(c.takeEvents))
+	for pattern, f := range c.cfg.Routes {
+		mux.HandleFunc(pattern, c.guestsOnly(f))
+	}
+	return mux
+}
+
+func (c *Control) takeIntroduction(w http.ResponseWriter, r *http.Request) {
+	b, ok := takeBody(w, r, "introduction", directory.MaxIntroductionSize)
+	if !ok {
+		return
+	}
+	own, ok := front.PeerPin(r.TLS)
+	if !ok {
+		http.Error(w, "no certificate", http.StatusForbidden)
+		return
+	}
+	now := time.Now()
+	identity, err := directory.TakeIntroduction(b, c.cfg.Trust.Network, c.pin, own, now.Unix())
+	if err == nil {
+		err = c.known.admit(own, identity, now)
+	}
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusForbidden)
+	}
+}
+
+// guestsOnly serves those who have introduced themselves.
+func (c *Control) guestsOnly(f func(http.ResponseWriter, *http.Request, wire.NodeID)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		pin, ok := front.PeerPin(r.TLS)
+		from, known := c.known.of(pin, time.Now())
+		if !ok || !known {
+			http.Error(w, "introduce yourself first", http.StatusUnauthorized)
+			return
+		}
+		f(w, r, from)
+	}
+}
+
+// nodeKinds are the events of which a node knows, rather than an operator or the
+// control plane.
+var nodeKinds = []audit.Kind{audit.AdminAction, audit.KeyEvent, audit.AdmissionRefusal, audit.Incident, audit.SessionTerminate, audit.PolicyClass}
+
+// takeEvents takes a batch of a node. 200 says that all of it is on the bus's disk,
+// 400 and 403 that it never will be, 503 that the node shall keep it and come again.
+func (c *Control) takeEvents(w http.ResponseWriter, r *http.Request, from wire.NodeID) {
+	b, ok := takeBody(w, r, "batch of events", pipeline.BatchBytes)
+	if !ok {
+		return
+	}
+	events, messages, err := pipeline.ParseBatch(b)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	actor := hex.EncodeToString(from[:])
+	for i := range events {
+		if e := &events[i]; e.Actor != actor || !slices.Contains(nodeKinds, e.Kind) {
+			c.counts.forged.Add(1)
+			http.Error(w, fmt.Sprintf("event %d of the batch is of %q and of kind %v: a node tells of its own acts", i+1, e.Actor, e.Kind), http.StatusForbidden)
+			return
+		}
+	}
+	if err := c.publish(r.Context(), pipeline.ByLane(events, messages)); err != nil {
+		c.log.Warn("events are not taken; nodes keep them", "why", err)
+		w.Header().Set("Retry-After", retryAfter)
+		http.Error(w, "not taken; keep the events and come again", http.StatusServiceUnavailable)
+	}
+}
