@@ -104,8 +104,9 @@ func prepare(ctx context.Context, b *bundle.Bundle) (*policy, error) {
 	return p, nil
 }
 
-// evalMax bounds one evaluation: a policy that takes longer is not followed.
-const evalMax = 100 * time.Millisecond
+// evalMax bounds one evaluation: a policy that takes longer is not followed. It is more
+// than a busy machine holds a process up for.
+const evalMax = time.Second
 
 var (
 	keyCredential = ast.InternedTerm("credential")
