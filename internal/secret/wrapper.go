@@ -10,7 +10,8 @@ import (
 	"github.com/nyxnet/nyx/internal/seal"
 )
 
-// Wrapper wraps keys under a key that is a secret of a Store. When that key is
+// Wrapper wraps keys under a key that is a secret of a Store, each for a label that
+// says what it is for: it is an audit.KeyWrapper. When the key of the store is
 // rotated, what was wrapped before can be unwrapped for as long as its version is
 // not destroyed. It is safe for concurrent use.
 type Wrapper struct {
@@ -24,11 +25,8 @@ const WrappedSize = 8 + seal.KeySize + seal.BoxOverhead
 
 var errWrapped = errors.New("it is damaged, or was wrapped under another key")
 
-// Wrap returns a key of 32 bytes wrapped under the present version of the key.
-func (w *Wrapper) Wrap(ctx context.Context, key []byte) ([]byte, error) {
-	if len(key) != seal.KeySize {
-		return nil, fmt.Errorf("a key to wrap has %d bytes, this one has %d", seal.KeySize, len(key))
-	}
+// Wrap returns a key wrapped for a label under the present version of the key.
+func (w *Wrapper) Wrap(ctx context.Context, label string, key *seal.Key) ([]byte, error) {
 	s, err := w.Store.Get(ctx, w.Name, 0)
 	if errors.Is(err, ErrNone) {
 		if err = w.rotate(ctx, 0); err == nil || errors.Is(err, ErrChanged) { // somebody else made it
@@ -49,31 +47,30 @@ func (w *Wrapper) Wrap(ctx context.Context, key []byte) ([]byte, error) {
 		return nil, fmt.Errorf("no randomness: %w", err)
 	}
 	head := binary.BigEndian.AppendUint64(make([]byte, 0, WrappedSize), s.Version)
-	return seal.SealBox(under, &salt, head, key, w.additional(head)), nil
+	return seal.SealBox(under, &salt, head, key[:], w.additional(label, head)), nil
 }
 
-// Unwrap returns the key that was wrapped.
-func (w *Wrapper) Unwrap(ctx context.Context, wrapped []byte) ([]byte, error) {
+// Unwrap returns the key that was wrapped for a label.
+func (w *Wrapper) Unwrap(ctx context.Context, label string, wrapped []byte) (key seal.Key, err error) {
 	if len(wrapped) != WrappedSize {
-		return nil, fmt.Errorf("cannot unwrap a key: a wrapped key has %d bytes, this one has %d", WrappedSize, len(wrapped))
+		return key, fmt.Errorf("cannot unwrap a key: a wrapped key has %d bytes, this one has %d", WrappedSize, len(wrapped))
 	}
 	version := binary.BigEndian.Uint64(wrapped)
 	if version == 0 || version > VersionMax {
-		return nil, fmt.Errorf("cannot unwrap a key: %w", errWrapped)
+		return key, fmt.Errorf("cannot unwrap a key: %w", errWrapped)
 	}
 	s, err := w.Store.Get(ctx, w.Name, version)
 	if err != nil {
-		return nil, fmt.Errorf("cannot unwrap a key of version %d: %w", version, err)
+		return key, fmt.Errorf("cannot unwrap a key of version %d: %w", version, err)
 	}
 	defer clear(s.Value)
 	under, err := w.key(s)
 	if err != nil {
-		return nil, err
+		return key, err
 	}
 	defer under.Clear()
-	key, ok := seal.OpenBox(under, nil, wrapped[8:], w.additional(wrapped[:8]))
-	if !ok {
-		return nil, fmt.Errorf("cannot unwrap a key of %s: %w", w.Name, errWrapped)
+	if _, ok := seal.OpenBox(under, key[:0], wrapped[8:], w.additional(label, wrapped[:8])); !ok {
+		return key, fmt.Errorf("cannot unwrap a key of %s: %w", w.Name, errWrapped)
 	}
 	return key, nil
 }
@@ -106,7 +103,8 @@ func (w *Wrapper) key(s Secret) (*seal.Key, error) {
 	return &key, nil
 }
 
-// additional binds a wrapped key to the name and the version of its key.
-func (w *Wrapper) additional(version []byte) []byte {
-	return append([]byte("wrapped under "+w.Name+" "), version...)
+// additional binds a wrapped key to its label, and to the name and the version of
+// the key that it is under; version has 8 bytes, and a name no zero byte.
+func (w *Wrapper) additional(label string, version []byte) []byte {
+	return append(append([]byte("wrapped under "+w.Name+"\x00"), version...), label...)
 }

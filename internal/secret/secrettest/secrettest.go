@@ -10,6 +10,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/nyxnet/nyx/internal/seal"
 	"github.com/nyxnet/nyx/internal/secret"
 )
 
@@ -177,9 +178,9 @@ func refused(t *testing.T, s secret.Store) {
 func wrapper(t *testing.T, s secret.Store) {
 	ctx := t.Context()
 	w := &secret.Wrapper{Store: s, Name: "wrapper/segments"}
-	key := bytes.Repeat([]byte{7}, 32)
+	key := seal.Key(bytes.Repeat([]byte{7}, seal.KeySize))
 	wrap := func() []byte {
-		wrapped, err := w.Wrap(ctx, key)
+		wrapped, err := w.Wrap(ctx, "a segment", &key)
 		if err != nil || len(wrapped) != secret.WrappedSize || bytes.Contains(wrapped, key[:8]) {
 			t.Fatalf("wrapped %x, error %v", wrapped, err)
 		}
@@ -187,7 +188,7 @@ func wrapper(t *testing.T, s secret.Store) {
 	}
 	wantKey := func(wrapped []byte) {
 		t.Helper()
-		if got, err := w.Unwrap(ctx, wrapped); err != nil || !bytes.Equal(got, key) {
+		if got, err := w.Unwrap(ctx, "a segment", wrapped); err != nil || got != key {
 			t.Fatalf("unwrapped %x, error %v", got, err)
 		}
 	}
@@ -205,21 +206,24 @@ func wrapper(t *testing.T, s secret.Store) {
 	for i := range second {
 		bad := bytes.Clone(second)
 		bad[i] ^= 1
-		if _, err := w.Unwrap(ctx, bad); err == nil {
+		if _, err := w.Unwrap(ctx, "a segment", bad); err == nil {
 			t.Errorf("unwrapped with byte %d changed", i)
 		}
 	}
 	other := &secret.Wrapper{Store: s, Name: "wrapper/others"}
-	if _, err := other.Wrap(ctx, key); err != nil {
+	if _, err := other.Wrap(ctx, "a segment", &key); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := other.Unwrap(ctx, first); err == nil {
+	if _, err := other.Unwrap(ctx, "a segment", first); err == nil {
 		t.Error("unwrapped under another name")
+	}
+	if _, err := w.Unwrap(ctx, "another", first); err == nil {
+		t.Error("unwrapped for another label")
 	}
 	if err := s.Destroy(ctx, w.Name, 2); err != nil {
 		t.Fatal(err)
 	}
-	_, err := w.Unwrap(ctx, first)
+	_, err := w.Unwrap(ctx, "a segment", first)
 	wantErr(t, err, secret.ErrNone)
 	wantKey(second)
 }
