@@ -43,12 +43,14 @@ var ranks = map[string]int{
 	"internal/relay":   60,
 	"internal/gateway": 60,
 
-	"internal/secret":             65, // how secrets are named and kept
-	"internal/secret/secrettest":  66, // for tests: what holds for every store of them
-	"internal/registry":           65, // what a directory authority must not forget
-	"internal/registry/storetest": 66, // for tests: what holds for every store of it
-	"internal/pipeline":           65, // of audit events to the compliance store
-	"internal/pipeline/bustest":   66, // for tests: what holds for every bus of it
+	"internal/secret":                      65, // how secrets are named and kept
+	"internal/secret/secrettest":           66, // for tests: what holds for every store of them
+	"internal/registry":                    65, // what a directory authority must not forget
+	"internal/registry/storetest":          66, // for tests: what holds for every store of it
+	"internal/pipeline":                    65, // of audit events to the compliance store
+	"internal/pipeline/bustest":            66, // for tests: what holds for every bus of it
+	"internal/control/records":             65, // what a fleet knows of sessions
+	"internal/control/records/recordstest": 66, // for tests: what holds for every store of them
 
 	"internal/engine":        70,
 	"internal/carrier/inbox": 70, // what all carriers share
@@ -261,6 +263,7 @@ var cryptoAllowed = []struct{ pkg, path, reason string }{
 	{"internal/console", "crypto/tls", "HTTP of operators"},
 	{"internal/engine", "crypto/tls", "connections to engines"},
 	{"internal/engine/secrets", "crypto/rand", "salts, and pauses before a server is asked again"},
+	{"internal/control/records", "crypto/rand", "salts of sealed state"},
 	{"internal/secret", "crypto/rand", "wrapping keys and their salts"},
 	{"internal/lab/vault", "crypto/rand", "tokens of a double"},
 	{"internal/engine", "crypto/x509", "connections to engines"},
