@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nyxnet/nyx/internal/audit"
@@ -93,7 +94,8 @@ type Authority struct {
 	reads     *watcher     // likewise
 	report    *reporter
 	crier     *crier
-	teller    *teller // nil: no control plane
+	teller    *teller               // nil: no control plane
+	plane     atomic.Pointer[plane] // whom it asks for rates; nil: nobody
 
 	mu          sync.Mutex
 	authorities []*directory.Authority
@@ -147,6 +149,9 @@ func StartAuthority(cfg AuthorityConfig) (*Authority, error) {
 	}
 	a.report = newReporter(&cfg.Trust, cfg.StateDir, cfg.Log)
 	a.report.tell = a.teller.evidence
+	if a.teller != nil {
+		a.plane.Store(a.teller.plane)
+	}
 	if a.own, err = openLog(&cfg, a.client, a.log); err != nil {
 		return nil, err
 	}
@@ -242,6 +247,9 @@ func (a *Authority) Close() {
 	a.server.Close()
 	a.running.Wait()
 	a.client.CloseIdleConnections()
+	if p := a.plane.Load(); p != nil {
+		p.close()
+	}
 	if err := a.teller.close(audit.Event{Kind: audit.AdminAction, Action: "stop", Subject: "authority"}); err != nil {
 		a.log.Warn("events are not kept", "why", err)
 	}

@@ -62,6 +62,9 @@ func (a *Authority) cry(ctx context.Context) {
 		if i%int(bulletinPoll/time.Second) == 0 {
 			a.gatherBulletins(ctx)
 		}
+		if i%int(ratesAsked/time.Second) == 0 {
+			a.askRates(ctx)
+		}
 	}
 }
 

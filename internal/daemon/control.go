@@ -14,10 +14,12 @@ import (
 	"github.com/nyxnet/nyx/internal/carrier/front"
 	"github.com/nyxnet/nyx/internal/directory"
 	"github.com/nyxnet/nyx/internal/mirror"
+	"github.com/nyxnet/nyx/internal/obfs"
 	"github.com/nyxnet/nyx/internal/pipeline"
 	"github.com/nyxnet/nyx/internal/prng"
 	"github.com/nyxnet/nyx/internal/seal"
 	"github.com/nyxnet/nyx/internal/setup"
+	"github.com/nyxnet/nyx/internal/telemetry"
 	"github.com/nyxnet/nyx/internal/trace"
 	"github.com/nyxnet/nyx/internal/wire"
 )
@@ -71,6 +73,10 @@ type Control struct {
 	draw   *prng.Stream
 	drawMu sync.Mutex
 	counts controlCounts
+
+	rates  *telemetry.Collector
+	planMu sync.Mutex
+	plans  obfs.Plans // of cover, as machines follow them
 }
 
 // StartControl runs a control process.
@@ -101,9 +107,15 @@ func StartControl(cfg ControlConfig) (*Control, error) {
 			return nil, fmt.Errorf("control: cannot listen on %s: %w; stop what uses it or choose another address", cfg.Listen, err)
 		}
 	}
+	c.rates = telemetry.NewCollector(time.Now(), c.known.listed)
 	c.server = mirror.NewServer(c.handler())
 	var ctx context.Context
 	ctx, c.cancel = context.WithCancel(context.Background())
+	if err := c.followPlans(ctx); err != nil {
+		c.cancel()
+		c.listener.Close()
+		return nil, fmt.Errorf("control: %w", err)
+	}
 	c.running.Go(func() {
 		if err := mirror.Serve(c.server, c.listener, cfg.Key); !errors.Is(err, http.ErrServerClosed) {
 			c.log.Error("the control process does not serve", "why", err)

@@ -43,6 +43,7 @@ func writeAudit(w io.Writer, parts []part) {
 }
 
 func (c *Control) write(w io.Writer, part string) {
+	c.rates.WriteMetrics(w, part)
 	ctx, cancel := context.WithTimeout(context.Background(), depthMost)
 	defer cancel()
 	if d, err := c.cfg.Bus.Depth(ctx); err == nil {

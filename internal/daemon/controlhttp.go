@@ -90,6 +90,9 @@ func (c *Control) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST "+introducePath, c.takeIntroduction)
 	mux.HandleFunc("POST "+eventsPath, c.guestsOnly(c.takeEvents))
+	for pattern, f := range c.rates.Routes() {
+		mux.HandleFunc(pattern, c.guestsOnly(f))
+	}
 	for pattern, f := range c.cfg.Routes {
 		mux.HandleFunc(pattern, c.guestsOnly(f))
 	}

@@ -21,5 +21,6 @@ func (l *Local) startControl(cfg *LocalConfig, keys prng.Source) (controls []str
 	if err != nil || l.Control == nil {
 		return nil, err
 	}
-	return []string{l.Control.URL()}, nil
+	controls = []string{l.Control.URL()}
+	return controls, l.Authority.consult(controls)
 }

@@ -84,7 +84,7 @@ type NodeConfig struct {
 	Log     *slog.Logger // nil: none
 
 	// Telemetry posts a body to the control plane, at telemetry.ReportPath, and returns
-	// when it is taken; nil: there is no control plane.
+	// when it is taken; nil: as Controls say.
 	Telemetry func(ctx context.Context, body []byte) error
 
 	client *http.Client // for tests; nil asks directories directly

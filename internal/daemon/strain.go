@@ -48,6 +48,9 @@ type strain struct {
 // cfg.Telemetry until ctx ends.
 func (n *Node) startStrain(ctx context.Context) {
 	n.strain.guard = control.NewGuard(n.cfg.Capacity)
+	if n.cfg.Telemetry == nil && n.teller != nil {
+		n.cfg.Telemetry = n.teller.telemetry
+	}
 	if n.cfg.Telemetry == nil {
 		return
 	}

@@ -42,7 +42,7 @@ func TestNodeTellsTheControlPlane(t *testing.T) {
 		t.Fatal("no report")
 	}
 	var b bytes.Buffer
-	if c.WriteMetrics(&b); !strings.Contains(b.String(), "telemetry_pipeline_lag_seconds_count 1") {
+	if c.WriteMetrics(&b, "c"); !strings.Contains(b.String(), "telemetry_pipeline_lag_seconds_count{part=\"c\"} 1") {
 		t.Errorf("the report is not counted:\n%s", b.String())
 	}
 	b.Reset()

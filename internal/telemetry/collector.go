@@ -161,19 +161,20 @@ func (c *Collector) serveRates(w http.ResponseWriter, _ *http.Request, _ wire.No
 	w.Write(b)
 }
 
-// WriteMetrics writes what the collector knows, in the Prometheus text format.
-func (c *Collector) WriteMetrics(w io.Writer) {
+// WriteMetrics writes what the collector knows, in the Prometheus text format, of a
+// part of a process.
+func (c *Collector) WriteMetrics(w io.Writer, part string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	one := func(name, kind, help string, v float64) {
-		fmt.Fprintf(w, "# HELP %s %s\n# TYPE %s %s\n%s %g\n", name, help, name, kind, name, v)
+		fmt.Fprintf(w, "# HELP %s %s\n# TYPE %s %s\n%s{part=%q} %g\n", name, help, name, kind, name, part, v)
 	}
 	s, f := c.scheduler, &c.figures
 	fmt.Fprint(w, "# HELP telemetry_pipeline_lag_seconds Age of the reports of nodes when they came.\n# TYPE telemetry_pipeline_lag_seconds summary\n")
 	for _, q := range []float64{0.5, 0.95, 0.99} {
-		fmt.Fprintf(w, "telemetry_pipeline_lag_seconds{quantile=\"%g\"} %g\n", q, float64(s.Lag.Quantile(q))/1000)
+		fmt.Fprintf(w, "telemetry_pipeline_lag_seconds{part=%q,quantile=\"%g\"} %g\n", part, q, float64(s.Lag.Quantile(q))/1000)
 	}
-	fmt.Fprintf(w, "telemetry_pipeline_lag_seconds_sum %g\ntelemetry_pipeline_lag_seconds_count %d\n", float64(s.Lag.Sum)/1000, s.Lag.Count)
+	fmt.Fprintf(w, "telemetry_pipeline_lag_seconds_sum{part=%q} %g\ntelemetry_pipeline_lag_seconds_count{part=%q} %d\n", part, float64(s.Lag.Sum)/1000, part, s.Lag.Count)
 	if rate, ok := f.SamplingError(); ok {
 		one("telemetry_sampling_error_rate", "gauge", "How far sampled reports of the last five minutes were off what they stand for.", rate)
 	}

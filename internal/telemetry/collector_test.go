@@ -44,7 +44,7 @@ func (p *plane) post(node string, body []byte) (int, string) {
 
 func (p *plane) metrics() string {
 	var b bytes.Buffer
-	p.WriteMetrics(&b)
+	p.WriteMetrics(&b, "c")
 	return b.String()
 }
 
@@ -72,14 +72,14 @@ func TestReportsMoveRates(t *testing.T) {
 		if err != nil || n != w.Body.Len() || a.Region != "eu" || a.Class != 500 || a.Rate != 400 {
 			t.Errorf("asks for %+v, %v", a, err)
 		}
-		for _, line := range []string{"telemetry_pipeline_lag_seconds{quantile=\"0.5\"} 2\n", "telemetry_pipeline_lag_seconds_count 90",
-			"telemetry_fallback_used_total 0", "control_nodes_overloaded 0", "control_feedback_oscillation 0.", "telemetry_reports_refused_total 0"} {
+		for _, line := range []string{"telemetry_pipeline_lag_seconds{part=\"c\",quantile=\"0.5\"} 2\n", "telemetry_pipeline_lag_seconds_count{part=\"c\"} 90",
+			"telemetry_fallback_used_total{part=\"c\"} 0", "control_nodes_overloaded{part=\"c\"} 0", "control_feedback_oscillation{part=\"c\"} 0.", "telemetry_reports_refused_total{part=\"c\"} 0"} {
 			if !strings.Contains(p.metrics(), "\n"+line) {
 				t.Errorf("no %q in\n%s", line, p.metrics())
 			}
 		}
 		time.Sleep(30 * time.Second)
-		if p.Turn(time.Now()); !strings.Contains(p.metrics(), "\ntelemetry_fallback_used_total 1") || len(p.Adjust(time.Now())) != 0 {
+		if p.Turn(time.Now()); !strings.Contains(p.metrics(), "\ntelemetry_fallback_used_total{part=\"c\"} 1") || len(p.Adjust(time.Now())) != 0 {
 			t.Error("half a minute of silence changes nothing")
 		}
 		all, days := 0, 0
@@ -91,7 +91,7 @@ func TestReportsMoveRates(t *testing.T) {
 				}
 			}
 		}
-		if all != 2 || days != 1 || !strings.Contains(p.metrics(), "\nanalytics_batch_duration ") {
+		if all != 2 || days != 1 || !strings.Contains(p.metrics(), "\nanalytics_batch_duration{part=\"c\"} ") {
 			t.Errorf("%d aggregates, %d of days", all, days)
 		}
 	})
@@ -118,13 +118,13 @@ func TestCollectorRefuses(t *testing.T) {
 			t.Errorf("%s: %d %q", name, code, said)
 		}
 	}
-	if strings.Contains(p.metrics(), "telemetry_pipeline_lag_seconds_count 1") {
+	if strings.Contains(p.metrics(), "telemetry_pipeline_lag_seconds_count{part=\"c\"} 1") {
 		t.Error("something was taken")
 	}
 	if code, _ := p.post("a", good); code != http.StatusOK { // control
 		t.Error("a good report is refused")
 	}
-	if p.post("a", good); !strings.Contains(p.metrics(), "telemetry_reports_refused_total 4") {
+	if p.post("a", good); !strings.Contains(p.metrics(), "telemetry_reports_refused_total{part=\"c\"} 4") {
 		t.Errorf("the same again is not refused:\n%s", p.metrics())
 	}
 }
