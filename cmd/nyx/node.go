@@ -81,7 +81,7 @@ func networkCommand() *cobra.Command {
 			}
 			out := cmd.OutOrStdout()
 			fmt.Fprintf(out, "network %s in %s; for clients: %s\nstart each with nyx node --config FILE:\n", c.Network, dir, made.NetworkFile)
-			for _, files := range [][]string{made.Authorities, made.Witnesses, made.Replicas, made.Streams, made.Mixes} {
+			for _, files := range [][]string{made.Authorities, made.Witnesses, made.Replicas, made.Controls, made.Streams, made.Mixes} {
 				for _, f := range files {
 					fmt.Fprintln(out, "  "+f)
 				}
@@ -96,6 +96,7 @@ func networkCommand() *cobra.Command {
 	fs.IntVar(&c.Mixes, "mix", 6, "number of Mix nodes")
 	fs.IntVar(&c.Authorities, "authorities", 3, "number of directory authorities")
 	fs.IntVar(&c.Replicas, "replicas", 0, "number of directory replicas")
+	fs.IntVar(&c.Controls, "control", 1, "number of control processes, to which nodes tell events for the audit log; 0: none")
 	fs.IntVar(&c.Witnesses, "witnesses", 3, "number of witnesses of the authorities' logs, more than half of which must have seen a document; 0: no logs")
 	fs.IntVar(&c.Threshold, "threshold", 0, "authorities that must sign a document (default: more than half)")
 	fs.IntVar(&c.Regions, "regions", 1, "number of regions over which nodes are spread")
@@ -123,7 +124,7 @@ func processNetwork(f upFlags, carriers bool) (dir string, files []string, netwo
 		return "", nil, "", fmt.Errorf("cannot make the data directory: %w", err)
 	}
 	init := setup.InitConfig{
-		Network: "local", Streams: f.streams, Mixes: f.mixes, Authorities: 3, Witnesses: f.witnesses, Regions: max(f.regions, 1),
+		Network: "local", Streams: f.streams, Mixes: f.mixes, Authorities: 3, Witnesses: f.witnesses, Controls: f.control, Regions: max(f.regions, 1),
 		AllowPrivate: true, Carriers: carriers, Wall: time.Now().Unix(),
 	}
 	init.Port, err = freePorts(init.Ports())
@@ -139,7 +140,7 @@ func processNetwork(f upFlags, carriers bool) (dir string, files []string, netwo
 		os.RemoveAll(dir)
 		return "", nil, "", err
 	}
-	files = slices.Concat(made.Authorities, made.Witnesses, made.Streams, made.Mixes)
+	files = slices.Concat(made.Authorities, made.Witnesses, made.Controls, made.Streams, made.Mixes)
 	return dir, files, made.NetworkFile, nil
 }
 

@@ -26,7 +26,7 @@ import (
 // upFlags are the flags of nyx up.
 type upFlags struct {
 	data, socks, level, profile, ready, congestion, carrier string
-	streams, mixes, regions, class, witnesses               int
+	streams, mixes, regions, class, witnesses, control      int
 	quiet, processes                                        bool
 }
 
@@ -55,6 +55,7 @@ strangers use.`,
 	fs.IntVar(&f.streams, "stream", 3, "number of Stream nodes")
 	fs.IntVar(&f.mixes, "mix", 6, "number of Mix nodes")
 	fs.IntVar(&f.witnesses, "witnesses", 3, "number of witnesses of the directory's log; 0: no log")
+	fs.IntVar(&f.control, "control", 1, "number of control processes, which keep the audit log in the data directory: 0 or 1")
 	fs.IntVar(&f.regions, "regions", 0, "number of regions over which nodes are spread (default: what the level needs)")
 	fs.StringVar(&f.level, "level", "fast", "anonymity level: fast, standard, high, extreme")
 	fs.StringVar(&f.profile, "profile", "full", cli.ProfileHelp)
@@ -85,6 +86,9 @@ func (f *upFlags) local() (cfg daemon.LocalConfig, err error) {
 	}
 	if f.witnesses < 0 || f.witnesses > translog.MaxWitnesses {
 		return cfg, fmt.Errorf("--witnesses %d is out of range; use 0 to %d", f.witnesses, translog.MaxWitnesses)
+	}
+	if f.control < 0 || f.control > 1 {
+		return cfg, fmt.Errorf("--control %d is out of range; use 0 or 1 on one machine", f.control)
 	}
 	kind, ok := map[string]congestion.Kind{"bbr": congestion.BBR, "cubic": congestion.Cubic, "fixed": congestion.Fixed}[f.congestion]
 	if !ok {
@@ -124,6 +128,9 @@ func runUp(ctx context.Context, f upFlags, out io.Writer) error {
 		return runProcesses(ctx, f, cfg, say)
 	}
 	if cfg.Seed, err = setup.LoadOrMakeSeed(f.data); err != nil {
+		return err
+	}
+	if err := f.audited(&cfg, say); err != nil {
 		return err
 	}
 	begun := time.Now()
