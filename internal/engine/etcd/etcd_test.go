@@ -31,6 +31,8 @@ func TestEmbedded(t *testing.T) {
 	s := openEmbedded(t, dir)
 	storetest.Run(t, s)
 	storetest.RunRegistry(t, s)
+	storetest.RunChanges(t, s)
+	storetest.RunOffice(t, s, s)
 	was := storetest.Put(t, s, "kept", "here", 0)
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
@@ -107,6 +109,7 @@ func TestCluster(t *testing.T) {
 	defer s.Close()
 	storetest.Run(t, s)
 	storetest.RunRegistry(t, s)
+	storetest.RunChanges(t, s)
 	was := storetest.Put(t, s, "kept", "one", 0)
 
 	other, err := Cluster(urls, "/nyx/test/", Files{})
