@@ -55,3 +55,13 @@ type Store interface {
 	Watch(ctx context.Context, prefix string, after int64, each func(Entry)) error
 	Close() error
 }
+
+// Office elects one of several processes.
+type Office interface {
+	// Hold waits until this process, named who, has the office, and has it serve a
+	// term: term ends when the office is lost, and the office is given up when serve
+	// returns, or ctx ends. A process that dies loses it within two seconds.
+	Hold(ctx context.Context, office, who string, serve func(term context.Context)) error
+	// Holder is who has an office; "" for nobody.
+	Holder(ctx context.Context, office string) (string, error)
+}
