@@ -110,6 +110,8 @@ type Admission struct {
 	expiry  machine.Timers[[16]byte]
 	ended   int // of the records
 	drain   bool
+	// configured is the policy as it was given, before SetLimits; nil: it is in force.
+	configured *Policy
 }
 
 // NewAdmission returns an admission under a policy. fleet is the key that all

@@ -215,3 +215,26 @@ func TestTokensOutliveTheFleetKey(t *testing.T) {
 		t.Error("a key without tokens outlives its replacement")
 	}
 }
+
+// Limits change for sessions to come, and go back to the policy's.
+func TestLimitsChangeWhileItRuns(t *testing.T) {
+	a := newAdmission(Policy{PerMinute: 1, RecordsMax: 1})
+	admit := func(client, nonce byte) wire.Refusal {
+		_, refused := a.Init(0, request(client, nonce), 1)
+		return refused
+	}
+	if admit(1, 1) != 0 || admit(1, 2) != wire.RefusedRate || admit(2, 1) != wire.RefusedFull {
+		t.Fatal("the policy does not hold")
+	}
+	a.SetLimits(Limits{PerMinute: 2, RecordsMax: 2, Lifetime: time.Minute})
+	if admit(1, 2) != 0 || admit(1, 3) != wire.RefusedRate || admit(2, 1) != 0 || admit(3, 1) != wire.RefusedFull {
+		t.Error("new limits do not hold")
+	}
+	if a.NextExpiry() != machine.Time(time.Minute) {
+		t.Errorf("a new session ends at %v", a.NextExpiry())
+	}
+	a.SetLimits(Limits{})
+	if admit(2, 2) != wire.RefusedRate || admit(3, 1) != wire.RefusedFull || a.Len() != 2 {
+		t.Error("the policy does not hold again")
+	}
+}

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net"
@@ -57,6 +58,9 @@ type LocalConfig struct {
 	Compress Compressor
 	// AskPolicy is as NodeConfig has it.
 	AskPolicy PolicyPost
+	// Plane is how a node reaches the control plane, by its id in hexadecimal; nil:
+	// there is none.
+	Plane func(node string) Plane
 
 	block func(drive.Carrier) drive.Carrier // for tests: see ClientConfig
 	// telemetry is, for tests, NodeConfig.Telemetry of all nodes.
@@ -150,6 +154,10 @@ func (l *Local) start(cfg LocalConfig, entropy prng.Source) error {
 		}
 		node.Trust, node.Directories, node.Controls, node.Clock, node.Workers = trust, urls, controls, clock, workers
 		node.Compress, node.Telemetry = cfg.Compress, cfg.telemetry
+		if cfg.Plane != nil {
+			id := directory.NodeID(node.Identity.Public())
+			node.Plane = cfg.Plane(hex.EncodeToString(id[:]))
+		}
 		n, err := StartNode(node, entropy.Child(node.Name))
 		if err != nil {
 			return err

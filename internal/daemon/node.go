@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -82,6 +83,12 @@ type NodeConfig struct {
 	Workers *drive.Workers
 	Sink    trace.Sink
 	Log     *slog.Logger // nil: none
+	// Level is that of the log, which the configuration of the network may change;
+	// nil: it may not.
+	Level *slog.LevelVar
+	// Plane reaches the control plane, whose configuration the node follows; nil:
+	// there is none.
+	Plane Plane
 
 	// Telemetry posts a body to the control plane, at telemetry.ReportPath, and returns
 	// when it is taken; nil: as Controls say.
@@ -131,6 +138,9 @@ type Node struct {
 	checks   checks        // of the policy
 	drained  chan struct{} // the authorities are to hear that the node drains
 	teller   *teller       // nil: no control plane
+	settings Settings
+	opens    atomic.Pointer[directory.ExitPolicy] // of an exit, if it is not cfg.Exit
+	settler  *settler                             // nil without a control plane
 }
 
 // StartNode runs a node: its machine on a socket, its descriptor with the
@@ -320,6 +330,10 @@ func (n *Node) join() error {
 	if n.checks.post != nil {
 		n.running.Go(func() { n.keepChecking(ctx) })
 	}
+	if n.cfg.Plane != nil {
+		n.settler = newSettler(hex.EncodeToString(n.id[:]), n.roleOf(), n.cfg.StateDir, n.subscribers(), n.Err, n.log)
+		n.running.Go(func() { n.settler.follow(ctx, n.cfg.Plane) })
+	}
 	return nil
 }
 
@@ -407,7 +421,7 @@ func (n *Node) descriptor() ([]byte, error) {
 		Carriers: n.carriers.offered,
 	}
 	if n.cfg.Roles.Has(directory.RoleExit) {
-		d.Exit = n.cfg.Exit
+		d.Exit = n.exitPolicy()
 	}
 	return directory.SignDescriptor(n.cfg.Identity, n.cfg.Network, d)
 }

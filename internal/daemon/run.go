@@ -129,10 +129,13 @@ func Run(ctx context.Context, cfg *setup.Config, kinds []joint.Kind, compress Co
 		parts = append(parts, running{name: "metrics", stop: func() error { s.Close(); return nil }})
 		log.Info("metrics", "url", s.URL()+"metrics")
 	}
-	if err := wait(ctx, parts); err != nil || node == nil || cfg.Relay.Drain == 0 {
+	if err := wait(ctx, parts); err != nil || node == nil {
 		return err
 	}
-	return drainNode(node, cfg.Relay.Drain, parts, log)
+	if drain := node.drainTime(cfg.Relay.Drain); drain > 0 {
+		return drainNode(node, drain, parts, log)
+	}
+	return nil
 }
 
 // wait returns when ctx ends, or with the error of the first part that stops.

@@ -54,6 +54,8 @@ type part struct {
 	guard    *guardFigures // of a node, else nil
 	control  *Control
 	outbox   *pipeline.OutboxFigures // of who tells events, else nil
+	settled  *settled                // of a node with a control plane, else nil
+	desk     *deskFigures            // of the control plane, else nil
 }
 
 // source is where a Status has its counters from.
@@ -178,6 +180,10 @@ func (n *Node) part() part {
 	p.reloads, p.sessions, p.asker, p.delays, p.cover = &n.reloads, n.Sessions, n.asker, n.delays.get(), n.cover()
 	p.guard = n.guardFigures()
 	p.outbox = n.teller.figures()
+	if n.settler != nil {
+		f := n.settler.figures()
+		p.settled = &f
+	}
 	if n.carriers.face != nil {
 		c := n.carriers.face.Handshakes.Counts()
 		p.handshakes = &c
@@ -227,6 +233,7 @@ func writeMetrics(w http.ResponseWriter, s source) {
 	writeGuards(w, parts)
 	writeLines(w, s.lines)
 	writeAudit(w, parts)
+	writeSettings(w, parts)
 	if s.traffic {
 		writeContent(w, parts)
 		if s.usage != nil {

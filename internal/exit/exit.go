@@ -73,6 +73,7 @@ type Counts struct {
 // Exit serves streams.
 type Exit struct {
 	cfg     Config
+	policy  atomic.Pointer[Policy]
 	ctx     context.Context
 	cancel  context.CancelFunc
 	starts  sync.Mutex // held while a stream begins and while the exit ends
@@ -94,6 +95,7 @@ func New(cfg Config) *Exit {
 		cfg.Resolver = net.DefaultResolver
 	}
 	x := &Exit{cfg: cfg}
+	x.policy.Store(&cfg.Policy)
 	x.ctx, x.cancel = context.WithCancel(context.Background())
 	x.buffers.New = func() any { b := make([]byte, copyBuffer); return &b }
 	return x
@@ -121,6 +123,10 @@ func (x *Exit) Serve(c *tunnel.Conn) {
 		x.serve(c)
 	}()
 }
+
+// SetPolicy decides on targets that are asked for from now on. Connections that are
+// open stay.
+func (x *Exit) SetPolicy(p Policy) { x.policy.Store(&p) }
 
 // Close ends every stream and waits for their goroutines.
 func (x *Exit) Close() {
@@ -230,7 +236,8 @@ func (x *Exit) dial(t wire.Target) (net.Conn, wire.Status) {
 }
 
 func (x *Exit) portAllowed(port uint16) bool {
-	return port != 0 && (x.cfg.Policy.Ports == nil || x.cfg.Policy.Ports(port))
+	p := x.policy.Load()
+	return port != 0 && (p.Ports == nil || p.Ports(port))
 }
 
 // resolve returns the addresses of a host that the policy permits. Names of
@@ -251,7 +258,7 @@ func (x *Exit) resolve(ctx context.Context, host string) ([]netip.Addr, wire.Sta
 	}
 	allowed := addrs[:0]
 	for _, a := range addrs {
-		if a = a.Unmap(); a.Zone() == "" && (x.cfg.Policy.AllowPrivate || Public(a)) {
+		if a = a.Unmap(); a.Zone() == "" && (x.policy.Load().AllowPrivate || Public(a)) {
 			allowed = append(allowed, a)
 		}
 	}

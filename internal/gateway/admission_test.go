@@ -5,9 +5,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nyxnet/nyx/internal/control"
 	"github.com/nyxnet/nyx/internal/gateway"
 	"github.com/nyxnet/nyx/internal/lab"
 	"github.com/nyxnet/nyx/internal/machine"
+	"github.com/nyxnet/nyx/internal/obfs"
 	"github.com/nyxnet/nyx/internal/trace"
 	"github.com/nyxnet/nyx/internal/wire"
 )
@@ -168,5 +170,43 @@ func TestDrainAndLimit(t *testing.T) {
 	a.route(make([]byte, 2000))
 	if w.victim().Len() != 1 || w.victim().Counts[trace.DropSessionUnknown] != 1 {
 		t.Errorf("%d sessions where 1 is allowed", w.victim().Len())
+	}
+}
+
+// The configuration's limits hold in a gateway that runs: for new sessions, and for
+// plans.
+func TestLimitsHoldWhileItRuns(t *testing.T) {
+	w := newWorld(t, lab.Plan{Gateway: func(c *gateway.Config) { c.Policy.PerMinute = 2 }})
+	a := w.attacker() // one session
+	core := w.Gateways[0].Core()
+	init := func(nonce byte) wire.Refusal {
+		a.do(func(machine.Time) { a.Init(a.link, 1, nonce) })
+		return a.last().Refused.Reason
+	}
+	offer := func(percent uint16) (why obfs.Refusal) {
+		r := wire.CoverRegion{Name: "eu", Weight: wire.CoverWeightOne, Rates: obfs.Nominal()}
+		r.Rates[9] = r.Rates[9] / 100 * percent
+		a.do(func(now machine.Time) {
+			why = core.HandleParams(now, gateway.Params{Plan: &wire.CoverPlan{Epoch: 1 + obfs.EpochAt(int64(now/machine.Time(time.Second))), Regions: []wire.CoverRegion{r}}})
+		})
+		return why
+	}
+	limits := func(l gateway.Limits) { a.do(func(now machine.Time) { core.HandleLimits(now, l) }) }
+	init(2)
+	if why := init(3); why != wire.RefusedRate {
+		t.Fatalf("a third session: %v", why)
+	}
+	limits(gateway.Limits{Limits: control.Limits{PerMinute: 100}, RateMax: 120})
+	if init(4); a.last().Kind != wire.AdmissionReady {
+		t.Errorf("under new limits: %+v", a.last())
+	}
+	if why := offer(150); why != obfs.RefusedRate {
+		t.Errorf("a plan above the bound: %v", why)
+	}
+	if why := offer(100); why != 0 {
+		t.Errorf("a plan within it: %v", why)
+	}
+	if limits(gateway.Limits{}); init(5) != wire.RefusedRate {
+		t.Errorf("after they were taken back: %+v", a.last())
 	}
 }

@@ -101,6 +101,9 @@ type Plans struct {
 	// Unchecked has every plan followed, whatever it says: the controls of
 	// scenarios, which show what checks are for.
 	Unchecked bool
+	// RateMax, if not 0, is the greatest rate that a plan may give a class, in percent
+	// of the class: an operator's bound within that of the specification.
+	RateMax uint16
 	// Refused counts plans by why they were not followed.
 	Refused [NumRefusals]uint64
 
@@ -176,11 +179,21 @@ func (p *Plans) judge(now machine.Time, plan *wire.CoverPlan) Refusal {
 		if !grows(rates(p.current, r.Name), &r.Rates, p.steps(plan)) {
 			return RefusedGrowth
 		}
-		if !inBounds(&r.Rates) {
+		if !inBounds(&r.Rates) || !p.within(&r.Rates) {
 			return RefusedRate
 		}
 	}
 	return 0
+}
+
+// within reports whether rates keep the operator's bound.
+func (p *Plans) within(rates *[wire.CoverClasses]uint16) bool {
+	for i, c := range Classes {
+		if p.RateMax != 0 && 100*uint32(rates[i]) > uint32(p.RateMax)*uint32(c) {
+			return false
+		}
+	}
+	return true
 }
 
 // Step is the greatest rate that may follow a rate of a class in one epoch: half

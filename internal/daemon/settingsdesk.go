@@ -1,0 +1,232 @@
+package daemon
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"log/slog"
+	"maps"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/nyxnet/nyx/internal/control/settings"
+	"github.com/nyxnet/nyx/internal/prng"
+	"github.com/nyxnet/nyx/internal/registry/changes"
+)
+
+const (
+	// deskHold is how long a request of a node is kept that there is nothing for;
+	// deskTrial is that while a change is on trial, so that nodes tell how they are.
+	deskHold  = 15 * time.Second
+	deskTrial = 2 * time.Second
+	// deskNodesMost bounds the nodes whose word is kept, deskGone the time for which.
+	deskNodesMost = 100_000
+	deskGone      = 10 * time.Minute
+)
+
+// SettingsDesk is the control plane's side of the configuration: it hands changes out
+// to nodes, hears what they have of them, and carries trials on.
+type SettingsDesk struct {
+	log  *changes.Log
+	note *slog.Logger
+	draw *prng.Stream // ids of the desk's own changes; under mu
+
+	mu     sync.Mutex
+	nodes  map[string]*NodeSettings
+	trials map[settings.ID]*trialHealth
+}
+
+// NodeSettings is what a node said of its configuration last.
+type NodeSettings struct {
+	Node     string    `json:"node"`
+	Revision uint64    `json:"revision"` // that is in force there
+	Hash     string    `json:"hash"`
+	Refused  uint64    `json:"refused,omitempty"` // revision that it could not take
+	Why      string    `json:"why,omitempty"`
+	Failing  bool      `json:"failing,omitempty"` // it does not work fully
+	Seen     time.Time `json:"seen"`
+}
+
+// trialHealth is how nodes were at one stage of a trial.
+type trialHealth struct {
+	percent    int
+	on, others settings.Health
+}
+
+// NewSettingsDesk returns the desk of a log.
+func NewSettingsDesk(log *changes.Log, rng prng.Source, note *slog.Logger) *SettingsDesk {
+	return &SettingsDesk{log: log, note: logOrNone(note), draw: rng.Stream("settings desk"), nodes: map[string]*NodeSettings{}, trials: map[settings.ID]*trialHealth{}}
+}
+
+// Register has a server answer nodes. who tells the name of the node that asks, or
+// not ok: then it is refused.
+func (d *SettingsDesk) Register(mux *http.ServeMux, who func(*http.Request) (name string, ok bool)) {
+	mux.HandleFunc("GET "+settingsPath, func(w http.ResponseWriter, r *http.Request) {
+		name, ok := who(r)
+		if !ok {
+			http.Error(w, "the configuration is for nodes of the network", http.StatusForbidden)
+			return
+		}
+		d.serve(w, r, name)
+	})
+}
+
+func (d *SettingsDesk) serve(w http.ResponseWriter, r *http.Request, name string) {
+	status, b := d.answer(r.Context(), name, r.URL.Query())
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	w.Write(b)
+}
+
+// answer says what follows a revision, or after some time that there is nothing.
+func (d *SettingsDesk) answer(ctx context.Context, name string, q url.Values) (status int, body []byte) {
+	after, err := strconv.ParseUint(q.Get("after"), 10, 64)
+	if err != nil {
+		return http.StatusBadRequest, []byte("after is a revision")
+	}
+	hold := deskHold
+	if d.hear(name, q) {
+		hold = deskTrial
+	}
+	ctx, cancel := context.WithTimeout(ctx, hold)
+	defer cancel()
+	what, err := d.log.After(ctx, after)
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return http.StatusNoContent, nil
+	case err != nil:
+		return http.StatusServiceUnavailable, []byte(err.Error())
+	}
+	return http.StatusOK, what.Encode()
+}
+
+// hear takes what a node says with a request, and reports whether a trial is on.
+func (d *SettingsDesk) hear(name string, q url.Values) (trial bool) {
+	n := NodeSettings{Node: name, Hash: shorten(q.Get("hash")), Why: shorten(q.Get("why")), Failing: q.Get("failing") != "", Seen: time.Now().UTC().Truncate(time.Millisecond)}
+	n.Revision, _ = strconv.ParseUint(q.Get("applied"), 10, 64)
+	n.Refused, _ = strconv.ParseUint(q.Get("refused"), 10, 64)
+	on := d.log.State().Trials()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if was := d.nodes[name]; was == nil && len(d.nodes) >= deskNodesMost {
+		return len(on) > 0
+	} else if n.Refused != 0 && (was == nil || was.Refused != n.Refused) {
+		d.note.Error("a node cannot have the configuration; correct it or take it back with nyx config rollback", "node", name, "revision", n.Refused, "why", n.Why)
+	}
+	d.nodes[name] = &n
+	for id, t := range on {
+		h := d.trials[id]
+		if h == nil || h.percent != t.Stage.Percent {
+			h = &trialHealth{percent: t.Stage.Percent}
+			d.trials[id] = h
+		}
+		one := settings.Health{Tried: 1}
+		if n.Failing || n.Refused != 0 {
+			one.Failed = 1
+		}
+		switch {
+		case !t.Stage.Has(name):
+			h.others.Add(one)
+		case n.Revision >= t.Revision || n.Refused >= t.Revision:
+			h.on.Add(one)
+		}
+	}
+	return len(on) > 0
+}
+
+// Nodes returns what nodes said last, by name.
+func (d *SettingsDesk) Nodes() (out []NodeSettings) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, name := range slices.Sorted(maps.Keys(d.nodes)) {
+		if n := d.nodes[name]; time.Since(n.Seen) > deskGone {
+			delete(d.nodes, name)
+		} else {
+			out = append(out, *n)
+		}
+	}
+	return out
+}
+
+// Lead does what one process of the control plane does for all, until ctx ends: it
+// tends to dead letters and carries trials on, or takes them back.
+func (d *SettingsDesk) Lead(ctx context.Context) {
+	var tending sync.WaitGroup
+	defer tending.Wait()
+	tending.Go(func() {
+		for ctx.Err() == nil {
+			err := d.log.Tend(ctx, d.alert)
+			if ctx.Err() == nil {
+				d.note.Warn("dead letters of the configuration are not tended to; trying again", "why", err)
+				pause(ctx, settleMost)
+			}
+		}
+	})
+	for pause(ctx, time.Second) {
+		d.judge(ctx)
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func (d *SettingsDesk) alert(l settings.Letter, overdue bool) {
+	text := "a change of the configuration cannot be had; correct it with nyx config retry"
+	if overdue {
+		text = "a change of the configuration could not be had for two minutes; correct it with nyx config retry"
+	}
+	d.note.Error(text, "id", l.Change.ID.String(), "actor", l.Change.Actor, "why", l.Why)
+}
+
+// judge looks at the trials that are on.
+func (d *SettingsDesk) judge(ctx context.Context) {
+	state := d.log.State()
+	on := state.Trials()
+	d.mu.Lock()
+	for id := range d.trials {
+		if _, there := on[id]; !there {
+			delete(d.trials, id)
+		}
+	}
+	var next []*settings.Change
+	for id := range on {
+		h := d.trials[id]
+		if h == nil || h.percent != on[id].Stage.Percent {
+			continue
+		}
+		if c, why := state.Judge(time.Now(), id, d.newID(), h.on, h.others); c != nil {
+			d.note.Warn("a trial of the configuration goes on", "rollout", id.String(), "all", c.Stage == nil, "why", why)
+			next = append(next, c)
+		}
+	}
+	d.mu.Unlock()
+	for _, c := range next {
+		if _, err := d.log.Submit(ctx, changes.Submission{Change: *c, Urgent: true}); err != nil && ctx.Err() == nil {
+			d.note.Warn("the next stage of a trial could not be had; trying again", "why", err)
+		}
+	}
+}
+
+// newID is the id of a change of the desk's own. The lock is held.
+func (d *SettingsDesk) newID() (id settings.ID) {
+	d.draw.Read(id[:])
+	return id
+}
+
+// StateHash writes the hash of a state.
+func StateHash(s *settings.State) string {
+	hash := s.Hash()
+	return hex.EncodeToString(hash[:])
+}
