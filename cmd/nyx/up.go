@@ -134,14 +134,22 @@ func runUp(ctx context.Context, f upFlags, out io.Writer) error {
 		return err
 	}
 	begun := time.Now()
-	local, err := daemon.StartLocal(cfg)
+	data, err := setup.DataDir(f.data)
 	if err != nil {
 		return err
 	}
+	config := openSettings(data)
+	cfg.Plane = config.plane
+	local, err := daemon.StartLocal(cfg)
+	if err != nil {
+		config.close()
+		return err
+	}
+	stop := func() error { return errors.Join(local.Close(), config.close()) }
 	stopping := false
 	defer func() {
 		if !stopping { // else closing it was given all the time there is
-			local.Close()
+			stop()
 		}
 	}()
 	status, err := daemon.ServeStatus("127.0.0.1:0", local)
@@ -172,7 +180,7 @@ func runUp(ctx context.Context, f upFlags, out io.Writer) error {
 	case <-ctx.Done():
 		say("stopping")
 		stopping = true
-		return closeWithin(local.Close, stopTimeout)
+		return closeWithin(stop, stopTimeout)
 	case <-local.Client.Done():
 		return errors.New("the client stopped by itself; this is a defect, please report it")
 	}

@@ -51,13 +51,7 @@ var ranks = map[string]int{
 	"internal/pipeline/bustest":            66, // for tests: what holds for every bus of it
 	"internal/control/records":             65, // what a fleet knows of sessions
 	"internal/control/records/recordstest": 66, // for tests: what holds for every store of them
-	"internal/secret":             65, // how secrets are named and kept
-	"internal/secret/secrettest":  66, // for tests: what holds for every store of them
-	"internal/registry":           65, // what a directory authority must not forget
-	"internal/registry/changes":   66, // the configuration of a network, as events
-	"internal/registry/storetest": 67, // for tests: what holds for every store of it
-	"internal/pipeline":           65, // of audit events to the compliance store
-	"internal/pipeline/bustest":   66, // for tests: what holds for every bus of it
+	"internal/registry/changes":            66, // the configuration of a network, as events
 
 	"internal/engine":        70,
 	"internal/carrier/inbox": 70, // what all carriers share
