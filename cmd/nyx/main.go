@@ -19,6 +19,7 @@ import (
 	"github.com/nyxnet/nyx/internal/carrier/websocket"
 	"github.com/nyxnet/nyx/internal/cli"
 	"github.com/nyxnet/nyx/internal/directory"
+	"github.com/nyxnet/nyx/internal/engine/etcd"
 	"github.com/nyxnet/nyx/internal/pack"
 )
 
@@ -29,6 +30,7 @@ var carriers = []joint.Kind{
 }
 
 func main() {
+	etcd.RunMember()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := root().ExecuteContext(ctx); err != nil {

@@ -55,6 +55,7 @@ func Funcs() map[string]Func {
 		"SCL-005": coverPeaks,
 		"SCL-006": saturation,
 		"SCL-010": auditQueries,
+		"SCL-007": quorum,
 		"SCL-011": rebuildDirectory,
 		"SCL-012": killMixes,
 		"SCL-013": backpressure,

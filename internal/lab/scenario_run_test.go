@@ -5,8 +5,15 @@ import (
 	"os"
 	"testing"
 
+	"github.com/nyxnet/nyx/internal/engine/etcd"
 	"github.com/nyxnet/nyx/scenarios"
 )
+
+// TestMain may be started as a member of a cluster.
+func TestMain(m *testing.M) {
+	etcd.RunMember()
+	os.Exit(m.Run())
+}
 
 // TestScenario runs one scenario as the command does: NYX_SCENARIO=DF-003.
 func TestScenario(t *testing.T) {
