@@ -46,7 +46,7 @@ var ranks = map[string]int{
 	"internal/secret":                      65, // how secrets are named and kept
 	"internal/secret/secrettest":           66, // for tests: what holds for every store of them
 	"internal/registry":                    65, // what a directory authority must not forget
-	"internal/registry/storetest":          66, // for tests: what holds for every store of it
+	"internal/registry/storetest":          67, // for tests: what holds for every store of it
 	"internal/pipeline":                    65, // of audit events to the compliance store
 	"internal/pipeline/bustest":            66, // for tests: what holds for every bus of it
 	"internal/control/records":             65, // what a fleet knows of sessions
