@@ -80,6 +80,8 @@ var ranks = map[string]int{
 	"internal/exit":    90,
 	"internal/setup":   90,
 
+	"internal/governance": 90, // HTTP API for those who read the audit log
+
 	"":                   105, // package nyx, the SDK
 	"internal/bench":     105, // measures whole networks
 	"internal/cli":       105, // commands of both programs
@@ -262,6 +264,8 @@ var cryptoAllowed = []struct{ pkg, path, reason string }{
 	{"internal/carrier/front", "crypto/rand", "keys of certificates that nobody else has issued"},
 	{"internal/mirror", "crypto/tls", "HTTP of replicas; what they serve is signed"},
 	{"internal/console", "crypto/tls", "HTTP of operators"},
+	{"internal/governance", "crypto/tls", "HTTP of auditors and operators"},
+	{"internal/governance", "crypto/x509", "certificates of auditors and operators"},
 	{"internal/engine", "crypto/tls", "connections to engines"},
 	{"internal/engine/secrets", "crypto/rand", "salts, and pauses before a server is asked again"},
 	{"internal/control/records", "crypto/rand", "salts of sealed state"},

@@ -1,0 +1,124 @@
+package governance
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/nyxnet/nyx/internal/audit"
+)
+
+// Role is what somebody is here for. Nobody has more than one at a time.
+type Role string
+
+// Roles.
+const (
+	Viewer   Role = "viewer"   // sees how the service does
+	Operator Role = "operator" // runs it, day by day
+	Admin    Role = "admin"    // answers for it
+	Auditor  Role = "auditor"  // answers for nobody, reads all, changes nothing
+)
+
+// Action is what may be done with what the API has.
+type Action string
+
+// Actions.
+const (
+	ReadEvents  Action = "events.read"
+	Prove       Action = "events.prove"
+	MakeExport  Action = "exports.make"
+	ReadExport  Action = "exports.read"
+	MakeReport  Action = "reports.make"
+	ReadReport  Action = "reports.read"
+	ReadHistory Action = "configuration.read"
+	ReadFeed    Action = "insights.read"
+)
+
+// Subject is who asks.
+type Subject struct {
+	Name string // as events name it
+	Role Role
+	// Org is the organisation whose events the subject may see; "" is the network's
+	// own, whose people see those of all.
+	Org string
+	// Clearance is the most sensitive that the subject may see, if the role allows it.
+	Clearance uint8
+}
+
+// Resource is what is asked for, by its attributes.
+type Resource struct {
+	Org         string // "" with AllOrgs
+	AllOrgs     bool
+	Sensitivity uint8         // the most sensitive in it
+	Age         time.Duration // of the oldest in it; negative: without bound
+}
+
+// grant is what a role allows.
+type grant struct {
+	actions     []Action
+	sensitivity uint8
+	window      time.Duration // how far back; 0: without bound
+}
+
+const day = 24 * time.Hour
+
+// grants are those of roles. Who runs the service takes no copies of its log, and who
+// takes them runs nothing. policy.rego says the same.
+var grants = map[Role]grant{
+	Viewer:   {[]Action{ReadEvents, ReadReport, ReadHistory, ReadFeed}, 0, 7 * day},
+	Operator: {[]Action{ReadEvents, Prove, ReadReport, ReadHistory, ReadFeed}, 1, 30 * day},
+	Admin:    {[]Action{ReadEvents, Prove, MakeReport, ReadReport, ReadHistory, ReadFeed}, 1, 366 * day},
+	Auditor:  {[]Action{ReadEvents, Prove, MakeExport, ReadExport, MakeReport, ReadReport, ReadHistory, ReadFeed}, audit.SensitivityMax, 0},
+}
+
+// Table is the policy that is built in.
+type Table struct{}
+
+// Decide implements Decider.
+func (Table) Decide(_ context.Context, s *Subject, a Action, r *Resource) (bool, string) {
+	g, known := grants[s.Role]
+	switch {
+	case !known:
+		return false, fmt.Sprintf("there is no role %q", s.Role)
+	case !slices.Contains(g.actions, a):
+		return false, fmt.Sprintf("role %s may not do %s", s.Role, a)
+	case s.Org != "" && (r.AllOrgs || r.Org != s.Org):
+		return false, "it is of another organisation"
+	case r.Sensitivity > g.sensitivity || r.Sensitivity > s.Clearance:
+		return false, fmt.Sprintf("sensitivity %d is above what you may see", r.Sensitivity)
+	case g.window > 0 && (r.Age < 0 || r.Age > g.window):
+		return false, fmt.Sprintf("role %s sees the last %d days", s.Role, g.window/day)
+	}
+	return true, ""
+}
+
+// narrow gives a filter the bounds of who asks, where it has none of its own, so that
+// who asks for everything gets what they may see. What is asked for by name is left to
+// the Decider.
+func narrow(f audit.Filter, s *Subject, now time.Time) (audit.Filter, Resource) {
+	g := grants[s.Role]
+	if f.Org == nil && s.Org != "" {
+		f.Org = &s.Org
+	}
+	if f.Sensitivity == nil {
+		most := min(g.sensitivity, s.Clearance)
+		f.Sensitivity = &most
+	}
+	if f.From.IsZero() && g.window > 0 {
+		f.From = now.Add(-g.window)
+	}
+	r := Resource{AllOrgs: f.Org == nil, Sensitivity: *f.Sensitivity, Age: -1}
+	if f.Org != nil {
+		r.Org = *f.Org
+	}
+	if !f.From.IsZero() {
+		r.Age = max(0, now.Sub(f.From))
+	}
+	return f, r
+}
+
+// resourceOf is what is seen of one event.
+func resourceOf(e *audit.Event, now time.Time) Resource {
+	return Resource{Org: e.Org, Sensitivity: e.Sensitivity, Age: max(0, now.Sub(e.Time))}
+}
