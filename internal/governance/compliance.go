@@ -10,6 +10,7 @@ import (
 	"github.com/nyxnet/nyx/internal/audit"
 	"github.com/nyxnet/nyx/internal/engine/ledger"
 	index "github.com/nyxnet/nyx/internal/engine/sql"
+	"github.com/nyxnet/nyx/internal/seal"
 )
 
 // Compliance is the Log of a compliance store: its files, and its index, which
@@ -18,6 +19,16 @@ type Compliance struct {
 	Store *ledger.Store
 	Index *index.Index
 	Key   *audit.LogKey
+	// Signer signs copies, with the log's key; nil: it cannot be copied.
+	Signer *seal.Signer
+	// PartRows bounds the rows of a file of a copy; 0 for 100,000.
+	PartRows int
+}
+
+// Copy implements Copier.
+func (c *Compliance) Copy(ctx context.Context, dir string, format audit.Format, f audit.Filter, now time.Time, done func(audit.Part)) (*audit.Manifest, error) {
+	x := &ledger.Export{Dir: dir, Format: format, Filter: f, PartRows: c.PartRows, Signer: c.Signer, Now: now, Done: done}
+	return x.Run(ctx, c.Store, c.Key)
 }
 
 // Query implements Log.

@@ -30,7 +30,7 @@ func stored(t *testing.T) (*fixture, *ledger.Log, *Compliance) {
 		t.Fatal(err)
 	}
 	key := l.Key()
-	c := &Compliance{Store: l.Store(), Index: x, Key: &key}
+	c := &Compliance{Store: l.Store(), Index: x, Key: &key, Signer: keys.Signer}
 	f := newFixture(t, func(cfg *Config) { cfg.Log, cfg.Recorder = c, l })
 	t.Cleanup(func() {
 		x.Close()

@@ -37,7 +37,7 @@ func (c *call) page() (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	asked, err := c.filter(q)
+	asked, err := c.filter(q, "query")
 	if err != nil {
 		return nil, err
 	}
@@ -154,7 +154,15 @@ func list(names []string) (s string) {
 }
 
 // filter reads what is wanted, and notes it for the record.
-func (c *call) filter(q url.Values) (f audit.Filter, err error) {
+func (c *call) filter(q url.Values, detail string) (audit.Filter, error) {
+	f, err := parseFilter(q)
+	if err == nil {
+		err = c.check(&f, detail)
+	}
+	return f, err
+}
+
+func parseFilter(q url.Values) (f audit.Filter, err error) {
 	for name, t := range map[string]*time.Time{"from": &f.From, "to": &f.To} {
 		if s := q.Get(name); s != "" {
 			if *t, err = time.Parse(time.RFC3339, s); err != nil {
@@ -192,11 +200,11 @@ func (c *call) filter(q url.Values) (f audit.Filter, err error) {
 		f.Org = &org
 	}
 	f.Actor, f.Subject, f.Action = q.Get("actor"), q.Get("subject"), q.Get("action")
-	return f, c.check(&f)
+	return f, nil
 }
 
 // check refuses texts that no event has, which are none that may be recorded either.
-func (c *call) check(f *audit.Filter) error {
+func (c *call) check(f *audit.Filter, detail string) error {
 	e := c.event
 	if f.Actor != "" {
 		e.Actor = f.Actor
@@ -212,7 +220,7 @@ func (c *call) check(f *audit.Filter) error {
 	if len(s) > audit.ValueMax {
 		s = "sha256 " + audit.Digest(seal.SHA256([]byte(s)))
 	}
-	c.note("query", s)
+	c.note(detail, s)
 	if c.event.Validate() != nil {
 		return malformed("the filter is not one that can be recorded")
 	}

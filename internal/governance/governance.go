@@ -69,6 +69,8 @@ type Config struct {
 	Tokens *oidc.Verifier
 	// Key is that of bearers made on this machine and of cursors.
 	Key *seal.Key
+	// Exports makes copies of the log; nil: it cannot be copied here.
+	Exports *Exports
 	// History is the configuration's; nil: there is none here.
 	History History
 	// Entropy fills IDs of events.

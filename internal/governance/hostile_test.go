@@ -167,6 +167,7 @@ func TestSlow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t, func(c *Config) { c.Now = time.Now })
 		f.now = time.Now()
+		f.api.cfg.Exports = &Exports{}
 		ln := pipes{make(chan net.Conn)}
 		s := newServer(f.api)
 		served := make(chan error)
@@ -193,6 +194,13 @@ func TestSlow(t *testing.T) {
 		if rest, err := io.ReadAll(c); len(rest) > 4096 || err != nil {
 			t.Errorf("who took the first line and then nothing for long still gets %d bytes (%v)", len(rest), err)
 		}
+		begun = time.Now()
+		c = open()
+		go fmt.Fprintf(c, "POST %sexports HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\nAuthorization: %s\r\n\r\n{", Prefix, f.as(person(Auditor)))
+		if b, err := io.ReadAll(c); !strings.Contains(string(b), "408") || !strings.Contains(string(b), `"slow"`) || time.Since(begun) > requestMax+time.Second {
+			t.Errorf("a slow body: %q %v after %v", b, err, time.Since(begun))
+		}
+		f.recorded("a slow body", "auditor-1 exports read refused slow")
 		close(ln.conns)
 		<-served
 		s.Close()

@@ -51,6 +51,7 @@ type call struct {
 	now     time.Time
 	rest    []string // of the path, after the route's own name
 	event   audit.Event
+	done    bool // event is recorded
 }
 
 // answer is what may leave, when it is recorded.
@@ -61,6 +62,7 @@ type answer struct {
 	body   []byte
 	// stream writes what is not in body; w gives each piece the time of writeMax.
 	stream func(ctx context.Context, w io.Writer) error
+	size   int64 // of what stream writes; 0: not known
 }
 
 // route is what a method and the first part of a path lead to.
@@ -73,6 +75,10 @@ func (a *API) route(method, name string) (route, bool) {
 	switch method + " " + name {
 	case "GET audit-events":
 		return route{eventsPerMinute, (*call).events}, true
+	case "GET exports":
+		return route{otherPerMinute, (*call).exported}, true
+	case "POST exports":
+		return route{eventsPerMinute, (*call).export}, true
 	case "GET configuration-history":
 		return route{otherPerMinute, (*call).history}, true
 	}
@@ -155,8 +161,11 @@ func (c *call) note(key, value string) {
 	}
 }
 
-// record records the call.
+// record records the call, once.
 func (c *call) record() error {
+	if c.done {
+		return nil
+	}
 	c.note("role", string(c.subject.Role))
 	ctx, cancel := context.WithTimeout(c.Context(), recordMax)
 	defer cancel()
@@ -164,6 +173,7 @@ func (c *call) record() error {
 		c.api.log.Error("an answer of the governance API was held back: it is not recorded", "why", err)
 		return &refusal{status: http.StatusServiceUnavailable, reason: "record", say: "that you asked cannot be recorded now, so there is no answer; come again", retry: 10}
 	}
+	c.done = true
 	return nil
 }
 
@@ -216,8 +226,8 @@ func (a *API) answer(w http.ResponseWriter, r *http.Request, out *answer) {
 	if out.name != "" {
 		h.Set("Content-Disposition", `attachment; filename="`+out.name+`"`)
 	}
-	if out.stream == nil {
-		h.Set("Content-Length", strconv.Itoa(len(out.body)))
+	if size := out.size + int64(len(out.body)); out.stream == nil || out.size > 0 {
+		h.Set("Content-Length", strconv.FormatInt(size, 10))
 	}
 	w.WriteHeader(max(out.status, http.StatusOK))
 	p := &paced{w, http.NewResponseController(w)}
