@@ -22,7 +22,7 @@ import (
 //   - a token of an issuer: claims sub, nyx_role, nyx_org, nyx_clearance. One that is
 //     bound to a client certificate (RFC 8705) works until it expires, with that
 //     certificate alone; one that is not works once;
-//   - a bearer that `nyx audit token` made on this machine, which works once.
+//   - a bearer made under the key of this machine (NewBearer), which works once.
 //
 // What works once and was made before this process began is refused, so that no list
 // of what was spent need outlive it.
@@ -114,7 +114,7 @@ func (a *API) fromBearer(coded string, now time.Time) (*Subject, *refusal) {
 	}
 	made := time.UnixMilli(said.Made)
 	if now.Before(made) || now.Sub(made) > BearerLife {
-		return nil, unknown("expired", fmt.Sprintf("a bearer is good for %v; make a new one with nyx audit token", BearerLife))
+		return nil, unknown("expired", fmt.Sprintf("a bearer is good for %v; make a new one", BearerLife))
 	}
 	if ref := a.once("bearer "+string(said.ID), made, made.Add(BearerLife), now); ref != nil {
 		return nil, ref
