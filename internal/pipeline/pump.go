@@ -139,6 +139,9 @@ func (p *Pump) bring(ctx context.Context, lane Lane, got []Delivery) {
 	}
 	for wait := retryFirst; ; {
 		err := p.Store.Record(ctx, events...)
+		if err != nil && ctx.Err() != nil {
+			return // it is the end of the pump, and no fault of the store
+		}
 		p.note(err)
 		if err == nil {
 			break
