@@ -137,7 +137,7 @@ func TestUpProcesses(t *testing.T) {
 	data, ready := t.TempDir(), filepath.Join(t.TempDir(), "ready.json")
 	p := startProgram(t, "up", "--processes", "--stream", "2", "--mix", "3", "--carrier", "websocket", "--data", data, "--socks", "127.0.0.1:0", "--ready", ready)
 	proxy, _, _ := strings.Cut(p.await(t, "ready; proxy "), " ")
-	if len(p.children) != 3+3+2+3 || p.alive() != len(p.children) {
+	if len(p.children) != 3+3+1+2+3 || p.alive() != len(p.children) {
 		t.Errorf("%d of %d children run: %v", p.alive(), len(p.children), p.children)
 	}
 	var r setup.Ready
