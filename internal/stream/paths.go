@@ -280,13 +280,18 @@ func (s *Session) owing(id uint8) machine.Time {
 	return s.work.tracks[id].owing
 }
 
-// silence is how long a path may owe an answer.
+// silence is how long a path may owe an answer: longer on shaped routes, where
+// acknowledgements wait for slots.
 func (s *Session) silence(id uint8) time.Duration {
 	r := &s.rtt
 	if s.work != nil && s.work.tracks[id] != nil {
 		r = &s.work.tracks[id].rtt
 	}
-	return max(s.pathPTO(r), silenceLeast)
+	d := s.pathPTO(r)
+	if !s.paced() {
+		d *= 2
+	}
+	return max(d, silenceLeast)
 }
 
 // Quiet reports whether the active path owes an answer for so long that
