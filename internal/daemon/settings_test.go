@@ -53,6 +53,7 @@ func (d *deskTop) plane(node string) Plane {
 		if err != nil {
 			return 0, nil, err
 		}
+		d.desk.hear(node, at.Query()) // before who waits for it is told
 		d.mu.Lock()
 		d.have[node] = at.Query().Get("applied")
 		if refused := at.Query().Get("refused"); refused != "" {
