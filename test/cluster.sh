@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# A network as it stands in the world, on this machine: 3 authorities, 3 witnesses
-# and 2 replicas of the directory, 4 Stream nodes and 12 Mix nodes in 3 regions,
-# each a process with an address of its own, the regions in network namespaces
+# A network as it stands in the world, on this machine: 3 authorities, 3 witnesses,
+# 2 replicas of the directory, a control process, 4 Stream nodes and 12 Mix nodes in
+# 3 regions, each a process with an address of its own, the regions in namespaces
 # with the delays of DELAYS between them, a client and its targets in two more.
 # Processes are killed -9 while they carry traffic, which must not lose a byte.
 #
@@ -71,7 +71,7 @@ network() {
 		name=$(basename "$(dirname "$file")")
 		names+=("$name")
 		case $name in
-		authority-* | witness-* | replica-*) place[$name]=region-${name##*-} ;;
+		authority-* | witness-* | replica-* | control-*) place[$name]=region-${name##*-} ;;
 		*) place[$name]=$(sed -n 's/^region = "\(.*\)"/\1/p' "$file") ;;
 		esac
 		addresses[${place[$name]}]+=" $(sed -n 's/^listen = "\(10\.[0-9.]*\):.*/\1/p' "$file" | head -n 1)"
