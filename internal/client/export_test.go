@@ -210,6 +210,16 @@ func (c *Client) Frame(now machine.Time, node wire.NodeID) {
 	}
 }
 
+// QuitAll has a client quit all routes of a session, one after the other.
+func (c *Client) QuitAll(now machine.Time, isolation string) {
+	k := c.circuits[circuitKey{isolation: isolation}]
+	for _, r := range k.routes {
+		if r != nil && r.joined {
+			c.quit(now, r, errLossy)
+		}
+	}
+}
+
 // Paths are the nodes of the routes by which an isolation key's session may send,
 // the active one first.
 func (c *Client) Paths(isolation string) (paths [][]wire.NodeID) {

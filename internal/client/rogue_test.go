@@ -141,3 +141,20 @@ func TestReplayedCellsEndAtTheNextHop(t *testing.T) {
 		t.Errorf("%v are avoided", a)
 	}
 }
+
+// A session keeps the last of its routes, however much it loses: it is slow, and goes
+// on until another stands. (Control: each route that is found is given up at once.)
+func TestALossyRouteIsBetterThanNone(t *testing.T) {
+	w, u := withUserIn(t, seededWorld(t, 3, lab.Plan{Streams: 3, Mixes: 9, Level: wire.Fast}))
+	done := busy(w, u, 20_000)
+	w.Sim.RunFor(3 * time.Second)
+	before := *done
+	w.Sim.Do(u.Node, func(now machine.Time) { u.Core().QuitAll(now, "a") })
+	if left := len(u.Core().Paths("a")); left != 1 {
+		t.Fatalf("%d routes are left, want 1", left)
+	}
+	w.Sim.RunFor(100 * time.Millisecond)
+	if *done == before {
+		t.Error("nothing has come by it")
+	}
+}

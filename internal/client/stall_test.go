@@ -31,12 +31,12 @@ func apart(w *lab.Network) {
 	}
 }
 
-// stalled returns the longest pause of a transfer of 2 MiB/s, of whose two routes so
-// many lose a mix at one instant.
-func stalled(t *testing.T, seed uint64, level wire.Level, upload, patient bool, dead int) (longest time.Duration) {
+// farUser is a user at home in a network of that kind whose routes stand.
+func farUser(t *testing.T, seed uint64, plan lab.Plan) (*lab.Network, *lab.User) {
 	t.Helper()
-	w := seededWorld(t, seed, lab.Plan{Streams: 4, Mixes: 12, Level: level, Hop: sim.Link{Latency: time.Millisecond},
-		Regions: []string{"region-1", "region-2", "region-3"}, Client: func(c *client.Config) { c.Patient = patient }})
+	plan.Streams, plan.Mixes, plan.Hop = 4, 12, sim.Link{Latency: time.Millisecond}
+	plan.Regions = []string{"region-1", "region-2", "region-3"}
+	w := seededWorld(t, seed, plan)
 	apart(w)
 	u := w.AddUserIn("home")
 	w.Sim.Do(u.Node, func(now machine.Time) { u.Core().SetView(now, w.View) })
@@ -44,6 +44,14 @@ func stalled(t *testing.T, seed uint64, level wire.Level, upload, patient bool, 
 		t.Fatal(err)
 	}
 	w.Sim.RunFor(3 * time.Second)
+	return w, u
+}
+
+// stalled returns the longest pause of a transfer of 2 MiB/s, of whose two routes so
+// many lose a mix at one instant.
+func stalled(t *testing.T, seed uint64, level wire.Level, upload, patient bool, dead int) (longest time.Duration) {
+	t.Helper()
+	w, u := farUser(t, seed, lab.Plan{Level: level, Client: func(c *client.Config) { c.Patient = patient }})
 	var last machine.Time
 	came := func(now machine.Time) {
 		longest = max(longest, now.Sub(last))

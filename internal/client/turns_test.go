@@ -18,21 +18,13 @@ import (
 // it is over, and returns the longest pause of each.
 func inTurn(t *testing.T, seed uint64, protected bool) (pauses []time.Duration) {
 	t.Helper()
-	plan := lab.Plan{Streams: 4, Mixes: 12, Level: wire.Fast, Hop: sim.Link{Latency: time.Millisecond},
-		Regions: []string{"region-1", "region-2", "region-3"}}
+	plan := lab.Plan{Level: wire.Fast}
 	if !protected {
 		plan.Client = func(c *client.Config) { c.Patient = true }
 		plan.Mix = func(h *hop.Config) { h.At = nil }
 		plan.Gateway = func(g *gateway.Config) { g.Hop.At = nil }
 	}
-	w := seededWorld(t, seed, plan)
-	apart(w)
-	u := w.AddUserIn("home")
-	w.Sim.Do(u.Node, func(now machine.Time) { u.Core().SetView(now, w.View) })
-	if err := w.WaitReadyOrOpen(20 * time.Second); err != nil {
-		t.Fatal(err)
-	}
-	w.Sim.RunFor(3 * time.Second)
+	w, u := farUser(t, seed, plan)
 	body := make([]byte, 24<<20)
 	for _, g := range w.Gateways {
 		g.Service.Answer = func(machine.Time, []byte) []byte { return body }

@@ -24,9 +24,10 @@ const (
 	// that a full queue drops does not.
 	stretchCells = 512
 	stretchLeast = 5 * time.Second
-	// stretchGap is how much of the time between two cells counts: a transfer that
-	// begins after a rest fills a queue as well.
-	stretchGap = 100 * time.Millisecond
+	// stretchGap is the longest time between two cells that counts, class 5's and a
+	// half: a transfer that begins after a rest fills a queue as well, however long the
+	// rest with its single cells was.
+	stretchGap = 300 * time.Millisecond
 	// lossMuch is the share of cells or packets, in percent, that no link loses: the
 	// route is left. lossLittle speaks for a route.
 	lossMuch, lossLittle = 20, 10
@@ -50,8 +51,7 @@ var (
 
 // stretch is a part of what came back on a route.
 type stretch struct {
-	begun  machine.Time
-	last   machine.Time  // cell
+	last   machine.Time  // cell, or the beginning; 0: it has not begun
 	busy   time.Duration // for which cells came
 	cells  int
 	passed [wire.MaxHops]mix.Passage // when it began
@@ -61,7 +61,9 @@ type stretch struct {
 
 // came notes a cell, and reports whether the stretch is over.
 func (s *stretch) came(now machine.Time) bool {
-	s.busy += min(now.Sub(s.last), stretchGap)
+	if gap := now.Sub(s.last); gap <= stretchGap {
+		s.busy += gap
+	}
 	s.last = now
 	s.cells++
 	return s.cells >= stretchCells && s.busy >= stretchLeast
@@ -69,10 +71,10 @@ func (s *stretch) came(now machine.Time) bool {
 
 func (s *stretch) begin(now machine.Time, r *mix.Route) {
 	own := s.own
-	if s.begun == 0 {
+	if s.last == 0 {
 		own = -1
 	}
-	*s = stretch{begun: now, last: now, own: own, spoke: s.spoke}
+	*s = stretch{last: now, own: own, spoke: s.spoke}
 	for i := range r.Hops() {
 		s.passed[i] = r.Passage(i)
 	}
@@ -92,7 +94,7 @@ func (c *Client) weigh(now machine.Time, r *route) {
 			nodes := r.path.Nodes()
 			c.blame(now, nodes[i+1].ID, againstBack, blameMost/2)
 			c.blame(now, nodes[i].ID, againstBack, blameMost/2)
-			c.fail(now, r, errLossy)
+			c.quit(now, r, errLossy)
 		}
 	}
 	first := r.core.Passage(0)
@@ -108,6 +110,14 @@ func (c *Client) weigh(now machine.Time, r *route) {
 	s.begin(now, r.core)
 }
 
+// quit gives up a route that does badly, unless its session has no other: then it is
+// left when a stretch with another beside it says the same.
+func (c *Client) quit(now machine.Time, r *route, why error) {
+	if r.circuit.member == nil || r.circuit.ready() >= 2 {
+		c.fail(now, r, why)
+	}
+}
+
 // weighEntry looks at what was lost between entry and client. That may be the
 // client's own line, unless the routes of another entry lose little.
 func (c *Client) weighEntry(now machine.Time, r *route) {
@@ -117,7 +127,7 @@ func (c *Client) weighEntry(now machine.Time, r *route) {
 	for _, other := range c.allRoutes() {
 		if other.entry != r.entry && other.ready && other.back.own >= 0 && other.back.own*100 < lossLittle {
 			c.blame(now, r.entry.node, againstBack, blameMost/2)
-			c.fail(now, r, errLossy)
+			c.quit(now, r, errLossy)
 			return
 		}
 	}
@@ -171,10 +181,10 @@ func (c *Client) compare(now machine.Time, k *circuit) {
 			case i == j || r == nil || well == nil || !r.joined || !well.joined || r.gone || c.cfg.Credulous:
 			case ended[i] && r.out.loss*100 >= lossMuch && now.Sub(well.out.known) < lossKnown && well.out.known != 0 && well.out.loss*100 < lossLittle:
 				c.blameRoute(now, r, well, againstOut)
-				c.fail(now, r, errLossy)
+				c.quit(now, r, errLossy)
 			case rtt[i] > 1 && rtt[j] > 1 && rtt[i] > rtt[j]+c.slowAllowed(r):
 				c.blameRoute(now, r, well, againstLatency)
-				c.fail(now, r, errSlow)
+				c.quit(now, r, errSlow)
 			case ended[i] && r.out.loss*100 < lossLittle:
 				c.clear(now, r, &r.out.spoke, againstSilence, againstOut, againstLatency)
 			}
