@@ -103,6 +103,18 @@ func (f *secretFlags) open() (secret.Store, error) {
 	return openSecrets(c)
 }
 
+// in makes a command's run of what it does in the store.
+func (f *secretFlags) in(do func(cmd *cobra.Command, args []string, s secret.Store) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		s, err := f.open()
+		if err != nil {
+			return err
+		}
+		defer s.Close()
+		return do(cmd, args, s)
+	}
+}
+
 func secretCommand() *cobra.Command {
 	f := &secretFlags{}
 	cmd := &cobra.Command{
@@ -159,12 +171,7 @@ func secretPut(f *secretFlags) *cobra.Command {
 		Short:   "Make what is read from standard input, or a file, the next version of a secret",
 		Example: "  nyx secret put stream-1/identity --from keys/identity.key --store keystore --key-file keystore.key",
 		Args:    cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			s, err := f.open()
-			if err != nil {
-				return err
-			}
-			defer s.Close()
+		RunE: f.in(func(cmd *cobra.Command, args []string, s secret.Store) error {
 			in := cmd.InOrStdin()
 			if from != "" {
 				file, err := os.Open(from)
@@ -185,7 +192,7 @@ func secretPut(f *secretFlags) *cobra.Command {
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "%s version %d\n", args[0], version)
 			return nil
-		},
+		}),
 	}
 	cmd.Flags().StringVar(&from, "from", "", "file to read, in place of standard input")
 	return cmd
@@ -198,12 +205,7 @@ func secretGet(f *secretFlags) *cobra.Command {
 		Short:   "Print a secret",
 		Example: "  nyx secret get stream-1/fleet --store keystore --key-file keystore.key",
 		Args:    cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			s, err := f.open()
-			if err != nil {
-				return err
-			}
-			defer s.Close()
+		RunE: f.in(func(cmd *cobra.Command, args []string, s secret.Store) error {
 			got, err := s.Get(cmd.Context(), args[0], version)
 			if err != nil {
 				return err
@@ -211,7 +213,7 @@ func secretGet(f *secretFlags) *cobra.Command {
 			defer clear(got.Value)
 			_, err = cmd.OutOrStdout().Write(got.Value)
 			return err
-		},
+		}),
 	}
 	cmd.Flags().Uint64Var(&version, "version", 0, "version (default the present one)")
 	return cmd
@@ -224,12 +226,7 @@ func secretList(f *secretFlags) *cobra.Command {
 		Short:   "List secrets with their versions, never their values",
 		Example: "  nyx secret list stream-1/ --config stream-1/node.toml --json",
 		Args:    cobra.MaximumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			s, err := f.open()
-			if err != nil {
-				return err
-			}
-			defer s.Close()
+		RunE: f.in(func(cmd *cobra.Command, args []string, s secret.Store) error {
 			all, err := s.List(cmd.Context(), append(args, "")[0])
 			if err != nil {
 				return err
@@ -244,7 +241,7 @@ func secretList(f *secretFlags) *cobra.Command {
 				fmt.Fprintf(out, "%-40s version %-6d %s\n", i.Name, i.Version, i.Placed.UTC().Format(time.RFC3339))
 			}
 			return nil
-		},
+		}),
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
@@ -257,12 +254,8 @@ func secretRotate(f *secretFlags) *cobra.Command {
 		Short:   "Put a fresh key in the place of a fleet key, or of a key that wraps others",
 		Example: "  nyx secret rotate fleet --config stream-1/node.toml\n  nyx secret rotate audit/segments --wrapping --store keystore --key-file keystore.key",
 		Args:    cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			s, err := f.open()
-			if err != nil {
-				return err
-			}
-			defer s.Close()
+		RunE: f.in(func(cmd *cobra.Command, args []string, s secret.Store) error {
+			var err error
 			if wrapping {
 				err = (&secret.Wrapper{Store: s, Name: args[0]}).Rotate(cmd.Context())
 			} else {
@@ -273,7 +266,7 @@ func secretRotate(f *secretFlags) *cobra.Command {
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "%s is rotated\n", args[0])
 			return nil
-		},
+		}),
 	}
 	cmd.Flags().BoolVar(&wrapping, "wrapping", false, "a key that wraps others, of which the versions before stay")
 	return cmd
@@ -285,12 +278,7 @@ func secretKeygen(f *secretFlags) *cobra.Command {
 		Short:   "Make the keys of a node in a store",
 		Example: "  nyx secret keygen mix-7 --store keystore --key-file keystore.key",
 		Args:    cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			s, err := f.open()
-			if err != nil {
-				return err
-			}
-			defer s.Close()
+		RunE: f.in(func(cmd *cobra.Command, args []string, s secret.Store) error {
 			params := directory.Params{}
 			keys, err := (&setup.StoredKeys{Store: s, Name: args[0]}).Make(cmd.Context(), params.OnionFrom(params.EpochAt(time.Now().Unix())), nil)
 			if err != nil {
@@ -298,7 +286,7 @@ func secretKeygen(f *secretFlags) *cobra.Command {
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "node %x: keys in %s%s\n", keys.ID(), secret.Scheme, args[0])
 			return nil
-		},
+		}),
 	}
 }
 
@@ -308,12 +296,7 @@ func secretDelete(f *secretFlags) *cobra.Command {
 		Short:   "Destroy a secret with all its versions",
 		Example: "  nyx secret delete mix-7/identity --store keystore --key-file keystore.key",
 		Args:    cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			s, err := f.open()
-			if err != nil {
-				return err
-			}
-			defer s.Close()
+		RunE: f.in(func(cmd *cobra.Command, args []string, s secret.Store) error {
 			if got, err := s.Get(cmd.Context(), args[0], 0); err != nil {
 				return err
 			} else {
@@ -324,6 +307,6 @@ func secretDelete(f *secretFlags) *cobra.Command {
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "%s is deleted\n", args[0])
 			return nil
-		},
+		}),
 	}
 }
