@@ -97,14 +97,7 @@ func (x *Export) begin(s *Store, key *audit.LogKey) (*audit.Manifest, error) {
 	if !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("ledger: %w", err)
 	}
-	note, err := s.Last()
-	if err != nil {
-		return nil, err
-	}
-	if note == nil {
-		return nil, ErrUnsigned
-	}
-	c, err := key.Open(note)
+	note, c, err := s.signed(key)
 	if err != nil {
 		return nil, err
 	}

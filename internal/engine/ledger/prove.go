@@ -48,14 +48,7 @@ func ParseProof(b []byte) (*Proof, error) {
 
 // Prove makes the proof of the entry at a place, under the newest checkpoint.
 func (s *Store) Prove(ctx context.Context, key *audit.LogKey, seq int64) (*Proof, error) {
-	note, err := s.Last()
-	if err != nil {
-		return nil, err
-	}
-	if note == nil {
-		return nil, ErrUnsigned
-	}
-	c, err := key.Open(note)
+	note, c, err := s.signed(key)
 	if err != nil {
 		return nil, err
 	}

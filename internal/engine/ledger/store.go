@@ -240,3 +240,15 @@ func (s *Store) Last() (note []byte, err error) {
 	err = s.Checkpoints(func(b []byte) error { note = b; return nil })
 	return note, err
 }
+
+// signed is the newest checkpoint, as it is and opened; ErrUnsigned before the first.
+func (s *Store) signed(key *audit.LogKey) (note []byte, c *audit.Checkpoint, err error) {
+	if note, err = s.Last(); err != nil {
+		return nil, nil, err
+	}
+	if note == nil {
+		return nil, nil, ErrUnsigned
+	}
+	c, err = key.Open(note)
+	return note, c, err
+}
