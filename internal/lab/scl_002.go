@@ -64,11 +64,9 @@ const answerMost = 2500 * time.Millisecond
 
 // knocker is a client that has a link to each Stream node and asks for sessions.
 type knocker struct {
+	bare
 	net    *Network
 	node   *sim.Node
-	links  *link.Endpoint
-	counts trace.Counts
-	pool   wire.Pool
 	id     uint64
 	nonces *prng.Stream
 	asked  map[[16]byte]func(refused bool) // by nonce
@@ -83,7 +81,7 @@ func newKnockers(w *Network, name string, count int) []*knocker {
 		k.node = w.Sim.AddNode(sim.NodeConfig{Name: fmt.Sprint(name, "-", i), Addr: nodeAddr(userNet, len(w.knockers)), Region: w.regionOf(0),
 			New: func(_ machine.Time, rng prng.Source) machine.Machine {
 				k.nonces = rng.Stream("nonces")
-				k.links = link.New(link.Config{}, rng.Child("link"), &k.pool, &k.counts)
+				k.start(rng)
 				return k
 			}})
 		for j, g := range w.Gateways {
@@ -135,20 +133,3 @@ func (k *knocker) HandleDatagram(now machine.Time, from netip.AddrPort, b []byte
 		k.answered(m.Refused.Nonce, true)
 	}
 }
-
-// PollTransmit yields the next datagram.
-func (k *knocker) PollTransmit(now machine.Time, b []byte) (netip.AddrPort, int, bool) {
-	return k.links.PollTransmit(now, b)
-}
-
-// HandleTimer runs the links' timers.
-func (k *knocker) HandleTimer(now machine.Time) { k.links.HandleTimer(now) }
-
-// NextTimer is when HandleTimer has work.
-func (k *knocker) NextTimer() machine.Time { return k.links.NextTimer() }
-
-// PollJob yields nothing.
-func (k *knocker) PollJob() (machine.Job, bool) { return nil, false }
-
-// HandleJob takes back nothing.
-func (k *knocker) HandleJob(machine.Time, machine.Job) {}

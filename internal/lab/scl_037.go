@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/nyxnet/nyx/internal/gateway"
-	"github.com/nyxnet/nyx/internal/link"
 	"github.com/nyxnet/nyx/internal/machine"
 	"github.com/nyxnet/nyx/internal/mix"
 	"github.com/nyxnet/nyx/internal/prng"
@@ -225,9 +224,7 @@ func (v *reloading) setUp(k *reloader, onion *seal.KEMPublic, ready func()) {
 // keyCaller is a client that has one link to each Stream node, and sends what the
 // scenario makes.
 type keyCaller struct {
-	links  *link.Endpoint
-	counts trace.Counts
-	pool   wire.Pool
+	bare
 	all    *reloading
 	node   *sim.Node
 	id     byte
@@ -248,7 +245,7 @@ func (v *reloading) newCaller(i int) *keyCaller {
 	c.node = v.net.Sim.AddNode(sim.NodeConfig{Name: fmt.Sprint("caller-", i), Addr: nodeAddr(userNet, i),
 		New: func(_ machine.Time, rng prng.Source) machine.Machine {
 			c.rng, c.draw = rng, rng.Stream("nonces")
-			c.links = link.New(link.Config{}, rng.Child("link"), &c.pool, &c.counts)
+			c.start(rng)
 			return c
 		}})
 	return c
@@ -294,20 +291,3 @@ func (c *keyCaller) HandleDatagram(now machine.Time, from netip.AddrPort, b []by
 		}
 	}
 }
-
-// PollTransmit yields the next datagram.
-func (c *keyCaller) PollTransmit(now machine.Time, b []byte) (netip.AddrPort, int, bool) {
-	return c.links.PollTransmit(now, b)
-}
-
-// HandleTimer runs the links' timers.
-func (c *keyCaller) HandleTimer(now machine.Time) { c.links.HandleTimer(now) }
-
-// NextTimer is when HandleTimer has work.
-func (c *keyCaller) NextTimer() machine.Time { return c.links.NextTimer() }
-
-// PollJob yields nothing.
-func (c *keyCaller) PollJob() (machine.Job, bool) { return nil, false }
-
-// HandleJob takes back nothing.
-func (c *keyCaller) HandleJob(machine.Time, machine.Job) {}
