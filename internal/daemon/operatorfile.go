@@ -10,6 +10,7 @@ import (
 	"github.com/nyxnet/nyx/internal/carrier/front"
 	"github.com/nyxnet/nyx/internal/control/settings"
 	"github.com/nyxnet/nyx/internal/mirror"
+	"github.com/nyxnet/nyx/internal/setup"
 )
 
 // OperatorFileName is how the file is named where a control process keeps its data.
@@ -45,11 +46,7 @@ func (f OperatorFile) Save(path string) error {
 	if err != nil {
 		return err
 	}
-	temporary := path + ".new"
-	if err = os.WriteFile(temporary, append(b, '\n'), 0o600); err == nil {
-		err = os.Rename(temporary, path)
-	}
-	if err != nil {
+	if err := setup.ReplaceFile(path, append(b, '\n')); err != nil {
 		return fmt.Errorf("cannot write the operator file: %w", err)
 	}
 	return nil

@@ -23,6 +23,7 @@ import (
 	"github.com/nyxnet/nyx/internal/exit"
 	"github.com/nyxnet/nyx/internal/gateway"
 	"github.com/nyxnet/nyx/internal/machine"
+	"github.com/nyxnet/nyx/internal/setup"
 )
 
 // How the configuration of the network reaches what runs (docs/control-plane.md):
@@ -240,12 +241,7 @@ func (s *settler) keep(state *settings.State) {
 	if s.file == "" {
 		return
 	}
-	temporary := s.file + ".new"
-	err := os.WriteFile(temporary, state.Encode(), 0o600)
-	if err == nil {
-		err = os.Rename(temporary, s.file)
-	}
-	if err != nil {
+	if err := setup.ReplaceFile(s.file, state.Encode()); err != nil {
 		s.log.Warn("the configuration is not kept; the next start waits for the control plane", "why", err)
 	}
 }

@@ -76,6 +76,10 @@ func WriteReady(path string, r Ready) error {
 	return nil
 }
 
+// ReplaceFile writes a file, for its owner alone, that appears whole or not at all and
+// is on disk when it returns, in place of one that may be there.
+func ReplaceFile(path string, b []byte) error { return writeFile(path, b, 0o600, true) }
+
 // writeFile writes a file that appears whole or not at all and is on disk when
 // it returns. Without replace an existing file is an error (fs.ErrExist).
 func writeFile(path string, b []byte, mode fs.FileMode, replace bool) (err error) {
