@@ -105,7 +105,7 @@ func (m *lossMeter) repairShare() int64 {
 // restMeter tells whether a queue stands in the path: the round trip, over many
 // packets, is half above its least of the last five to ten seconds, or was a
 // loss delay ago. What is found lost then is our own doing, which more packets
-// would make worse.
+// would make worse. Where nothing queues, that is what was pushed.
 type restMeter struct {
 	mean        time.Duration
 	least, last time.Duration // of this period and the one before
@@ -142,6 +142,7 @@ func (s *Session) measure(now machine.Time, t *track, r *record, lost bool) {
 	}
 	t.rest.note(now, t.rtt.smooth, t.rtt.lossDelay())
 	switch {
+	case r.cc.Pushed():
 	case !lost && r.flags&recLost != 0:
 		t.loss.take()
 	case !t.rest.queue(now):
