@@ -60,6 +60,7 @@ func Run(ctx context.Context, cfg *setup.Config, kinds []joint.Kind, compress Co
 		if err != nil {
 			return err
 		}
+		keys.events.to(a.teller.record)
 		parts = append(parts, running{name: "authority", stop: func() error { a.Close(); return nil }})
 		counted = append(counted, a.part)
 		log.Info("directory authority", "url", a.URL())
@@ -78,6 +79,7 @@ func Run(ctx context.Context, cfg *setup.Config, kinds []joint.Kind, compress Co
 		if err != nil {
 			return err
 		}
+		keys.events.to(c.record)
 		parts = append(parts, running{name: "control", stop: c.Close})
 		counted = append(counted, c.part)
 		log.Info("control process", "url", c.URL())
@@ -96,6 +98,7 @@ func Run(ctx context.Context, cfg *setup.Config, kinds []joint.Kind, compress Co
 		if err != nil {
 			return err
 		}
+		keys.events.to(n.teller.record)
 		node = n
 		parts = append(parts, running{"node", n.Done(), n.Failure, n.Close})
 		counted = append(counted, n.part)
