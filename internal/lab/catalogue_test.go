@@ -40,6 +40,8 @@ var facts = []struct {
 	{"DF-028", "stream.lane_duplicate_count", "ratio", "<=", 0.1, "%", map[string]float64{"lanes_from": 2, "lanes_to": 5}},
 	{"DF-037", "stream.priority_conflict", "ratio", "<=", 0, "%", map[string]float64{"conflict_share": 0.15}},
 	{"DF-046", "stream.heartbeat_queue_share", "mean", "<=", 0.05, "ratio", map[string]float64{"heartbeat_share": 0.4}},
+	{"DF-033", "stream.state_replication_lag", "max", "<=", 500, "ms", map[string]float64{"replication_lag_ms": 1200}},
+	{"DF-049", "stream.state_lookup_latency", "p95", "<=", 5, "ms", map[string]float64{"metadata_before_bytes": 1 << 10, "metadata_bytes": 3 << 10}},
 	{"DF-041", "stream.metadata_size", "max", "<=", 1150, "bytes", nil},
 	{"SCL-001", "stream_latency_p95", "p95", "<=", 320, "ms", map[string]float64{
 		"requests_per_second": 500, "payload_bytes": 64, "stream_nodes": 10, "mix_nodes": 15}},
