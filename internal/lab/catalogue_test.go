@@ -46,6 +46,7 @@ var facts = []struct {
 	{"SCL-001", "stream_latency_p95", "p95", "<=", 320, "ms", map[string]float64{
 		"requests_per_second": 500, "payload_bytes": 64, "stream_nodes": 10, "mix_nodes": 15}},
 	{"SCL-004", "route_update_latency", "max", "<=", 400, "ms", map[string]float64{"flows": 800, "paths_per_flow": 5, "mix_nodes": 25}},
+	{"SCL-019", "vault_token_create_latency", "p99", "<=", 200, "ms", map[string]float64{"tokens_per_minute": 3000, "lease_minutes": 15}},
 	{"SCL-037", "key_reload_duration", "max", "<=", 5, "s", map[string]float64{"rotations_per_second": 100}},
 	{"SCL-013", "stream_queue_latency", "max", "<=", 5, "s", map[string]float64{"requests_per_second": 1500, "slow_share": 0.5, "queue_size": 10000}},
 	{"SCL-003", "cpu_user_pct", "p95", "<", 0.7, "ratio", map[string]float64{"setups_per_second": 1000, "full_share": 0.6, "stream_nodes": 30}},

@@ -62,6 +62,7 @@ func Funcs() map[string]Func {
 		"SCL-012": killMixes,
 		"SCL-013": backpressure,
 		"SCL-014": global,
+		"SCL-019": tokenRush,
 		"SCL-031": auditExports,
 		"SCL-018": decisionRush,
 		"SCL-032": continuousCover,
