@@ -1,20 +1,24 @@
 package main
 
 import (
+	"context"
 	"encoding/hex"
 	"path/filepath"
+	"time"
 
+	"github.com/nyxnet/nyx/internal/control/records"
 	"github.com/nyxnet/nyx/internal/daemon"
 	"github.com/nyxnet/nyx/internal/directory"
 	"github.com/nyxnet/nyx/internal/engine/cache"
 	"github.com/nyxnet/nyx/internal/engine/etcd"
+	"github.com/nyxnet/nyx/internal/engine/sql"
 	"github.com/nyxnet/nyx/internal/registry"
 	"github.com/nyxnet/nyx/internal/setup"
 )
 
 // servers are the roles that serve the directory, with the engines that they run
 // on.
-var servers = daemon.Servers{Authority: startAuthority, Replica: startReplica, Witness: daemon.StartWitness, Control: startControl, Secrets: openSecrets}
+var servers = daemon.Servers{Authority: startAuthority, Replica: startReplica, Witness: daemon.StartWitness, Control: startControl, Secrets: openSecrets, Records: openRecords}
 
 // etcdDir holds the state of an authority beside its keys.
 const etcdDir = "etcd"
@@ -51,6 +55,19 @@ func startAuthority(cfg daemon.AuthorityConfig) (*daemon.Authority, error) {
 		store.Close()
 	}
 	return a, err
+}
+
+// recordsTimeout bounds the opening of session records.
+const recordsTimeout = 10 * time.Second
+
+func openRecords(where string) (records.Store, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), recordsTimeout)
+	defer cancel()
+	s, err := sql.OpenRecords(ctx, where)
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
 // cacheBytes bounds a cache in the process: two hundred buckets.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/nyxnet/nyx/internal/daemon"
 	"github.com/nyxnet/nyx/internal/directory"
 	"github.com/nyxnet/nyx/internal/engine/secrets"
 	"github.com/nyxnet/nyx/internal/secret"
@@ -72,35 +73,47 @@ func (f *secretFlags) add(cmd *cobra.Command) {
 	fs.StringVar(&f.c.SecretIDFile, "secret-id-file", "", "file whose first line is the secret id of the role")
 }
 
-// figures returns the store that the flags mean.
-func (f *secretFlags) figures() (*setup.SecretsConfig, error) {
+// figures returns the store that the flags mean, and the configuration that they name,
+// or nil.
+func (f *secretFlags) figures() (*setup.SecretsConfig, *setup.Config, error) {
 	if f.config != "" {
 		cfg, err := setup.LoadConfig(f.config)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if !cfg.Secrets.Used() {
-			return nil, fmt.Errorf("%s has no [secrets]; name the store with --store", f.config)
+			return nil, nil, fmt.Errorf("%s has no [secrets]; name the store with --store", f.config)
 		}
-		return &cfg.Secrets, nil
+		return &cfg.Secrets, cfg, nil
 	}
 	if f.store == "" {
-		return nil, errors.New("no store; name it with --store, or a node's configuration with --config")
+		return nil, nil, errors.New("no store; name it with --store, or a node's configuration with --config")
 	}
 	c := f.c
 	c.Locate(f.store)
 	if err := c.Check(); err != nil {
-		return nil, fmt.Errorf("the store cannot be opened: %w", err)
+		return nil, nil, fmt.Errorf("the store cannot be opened: %w", err)
 	}
-	return &c, nil
+	return &c, nil, nil
 }
 
+// open opens the store. What is done with that of a configuration is recorded in the
+// name of its node or authority.
 func (f *secretFlags) open() (secret.Store, error) {
-	c, err := f.figures()
+	c, cfg, err := f.figures()
 	if err != nil {
 		return nil, err
 	}
-	return openSecrets(c)
+	s, err := openSecrets(c)
+	if err != nil || cfg == nil {
+		return s, err
+	}
+	recorded, err := daemon.RecordKeys(cfg, s)
+	if err != nil {
+		s.Close()
+		return nil, err
+	}
+	return recorded, nil
 }
 
 // in makes a command's run of what it does in the store.
@@ -138,7 +151,7 @@ func secretInit(f *secretFlags) *cobra.Command {
 		Example: "  nyx secret init --store keystore --key-file keystore.key\n  nyx secret init --store keystore --passphrase-file passphrase",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := f.figures()
+			c, _, err := f.figures()
 			if err != nil {
 				return err
 			}

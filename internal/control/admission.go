@@ -102,6 +102,8 @@ type Holder uint32
 type Admission struct {
 	// Room is asked, last of all, before a session is admitted; nil: there is room.
 	Room func(machine.Time) bool
+	// Changes are told what becomes of session records; nil: nobody is.
+	Changes *RecordChanges
 
 	policy  Policy
 	fleet   *fleetKey // of new tokens
@@ -209,13 +211,35 @@ func (a *Admission) admit(now machine.Time, m *wire.SessionInit, by Holder, t te
 		r.ended = false
 		a.ended--
 	}
+	a.tellEnded(r) // the session that this one renews
 	r.opened++
 	r.version++
 	r.nonce, r.level, r.holder = m.Nonce, m.Level, by
 	a.under(r, a.fleet)
 	r.token = a.counter.Uint64()
 	a.expiry.Set(&r.expires, now.Add(t.lifetime))
-	return a.ready(now, r), 0
+	ready := a.ready(now, r)
+	if c := a.Changes; c != nil {
+		c.Put(RecordCreated, SessionRecord{Token: HashToken(&ready.Token), Version: r.version, Expires: c.unix(r.expires.At()), Class: uint8(a.credential())})
+	}
+	return ready, 0
+}
+
+// credential is by what a client is known that is admitted.
+func (a *Admission) credential() Credential {
+	if a.policy.NetworkKey != nil {
+		return CredentialKey
+	}
+	return CredentialNone
+}
+
+// tellEnded tells of a record whose session ends, if it has one.
+func (a *Admission) tellEnded(r *record) {
+	if a.Changes == nil || r.fleet == nil {
+		return
+	}
+	token := a.seal(r)
+	a.Changes.Put(RecordEnded, SessionRecord{Token: HashToken(&token)})
 }
 
 func (a *Admission) check(now machine.Time, m *wire.SessionInit, t terms) wire.Refusal {
@@ -290,6 +314,7 @@ func (a *Admission) Release(client [16]byte, by Holder) bool {
 
 // end takes a record's session from it, and leaves what counts.
 func (a *Admission) end(r *record) {
+	a.tellEnded(r)
 	a.under(r, nil)
 	r.ended, r.token, r.nonce = true, 0, [16]byte{}
 	a.ended++

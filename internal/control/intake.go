@@ -104,10 +104,7 @@ func (i *Intake) Handle(now machine.Time, m *wire.SessionInit, by Holder) {
 
 // question is what the policy is asked of a SESSION_INIT.
 func (i *Intake) question(m *wire.SessionInit) Question {
-	q := Question{Level: m.Level}
-	if i.records.policy.NetworkKey != nil {
-		q.Credential = CredentialKey
-	}
+	q := Question{Credential: i.records.credential(), Level: m.Level}
 	switch n := i.queue.len(); {
 	case 4*n > 3*i.queue.most:
 		q.Load = LoadFull

@@ -162,16 +162,20 @@ func (c *Control) publish(ctx context.Context, lanes [pipeline.NumLanes][]pipeli
 	return nil
 }
 
-// tell records an event of the process itself.
+// tell records an event of the process itself, or logs that it cannot.
 func (c *Control) tell(e audit.Event) {
+	if err := c.record(e); err != nil {
+		c.log.Error("an event of the control process is not recorded", "action", e.Action, "why", err)
+	}
+}
+
+func (c *Control) record(e audit.Event) error {
 	ctx, cancel := context.WithTimeout(context.Background(), keepMax)
 	defer cancel()
 	c.drawMu.Lock()
 	complete(&e, c.cfg.Name, c.draw)
 	c.drawMu.Unlock()
-	if err := c.Record(ctx, e); err != nil {
-		c.log.Error("an event of the control process is not recorded", "action", e.Action, "why", err)
-	}
+	return c.Record(ctx, e)
 }
 
 // complete fills in what events of one actor have in common.

@@ -17,6 +17,7 @@ const (
 	following              // having the newest document
 	listing                // standing in it
 	deciding               // having decisions of the control plane
+	sharing                // having the fleet's session records say what becomes of sessions
 	numDuties
 )
 

@@ -19,7 +19,8 @@ type keyring struct {
 	dir    string
 	stored *setup.StoredKeys // nil: none is in a store
 	whole  bool              // the store has all keys, not the fleet's alone
-	store  secret.Store      // nil: none
+	store  secret.Store      // nil: none; what is done with it is told by events
+	events *keyEvents
 }
 
 // keyTimeout bounds each look into a store.
@@ -29,7 +30,7 @@ var errNoSecrets = errors.New("this program has no secret stores; use nyx, or wr
 
 // openKeyring opens the store of a configuration, if it has one.
 func openKeyring(cfg *setup.Config, open func(*setup.SecretsConfig) (secret.Store, error)) (*keyring, error) {
-	k := &keyring{dir: cfg.Keys}
+	k := &keyring{dir: cfg.Keys, events: &keyEvents{}}
 	if cfg.State != "" {
 		if err := os.MkdirAll(cfg.State, 0o700); err != nil {
 			return nil, fmt.Errorf("cannot make the state directory: %w", err)
@@ -41,10 +42,11 @@ func openKeyring(cfg *setup.Config, open func(*setup.SecretsConfig) (secret.Stor
 	if open == nil {
 		return nil, errNoSecrets
 	}
-	var err error
-	if k.store, err = open(&cfg.Secrets); err != nil {
+	store, err := open(&cfg.Secrets)
+	if err != nil {
 		return nil, err
 	}
+	k.store = &secret.Recorded{Store: store, Record: k.events.record}
 	k.stored = &setup.StoredKeys{Store: k.store, Name: cfg.Secrets.Node, Fleet: cfg.Secrets.Fleet}
 	k.whole = cfg.Secrets.Node != ""
 	return k, nil
@@ -69,6 +71,17 @@ func in[T any](f func(context.Context) (T, error)) (T, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), keyTimeout)
 	defer cancel()
 	return f(ctx)
+}
+
+func (k *keyring) identity() (*seal.Signer, error) {
+	if k.whole {
+		return in(k.stored.Identity)
+	}
+	keys, err := setup.LoadNodeKeys(k.dir)
+	if err != nil {
+		return nil, err
+	}
+	return keys.Identity, nil
 }
 
 func (k *keyring) authority() (*seal.Signer, error) {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/nyxnet/nyx/internal/carrier/joint"
 	"github.com/nyxnet/nyx/internal/client"
+	"github.com/nyxnet/nyx/internal/control/records"
 	"github.com/nyxnet/nyx/internal/directory"
 	"github.com/nyxnet/nyx/internal/drive"
 	"github.com/nyxnet/nyx/internal/obfs"
@@ -63,6 +64,8 @@ type LocalConfig struct {
 	Plane func(node string) Plane
 
 	block func(drive.Carrier) drive.Carrier // for tests: see ClientConfig
+	// records are, for tests, the session records of all Stream nodes.
+	records records.Store
 	// telemetry is, for tests, NodeConfig.Telemetry of all nodes.
 	telemetry func(ctx context.Context, body []byte) error
 }
@@ -154,6 +157,9 @@ func (l *Local) start(cfg LocalConfig, entropy prng.Source) error {
 		}
 		node.Trust, node.Directories, node.Controls, node.Clock, node.Workers = trust, urls, controls, clock, workers
 		node.Compress, node.Telemetry = cfg.Compress, cfg.telemetry
+		if i < cfg.Streams {
+			node.Records = cfg.records
+		}
 		if cfg.Plane != nil {
 			id := directory.NodeID(node.Identity.Public())
 			node.Plane = cfg.Plane(hex.EncodeToString(id[:]))

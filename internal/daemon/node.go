@@ -16,6 +16,7 @@ import (
 	"github.com/nyxnet/nyx/internal/carrier/front"
 	"github.com/nyxnet/nyx/internal/carrier/udp"
 	"github.com/nyxnet/nyx/internal/control"
+	"github.com/nyxnet/nyx/internal/control/records"
 	"github.com/nyxnet/nyx/internal/directory"
 	"github.com/nyxnet/nyx/internal/drive"
 	"github.com/nyxnet/nyx/internal/exit"
@@ -70,8 +71,11 @@ type NodeConfig struct {
 	// AskPolicy asks the control plane for decisions of admission, which then are its
 	// to make; nil: the node decides by Policy alone. Stream nodes.
 	AskPolicy PolicyPost
-	Exit      directory.ExitPolicy // Stream nodes
-	Stream    stream.Config        // Stream nodes
+	// Records are the session records that the fleet shares, which the node owns from
+	// its start on; nil: it keeps none. Stream nodes.
+	Records records.Store
+	Exit    directory.ExitPolicy // Stream nodes
+	Stream  stream.Config        // Stream nodes
 	// Compress is how an exit compresses streams that ask for it; nil: not at all.
 	Compress Compressor
 	// Carriers are those that an entry has beside UDP.
@@ -136,6 +140,7 @@ type Node struct {
 	gauge    gauge
 	strain   strain
 	checks   checks        // of the policy
+	register *registrar    // nil: no session records
 	drained  chan struct{} // the authorities are to hear that the node drains
 	teller   *teller       // nil: no control plane
 	settings Settings
@@ -177,8 +182,9 @@ func StartNode(cfg NodeConfig, rng prng.Source) (*Node, error) {
 		n.checks = checks{post: cfg.AskPolicy, come: make(chan struct{}, 1)}
 		cfg.Policy.Central = cfg.AskPolicy != nil
 		g := gateway.New(gateway.Config{
-			Hop: hopConfig, Policy: cfg.Policy, Fleet: cfg.Fleet, Stream: cfg.Stream, Class: cfg.Class, Region: cfg.Region, Capacity: cfg.Capacity, Sink: cfg.Sink,
+			Hop: hopConfig, Policy: cfg.Policy, Fleet: cfg.Fleet, Stream: cfg.Stream, Class: cfg.Class, Region: cfg.Region, Capacity: cfg.Capacity, Sink: cfg.Sink, Records: cfg.Records != nil,
 		}, rng)
+		n.register = newRegistrar(cfg.Records, func(err error) { n.note(sharing, err) })
 		n.keeper = &keeper{id: n.id, clock: cfg.Clock, draw: rng.Stream("keeper")}
 		n.gateway, n.sessions, n.rotateFleet = g, g.Figures, g.RotateFleet
 		exiting := exit.Config{Policy: exit.Policy{AllowPrivate: cfg.Exit.Private, Ports: cfg.Exit.Allows}, Services: map[string]func(*tunnel.Conn){keeperHost: n.keeper.serve}}
@@ -238,6 +244,9 @@ func (n *Node) after(side *tunnel.Side) func(machine.Time) {
 			return
 		}
 		n.collect(now)
+		if n.register != nil {
+			n.register.collect(n.gateway.PollRecords())
+		}
 		if waits && held < heldMax {
 			held++
 			return
@@ -329,6 +338,9 @@ func (n *Node) join() error {
 	n.running.Go(func() { n.keepReporting(ctx) })
 	if n.checks.post != nil {
 		n.running.Go(func() { n.keepChecking(ctx) })
+	}
+	if n.register != nil {
+		n.running.Go(func() { n.register.run(ctx) })
 	}
 	if n.cfg.Plane != nil {
 		n.settler = newSettler(hex.EncodeToString(n.id[:]), n.roleOf(), n.cfg.StateDir, n.subscribers(), n.Err, n.log)
@@ -495,7 +507,7 @@ func (n *Node) Close() error {
 	err := errors.Join(n.host.Close(), n.carriers.close())
 	n.running.Wait()
 	n.replay.take(n.table) // of the last round; nobody else has the table now
-	return errors.Join(err, n.replay.close(), n.teller.close(audit.Event{Kind: audit.AdminAction, Action: "stop", Subject: n.cfg.Name}))
+	return errors.Join(err, n.replay.close(), n.register.close(), n.teller.close(audit.Event{Kind: audit.AdminAction, Action: "stop", Subject: n.cfg.Name}))
 }
 
 // Sessions returns the figures of the sessions that end here, oldest first.

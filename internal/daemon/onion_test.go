@@ -283,7 +283,7 @@ func TestRestartWithinTheOverlap(t *testing.T) {
 	expect("after a restart", trace.DropSetupReplay, trains...)
 	restart()
 	expect("after another", trace.DropSetupReplay, trains...)
-	for _, path := range records(t, dir) {
+	for _, path := range seenFiles(t, dir) {
 		if err := os.Remove(path); err != nil {
 			t.Fatal(err)
 		}
@@ -296,7 +296,7 @@ func TestRestartWithinTheOverlap(t *testing.T) {
 	restart()
 	expect("control: without the previous key", trace.DropSetupAuth, trains[:3]...)
 	expect("under the present key", trace.DropSetupReplay, trains[3:]...)
-	if got := records(t, dir); len(got) != 1 {
+	if got := seenFiles(t, dir); len(got) != 1 {
 		t.Errorf("records of %d keys are left: %v", len(got), got)
 	}
 	if err := n.Close(); err != nil {
@@ -423,7 +423,7 @@ func TestNodeIsNotUpWithoutItsKeys(t *testing.T) {
 	}
 }
 
-func records(t *testing.T, dir string) []string {
+func seenFiles(t *testing.T, dir string) []string {
 	t.Helper()
 	paths, err := filepath.Glob(filepath.Join(dir, recordGlob))
 	if err != nil {

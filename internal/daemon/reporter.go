@@ -143,15 +143,21 @@ func (t *teller) send(ctx context.Context, batch []byte) error {
 	return nil
 }
 
-// tell records an event; without a word of its own it is one of severity info.
+// tell records an event, or logs that it cannot; without a word of its own it is one of
+// severity info.
 func (t *teller) tell(e audit.Event) {
-	if t == nil {
-		return
-	}
-	t.complete(&e)
-	if err := t.outbox.Record(context.Background(), e); err != nil {
+	if err := t.record(e); err != nil {
 		t.log.Error("an event is not kept", "kind", e.Kind.String(), "action", e.Action, "why", err)
 	}
+}
+
+// record records an event. It is on this machine's disk when it returns.
+func (t *teller) record(e audit.Event) error {
+	if t == nil {
+		return nil
+	}
+	t.complete(&e)
+	return t.outbox.Record(context.Background(), e)
 }
 
 // sink counts what is told once a minute, and passes events on. It is called under
@@ -242,6 +248,11 @@ func (t *teller) close(last audit.Event) error {
 		return nil
 	}
 	t.tell(last)
+	return t.end()
+}
+
+// end gives what was told a moment to be taken.
+func (t *teller) end() error {
 	t.cancel()
 	t.running.Wait()
 	ctx, cancel := context.WithTimeout(context.Background(), flushMost)

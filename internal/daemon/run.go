@@ -11,6 +11,7 @@ import (
 	"github.com/nyxnet/nyx/internal/carrier/joint"
 	"github.com/nyxnet/nyx/internal/client"
 	"github.com/nyxnet/nyx/internal/control"
+	"github.com/nyxnet/nyx/internal/control/records"
 	"github.com/nyxnet/nyx/internal/directory"
 	"github.com/nyxnet/nyx/internal/proxy"
 	"github.com/nyxnet/nyx/internal/seal"
@@ -59,6 +60,7 @@ func Run(ctx context.Context, cfg *setup.Config, kinds []joint.Kind, compress Co
 		if err != nil {
 			return err
 		}
+		keys.events.to(a.teller.record)
 		parts = append(parts, running{name: "authority", stop: func() error { a.Close(); return nil }})
 		counted = append(counted, a.part)
 		log.Info("directory authority", "url", a.URL())
@@ -77,6 +79,7 @@ func Run(ctx context.Context, cfg *setup.Config, kinds []joint.Kind, compress Co
 		if err != nil {
 			return err
 		}
+		keys.events.to(c.record)
 		parts = append(parts, running{name: "control", stop: c.Close})
 		counted = append(counted, c.part)
 		log.Info("control process", "url", c.URL())
@@ -91,10 +94,11 @@ func Run(ctx context.Context, cfg *setup.Config, kinds []joint.Kind, compress Co
 		log.Info("directory replica", "url", r.URL())
 	}
 	if cfg.Roles != 0 {
-		n, err := startConfiguredNode(cfg, keys, kinds, compress, log.With("part", "node"))
+		n, err := startConfiguredNode(cfg, keys, kinds, compress, servers.Records, log.With("part", "node"))
 		if err != nil {
 			return err
 		}
+		keys.events.to(n.teller.record)
 		node = n
 		parts = append(parts, running{"node", n.Done(), n.Failure, n.Close})
 		counted = append(counted, n.part)
@@ -182,6 +186,9 @@ type Servers struct {
 	// Secrets opens the store behind secret:// references, which is the caller's to
 	// close.
 	Secrets func(*setup.SecretsConfig) (secret.Store, error)
+	// Records opens the session records of a fleet, at a place as the configuration
+	// has it.
+	Records func(where string) (records.Store, error)
 }
 
 var errNoServer = errors.New("this program does not serve; use nyx for the roles authority, replica, witness and control")
@@ -205,7 +212,7 @@ func startConfigured(cfg *setup.Config, keys *keyring, start func(AuthorityConfi
 	})
 }
 
-func startConfiguredNode(cfg *setup.Config, ring *keyring, kinds []joint.Kind, compress Compressor, log *slog.Logger) (*Node, error) {
+func startConfiguredNode(cfg *setup.Config, ring *keyring, kinds []joint.Kind, compress Compressor, open func(string) (records.Store, error), log *slog.Logger) (*Node, error) {
 	keys, err := ring.node()
 	if err != nil {
 		return nil, err
@@ -213,7 +220,11 @@ func startConfiguredNode(cfg *setup.Config, ring *keyring, kinds []joint.Kind, c
 	if keys.Fleet == nil && cfg.Roles.Has(directory.RoleEntry) {
 		return nil, fmt.Errorf("no fleet key in %s: a Stream node needs the one that its fleet shares", ring.where())
 	}
-	return StartNode(NodeConfig{
+	shared, err := openRecords(cfg, open)
+	if err != nil {
+		return nil, err
+	}
+	n, err := StartNode(NodeConfig{
 		Name: cfg.Name, Network: cfg.Network.Trust.Network, Roles: cfg.Roles,
 		Listen: cfg.Relay.Listen, Advertise: cfg.Relay.Advertise, Operator: cfg.Relay.Operator, Region: cfg.Relay.Region,
 		Label: cfg.Relay.Label, Capacity: cfg.Relay.Capacity, Ways: cfg.Relay.Workers,
@@ -222,7 +233,12 @@ func startConfiguredNode(cfg *setup.Config, ring *keyring, kinds []joint.Kind, c
 		Trust: cfg.Network.Trust, Directories: cfg.Directories, Replicas: cfg.Replicas, Controls: cfg.Controls, Poll: cfg.Poll,
 		Policy: control.Policy{NetworkKey: cfg.Network.PSK, PerSecond: admittedPerSecond, WorkMost: admissionWorkMost}, Exit: cfg.Exit, Compress: compress, Log: log,
 		Carriers: EntryCarriers{Kinds: kinds, Listen: cfg.Entry.Listen, Name: cfg.Entry.Name, Certificate: cfg.Entry.Certificate, Key: cfg.Entry.Key},
+		Records:  shared,
 	}, systemEntropy())
+	if err != nil && shared != nil {
+		shared.Close()
+	}
+	return n, err
 }
 
 // ProxyConfig is a client of an existing network, with its front door.

@@ -56,6 +56,7 @@ type part struct {
 	outbox   *pipeline.OutboxFigures // of who tells events, else nil
 	settled  *settled                // of a node with a control plane, else nil
 	desk     *deskFigures            // of the control plane, else nil
+	records  *recordFigures          // of a Stream node that shares session records, else nil
 }
 
 // source is where a Status has its counters from.
@@ -179,7 +180,7 @@ func (n *Node) part() part {
 	}
 	p.reloads, p.sessions, p.asker, p.delays, p.cover = &n.reloads, n.Sessions, n.asker, n.delays.get(), n.cover()
 	p.guard = n.guardFigures()
-	p.outbox = n.teller.figures()
+	p.outbox, p.records = n.teller.figures(), n.register.known()
 	if n.settler != nil {
 		f := n.settler.figures()
 		p.settled = &f
@@ -234,6 +235,7 @@ func writeMetrics(w http.ResponseWriter, s source) {
 	writeLines(w, s.lines)
 	writeAudit(w, parts)
 	writeSettings(w, parts)
+	writeRecords(w, parts)
 	if s.traffic {
 		writeContent(w, parts)
 		if s.usage != nil {

@@ -2,9 +2,9 @@
 // session, the exit that ends routes and sessions, and the meeting point that
 // joins two routes. It is also a hop.
 //
-// What a gateway keeps of a session dies with it; nothing is shared between
-// Stream nodes but the fleet key, under which session tokens and tickets are
-// sealed.
+// What a gateway keeps of a session dies with it; nothing that a session needs is
+// shared between Stream nodes but the fleet key, under which session tokens and
+// tickets are sealed.
 package gateway
 
 import (
@@ -41,7 +41,9 @@ type Config struct {
 	Capacity uint32
 	// SessionsMax bounds the sessions that end here; 0 means 1,000,000.
 	SessionsMax int
-	Sink        trace.Sink
+	// Records has the gateway tell what becomes of session records (PollRecords).
+	Records bool
+	Sink    trace.Sink
 }
 
 const defaultSessionsMax = 1_000_000
@@ -58,6 +60,7 @@ type Gateway struct {
 	rng       prng.Source
 	admission *control.Admission
 	intake    *control.Intake // before it
+	changes   control.RecordChanges
 	acceptor  *stream.Acceptor
 	clients   map[link.ID][16]byte // whose the links are that were admitted once
 	ends      map[mix.End]*end
@@ -101,6 +104,9 @@ func New(cfg Config, rng prng.Source) *Gateway {
 	g.cfg.Stream.Distributions = &g.Distributions
 	g.acceptor = stream.NewAcceptor(g.cfg.Stream, rng.Child("sessions"))
 	g.acceptor.Tickets = stream.NewTickets(cfg.Fleet, rng.Child("tickets"))
+	if cfg.Records {
+		g.keepRecords()
+	}
 	return g
 }
 

@@ -40,10 +40,13 @@ var facts = []struct {
 	{"DF-028", "stream.lane_duplicate_count", "ratio", "<=", 0.1, "%", map[string]float64{"lanes_from": 2, "lanes_to": 5}},
 	{"DF-037", "stream.priority_conflict", "ratio", "<=", 0, "%", map[string]float64{"conflict_share": 0.15}},
 	{"DF-046", "stream.heartbeat_queue_share", "mean", "<=", 0.05, "ratio", map[string]float64{"heartbeat_share": 0.4}},
+	{"DF-033", "stream.state_replication_lag", "max", "<=", 500, "ms", map[string]float64{"replication_lag_ms": 1200}},
+	{"DF-049", "stream.state_lookup_latency", "p95", "<=", 5, "ms", map[string]float64{"metadata_before_bytes": 1 << 10, "metadata_bytes": 3 << 10}},
 	{"DF-041", "stream.metadata_size", "max", "<=", 1150, "bytes", nil},
 	{"SCL-001", "stream_latency_p95", "p95", "<=", 320, "ms", map[string]float64{
 		"requests_per_second": 500, "payload_bytes": 64, "stream_nodes": 10, "mix_nodes": 15}},
 	{"SCL-004", "route_update_latency", "max", "<=", 400, "ms", map[string]float64{"flows": 800, "paths_per_flow": 5, "mix_nodes": 25}},
+	{"SCL-019", "vault_token_create_latency", "p99", "<=", 200, "ms", map[string]float64{"tokens_per_minute": 3000, "lease_minutes": 15}},
 	{"SCL-037", "key_reload_duration", "max", "<=", 5, "s", map[string]float64{"rotations_per_second": 100}},
 	{"SCL-013", "stream_queue_latency", "max", "<=", 5, "s", map[string]float64{"requests_per_second": 1500, "slow_share": 0.5, "queue_size": 10000}},
 	{"SCL-003", "cpu_user_pct", "p95", "<", 0.7, "ratio", map[string]float64{"setups_per_second": 1000, "full_share": 0.6, "stream_nodes": 30}},

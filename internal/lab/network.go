@@ -83,7 +83,8 @@ type Gateway struct {
 	// Service answers what streams ask; see Service.
 	Service *Service
 
-	checks func(now machine.Time) // answers POLICY_CHECKs; nil: there are none
+	checks  func(now machine.Time) // answers POLICY_CHECKs; nil: there are none
+	records func(now machine.Time) // takes what becomes of session records; nil: none are kept
 }
 
 // Core returns the running machine, or nil after a crash.
@@ -234,6 +235,9 @@ func (w *Network) addStream(i int) error {
 	g.Node.OnStep(func(now machine.Time) {
 		core := g.Core()
 		discardReplay(core.Table)
+		if g.records != nil {
+			g.records(now)
+		}
 		g.Service.step(now, core)
 		if g.checks != nil {
 			g.checks(now)

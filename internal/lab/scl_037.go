@@ -1,16 +1,21 @@
 package lab
 
 import (
+	"cmp"
+	"context"
 	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"os"
 	"time"
 
+	"github.com/nyxnet/nyx/internal/engine/secrets"
 	"github.com/nyxnet/nyx/internal/gateway"
 	"github.com/nyxnet/nyx/internal/machine"
 	"github.com/nyxnet/nyx/internal/mix"
 	"github.com/nyxnet/nyx/internal/prng"
 	"github.com/nyxnet/nyx/internal/seal"
+	"github.com/nyxnet/nyx/internal/secret"
 	"github.com/nyxnet/nyx/internal/sim"
 	"github.com/nyxnet/nyx/internal/trace"
 	"github.com/nyxnet/nyx/internal/wire"
@@ -24,15 +29,21 @@ const (
 	settleAfter = 500 * time.Millisecond // for an answer to a SESSION_TERMINATE
 )
 
-// reloadKeys is SCL-037: Stream nodes take new onion and fleet keys from a slow
-// store, in turn, while set-ups and admissions go on under the old ones.
+// reloadKeys is SCL-037: Stream nodes take new onion and fleet keys from an encrypted
+// key store, in turn, while set-ups and admissions go on under the old ones. The store is
+// the real one, on this machine's disk; how long it takes is modelled, as time is.
 func reloadKeys(r *Run) error {
 	w, err := r.NewNetwork(Plan{Streams: int(r.Param("nodes")), Mixes: 10, Level: wire.Fast, Hop: sim.Link{Latency: 10 * time.Millisecond},
 		Gateway: func(c *gateway.Config) { c.Policy.PerMinute = 1_000_000 }}) // who tries the keys comes often
 	if err != nil {
 		return err
 	}
-	v := &reloading{run: r, net: w, draw: w.Sim.Rand("reloads"), keys: r.Source("reloaded")}
+	store, remove, err := r.newKeyStore()
+	if err != nil {
+		return err
+	}
+	defer remove()
+	v := &reloading{run: r, net: w, draw: w.Sim.Rand("reloads"), keys: r.Source("reloaded"), store: store}
 	v.stays, v.leaves = v.newCaller(0), v.newCaller(1)
 	for _, g := range w.Gateways {
 		onion, ok := w.View.Onion(g.ID, w.View.Epoch())
@@ -60,7 +71,14 @@ func reloadKeys(r *Run) error {
 	for _, g := range w.Gateways {
 		refused += g.Core().Counts[trace.DropSetupAuth]
 	}
-	r.Note("%d rotations of the onion key and the fleet key of %d Stream nodes; %d attempts with a key that the node did not have yet, or no more", v.asked, len(v.nodes), refused)
+	if v.failed != nil {
+		return v.failed
+	}
+	held, err := store.List(context.Background(), "")
+	if err != nil {
+		return err
+	}
+	r.Note("%d rotations of the onion key and the fleet key of %d Stream nodes, which are %d secrets of the key store; %d attempts with a key that the node did not have yet, or no more", v.asked, len(v.nodes), len(held), refused)
 	return nil
 }
 
@@ -73,6 +91,41 @@ type reloading struct {
 	nodes         []*reloader
 	stays, leaves *keyCaller
 	asked         int
+	store         secret.Store
+	failed        error // of the store
+}
+
+// newKeyStore makes an encrypted key store on disk that ends with the run.
+func (r *Run) newKeyStore() (store secret.Store, remove func(), err error) {
+	dir, err := os.MkdirTemp("", "nyx-lab-keys-")
+	if err != nil {
+		return nil, nil, err
+	}
+	key := &seal.Key{}
+	r.Source("key store").Stream("key").Read(key[:])
+	if store, err = secrets.CreateDisk(dir, secrets.Unlock{Key: key}); err != nil {
+		os.RemoveAll(dir)
+		return nil, nil, err
+	}
+	return store, func() { store.Close(); os.RemoveAll(dir) }, nil
+}
+
+// put makes a key the next version of a secret, and destroys those before the last.
+func (v *reloading) put(name string, value []byte) {
+	version, err := secret.Replace(context.Background(), v.store, name, value)
+	if err == nil {
+		err = v.store.Destroy(context.Background(), name, version-1)
+	}
+	v.failed = cmp.Or(v.failed, err)
+}
+
+// get reads a secret.
+func (v *reloading) get(name string, into []byte) {
+	s, err := v.store.Get(context.Background(), name, 0)
+	if err == nil && copy(into, s.Value) != len(into) {
+		err = fmt.Errorf("lab: secret %s has %d bytes", name, len(s.Value))
+	}
+	v.failed = cmp.Or(v.failed, err)
 }
 
 func (v *reloading) within(d time.Duration) time.Duration {
@@ -105,6 +158,9 @@ func (k *reloader) request() {
 	if err != nil {
 		panic("lab: no onion key of a seed: " + err.Error())
 	}
+	name := k.node.Node.Name
+	v.put(name+"/onion", seed[:])
+	v.put(name+"/fleet", fleet[:])
 	asked := s.Now()
 	t := &trial{k: k, asked: asked, onion: onion.Public(), fleet: fleet, lasts: true}
 	k.admit(v.leaves, func(ready *wire.SessionReady) {
@@ -114,6 +170,14 @@ func (k *reloader) request() {
 	look := (asked-machine.Time(k.look))/machine.Time(lookEvery)*machine.Time(lookEvery) + machine.Time(lookEvery+k.look)
 	store := v.run.Duration("store_ms", time.Millisecond)
 	s.At(look.Add(store/2+v.draw.Exp(store/2)), func(machine.Time) {
+		var seed [seal.KEMSeedSize]byte
+		var fleet seal.Key
+		v.get(name+"/onion", seed[:])
+		v.get(name+"/fleet", fleet[:])
+		onion, err := seal.NewKEMPrivate(&seed)
+		if err != nil {
+			panic("lab: no onion key of a stored seed: " + err.Error())
+		}
 		s.Do(k.node.Node, func(now machine.Time) {
 			core := k.node.Core()
 			core.Table.RotateOnion(now, onion)

@@ -33,6 +33,9 @@ type Service struct {
 	// Message takes a datagram of a stream's flow; nil drops it.
 	Message func(now machine.Time, b []byte)
 
+	hold func(now machine.Time, ev session.Event) bool // has an event wait for release; nil: none does
+	held []session.Event
+
 	open  map[session.Ref]*exchange
 	spare buffers
 	buf   [wire.MaxMessageSize]byte // of a flow's datagrams and messages
@@ -93,7 +96,7 @@ func (b *buffers) put(x *exchange) {
 // Open is how many requests are being served: at an exit, connections to targets.
 func (s *Service) Open() int { return len(s.open) }
 
-func (s *Service) reset() { s.open = map[session.Ref]*exchange{} }
+func (s *Service) reset() { s.open, s.held = map[session.Ref]*exchange{}, nil }
 
 // step serves what became possible.
 func (s *Service) step(now machine.Time, core *gateway.Gateway) {
@@ -102,7 +105,24 @@ func (s *Service) step(now machine.Time, core *gateway.Gateway) {
 		if !ok {
 			return
 		}
-		s.handle(now, core, ev)
+		s.take(now, core, ev)
+	}
+}
+
+func (s *Service) take(now machine.Time, core session.Streams, ev session.Event) {
+	if s.hold != nil && s.hold(now, ev) {
+		s.held = append(s.held, ev)
+		return
+	}
+	s.handle(now, core, ev)
+}
+
+// release serves what was held, as far as nothing holds it any more.
+func (s *Service) release(now machine.Time, core session.Streams) {
+	held := s.held
+	s.held = nil
+	for _, ev := range held {
+		s.take(now, core, ev)
 	}
 }
 

@@ -39,7 +39,7 @@ type Recorded struct {
 // Get implements Store.
 func (r *Recorded) Get(ctx context.Context, name string, version uint64) (Secret, error) {
 	s, err := r.Store.Get(ctx, name, version)
-	if err != nil && !errors.Is(err, ErrNone) && ctx.Err() == nil {
+	if errors.Is(err, ErrRefused) {
 		return s, errors.Join(err, r.record(ctx, Event{ActionRefused, name, version, err}))
 	}
 	return s, err
@@ -51,6 +51,9 @@ func (r *Recorded) Put(ctx context.Context, name string, value []byte, was uint6
 	action := ActionRotate
 	if was == 0 {
 		action = ActionPut
+	}
+	if errors.Is(err, ErrChanged) {
+		return version, err // who tries again has the next version's event
 	}
 	return version, errors.Join(err, r.record(ctx, Event{action, name, was + 1, err}))
 }

@@ -28,6 +28,9 @@ var (
 	// ErrChanged is a Put over another version than the caller last saw. Nothing
 	// was changed.
 	ErrChanged = errors.New("the secret was changed meanwhile")
+	// ErrRefused is what errors of a store are that gives a secret to nobody, or not to
+	// who asks: errors.Is tells. A store that is away refuses nothing.
+	ErrRefused = errors.New("the store refuses the secret")
 )
 
 // Secret is one version of a secret.

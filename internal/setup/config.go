@@ -48,10 +48,11 @@ type Config struct {
 	// Poll is how often a new document is looked for. Zero means the default.
 	Poll time.Duration
 
-	Relay RelayConfig
-	Exit  directory.ExitPolicy
-	Entry CarrierConfig
-	Serve AuthorityConfig
+	Relay   RelayConfig
+	Exit    directory.ExitPolicy
+	Entry   CarrierConfig
+	Serve   AuthorityConfig
+	Records string // of a Stream node: see recordsTable
 	// Replicate is of a replica.
 	Replicate ReplicaConfig
 	Proxy     ProxyConfig
@@ -191,6 +192,7 @@ type configFile struct {
 		Certificate string `toml:"certificate"`
 		Key         string `toml:"key"`
 	} `toml:"carriers"`
+	Records   recordsTable `toml:"records"`
 	Authority struct {
 		Listen  string   `toml:"listen"`
 		Peers   []string `toml:"peers"`
@@ -260,6 +262,7 @@ func parseConfig(path string, b []byte) (*Config, error) {
 	if c.Roles.Has(directory.RoleEntry) {
 		d.carriers(c, &f)
 	}
+	d.records(c, &f)
 	if c.Authority {
 		d.authority(c, &f)
 	}

@@ -109,6 +109,25 @@ func TestConfigDefaults(t *testing.T) {
 	}
 }
 
+// Session records are in a file beside the configuration, or in a database by URL.
+func TestConfigRecords(t *testing.T) {
+	dir := testFiles(t)
+	path := filepath.Join(dir, "node.toml")
+	for in, want := range map[string]string{"sqlite:records.db": filepath.Join(dir, "records.db"), "sqlite:/var/r.db": "/var/r.db", "postgres://nyx@db/nyx": "postgres://nyx@db/nyx"} {
+		c, err := parseConfig(path, []byte(goodConfig+"[records]\nstore = \""+in+"\"\n"))
+		if err != nil || c.Records != want {
+			t.Errorf("%s is %q, error %v", in, c.Records, err)
+		}
+	}
+	if c, err := parseConfig(path, []byte(goodConfig)); err != nil || c.Records != "" {
+		t.Errorf("without the table: %q, error %v", c.Records, err)
+	}
+	mix := strings.Replace(goodConfig, `roles = ["entry", "exit"]`, `roles = ["mix"]`, 1) + "[records]\nstore = \"sqlite:r\"\n"
+	if _, err := parseConfig(path, []byte(mix)); err == nil || !strings.Contains(err.Error(), "records: has no effect without the role entry or exit") {
+		t.Errorf("at a Mix node: %v", err)
+	}
+}
+
 // Each mistake is found, with file, line and key, and a way out.
 func TestConfigMistakes(t *testing.T) {
 	dir := testFiles(t)
@@ -163,6 +182,9 @@ func TestConfigMistakes(t *testing.T) {
 		{`[log]`, "[authority]\nlisten = \"1.2.3.4:5\"\npeers = [\"x\"]\n[log]", `27: authority.peers: "x" is not a URL`},
 		{`[log]`, "[authority]\nlisten = \"1.2.3.4:5\"\nmembers = \"bad-members.txt\"\n[log]", `bad-members.txt:2: "xyz" is not a node's ID`},
 		{`[log]`, "[authority]\nlisten = \"1.2.3.4:5\"\nmembers = \"nowhere\"\n[log]", `27: authority.members: cannot read the list of members`},
+		{`[log]`, "[records]\nstore = \"sqlite:\"\n[log]", `26: records.store: "sqlite:" is not a place for session records. Write "sqlite:FILE"`},
+		{`[log]`, "[records]\nstore = \"redis://h\"\n[log]", `26: records.store: "redis://h" is not a place for session records`},
+		{`[log]`, "[records]\n[log]", `25: records.store: "" is not a place for session records`},
 		{`[log]`, "[log", `25: `},
 		{`name = "stream-1"`, "name = \"stream-1\"\nname = \"x\"", `2: `},
 	}

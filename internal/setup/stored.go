@@ -80,6 +80,11 @@ func (k *StoredKeys) Make(ctx context.Context, onionEpoch uint64, random io.Read
 	return k.Load(ctx)
 }
 
+// Identity reads a node's signing key.
+func (k *StoredKeys) Identity(ctx context.Context) (*seal.Signer, error) {
+	return k.signer(ctx, storedIdentity, kindIdentity)
+}
+
 // Authority reads an authority's signing key.
 func (k *StoredKeys) Authority(ctx context.Context) (*seal.Signer, error) {
 	return k.signer(ctx, storedAuthority, kindAuthority)

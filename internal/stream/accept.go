@@ -161,12 +161,13 @@ func (a *Acceptor) respond(now machine.Time, cfg *shared, static *seal.KEMPrivat
 		return nil, ErrHello
 	}
 	var secret seal.Key
+	var until int64 // of the ticket
 	protocol := sessionProtocol
 	if head.Ticket == nil {
 		secret, err = static.Decapsulate(head.Ciphertext)
 	} else {
 		protocol = ticketProtocol
-		secret, err = a.openTicket(now, cfg, &head)
+		secret, until, err = a.openTicket(now, cfg, &head)
 	}
 	if refusal := (*Refusal)(nil); errors.As(err, &refusal) {
 		return nil, refusal
@@ -225,6 +226,9 @@ func (a *Acceptor) respond(now machine.Time, cfg *shared, static *seal.KEMPrivat
 		return s, nil
 	}
 	s.open(now, schedule, head.ID, &theirs)
+	if s.resumed && a.Tickets.Taken != nil {
+		a.Tickets.Taken(head.Ticket, until)
+	}
 	if reply.Early {
 		s.hs.early.Init(s.suite, &early)
 		s.takeEarly(now, block.Frames)
@@ -255,15 +259,15 @@ func (a *Acceptor) reply(now machine.Time, s *Session, schedule *seal.Schedule, 
 }
 
 // openTicket opens the ticket of a HELLO. A Refusal asks the client to do without.
-func (a *Acceptor) openTicket(now machine.Time, cfg *shared, head *wire.HelloHead) (seal.Key, error) {
+func (a *Acceptor) openTicket(now machine.Time, cfg *shared, head *wire.HelloHead) (secret seal.Key, until int64, err error) {
 	if a.Tickets != nil {
-		if secret, ok := a.Tickets.open(cfg.unix(now), cfg.Level, head.Ticket); ok {
-			return secret, nil
+		if secret, until, ok := a.Tickets.open(cfg.unix(now), cfg.Level, head.Ticket); ok {
+			return secret, until, nil
 		}
 	}
 	refusal := &Refusal{}
 	wire.PutSessionPart(refusal.Packet[:], wire.SessionReply, head.ID, wire.TicketRefused, 0)
-	return seal.Key{}, refusal
+	return seal.Key{}, 0, refusal
 }
 
 // firstUse notes a ticket and reports whether it is new here. What comes by one

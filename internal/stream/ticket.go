@@ -41,6 +41,11 @@ func resumable(l wire.Level) bool { return l <= wire.Standard }
 
 // Tickets seals and opens the tickets of a fleet. It belongs to one acceptor.
 type Tickets struct {
+	// Given is told of each ticket that a client gets, Taken of each by which a session
+	// begins, both with the unix time of the ticket's end; nil: nobody is. The ticket is
+	// borrowed.
+	Given, Taken func(ticket []byte, until int64)
+
 	draw     *prng.Stream
 	present  *ticketRoot
 	previous *ticketRoot // nil: none, or over
@@ -118,11 +123,15 @@ func (t *Tickets) seal(unix int64, level wire.Level, secret *seal.Key) (out wire
 	binary.BigEndian.PutUint64(out[:], counter)
 	t.present.key(period).Seal(out[8:8], plain[:], nil, counter)
 	clear(plain[:])
+	if t.Given != nil {
+		t.Given(out[:], unix+int64(ticketLife/time.Second))
+	}
 	return out
 }
 
-// open returns the secret of a ticket of this level that has not ended.
-func (t *Tickets) open(unix int64, level wire.Level, ticket []byte) (secret seal.Key, ok bool) {
+// open returns the secret of a ticket of this level that has not ended, and the unix
+// time of its end.
+func (t *Tickets) open(unix int64, level wire.Level, ticket []byte) (secret seal.Key, until int64, ok bool) {
 	counter := binary.BigEndian.Uint64(ticket)
 	period := unix / ticketPeriod
 	if uint64(period&1) != counter>>63 {
@@ -136,12 +145,15 @@ func (t *Tickets) open(unix int64, level wire.Level, ticket []byte) (secret seal
 	if !ok && t.previous != nil {
 		out, ok = t.previous.key(period).Open(plain[:0], ticket[8:], nil, counter)
 	}
-	if !ok || unix > int64(binary.BigEndian.Uint32(out[32:])) || out[36] != byte(level) || !resumable(level) {
-		return secret, false
+	if !ok {
+		return secret, 0, false
+	}
+	if until = int64(binary.BigEndian.Uint32(out[32:])); unix > until || out[36] != byte(level) || !resumable(level) {
+		return secret, 0, false
 	}
 	copy(secret[:], out)
 	clear(plain[:])
-	return secret, true
+	return secret, until, true
 }
 
 // Ticket is what a client holds of a ticket. It is for one session.

@@ -35,14 +35,17 @@ func (m *Memory) Get(_ context.Context, token control.TokenHash, unix int64) (co
 }
 
 // Create implements Store.
-func (m *Memory) Create(_ context.Context, r control.SessionRecord, unix int64) error {
+func (m *Memory) Create(_ context.Context, rs []control.SessionRecord, unix int64) (duplicates int, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if present, ok := m.kept[r.Token]; ok && !present.Over(unix) {
-		return ErrDuplicate
+	for _, r := range rs {
+		if present, ok := m.kept[r.Token]; ok && !present.Over(unix) && present != r {
+			duplicates++
+			continue
+		}
+		m.kept[r.Token] = r
 	}
-	m.kept[r.Token] = r
-	return nil
+	return duplicates, nil
 }
 
 // Swap implements Store.
@@ -57,10 +60,12 @@ func (m *Memory) Swap(_ context.Context, was, next control.SessionRecord) error 
 }
 
 // Remove implements Store.
-func (m *Memory) Remove(_ context.Context, token control.TokenHash) error {
+func (m *Memory) Remove(_ context.Context, tokens []control.TokenHash) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	delete(m.kept, token)
+	for _, token := range tokens {
+		delete(m.kept, token)
+	}
 	return nil
 }
 

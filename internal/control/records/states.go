@@ -1,10 +1,13 @@
 package records
 
 import (
+	"bytes"
+	"compress/flate"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
+	"io"
 	"sync"
 	"time"
 
@@ -24,11 +27,17 @@ type Cache interface {
 const StateMax = 9 << 10
 
 // States looks sessions up: their record in a Store, and their sealed state in a
-// Cache. It is safe for concurrent use.
+// Cache. States are compressed before they are sealed, so that what they grow by costs
+// the cache half of it; whoever sees the size of what is sealed learns how well it
+// compressed, so that nothing in a state may be of an outsider's choice. It is safe for
+// concurrent use.
 type States struct {
 	Store Store
 	Cache Cache
-	key   seal.Key
+	// Plain has states sealed as they are: for controls of tests. Either kind is read.
+	Plain bool
+
+	key seal.Key
 
 	mu      sync.Mutex
 	lookups trace.Values // µs
@@ -53,8 +62,52 @@ func (s *States) Keep(ctx context.Context, r control.SessionRecord, state []byte
 	if _, err := rand.Read(salt[:]); err != nil {
 		return fmt.Errorf("records: no randomness: %w", err)
 	}
-	s.Cache.Set(ctx, cacheKey(r.Token), seal.SealBox(&s.key, &salt, nil, state, r.Token[:]), ttl)
+	packed := append([]byte{statePlain}, state...)
+	if small := deflate([]byte{stateDeflated}, state); !s.Plain && len(small) < len(packed) {
+		packed = small
+	}
+	s.Cache.Set(ctx, cacheKey(r.Token), seal.SealBox(&s.key, &salt, nil, packed, r.Token[:]), ttl)
 	return nil
+}
+
+// How a state is packed, its first byte.
+const (
+	statePlain byte = iota
+	stateDeflated
+)
+
+// unpack returns a state as it was kept, or nil.
+func unpack(packed []byte) []byte {
+	switch {
+	case len(packed) == 0:
+		return nil
+	case packed[0] == statePlain:
+		return packed[1:]
+	case packed[0] == stateDeflated:
+		state, err := io.ReadAll(io.LimitReader(flate.NewReader(bytes.NewReader(packed[1:])), StateMax+1))
+		if err != nil || len(state) > StateMax {
+			return nil
+		}
+		return state
+	}
+	return nil
+}
+
+// writers are compressors at rest: one takes a hundred times the memory of a state.
+var writers = sync.Pool{New: func() any {
+	w, _ := flate.NewWriter(nil, flate.BestSpeed) // the level is valid
+	return w
+}}
+
+// deflate appends a state, compressed.
+func deflate(b, state []byte) []byte {
+	out := bytes.NewBuffer(b)
+	w := writers.Get().(*flate.Writer)
+	w.Reset(out)
+	w.Write(state) // into memory: it cannot fail
+	w.Close()
+	writers.Put(w)
+	return out.Bytes()
 }
 
 // Look returns the record of a session, and its state: nil if it is lost.
@@ -63,8 +116,8 @@ func (s *States) Look(ctx context.Context, token control.TokenHash, unix int64) 
 	r, err = s.Store.Get(ctx, token, unix)
 	if err == nil {
 		if box, ok := s.Cache.Get(ctx, cacheKey(token)); ok {
-			if state, ok = seal.OpenBox(&s.key, nil, box, token[:]); !ok {
-				state = nil // another fleet's, or an attempt at ours
+			if packed, ok := seal.OpenBox(&s.key, nil, box, token[:]); ok { // else another fleet's, or an attempt at ours
+				state = unpack(packed)
 			}
 		}
 	}

@@ -123,7 +123,16 @@ func (d *Disk) present(place string) (s secret.Secret, name string, err error) {
 	}
 }
 
-var errDamaged = errors.New("its file is damaged, or is not one of this store; restore it from a copy")
+// errDamaged is a secret.ErrRefused in words that say what to do.
+var errDamaged error = damaged{}
+
+type damaged struct{}
+
+func (damaged) Error() string {
+	return "its file is damaged, or is not one of this store; restore it from a copy"
+}
+
+func (damaged) Is(target error) bool { return target == secret.ErrRefused }
 
 // read opens a version: [box of: unix ms 8, length of the name 1, name, value].
 func (d *Disk) read(place string, version uint64) (s secret.Secret, name string, err error) {

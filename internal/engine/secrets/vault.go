@@ -267,6 +267,11 @@ type refusal struct {
 	pause  time.Duration
 }
 
+// Is tells errors.Is that a secret is refused.
+func (r *refusal) Is(target error) bool {
+	return target == secret.ErrRefused && r.status == http.StatusForbidden
+}
+
 func (r *refusal) Error() string {
 	text := fmt.Sprintf("the secret server answers %d %s", r.status, http.StatusText(r.status))
 	if r.why != "" {

@@ -1,6 +1,7 @@
-// Package sql is the index of the audit log, for queries: SQLite in the process, or
-// PostgreSQL or CockroachDB by URL. It is a projection. What it holds follows from
-// the log, so that it may be dropped at any time and is built anew.
+// Package sql is what Nyx keeps in SQL: SQLite in the process, or PostgreSQL or
+// CockroachDB by URL. There is the index of the audit log, for queries, which is a
+// projection: what it holds follows from the log, so that it may be dropped at any
+// time and is built anew. And there are the session records of a fleet.
 package sql
 
 import (
@@ -8,90 +9,43 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"net/url"
-	"strconv"
-	"strings"
-	"sync/atomic"
-	"time"
-
-	"github.com/jackc/pgx/v5/pgconn"
-	_ "github.com/jackc/pgx/v5/stdlib" // the driver "pgx"
-	"modernc.org/sqlite"
 
 	"github.com/nyxnet/nyx/internal/audit"
 )
 
 var (
-	// ErrBusy means more callers than may wait for the database. Come again later.
-	ErrBusy = errors.New("index: too many callers wait for the database")
 	// ErrMoved means that another projection has gone on meanwhile. Nothing changed.
 	ErrMoved = errors.New("index: another process has gone on with the index")
 	// ErrCursor means a cursor that no page has given.
 	ErrCursor = errors.New("index: not a cursor of this query")
 )
 
-const (
-	// connections to the database, and callers that wait for one.
-	connections = 8
-	waitersMost = 64
-	// rowsMost is how many rows one statement inserts: SQLite takes 32,766 values.
-	rowsMost = 200
-	// attempts at a transaction that meets another (40001), the first wait between
-	// two, which doubles.
-	attempts  = 8
-	retryWait = 2 * time.Millisecond
-	spread    = 7
-)
+// rowsMost is how many rows one statement inserts: SQLite takes 32,766 values.
+const rowsMost = 200
 
-// Index is an index in a database. Its methods are safe for concurrent use.
+// Index is the index of the audit log in a database. Its methods are safe for
+// concurrent use.
 type Index struct {
-	db       *sql.DB
-	postgres bool
-	slots    chan struct{}
-	waiting  atomic.Int64
-	retried  atomic.Uint64
-	inserts  string       // of rowsMost rows
-	ending   func() error // of tests: how a transaction ends, nil for well
+	*database
+	inserts string // of rowsMost rows
 }
 
 // SQLite opens an index in a file, which is made if it is not there.
-func SQLite(ctx context.Context, path string) (*Index, error) {
-	pragmas := url.Values{"_pragma": {"journal_mode(WAL)", "synchronous(NORMAL)", "busy_timeout(5000)"}, "_txlock": {"immediate"}}
-	return open(ctx, "sqlite", (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: pragmas.Encode()}).String())
-}
+func SQLite(ctx context.Context, path string) (*Index, error) { return Open(ctx, path) }
 
 // Postgres opens an index at a URL (postgres://…), in PostgreSQL or CockroachDB.
-func Postgres(ctx context.Context, address string) (*Index, error) { return open(ctx, "pgx", address) }
+func Postgres(ctx context.Context, address string) (*Index, error) { return Open(ctx, address) }
 
 // Open opens an index in a file of SQLite, or at a URL of PostgreSQL.
 func Open(ctx context.Context, where string) (*Index, error) {
-	if strings.HasPrefix(where, "postgres://") || strings.HasPrefix(where, "postgresql://") {
-		return Postgres(ctx, where)
-	}
-	return SQLite(ctx, where)
-}
-
-func open(ctx context.Context, driver, source string) (*Index, error) {
-	db, err := sql.Open(driver, source)
+	d, err := openDatabase(ctx, "index", where, schema)
 	if err != nil {
-		return nil, fmt.Errorf("index: %w", err)
-	}
-	db.SetMaxOpenConns(connections)
-	db.SetMaxIdleConns(connections)
-	x := &Index{db: db, postgres: driver == "pgx", slots: make(chan struct{}, connections)}
-	x.inserts = x.insert(rowsMost)
-	if err := x.create(ctx); err != nil {
-		db.Close()
 		return nil, err
 	}
+	x := &Index{database: d}
+	x.inserts = x.insert(rowsMost)
 	return x, nil
 }
-
-// Close ends all connections.
-func (x *Index) Close() error { return x.db.Close() }
-
-// Retries is how many transactions met another and were begun anew.
-func (x *Index) Retries() uint64 { return x.retried.Load() }
 
 // schema has %s for the type of bytes. An event's columns are those that queries
 // look for, and its encoding, which holds all.
@@ -109,26 +63,6 @@ CREATE INDEX IF NOT EXISTS audit_events_severe ON audit_events (time, seq) WHERE
 
 const columns = 11
 
-func (x *Index) create(ctx context.Context) error {
-	bytes := "BLOB"
-	if x.postgres {
-		bytes = "BYTEA"
-	}
-	return x.do(ctx, func(tx *sql.Tx) error {
-		if x.postgres { // two that create a table at once would meet
-			if _, err := tx.ExecContext(ctx, "SELECT pg_advisory_xact_lock(7021)"); err != nil {
-				return err
-			}
-		}
-		for _, statement := range strings.Split(fmt.Sprintf(schema, bytes), ";") {
-			if _, err := tx.ExecContext(ctx, statement); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-}
-
 // Drop empties the index.
 func (x *Index) Drop(ctx context.Context) error {
 	return x.do(ctx, func(tx *sql.Tx) error {
@@ -140,98 +74,8 @@ func (x *Index) Drop(ctx context.Context) error {
 	})
 }
 
-// acquire waits for a connection, if not too many do.
-func (x *Index) acquire(ctx context.Context) (release func(), err error) {
-	if x.waiting.Add(1) > waitersMost+connections {
-		x.waiting.Add(-1)
-		return nil, ErrBusy
-	}
-	select {
-	case x.slots <- struct{}{}:
-		return func() { <-x.slots; x.waiting.Add(-1) }, nil
-	case <-ctx.Done():
-		x.waiting.Add(-1)
-		return nil, ctx.Err()
-	}
-}
-
-// do runs a transaction, and runs it again if it met another.
-func (x *Index) do(ctx context.Context, run func(*sql.Tx) error) error {
-	release, err := x.acquire(ctx)
-	if err != nil {
-		return err
-	}
-	defer release()
-	wait := retryWait
-	for i := 1; ; i++ {
-		if err = x.try(ctx, run); err == nil || !met(err) || i == attempts {
-			break
-		}
-		turn := x.retried.Add(1) % spread // so that those who met do not meet again
-		select {
-		case <-time.After(wait/2 + wait*time.Duration(turn)/spread):
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-		wait *= 2
-	}
-	if err != nil && !errors.Is(err, ErrMoved) {
-		err = fmt.Errorf("index: %w", err)
-	}
-	return err
-}
-
-func (x *Index) try(ctx context.Context, run func(*sql.Tx) error) error {
-	tx, err := x.db.BeginTx(ctx, nil)
-	if err != nil {
-		return err
-	}
-	err = run(tx)
-	if err == nil && x.ending != nil {
-		err = x.ending()
-	}
-	if err != nil {
-		tx.Rollback()
-		return err
-	}
-	return tx.Commit()
-}
-
-// met reports whether a transaction failed because of another: serialization
-// failures and deadlocks of PostgreSQL and CockroachDB, a database of SQLite that is
-// busy.
-func met(err error) bool {
-	var pg *pgconn.PgError
-	if errors.As(err, &pg) {
-		return pg.Code == "40001" || pg.Code == "40P01"
-	}
-	var lite *sqlite.Error
-	return errors.As(err, &lite) && lite.Code()&0xff == 5
-}
-
-// bind writes the n-th parameter of a statement, from 1 on.
-func (x *Index) bind(n int) string {
-	if x.postgres {
-		return "$" + strconv.Itoa(n)
-	}
-	return "?" + strconv.Itoa(n)
-}
-
 func (x *Index) insert(rows int) string {
-	var b strings.Builder
-	b.WriteString("INSERT INTO audit_events (seq, time, kind, severity, outcome, sensitivity, actor, subject, action, org, event) VALUES ")
-	for n := range rows * columns {
-		switch {
-		case n%columns > 0:
-			b.WriteString(", ")
-		case n > 0:
-			b.WriteString("), (")
-		default:
-			b.WriteByte('(')
-		}
-		b.WriteString(x.bind(n + 1))
-	}
-	return b.String() + ")"
+	return "INSERT INTO audit_events (seq, time, kind, severity, outcome, sensitivity, actor, subject, action, org, event) VALUES " + x.rows(rows, columns, 1)
 }
 
 // Next is the place of the first entry that is not in the index.

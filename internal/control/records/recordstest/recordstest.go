@@ -18,6 +18,8 @@ func Run(t *testing.T, s records.Store) {
 	t.Run("OneOfMany", func(t *testing.T) { oneOfMany(t, s) })
 	t.Run("Conflict", func(t *testing.T) { conflict(t, s) })
 	t.Run("Copies", func(t *testing.T) { copies(t, s) })
+	t.Run("Batch", func(t *testing.T) { batch(t, s) })
+	t.Run("Claims", func(t *testing.T) { claims(t, s) })
 }
 
 func record(kind, n byte) control.SessionRecord {
@@ -26,7 +28,7 @@ func record(kind, n byte) control.SessionRecord {
 
 func create(t *testing.T, s records.Store, r control.SessionRecord) {
 	t.Helper()
-	if err := s.Create(t.Context(), r, 0); err != nil {
+	if err := records.Add(t.Context(), s, r, 0); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -52,18 +54,18 @@ func life(t *testing.T, s records.Store) {
 	wantErr(t, err, records.ErrNone)
 	create(t, s, r)
 	want(t, s, r)
-	wantErr(t, s.Create(t.Context(), r.WithClass(9), 0), records.ErrDuplicate)
+	wantErr(t, records.Add(t.Context(), s, r.WithClass(9), 0), records.ErrDuplicate)
 	want(t, s, r)
 	_, err = s.Get(t.Context(), r.Token, 100)
 	wantErr(t, err, records.ErrNone)
 	again := r
 	again.Expires = 200
-	if err := s.Create(t.Context(), again, 100); err != nil {
+	if err := records.Add(t.Context(), s, again, 100); err != nil {
 		t.Fatalf("in the place of one that is over: %v", err)
 	}
 	want(t, s, again)
 	for range 2 {
-		if err := s.Remove(t.Context(), r.Token); err != nil {
+		if err := s.Remove(t.Context(), []control.TokenHash{r.Token}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -118,7 +120,7 @@ func oneOfMany(t *testing.T, s records.Store) {
 	for n := range byte(10) {
 		r := record(4, n)
 		for round, change := range []func(class uint8) error{
-			func(class uint8) error { r := r; r.Class = class; return s.Create(t.Context(), r, 0) },
+			func(class uint8) error { r := r; r.Class = class; return records.Add(t.Context(), s, r, 0) },
 			func(class uint8) error {
 				was, err := s.Get(t.Context(), r.Token, 0)
 				if err != nil || was.Version != 1 {
@@ -183,4 +185,84 @@ func copies(t *testing.T, s records.Store) {
 		}
 	}
 	want(t, s, one.Join(two))
+}
+
+// batch: many are created and removed at once, and repeated where nobody knows whether
+// it came through. Those that are there as others stay, and are counted.
+func batch(t *testing.T, s records.Store) {
+	var all []control.SessionRecord
+	var tokens []control.TokenHash
+	for n := range 700 {
+		r := record(7, byte(n))
+		r.Token[3] = byte(n >> 8)
+		all, tokens = append(all, r), append(tokens, r.Token)
+	}
+	for range 2 {
+		if n, err := s.Create(t.Context(), all, 0); n != 0 || err != nil {
+			t.Fatalf("%d were there, error %v", n, err)
+		}
+	}
+	others := []control.SessionRecord{all[3].WithClass(2), all[4], all[699].Claimed(400)}
+	if n, err := s.Create(t.Context(), others, 0); n != 2 || err != nil {
+		t.Errorf("%d of 3 were there as others, error %v; want 2", n, err)
+	}
+	want(t, s, all[3])
+	if err := s.Remove(t.Context(), tokens[:699]); err != nil {
+		t.Fatal(err)
+	}
+	_, err := s.Get(t.Context(), tokens[0], 0)
+	wantErr(t, err, records.ErrNone)
+	want(t, s, all[699])
+	for _, none := range [][]control.TokenHash{nil, tokens} {
+		if err := s.Remove(t.Context(), none); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n, err := s.Create(t.Context(), nil, 0); n != 0 || err != nil {
+		t.Errorf("of none %d were there, error %v", n, err)
+	}
+}
+
+// claims: of those who resume a session one is first, however many come at once, and
+// whether its record is there yet or comes after them.
+func claims(t *testing.T, s records.Store) {
+	for _, known := range []bool{true, false} {
+		r := record(8, 0)
+		if !known {
+			r = record(8, 1)
+		} else {
+			create(t, s, r)
+		}
+		var mu sync.Mutex
+		first, again := 0, 0
+		var running sync.WaitGroup
+		for range 8 {
+			running.Go(func() {
+				c, err := records.Take(t.Context(), s, r.Token, r.Expires, 0)
+				mu.Lock()
+				defer mu.Unlock()
+				switch {
+				case err != nil:
+					t.Error(err)
+				case c.Again:
+					again++
+				default:
+					first++
+				}
+				if known && !c.Known {
+					t.Error("the record was not found")
+				}
+			})
+		}
+		running.Wait()
+		if first != 1 || again != 7 {
+			t.Errorf("known %v: %d were first and %d again", known, first, again)
+		}
+		if _, err := records.Receive(t.Context(), s, r, 0); err != nil {
+			t.Fatal(err)
+		}
+		if c, err := records.Take(t.Context(), s, r.Token, r.Expires, 0); err != nil || !c.Again || !c.Known {
+			t.Errorf("known %v: after the record has come, %+v, error %v", known, c, err)
+		}
+	}
 }
