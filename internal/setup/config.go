@@ -136,6 +136,8 @@ type ProxyConfig struct {
 	// High and Low are the ports of targets whose streams are opened in the high
 	// and the low lane of a session. nil High means client.DefaultHighPorts.
 	High, Low []directory.PortRange
+	// Wallet is the directory of unlinkable tokens; "" for none.
+	Wallet string
 }
 
 // Defaults of a configuration.
@@ -214,6 +216,7 @@ type configFile struct {
 		Level   string `toml:"level"`
 		Profile string `toml:"profile"`
 		Region  string `toml:"region"`
+		Wallet  string `toml:"wallet"`
 	} `toml:"client"`
 	Lanes struct {
 		High []string `toml:"high"`
@@ -282,6 +285,7 @@ func parseConfig(path string, b []byte) (*Config, error) {
 		if c.Proxy.Region = f.Client.Region; c.Proxy.Region != "" {
 			d.name("client.region", c.Proxy.Region)
 		}
+		c.Proxy.Wallet = d.wallet(f.Client.Wallet)
 		if d.has("lanes.high") {
 			c.Proxy.High = d.portList("lanes.high", f.Lanes.High)
 		}
