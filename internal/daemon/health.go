@@ -17,6 +17,8 @@ const (
 	following              // having the newest document
 	listing                // standing in it
 	deciding               // having decisions of the control plane
+	verifying              // having the issuer's keys of unlinkable tokens
+	spending               // having spent tokens on record
 	numDuties
 )
 
