@@ -186,12 +186,16 @@ func (i *Intake) settle(now machine.Time, p *pending, d *Decision) {
 	}
 	if i.pace.take(now); p.passed {
 		i.passes.spend(&p.init.Pass)
+		i.counts[trace.PassesSpent]++
 	}
 	i.answers = append(i.answers, Answer{By: p.by, Client: p.init.ClientID, Ready: ready})
 }
 
 func (i *Intake) refuse(p *pending, why wire.Refusal) {
 	i.counts[trace.HandshakeErrors]++
+	if why == wire.RefusedPass {
+		i.counts[trace.PassesRefused]++
+	}
 	i.answers = append(i.answers, Answer{By: p.by, Client: p.init.ClientID, Refused: wire.SessionRefused{Nonce: p.init.Nonce, Reason: why}})
 }
 

@@ -96,6 +96,9 @@ func TestAPassIsSpentOnce(t *testing.T) {
 	if why := d.show(0, 2, 1, x); why != wire.RefusedPass {
 		t.Errorf("another client: %v", why)
 	}
+	if spent, refused := d.counts[trace.PassesSpent], d.counts[trace.PassesRefused]; spent != 1 || refused != 3 {
+		t.Errorf("counted %d spent, %d refused", spent, refused)
+	}
 	s, ok := d.PollSpent()
 	if _, more := d.PollSpent(); !ok || more || s.Tag != pass.TagOf(x) || s.Key != x.Key {
 		t.Errorf("on record: %+v, more %v", s, more)
