@@ -179,10 +179,25 @@ func (cfg *ClientConfig) carrier(base drive.Carrier) (drive.Carrier, func(*direc
 	return c, func(v *directory.View) { c.SetDoors(doors(v)) }
 }
 
-// JoinNetwork starts a client of the network that a network file describes.
-func JoinNetwork(n *setup.Network, cfg client.Config, use joint.Use, kinds []joint.Kind) (*Client, error) {
+// JoinNetwork starts a client of the network that a network file describes. It shows the
+// unlinkable tokens of a wallet, "" for none.
+func JoinNetwork(n *setup.Network, cfg client.Config, wallet string, use joint.Use, kinds []joint.Kind) (*Client, error) {
+	w, err := credentials(&cfg, n, wallet)
+	if err != nil {
+		return nil, err
+	}
+	return StartClient(ClientConfig{Client: cfg, Trust: n.Trust, Directories: n.Directories, Replicas: n.Replicas, Use: use, Carriers: kinds, Wallet: w}, systemEntropy())
+}
+
+// credentials has a client show what entries of a network ask for, and opens its
+// wallet, "" for none.
+func credentials(cfg *client.Config, n *setup.Network, wallet string) (*Wallet, error) {
 	cfg.NetworkKey = n.PSK
-	return StartClient(ClientConfig{Client: cfg, Trust: n.Trust, Directories: n.Directories, Replicas: n.Replicas, Use: use, Carriers: kinds}, systemEntropy())
+	cfg.Passes = n.Issuer != nil && n.Issuer.Required
+	if wallet == "" {
+		return nil, nil
+	}
+	return OpenWallet(wallet)
 }
 
 func (c *Client) afterRound(now machine.Time) {

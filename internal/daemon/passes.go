@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -315,7 +317,47 @@ func (c *Client) keepPasses(ctx context.Context, w *Wallet, order *PassOrder, fa
 	}
 }
 
+// compareKeys has the issuer's list of keys come through the network, where nobody can
+// tell who asks, and holds it to what the wallet has seen. It reports whether there was
+// one to compare: an exit that reaches the issuer is not every network's.
+func (c *Client) compareKeys(ctx context.Context, order *PassOrder) (compared bool, err error) {
+	all, err := order.issuers()
+	if err != nil {
+		return false, err
+	}
+	for _, at := range all {
+		t := at.client.Transport.(*http.Transport)
+		t.Proxy, t.DialContext = nil, func(ctx context.Context, _, addr string) (net.Conn, error) {
+			host, port, err := net.SplitHostPort(addr)
+			if err != nil {
+				return nil, err
+			}
+			n, err := strconv.ParseUint(port, 10, 16)
+			if err != nil {
+				return nil, err
+			}
+			return c.DialStream(ctx, keysIsolation, host, uint16(n))
+		}
+		b, err := ask(ctx, at.client, at.url, passKeysPath, pass.KeysMax)
+		t.CloseIdleConnections()
+		if err == nil {
+			_, err := order.Wallet.holdTo(b, order.Network.Trust.Network, order.Network.Issuer.Key)
+			return true, err
+		}
+	}
+	return false, nil
+}
+
+// keysIsolation keeps the session that fetches the list apart from users'.
+const keysIsolation = "\x00pass keys"
+
 func (c *Client) fetchPasses(ctx context.Context, order *PassOrder) error {
+	if order.Network.Issuer == nil {
+		return errNoPasses
+	}
+	if _, err := c.compareKeys(ctx, order); err != nil {
+		return err
+	}
 	var view *directory.View
 	draw := func(n int) (out []wire.NodeID, err error) {
 		c.host.Do(func(machine.Time) { out, err = c.core.DrawEntries(n) })

@@ -83,6 +83,17 @@ func TestPasses(t *testing.T) {
 	}
 	conn.Close()
 
+	if compared, err := l.Client.compareKeys(ctx, &order); !compared || err != nil {
+		t.Errorf("through the network: compared %v, %v", compared, err)
+	}
+	forked := openedIssuer(t, t.TempDir(), time.Now())
+	if err := setup.WritePrivate(filepath.Join(wallet.dir, passKeysSeen), forked.listed); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Client.fetchPasses(ctx, &order); !errors.Is(err, pass.ErrForked) {
+		t.Errorf("an issuer that says otherwise through the network: %v", err)
+	}
+
 	admitted := 0
 	for _, n := range l.Nodes[:3] {
 		n.host.Do(func(machine.Time) { admitted += n.gateway.Admitted() })

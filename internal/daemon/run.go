@@ -268,14 +268,10 @@ func StartProxy(cfg ProxyConfig) (*Proxy, error) {
 	if cfg.Directories == nil {
 		cfg.Directories, cfg.Replicas = cfg.Network.Directories, cfg.Network.Replicas
 	}
-	cfg.Client.NetworkKey = cfg.Network.PSK
-	cfg.Client.Passes = cfg.Network.Issuer != nil && cfg.Network.Issuer.Required
-	var wallet *Wallet
-	if cfg.Wallet != "" {
-		if wallet, err = OpenWallet(cfg.Wallet); err != nil {
-			ln.Close()
-			return nil, err
-		}
+	wallet, err := credentials(&cfg.Client, cfg.Network, cfg.Wallet)
+	if err != nil {
+		ln.Close()
+		return nil, err
 	}
 	if cfg.PassOrder != nil {
 		cfg.PassOrder.Network, cfg.PassOrder.Wallet = cfg.Network, wallet

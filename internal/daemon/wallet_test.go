@@ -8,7 +8,13 @@ import (
 	"time"
 
 	"github.com/nyxnet/nyx/internal/control"
+	"github.com/nyxnet/nyx/internal/directory"
+	"github.com/nyxnet/nyx/internal/drive"
+	"github.com/nyxnet/nyx/internal/gateway"
+	"github.com/nyxnet/nyx/internal/hop"
 	"github.com/nyxnet/nyx/internal/pass"
+	"github.com/nyxnet/nyx/internal/prng"
+	"github.com/nyxnet/nyx/internal/setup"
 	"github.com/nyxnet/nyx/internal/wire"
 )
 
@@ -143,5 +149,86 @@ func TestSpentTokensAreOnRecord(t *testing.T) {
 	}
 	if err := third.close(); err != nil {
 		t.Error(err)
+	}
+}
+
+// sizing is a carrier that looks at the record when a batch is sent.
+type sizing struct {
+	drive.Carrier
+	path string
+	size int64
+}
+
+func (c *sizing) Flush() error {
+	if info, err := os.Stat(c.path); err == nil {
+		c.size = info.Size()
+	}
+	return nil
+}
+
+// An answer leaves after the token that it cost is on record.
+func TestSpentTokensAreOnRecordFirst(t *testing.T) {
+	i := openedIssuer(t, t.TempDir(), noon)
+	keys, err := pass.ParseKeys(i.listed, localName, i.cfg.Signer.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, l := keys.All()[0].Public.ID(), newSpentLog(t.TempDir())
+	if _, err := l.open(keys); err != nil {
+		t.Fatal(err)
+	}
+	sent := &sizing{path: l.path(id)}
+	carrier := spentFirst{sent, l, func(err error) { t.Error(err) }}
+	for n := range int64(3) {
+		l.pending = append(l.pending, control.Spent{Key: id, Tag: pass.Tag{byte(n)}})
+		if err := carrier.Flush(); err != nil || sent.size != (n+1)*spentTagSize {
+			t.Errorf("%d bytes were on record when the batch was sent, %v", sent.size, err)
+		}
+	}
+	if err := l.close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// A node that starts takes up the keys and the record that it had.
+func TestNodesTakeUpPasses(t *testing.T) {
+	dir := t.TempDir()
+	i := openedIssuer(t, t.TempDir(), noon)
+	keys, err := pass.ParseKeys(i.listed, localName, i.cfg.Signer.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := keys.All()[0].Public.ID()
+	if err := os.WriteFile(newSpentLog(dir).path(id), make([]byte, 5*spentTagSize), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := localNode(LocalConfig{Streams: 1}, 0, prng.FromUint64(1), directory.Params{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	onion, err := freshOnions{}.Make(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Issuer, cfg.StateDir, cfg.Clock = i.cfg.Signer.Public(), dir, drive.NewClock()
+	for name, c := range map[string]struct {
+		kept  []byte
+		known bool
+	}{"the issuer's list": {i.listed, true}, "another file": {[]byte("x"), false}} {
+		n := &Node{cfg: cfg, health: health{log: logOrNone(nil)}}
+		n.gateway = gateway.New(gateway.Config{Hop: hop.Config{Static: cfg.Link, Onion: onion}, Fleet: cfg.Fleet}, prng.FromUint64(2))
+		if err := setup.WritePrivate(filepath.Join(dir, passKeysFile), c.kept); err != nil {
+			t.Fatal(err)
+		}
+		log, err := n.openPasses()
+		if err != nil || (n.passKeys != nil) != c.known || (log.files[id] != nil) != c.known {
+			t.Fatalf("%s: %v, %v", name, n.passKeys, err)
+		}
+		if c.known && log.files[id].size != 5*spentTagSize {
+			t.Errorf("%s: a record of %d bytes", name, log.files[id].size)
+		}
+		if err := log.close(); err != nil {
+			t.Error(err)
+		}
 	}
 }
