@@ -302,8 +302,9 @@ func (c *Client) keepPasses(ctx context.Context, w *Wallet, order *PassOrder, fa
 	next := func() time.Duration { return fetchLeast + time.Duration(draw.Uint64N(uint64(fetchSpan))) }
 	fetch := time.NewTimer(next())
 	defer fetch.Stop()
+	var fetched error // of the last fetch
 	for {
-		failed(c.supply(w))
+		failed(errors.Join(c.supply(w), fetched))
 		select {
 		case <-ctx.Done():
 			return
@@ -311,7 +312,7 @@ func (c *Client) keepPasses(ctx context.Context, w *Wallet, order *PassOrder, fa
 		case <-fetch.C:
 			fetch.Reset(next())
 			if order != nil {
-				failed(c.fetchPasses(ctx, order))
+				fetched = c.fetchPasses(ctx, order)
 			}
 		}
 	}
