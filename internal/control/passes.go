@@ -36,7 +36,7 @@ const (
 	// An entry that has taken so many takes no more of them.
 	spentMax = 1 << 22
 	// barredFor is how long a link that showed a forged pass shows others in vain: a
-	// signature costs as much to check as twenty datagrams to open.
+	// signature costs as much to check as ten datagrams to open.
 	barredFor = 10 * time.Second
 )
 

@@ -236,3 +236,27 @@ func TestPassKeysTurn(t *testing.T) {
 func blinding(random io.Reader, key *seal.PassPublic, message []byte) (pass.Blind, error) {
 	return blind.Blind(random, key, message)
 }
+
+// What a session costs an entry that admits by passes, and one that does not.
+func BenchmarkAdmission(b *testing.B) {
+	passes := make([]*wire.Pass, 64)
+	for i := range passes {
+		passes[i] = issue(b, issuers()[0], passNetwork, passEntry)
+	}
+	for name, rule := range map[string]PassRule{"open": PassesTaken, "passes": PassesRequired} {
+		b.Run(name, func(b *testing.B) {
+			d := passDoor(Policy{Passes: rule})
+			for i := 0; b.Loop(); i++ {
+				x := passes[i%len(passes)]
+				if rule == PassesTaken {
+					x = nil
+				} else if i%len(passes) == 0 {
+					d = passDoor(Policy{Passes: rule})
+				}
+				if why := d.show(machine.Time(i), i%1000, byte(i/1000), x); why != 0 && why != wire.RefusedRate {
+					b.Fatal(why)
+				}
+			}
+		})
+	}
+}

@@ -55,8 +55,8 @@ type Identify func(r *http.Request, body []byte) (who string, err error)
 const (
 	// keyGrace is how long a key is kept beyond its passes: clocks differ.
 	keyGrace = int64(time.Hour / time.Second)
-	// issuersAtOnce bounds the batches that are signed at a time: each takes half a
-	// second of a processor.
+	// issuersAtOnce bounds the batches that are signed at a time: each takes a quarter
+	// of a second of a processor.
 	issuersAtOnce = 1
 	// issuedTell is how often it is told how many were issued.
 	issuedTell = time.Minute

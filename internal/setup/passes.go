@@ -91,8 +91,8 @@ type identityTable struct {
 }
 
 // Bounds of what one gets: 30 sessions a minute, which is what an entry admits one
-// client at; of what those get together who are not told apart: an hour of the issuer's
-// processor; and of a key's life, of which there must be enough to fetch long before.
+// client at; of what those get together who are not told apart: half an hour of the
+// issuer's processor; and of a key's life, of which there must be enough to fetch long before.
 const (
 	defaultPassesPerHour        = 64
 	passesPerHourMax            = 30 * 60

@@ -20,7 +20,7 @@ const (
 	PassRequestSize   = 2 + 1 + PassSignatureSize
 	PassSignatureSize = 256
 	PassModulusSize   = 256
-	// PassBatchMax bounds a batch: half a second of the issuer's processor.
+	// PassBatchMax bounds a batch: a quarter of a second of the issuer's processor.
 	PassBatchMax = 64
 	// PassKeysMax is how many keys an issuer tells of: those of the last period, of
 	// this one and of the next.
