@@ -90,8 +90,11 @@ func TestPasses(t *testing.T) {
 	if err := setup.WritePrivate(filepath.Join(wallet.dir, passKeysSeen), forked.listed); err != nil {
 		t.Fatal(err)
 	}
-	if err := l.Client.fetchPasses(ctx, &order); !errors.Is(err, pass.ErrForked) {
+	if compared, err := l.Client.compareKeys(ctx, &order); !compared || !errors.Is(err, pass.ErrForked) {
 		t.Errorf("an issuer that says otherwise through the network: %v", err)
+	}
+	if err := l.Client.fetchPasses(ctx, &order); !errors.Is(err, pass.ErrForked) {
+		t.Errorf("fetched of an issuer that says otherwise: %v", err)
 	}
 
 	admitted := 0
