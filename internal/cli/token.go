@@ -2,6 +2,7 @@ package cli
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
@@ -11,35 +12,45 @@ import (
 
 	"github.com/nyxnet/nyx/internal/client"
 	"github.com/nyxnet/nyx/internal/daemon"
+	"github.com/nyxnet/nyx/internal/seal"
 	"github.com/nyxnet/nyx/internal/setup"
 	"github.com/nyxnet/nyx/internal/wire"
 )
 
-// walletDir is the wallet that is used where no flag names one.
-func walletDir(dir string) (string, error) {
+// walletDir is the wallet that a flag names, or one of the network's own in this user's
+// directory: what an issuer said before is held against it, and not against another.
+func walletDir(dir string, n *setup.Network) (string, error) {
 	if dir != "" {
 		return dir, nil
+	}
+	if n.Issuer == nil {
+		return "", errNoIssuer
 	}
 	base, err := setup.DataDir("")
 	if err != nil {
 		return "", fmt.Errorf("%w, or the wallet with --wallet", err)
 	}
-	return filepath.Join(base, "wallet"), nil
+	issuer := seal.SHA256(n.Issuer.Key)
+	return filepath.Join(base, fmt.Sprintf("wallet-%s-%x", n.Trust.Network, issuer[:4])), nil
 }
+
+var errNoIssuer = errors.New("the network file has no table [issuer]: its entries ask for no unlinkable tokens")
+
+const walletHelp = "directory of unlinkable tokens (default: one of the network's own, in this user's directory of nyx)"
 
 // passFlags are how unlinkable tokens are had.
 type passFlags struct{ wallet, token, through string }
 
 func (f *passFlags) register(cmd *cobra.Command) {
 	fs := cmd.Flags()
-	fs.StringVar(&f.wallet, "wallet", "", "directory of unlinkable tokens (default: wallet, in this user's directory of nyx)")
+	fs.StringVar(&f.wallet, "wallet", "", walletHelp)
 	fs.StringVar(&f.token, "oidc-token", "", "file with a token of your identity provider, by which the issuer knows you")
 	fs.StringVar(&f.through, "through", "", "proxy by which the issuer is reached, as socks5://127.0.0.1:9150, so that it does not see your address")
 }
 
 // order opens the wallet and says how tokens are fetched.
 func (f *passFlags) order(n *setup.Network) (*daemon.PassOrder, error) {
-	dir, err := walletDir(f.wallet)
+	dir, err := walletDir(f.wallet, n)
 	if err != nil {
 		return nil, err
 	}
@@ -53,10 +64,10 @@ func (f *passFlags) forProxy(n *setup.Network) (wallet string, order *daemon.Pas
 	if f.wallet == "" && n.Issuer == nil {
 		return "", nil, nil
 	}
-	if wallet, err = walletDir(f.wallet); err != nil {
+	if wallet, err = walletDir(f.wallet, n); err != nil {
 		return "", nil, err
 	}
-	if f.token != "" || f.through != "" || n.PSK != nil {
+	if n.Issuer != nil && (f.token != "" || f.through != "" || n.PSK != nil) {
 		order = &daemon.PassOrder{Token: f.token, Through: f.through}
 	}
 	return wallet, order, nil
@@ -116,15 +127,19 @@ and addresses: fetch long before use, and with --through.`,
 }
 
 func tokenList() *cobra.Command {
-	var dir string
+	var network, dir string
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:     "list",
+		Use:     "list --network FILE",
 		Short:   "List the unlinkable tokens in the wallet, by entry",
-		Example: "  nyx token list --json",
+		Example: "  nyx token list --network network.toml --json",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			dir, err := walletDir(dir)
+			n, err := setup.LoadNetwork(network)
+			if err != nil {
+				return err
+			}
+			dir, err := walletDir(dir, n)
 			if err != nil {
 				return err
 			}
@@ -139,8 +154,10 @@ func tokenList() *cobra.Command {
 			return printWallet(cmd.OutOrStdout(), state, asJSON)
 		},
 	}
-	cmd.Flags().StringVar(&dir, "wallet", "", "directory of unlinkable tokens (default: wallet, in this user's directory of nyx)")
+	cmd.Flags().StringVar(&network, "network", "", "network file (TOML)")
+	cmd.Flags().StringVar(&dir, "wallet", "", walletHelp)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	cmd.MarkFlagRequired("network")
 	return cmd
 }
 
