@@ -112,6 +112,9 @@ type Config struct {
 	Class int
 	// Carrier is how datagrams reach an entry; zero is Auto.
 	Carrier Carrier
+	// Wallet is the directory of unlinkable tokens, which nyx token get fills; "" for
+	// none. Networks whose entries ask for tokens admit nobody without.
+	Wallet string
 }
 
 // Errors by which Dial says why a target was not reached. They are wrapped.
@@ -153,7 +156,7 @@ func Open(cfg Config) (*Client, error) {
 		return nil, err
 	}
 	running, err := daemon.JoinNetwork(n, client.Config{Level: levels[cfg.Level], Profile: profiles[cfg.Profile], Class: obfs.Class(cfg.Class)},
-		carriers[cfg.Carrier].use, carriers[cfg.Carrier].kinds)
+		cfg.Wallet, carriers[cfg.Carrier].use, carriers[cfg.Carrier].kinds)
 	if err != nil {
 		return nil, err
 	}

@@ -34,7 +34,7 @@ func main() {
 		Args:          cobra.NoArgs,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	root.AddCommand(cli.Proxy(carriers), cli.Node(directory.RoleMix, carriers, nil, daemon.Servers{}))
+	root.AddCommand(cli.Proxy(carriers), cli.Node(directory.RoleMix, carriers, nil, daemon.Servers{}), cli.Token())
 	if err := root.ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "nyx-lite: "+cli.OneLine(err))
 		os.Exit(1)

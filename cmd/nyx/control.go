@@ -54,6 +54,11 @@ func startControl(cfg daemon.ControlConfig) (*daemon.Control, error) {
 		log.Close()
 		return nil, err
 	}
+	if err = identifying(&cfg); err != nil {
+		cfg.Bus.Close()
+		log.Close()
+		return nil, err
+	}
 	store := &compliance{cfg: &cfg, log: log}
 	cfg.Store = store
 	c, err := daemon.StartControl(cfg)

@@ -16,7 +16,7 @@ import (
 
 func keygenCommand() *cobra.Command {
 	var dir string
-	var authority, witness, fleet bool
+	var authority, witness, issuer, fleet bool
 	cmd := &cobra.Command{
 		Use:     "keygen --keys DIR",
 		Short:   "Make the keys of a node, a directory authority or a witness",
@@ -38,6 +38,13 @@ func keygenCommand() *cobra.Command {
 				fmt.Fprintf(cmd.OutOrStdout(), "witness: key in %s; name its public key in the network file\n", dir)
 				return nil
 			}
+			if issuer {
+				if _, err := setup.MakeIssuerKey(dir, nil); err != nil {
+					return err
+				}
+				fmt.Fprintf(cmd.OutOrStdout(), "issuer of unlinkable tokens: key in %s; name its public key in the table [issuer] of the network file\n", dir)
+				return nil
+			}
 			if fleet {
 				if err := setup.RotateFleet(dir, nil); err != nil {
 					return err
@@ -57,8 +64,9 @@ func keygenCommand() *cobra.Command {
 	cmd.Flags().StringVar(&dir, "keys", "", "directory for the key files")
 	cmd.Flags().BoolVar(&authority, "authority", false, "make an authority's key instead of a node's")
 	cmd.Flags().BoolVar(&witness, "witness", false, "make a witness's key instead of a node's")
+	cmd.Flags().BoolVar(&issuer, "issuer", false, "make the key of an issuer of unlinkable tokens instead of a node's")
 	cmd.Flags().BoolVar(&fleet, "fleet", false, "a fresh fleet key in the place of the one in the directory")
-	cmd.MarkFlagsMutuallyExclusive("authority", "witness", "fleet")
+	cmd.MarkFlagsMutuallyExclusive("authority", "witness", "issuer", "fleet")
 	cmd.MarkFlagRequired("keys")
 	return cmd
 }
@@ -104,6 +112,7 @@ func networkCommand() *cobra.Command {
 	fs.BoolVar(&c.AllowPrivate, "allow-private", false, "let exits open private and loopback targets")
 	fs.BoolVar(&c.Carriers, "carriers", false, "let entries take links by QUIC and WebSocket too")
 	fs.BoolVar(&c.PSK, "psk", false, "make a pre-shared key that clients need")
+	fs.BoolVar(&c.Passes, "tokens", false, "have entries admit by unlinkable tokens only, which the first control process issues")
 	initialise.MarkFlagRequired("dir")
 	cmd.AddCommand(initialise)
 	return cmd

@@ -22,11 +22,14 @@ var ranks = map[string]int{
 	"internal/seal": 10,
 	"internal/fec":  10,
 
+	"internal/seal/blind": 11, // signatures on what is not seen
+
 	"internal/link":               20,
 	"internal/directory":          20,
 	"internal/directory/query":    21, // whom of its servers to ask
 	"internal/directory/translog": 21, // documents in logs that witnesses cosign
 	"internal/service":            20,
+	"internal/pass":               20, // unlinkable tokens
 
 	"internal/obfs": 30,
 	"internal/mix":  30,

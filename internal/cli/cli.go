@@ -96,6 +96,7 @@ func Proxy(kinds []joint.Kind) *cobra.Command {
 	var network, socks, level, profile, ready, carrier string
 	var class, kem int
 	var quiet bool
+	var passes passFlags
 	cmd := &cobra.Command{
 		Use:     "proxy --network FILE",
 		Short:   "Join an existing network as a client with a SOCKS5 and HTTP proxy",
@@ -124,8 +125,12 @@ func Proxy(kinds []joint.Kind) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			wallet, order, err := passes.forProxy(n)
+			if err != nil {
+				return err
+			}
 			p, err := daemon.StartProxy(daemon.ProxyConfig{
-				Network: n, Socks: socks, Use: use, Carriers: kinds,
+				Network: n, Socks: socks, Use: use, Carriers: kinds, Wallet: wallet, PassOrder: order,
 				Client: client.Config{Level: l, Profile: shape, Class: obfs.Class(class), Stream: stream.Config{KEM: seal.KEM(kem)}},
 			})
 			if err != nil {
@@ -169,6 +174,7 @@ func Proxy(kinds []joint.Kind) *cobra.Command {
 	fs.StringVar(&carrier, "carrier", "auto", "how datagrams reach the entry: auto (UDP, else what passes), udp, quic, websocket")
 	fs.StringVar(&ready, "ready", "", "write this JSON file when traffic can flow")
 	fs.BoolVar(&quiet, "quiet", false, "print nothing but errors")
+	passes.register(cmd)
 	cmd.MarkFlagRequired("network")
 	return cmd
 }

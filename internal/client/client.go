@@ -51,6 +51,9 @@ type Config struct {
 	NoTickets bool
 	// NetworkKey is the network's pre-shared key, if it has one.
 	NetworkKey *seal.Key
+	// Passes says that entries admit by unlinkable tokens only: routes then enter where
+	// the client has some (HandlePasses).
+	Passes bool
 	// HighPorts and LowPorts are the ports of targets whose streams are opened in
 	// the high and the low lane of their session. The exit learns of the lane,
 	// which with other ports than everybody's is a mark of this client. nil
@@ -148,6 +151,8 @@ type Client struct {
 	ahead    []*circuit // built before need, oldest first
 	circuits map[circuitKey]*circuit
 	tickets  map[circuitKey]*stream.Ticket // of sessions that broke
+	passes   map[wire.NodeID][]wire.Pass   // to be spent, by entry
+	passing  *prng.Stream                  // draws the entries for which some are to be had
 	hosted   []*hosted                     // services that this client offers
 	refusing avoidance                     // entries that refused of late
 	mute     avoidance                     // entries by which nothing came since a set-up was sent
@@ -194,6 +199,8 @@ func New(cfg Config, rng prng.Source) *Client {
 		routes:   map[routeKey]*route{},
 		circuits: map[circuitKey]*circuit{},
 		tickets:  map[circuitKey]*stream.Ticket{},
+		passes:   map[wire.NodeID][]wire.Pass{},
+		passing:  rng.Stream("passes"),
 	}
 	c.cfg.Stream.Distributions = &c.Distributions
 	rng.Stream("pseudonyms").Read(c.secret[:])

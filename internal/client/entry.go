@@ -28,6 +28,7 @@ type entry struct {
 	tries    int           // of SESSION_INIT under this nonce
 	version  uint8         // of the exchange
 	work     *uint64       // the proof that the entry asked for under this nonce
+	pass     *wire.Pass    // what is spent under this nonce
 	asked    machine.Time  // when it was first sent
 	trip     time.Duration // least round trip to the entry, as admissions told; 0: unknown
 	setups   span          // what set-ups by it took
@@ -93,7 +94,7 @@ func (c *Client) allEntries() []*entry {
 
 func (c *Client) freshNonce(e *entry) {
 	c.paths.Read(e.nonce[:])
-	e.tries, e.work = 0, nil
+	e.tries, e.work, e.pass = 0, nil, nil
 }
 
 // sendInit sends SESSION_INIT, and again until it is answered.
@@ -104,6 +105,7 @@ func (c *Client) sendInit(now machine.Time, e *entry) {
 	if e.work != nil {
 		m.Worked, m.Work = true, *e.work
 	}
+	c.showPass(e, &m)
 	m.Put(f)
 	c.links.Push(e.link, f)
 	if e.tries == 0 {
@@ -163,6 +165,9 @@ func (c *Client) told(now machine.Time, e *entry, m *wire.SessionRefused) {
 	case m.Reason == wire.RefusedWork && m.Challenge.Bits <= control.WorkMost:
 		c.jobs = append(c.jobs, &proving{entry: e, challenge: m.Challenge, client: c.pseudonym(e.node), nonce: e.nonce})
 		c.timers.Set(&e.renew, now.Add(refusedRetry)) // by then it is found, or the challenge is old
+	case m.Reason == wire.RefusedPass && len(c.passes[e.node]) > 0:
+		c.freshNonce(e)
+		c.sendInit(now, e)
 	default:
 		c.refuse(now, e, m.Reason)
 	}
@@ -218,6 +223,8 @@ func (c *Client) refuse(now machine.Time, e *entry, why wire.Refusal) {
 // refused by policy for one reason: it has not proven the network's key.
 func (c *Client) refusal(why wire.Refusal) error {
 	switch {
+	case why == wire.RefusedPass:
+		return ErrNoPass
 	case why != wire.RefusedPolicy:
 		return fmt.Errorf("client: the entry refused the session: %v", why)
 	case c.cfg.NetworkKey == nil:

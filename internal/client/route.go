@@ -129,8 +129,10 @@ func (c *Client) draw(now machine.Time, k *circuit) (directory.Plan, error) {
 		Fresh: c.failures > 0 && c.view.Stale(),
 		Level: c.cfg.Level, QoS: c.cfg.QoS, TTL: c.cfg.RouteTTL, Conditions: c.conditions,
 	}
-	// Of entries, those that do not answer; those of the other routes; those far away.
-	silent := append(c.mute.nodes(now), c.refusing.nodes(now)...)
+	// Of entries, those that do not answer, or would refuse; those of the other routes;
+	// those far away.
+	passless := c.passless()
+	silent := slices.Concat(c.mute.nodes(now), c.refusing.nodes(now), passless)
 	var entries, own []wire.NodeID
 	for _, r := range k.routes {
 		if r != nil {
@@ -180,6 +182,7 @@ func (c *Client) draw(now machine.Time, k *circuit) (directory.Plan, error) {
 	}
 	again(len(wished) > 0, func() { req.AvoidNodes = own })
 	again(req.AvoidNodes != nil, func() { req.AvoidNodes = nil })
+	again(len(passless) > 0, func() { req.AvoidEntry = passless }) // rather twice than where the client is refused
 	again(req.AvoidEntry != nil, func() { req.AvoidEntry = nil })
 	again(c.conditions != nil, func() { req.Crowded = true })
 	return plan, err

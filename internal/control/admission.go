@@ -37,6 +37,11 @@ type Policy struct {
 	// WorkMost is the greatest difficulty of proofs of work that are asked for while
 	// the queue is under pressure; 0: none are.
 	WorkMost uint8
+
+	// Passes is what the entry makes of unlinkable tokens, PassChallenge what those
+	// answer that are for it (pass.Challenge).
+	Passes        PassRule
+	PassChallenge [32]byte
 }
 
 const (

@@ -12,7 +12,8 @@ import (
 // The way of a SESSION_INIT through an entry:
 //
 //	1. Handle: a repetition has its answer again; what the node refuses by itself
-//	   (drain, version, proof, rate, records) is refused at once.
+//	   (drain, version, proof, rate, records, a pass that is not good) is refused at
+//	   once.
 //	2. Handle: while the queue is under pressure, who is known by nothing shows a
 //	   proof of work.
 //	3. Decisions.Look: the decision of its question, from the cache; without one it
@@ -20,7 +21,8 @@ import (
 //	4. serve: requests that have a decision go on at the node's pace, in the order
 //	   of their due times: when they came, and later by what their credential is
 //	   worth. No class of them starves.
-//	5. settle: the decision refuses, or Admission admits under its terms.
+//	5. settle: the decision refuses, or Admission admits under its terms, and the
+//	   pass that was shown is spent.
 //	6. HandleTimer: who has waited for waitMax is told so. When there is no room,
 //	   the youngest of the weakest credential is.
 
@@ -52,6 +54,7 @@ type Intake struct {
 	pace    pace
 	paced   bool // somebody waits for the pace
 	work    work
+	passes  passes
 	answers []Answer
 }
 
@@ -60,7 +63,7 @@ func NewIntake(records *Admission, rng prng.Source, counts *trace.Counts) *Intak
 	p := &records.policy
 	i := &Intake{
 		Decisions: NewDecisions(p.Decisions, rng, counts), records: records, counts: counts, central: p.Central,
-		queue: newQueue(p.QueueMax), work: work{most: p.WorkMost},
+		queue: newQueue(p.QueueMax), work: work{most: p.WorkMost}, passes: passes{rule: p.Passes, challenge: p.PassChallenge},
 	}
 	if p.PerSecond > 0 {
 		i.pace.gap = time.Second / time.Duration(p.PerSecond)
@@ -80,9 +83,16 @@ func (i *Intake) Handle(now machine.Time, m *wire.SessionInit, by Holder) {
 		return
 	}
 	p := &pending{init: *m, by: by, came: now, question: i.question(m)}
-	if refused := i.records.check(now, m, i.records.terms()); refused != 0 {
+	refused := i.records.check(now, m, i.records.terms())
+	if refused == 0 {
+		p.passed, refused = i.passes.look(now, m, by)
+	}
+	if refused != 0 {
 		i.refuse(p, refused)
 		return
+	}
+	if p.passed {
+		p.question.Credential = CredentialToken
 	}
 	i.work.adapt(now, i.queue.len(), i.queue.most)
 	if p.question.Credential == CredentialNone && !i.work.shown(now, m, i.work.bits) {
@@ -162,18 +172,27 @@ func (i *Intake) settle(now machine.Time, p *pending, d *Decision) {
 	case !i.work.shown(now, &p.init, d.Work):
 		i.ask(now, p, d.Work)
 		return
+	case p.passed && !i.passes.spendable(&p.init.Pass):
+		i.refuse(p, wire.RefusedPass)
+		return
 	}
 	ready, refused := i.records.admit(now, &p.init, p.by, i.records.terms().within(d))
 	if refused != 0 {
 		i.refuse(p, refused)
 		return
 	}
-	i.pace.take(now)
+	if i.pace.take(now); p.passed {
+		i.passes.spend(&p.init.Pass)
+		i.counts[trace.PassesSpent]++
+	}
 	i.answers = append(i.answers, Answer{By: p.by, Client: p.init.ClientID, Ready: ready})
 }
 
 func (i *Intake) refuse(p *pending, why wire.Refusal) {
 	i.counts[trace.HandshakeErrors]++
+	if why == wire.RefusedPass {
+		i.counts[trace.PassesRefused]++
+	}
 	i.answers = append(i.answers, Answer{By: p.by, Client: p.init.ClientID, Refused: wire.SessionRefused{Nonce: p.init.Nonce, Reason: why}})
 }
 
@@ -216,7 +235,10 @@ func (i *Intake) NextTimer() machine.Time {
 }
 
 // Release forgets what a holder that is gone has asked for.
-func (i *Intake) Release(by Holder) { i.queue.release(by) }
+func (i *Intake) Release(by Holder) {
+	i.queue.release(by)
+	delete(i.passes.barred, by)
+}
 
 // PollCheck yields a POLICY_CHECK, to be answered by HandleDecision or
 // Decisions.HandleFault.

@@ -11,6 +11,7 @@ type pending struct {
 	by       Holder
 	came     machine.Time
 	question Question
+	passed   bool // it shows a pass that was good when it came
 	gone     bool // its holder is, or has asked anew
 }
 

@@ -46,6 +46,10 @@ type ClientConfig struct {
 	// program has beside UDP, in the order in which they are tried.
 	Use      joint.Use
 	Carriers []joint.Kind
+	// Wallet has the unlinkable tokens that the client shows; nil: none. Order says
+	// how more are fetched; nil: they are not.
+	Wallet *Wallet
+	Order  *PassOrder
 
 	block func(drive.Carrier) drive.Carrier // for tests: a network that loses UDP
 }
@@ -60,6 +64,7 @@ type Client struct {
 	ready   chan struct{}
 	once    sync.Once
 	feedErr atomic.Pointer[error]
+	passErr atomic.Pointer[error] // why passes cannot be had or kept
 	asker   *mirror.Asker
 	delays  delays // between regions, by which paths are drawn
 	// asked are the streams that were opened to another end, answered those of
@@ -70,7 +75,10 @@ type Client struct {
 	opening map[session.Ref]opening
 	failed  uint64 // set-ups, when they were looked at last; likewise
 
-	mu        sync.Mutex
+	mu     sync.Mutex
+	wallet *Wallet
+	until  map[[32]byte]int64 // when passes are good no more, by key; under the host's lock
+
 	listeners map[service.Address]*Listener
 	services  map[service.Address]*service.Descriptor
 }
@@ -94,7 +102,7 @@ func StartClient(cfg ClientConfig, rng prng.Source) (*Client, error) {
 	}
 	c := &Client{
 		ready: make(chan struct{}), listeners: map[service.Address]*Listener{}, services: map[service.Address]*service.Descriptor{},
-		opening: map[session.Ref]opening{},
+		opening: map[session.Ref]opening{}, wallet: cfg.Wallet, until: map[[32]byte]int64{},
 	}
 	c.core = client.New(cfg.Client, rng)
 	c.side = tunnel.NewSide(c.core, c.incoming)
@@ -146,6 +154,11 @@ func StartClient(cfg ClientConfig, rng prng.Source) (*Client, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	c.cancel = cancel
 	c.running.Go(func() { listener.run(ctx) })
+	if cfg.Wallet != nil {
+		c.running.Go(func() {
+			c.keepPasses(ctx, cfg.Wallet, cfg.Order, func(err error) { c.passErr.Store(&err) })
+		})
+	}
 	c.running.Add(1)
 	go func() {
 		defer c.running.Done()
@@ -166,10 +179,25 @@ func (cfg *ClientConfig) carrier(base drive.Carrier) (drive.Carrier, func(*direc
 	return c, func(v *directory.View) { c.SetDoors(doors(v)) }
 }
 
-// JoinNetwork starts a client of the network that a network file describes.
-func JoinNetwork(n *setup.Network, cfg client.Config, use joint.Use, kinds []joint.Kind) (*Client, error) {
+// JoinNetwork starts a client of the network that a network file describes. It shows the
+// unlinkable tokens of a wallet, "" for none.
+func JoinNetwork(n *setup.Network, cfg client.Config, wallet string, use joint.Use, kinds []joint.Kind) (*Client, error) {
+	w, err := credentials(&cfg, n, wallet)
+	if err != nil {
+		return nil, err
+	}
+	return StartClient(ClientConfig{Client: cfg, Trust: n.Trust, Directories: n.Directories, Replicas: n.Replicas, Use: use, Carriers: kinds, Wallet: w}, systemEntropy())
+}
+
+// credentials has a client show what entries of a network ask for, and opens its
+// wallet, "" for none.
+func credentials(cfg *client.Config, n *setup.Network, wallet string) (*Wallet, error) {
 	cfg.NetworkKey = n.PSK
-	return StartClient(ClientConfig{Client: cfg, Trust: n.Trust, Directories: n.Directories, Replicas: n.Replicas, Use: use, Carriers: kinds}, systemEntropy())
+	cfg.Passes = n.Issuer != nil && n.Issuer.Required
+	if wallet == "" {
+		return nil, nil
+	}
+	return OpenWallet(wallet)
 }
 
 func (c *Client) afterRound(now machine.Time) {
@@ -224,6 +252,9 @@ var errNoRoute = errors.New("no route stands yet")
 // document, has had no route yet, or can set up none now.
 func (c *Client) Err() error {
 	if p := c.feedErr.Load(); p != nil && *p != nil {
+		return *p
+	}
+	if p := c.passErr.Load(); p != nil && *p != nil {
 		return *p
 	}
 	select {
@@ -404,10 +435,15 @@ func (c *Client) Done() <-chan struct{} { return c.host.Done() }
 // Close tells the entries and stops.
 func (c *Client) Close() error {
 	c.cancel()
-	c.host.Do(func(now machine.Time) { c.core.Close(now) })
-	err := c.host.Close()
+	var kept error
 	c.running.Wait()
-	return err
+	c.host.Do(func(now machine.Time) {
+		if c.wallet != nil {
+			kept = c.giveBack(c.wallet)
+		}
+		c.core.Close(now)
+	})
+	return errors.Join(c.host.Close(), kept)
 }
 
 var _ proxy.Dialer = (*Client)(nil)

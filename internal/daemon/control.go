@@ -45,6 +45,8 @@ type ControlConfig struct {
 	// Routes are what else it serves, by pattern below controlPath, to nodes that
 	// have introduced themselves.
 	Routes map[string]func(w http.ResponseWriter, r *http.Request, from wire.NodeID)
+	// Issuer issues unlinkable tokens; nil: it does not.
+	Issuer *IssuerConfig
 	Log    *slog.Logger // nil: none
 
 	listener net.Listener // for tests, in place of Listen
@@ -74,6 +76,7 @@ type Control struct {
 	drawMu sync.Mutex
 	counts controlCounts
 
+	issuer *issuer // nil: none
 	rates  *telemetry.Collector
 	planMu sync.Mutex
 	plans  obfs.Plans // of cover, as machines follow them
@@ -88,6 +91,11 @@ func StartControl(cfg ControlConfig) (*Control, error) {
 	}
 	if err != nil {
 		return nil, fmt.Errorf("control: %w", err)
+	}
+	if cfg.Issuer != nil {
+		if c.issuer, err = openIssuer(*cfg.Issuer, time.Now(), c.log); err != nil {
+			return nil, err
+		}
 	}
 	c.known.authorities = cfg.Trust.Authorities
 	c.pump = pipeline.Pump{Bus: cfg.Bus, Store: cfg.Store, Log: c.log}
@@ -123,6 +131,9 @@ func StartControl(cfg ControlConfig) (*Control, error) {
 	})
 	c.running.Go(func() { feed.run(ctx, func(err error) { c.note(following, err) }) })
 	c.running.Go(func() { c.pump.Run(ctx) })
+	if c.issuer != nil {
+		c.running.Go(func() { c.issuer.run(ctx, c.tell) })
+	}
 	c.tell(audit.Event{Kind: audit.AdminAction, Action: "start", Subject: cfg.Name})
 	return c, nil
 }

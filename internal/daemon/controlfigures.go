@@ -1,10 +1,12 @@
 package daemon
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
 	"log/slog"
+	"path/filepath"
 	"time"
 
 	"github.com/nyxnet/nyx/internal/pipeline"
@@ -83,8 +85,34 @@ func startConfiguredControl(cfg *setup.Config, keys *keyring, start func(Control
 	if err != nil {
 		return nil, err
 	}
+	issuer, err := configuredIssuer(cfg, keys)
+	if err != nil {
+		return nil, err
+	}
 	return start(ControlConfig{
-		Name: cfg.Name, Listen: cfg.Plane.Listen.String(), Key: key, Trust: cfg.Network.Trust, Authorities: cfg.Directories, Poll: cfg.Poll,
+		Issuer: issuer,
+		Name:   cfg.Name, Listen: cfg.Plane.Listen.String(), Key: key, Trust: cfg.Network.Trust, Authorities: cfg.Directories, Poll: cfg.Poll,
 		StateDir: cfg.State, Plane: cfg.Plane, Log: log,
 	})
+}
+
+// configuredIssuer is the issuer of unlinkable tokens that a configuration asks for, or
+// nil. Identify is left to the program where an identity provider says who asks.
+func configuredIssuer(cfg *setup.Config, keys *keyring) (*IssuerConfig, error) {
+	p := &cfg.Plane.Passes
+	if p.To == "" {
+		return nil, nil
+	}
+	signer, err := keys.issuer()
+	if err != nil {
+		return nil, err
+	}
+	if !bytes.Equal(signer.Public(), cfg.Network.Issuer.Key) {
+		return nil, fmt.Errorf("the network file names another issuer than the one whose key is in %s", keys.where())
+	}
+	i := &IssuerConfig{Network: cfg.Network.Trust.Network, Signer: signer, Life: p.Life, PerHour: p.PerHour, Class: p.To, Dir: filepath.Join(cfg.State, "passes")}
+	if p.To == setup.PassesKey {
+		i.Identify = identifyHolder(cfg.Network.PSK)
+	}
+	return i, nil
 }

@@ -93,6 +93,9 @@ func (c *Control) handler() http.Handler {
 	for pattern, f := range c.rates.Routes() {
 		mux.HandleFunc(pattern, c.guestsOnly(f))
 	}
+	if c.issuer != nil {
+		c.issuer.register(mux)
+	}
 	for pattern, f := range c.cfg.Routes {
 		mux.HandleFunc(pattern, c.guestsOnly(f))
 	}

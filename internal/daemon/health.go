@@ -18,6 +18,8 @@ const (
 	listing                // standing in it
 	deciding               // having decisions of the control plane
 	sharing                // having the fleet's session records say what becomes of sessions
+	verifying              // having the issuer's keys of unlinkable tokens
+	spending               // having spent tokens on record
 	numDuties
 )
 

@@ -32,6 +32,8 @@ type request struct {
 	post         []byte // the body; nil: it is a GET
 	tag          string // of what is had already, or ""
 	most         int64  // bytes of the answer that are read
+
+	authorization string // the header of that name, or ""
 }
 
 // reply is what the server answered.
@@ -61,6 +63,9 @@ func exchange(ctx context.Context, client *http.Client, q request) (r reply, err
 	}
 	if q.tag != "" {
 		req.Header.Set("If-None-Match", q.tag)
+	}
+	if q.authorization != "" {
+		req.Header.Set("Authorization", q.authorization)
 	}
 	if r.Response, err = client.Do(req); err != nil {
 		return reply{}, err

@@ -105,6 +105,13 @@ func (k *keyring) control() (*[front.KeySize]byte, error) {
 	return setup.LoadControlKey(k.dir)
 }
 
+func (k *keyring) issuer() (*seal.Signer, error) {
+	if k.whole {
+		return in(k.stored.Issuer)
+	}
+	return setup.LoadIssuerKey(k.dir)
+}
+
 func (k *keyring) replica() (*[front.KeySize]byte, error) {
 	if k.whole {
 		return in(k.stored.Replica)

@@ -68,6 +68,10 @@ type LocalConfig struct {
 	records records.Store
 	// telemetry is, for tests, NodeConfig.Telemetry of all nodes.
 	telemetry func(ctx context.Context, body []byte) error
+	// issuer, for tests, issues the unlinkable tokens that entries then require, of
+	// which the client shows those of wallet.
+	issuer *IssuerConfig
+	wallet *Wallet
 }
 
 const (
@@ -172,7 +176,7 @@ func (l *Local) start(cfg LocalConfig, entropy prng.Source) error {
 	}
 	l.Client, err = StartClient(ClientConfig{
 		Client: cfg.Client, Trust: trust, Directories: urls, Poll: localPoll, Listen: loopback(0), Clock: clock,
-		Use: cfg.Use, Carriers: cfg.UseCarriers, block: cfg.block,
+		Use: cfg.Use, Carriers: cfg.UseCarriers, block: cfg.block, Wallet: cfg.wallet,
 	}, entropy.Child("client"))
 	if err != nil {
 		return err
@@ -215,6 +219,9 @@ func localNode(cfg LocalConfig, i int, keys prng.Source, params directory.Params
 		for _, k := range cfg.Carriers {
 			c.Carriers.Listen[k.Kind] = listen
 		}
+	}
+	if cfg.issuer != nil {
+		c.Issuer, c.PassesRequired = cfg.issuer.Signer.Public(), true
 	}
 	if runtime.GOOS != "linux" {
 		c.Label = name // one loopback address for all: the label tells networks apart

@@ -16,7 +16,7 @@ func (l *Local) startControl(cfg *LocalConfig, keys prng.Source) (controls []str
 	keys.Stream("control").Read(key[:])
 	l.Control, err = cfg.Control(ControlConfig{
 		Name: "control", Listen: "127.0.0.1:0", Key: &key, Trust: l.trust, Authorities: []string{l.Authority.URL()},
-		Poll: localPoll, StateDir: cfg.ControlDir,
+		Poll: localPoll, StateDir: cfg.ControlDir, Issuer: cfg.issuer,
 	})
 	if err != nil || l.Control == nil {
 		return nil, err

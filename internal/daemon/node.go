@@ -27,6 +27,7 @@ import (
 	"github.com/nyxnet/nyx/internal/mirror"
 	"github.com/nyxnet/nyx/internal/mix"
 	"github.com/nyxnet/nyx/internal/obfs"
+	"github.com/nyxnet/nyx/internal/pass"
 	"github.com/nyxnet/nyx/internal/prng"
 	"github.com/nyxnet/nyx/internal/relay"
 	"github.com/nyxnet/nyx/internal/seal"
@@ -68,6 +69,10 @@ type NodeConfig struct {
 	Poll        time.Duration // of the directory; 0 is the default
 
 	Policy control.Policy // Stream nodes
+	// Issuer is the public key of who issues unlinkable tokens, nil for nobody;
+	// PassesRequired says that nobody is admitted without. Stream nodes.
+	Issuer         []byte
+	PassesRequired bool
 	// AskPolicy asks the control plane for decisions of admission, which then are its
 	// to make; nil: the node decides by Policy alone. Stream nodes.
 	AskPolicy PolicyPost
@@ -114,6 +119,8 @@ type Node struct {
 	measured *trace.Distributions  // of their sessions, under the host's lock; nil: no Stream node
 	onions   *onions
 	replay   *replayLog
+	spent    *spentLog  // of a Stream node that takes unlinkable tokens; else nil
+	passKeys *pass.Keys // the issuer's, of who follows them
 	// rotateFleet replaces the fleet key, under the host's lock; nil: no Stream node.
 	rotateFleet func(machine.Time, *seal.Key)
 	reloads     reloads
@@ -168,6 +175,7 @@ func StartNode(cfg NodeConfig, rng prng.Source) (*Node, error) {
 	if cfg.Clock == nil {
 		cfg.Clock = drive.NewClock()
 	}
+	n.cfg.Clock = cfg.Clock
 	if cfg.Stream.UnixStart == 0 {
 		cfg.Stream.UnixStart = cfg.Clock.At(0).Unix()
 	}
@@ -181,6 +189,7 @@ func StartNode(cfg NodeConfig, rng prng.Source) (*Node, error) {
 	} else {
 		n.checks = checks{post: cfg.AskPolicy, come: make(chan struct{}, 1)}
 		cfg.Policy.Central = cfg.AskPolicy != nil
+		n.passRule(&cfg.Policy)
 		g := gateway.New(gateway.Config{
 			Hop: hopConfig, Policy: cfg.Policy, Fleet: cfg.Fleet, Stream: cfg.Stream, Class: cfg.Class, Region: cfg.Region, Capacity: cfg.Capacity, Sink: cfg.Sink, Records: cfg.Records != nil,
 		}, rng)
@@ -215,6 +224,14 @@ func StartNode(cfg NodeConfig, rng prng.Source) (*Node, error) {
 		}
 		carrier = recorded{carrier, n.replay, func(err error) { n.note(recording, err) }}
 	}
+	if n.spent, err = n.openPasses(); err != nil {
+		n.carriers.close()
+		carrier.Close()
+		return nil, fmt.Errorf("node %s: %w", cfg.Name, err)
+	}
+	if n.spent != nil {
+		carrier = spentFirst{carrier, n.spent, func(err error) { n.note(spending, err) }}
+	}
 	n.host, err = drive.Start(drive.Config{
 		Name: cfg.Name, Machine: m, Carrier: carrier, Clock: cfg.Clock, Workers: cfg.Workers, Ways: cfg.Ways, AfterRound: n.after(side),
 	})
@@ -247,6 +264,7 @@ func (n *Node) after(side *tunnel.Side) func(machine.Time) {
 		if n.register != nil {
 			n.register.collect(n.gateway.PollRecords())
 		}
+		n.spent.take(n.gateway)
 		if waits && held < heldMax {
 			held++
 			return
@@ -341,6 +359,9 @@ func (n *Node) join() error {
 	}
 	if n.register != nil {
 		n.running.Go(func() { n.register.run(ctx) })
+	}
+	if n.gateway != nil && n.cfg.Issuer != nil {
+		n.running.Go(func() { n.followPassKeys(ctx) })
 	}
 	if n.cfg.Plane != nil {
 		n.settler = newSettler(hex.EncodeToString(n.id[:]), n.roleOf(), n.cfg.StateDir, n.subscribers(), n.Err, n.log)
@@ -507,7 +528,8 @@ func (n *Node) Close() error {
 	err := errors.Join(n.host.Close(), n.carriers.close())
 	n.running.Wait()
 	n.replay.take(n.table) // of the last round; nobody else has the table now
-	return errors.Join(err, n.replay.close(), n.register.close(), n.teller.close(audit.Event{Kind: audit.AdminAction, Action: "stop", Subject: n.cfg.Name}))
+	n.spent.take(n.gateway)
+	return errors.Join(err, n.replay.close(), n.register.close(), n.spent.close(), n.teller.close(audit.Event{Kind: audit.AdminAction, Action: "stop", Subject: n.cfg.Name}))
 }
 
 // Sessions returns the figures of the sessions that end here, oldest first.

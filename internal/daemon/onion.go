@@ -230,6 +230,9 @@ func (n *Node) rotate(ctx context.Context) {
 			if err := n.replay.sync(); err != nil {
 				n.note(recording, err)
 			}
+			if err := n.spent.sync(); err != nil {
+				n.note(spending, err)
+			}
 		}
 	}
 }

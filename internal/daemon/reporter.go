@@ -69,6 +69,7 @@ const refusalCodes = 16
 // reasons are the reason codes of refusals.
 var reasons = map[wire.Refusal]string{
 	wire.RefusedPolicy: "policy", wire.RefusedRate: "rate", wire.RefusedFull: "full", wire.RefusedVersion: "version", wire.RefusedDrain: "drain",
+	wire.RefusedPass: "pass",
 }
 
 // tellerConfig is whose events go where.

@@ -109,6 +109,7 @@ func Run(ctx context.Context, cfg *setup.Config, kinds []joint.Kind, compress Co
 	if cfg.Client {
 		p, err := StartProxy(ProxyConfig{
 			Network: cfg.Network, Directories: cfg.Directories, Replicas: cfg.Replicas, Log: log.With("part", "client"), Poll: cfg.Poll, StateDir: cfg.State,
+			Wallet: cfg.Proxy.Wallet,
 			Client: client.Config{Level: cfg.Proxy.Level, Profile: cfg.Proxy.Profile, Region: cfg.Proxy.Region, HighPorts: cfg.Proxy.High, LowPorts: cfg.Proxy.Low, Stream: stream.Config{KEM: cfg.KEM}}, Socks: cfg.Proxy.Socks.String(), Carriers: kinds,
 		})
 		if err != nil {
@@ -224,7 +225,12 @@ func startConfiguredNode(cfg *setup.Config, ring *keyring, kinds []joint.Kind, c
 	if err != nil {
 		return nil, err
 	}
+	var issuer setup.Issuer
+	if cfg.Network.Issuer != nil {
+		issuer = *cfg.Network.Issuer
+	}
 	n, err := StartNode(NodeConfig{
+		Issuer: issuer.Key, PassesRequired: issuer.Required,
 		Name: cfg.Name, Network: cfg.Network.Trust.Network, Roles: cfg.Roles,
 		Listen: cfg.Relay.Listen, Advertise: cfg.Relay.Advertise, Operator: cfg.Relay.Operator, Region: cfg.Relay.Region,
 		Label: cfg.Relay.Label, Capacity: cfg.Relay.Capacity, Ways: cfg.Relay.Workers,
@@ -253,6 +259,10 @@ type ProxyConfig struct {
 	Socks       string // address of the front door
 	Use         joint.Use
 	Carriers    []joint.Kind // beside UDP
+	// Wallet is the directory of unlinkable tokens, "" for none; PassOrder says how
+	// more are fetched while the proxy runs, nil that they are not.
+	Wallet    string
+	PassOrder *PassOrder
 }
 
 // Proxy is a running client with its front door.
@@ -274,11 +284,18 @@ func StartProxy(cfg ProxyConfig) (*Proxy, error) {
 	if cfg.Directories == nil {
 		cfg.Directories, cfg.Replicas = cfg.Network.Directories, cfg.Network.Replicas
 	}
-	cfg.Client.NetworkKey = cfg.Network.PSK
+	wallet, err := credentials(&cfg.Client, cfg.Network, cfg.Wallet)
+	if err != nil {
+		ln.Close()
+		return nil, err
+	}
+	if cfg.PassOrder != nil {
+		cfg.PassOrder.Network, cfg.PassOrder.Wallet = cfg.Network, wallet
+	}
 	p := &Proxy{listener: ln, served: make(chan error, 1)}
 	p.Client, err = StartClient(ClientConfig{
 		Client: cfg.Client, Trust: cfg.Network.Trust, Directories: cfg.Directories, Replicas: cfg.Replicas, Poll: cfg.Poll, StateDir: cfg.StateDir, Log: cfg.Log,
-		Use: cfg.Use, Carriers: cfg.Carriers,
+		Use: cfg.Use, Carriers: cfg.Carriers, Wallet: wallet, Order: cfg.PassOrder,
 	}, systemEntropy())
 	if err != nil {
 		ln.Close()

@@ -348,7 +348,7 @@ func TestLocalNetworkIsShownAndJoined(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	joined, err := JoinNetwork(network, client.Config{Level: wire.Fast}, joint.UDP, nil)
+	joined, err := JoinNetwork(network, client.Config{Level: wire.Fast}, "", joint.UDP, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -182,6 +182,17 @@ func (g *Gateway) HandleFault(now machine.Time, q control.Question) {
 // PolicyChanged says that decisions made so far are to be asked for anew.
 func (g *Gateway) PolicyChanged(now machine.Time) { g.intake.Decisions.Invalidate(now) }
 
+// SetPassKeys takes the keys under which unlinkable tokens are taken, in place of those
+// before.
+func (g *Gateway) SetPassKeys(keys []control.PassKey) { g.intake.SetPassKeys(keys) }
+
+// LoadSpent takes a token that was spent here in an earlier process.
+func (g *Gateway) LoadSpent(s control.Spent) { g.intake.LoadSpent(s) }
+
+// PollSpent yields the tokens that were spent, to be on record before what the round
+// sends.
+func (g *Gateway) PollSpent() (control.Spent, bool) { return g.intake.PollSpent() }
+
 // handleLinkEvent releases what a vanished client held.
 func (g *Gateway) handleLinkEvent(now machine.Time, ev link.Event) {
 	if ev.Kind != link.Down {

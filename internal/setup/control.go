@@ -22,6 +22,8 @@ type ControlConfig struct {
 	// BusCA, BusCertificate and BusKey are PEM files for tls; "" for what the system
 	// trusts, and for no certificate of our own.
 	BusCA, BusCertificate, BusKey string
+	// Passes are the unlinkable tokens that it issues.
+	Passes Passes
 }
 
 // controlFile is the table [control] of a node's configuration.
@@ -31,6 +33,11 @@ type controlFile struct {
 	BusCA          string `toml:"bus_ca"`
 	BusCertificate string `toml:"bus_certificate"`
 	BusKey         string `toml:"bus_key"`
+
+	Passes        string          `toml:"passes"`
+	PassesPerHour int             `toml:"passes_per_hour"`
+	PassLife      string          `toml:"pass_life"`
+	Issuer        []identityTable `toml:"issuer"`
 }
 
 const (
@@ -91,6 +98,7 @@ func (d *document) control(c *Config, f *configFile) {
 			*file.to = beside(dir, file.from)
 		}
 	}
+	d.passes(c, f)
 	if len(c.Directories) == 0 {
 		d.bad("directory.urls", `missing here and in the network file. Write urls = ["http://host:port"]`)
 	}
@@ -116,14 +124,35 @@ func (g *generator) controlNodes(dir string) error {
 		if err != nil {
 			return err
 		}
+		passes := ""
+		if g.Passes && i == 0 {
+			if passes, err = g.issuer(filepath.Join(g.dir, name, "keys")); err != nil {
+				return err
+			}
+		}
 		g.network.Controls = append(g.network.Controls, mirror.Server{URL: "https://" + at.String(), Pin: pin, Replica: true}.String())
 		var b strings.Builder
 		g.head(&b, name, []string{"control"})
-		fmt.Fprintf(&b, "\n[control]\nlisten = %q\n# In the process; with several control processes, the URLs of a NATS cluster that they share.\nbus = \"nats\"\n", at)
+		fmt.Fprintf(&b, "\n[control]\nlisten = %q\n# In the process; with several control processes, the URLs of a NATS cluster that they share.\nbus = \"nats\"\n%s", at, passes)
 		g.out.Controls = append(g.out.Controls, filepath.Join(dir, name, "node.toml"))
 		if err := writeFile(filepath.Join(g.dir, name, "node.toml"), []byte(b.String()), 0o644, false); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// issuer makes the key of the network's issuer of unlinkable tokens, and returns what
+// its configuration says of it.
+func (g *generator) issuer(keys string) (string, error) {
+	signer, err := MakeIssuerKey(keys, g.Random)
+	if err != nil {
+		return "", err
+	}
+	g.network.Issuer = &Issuer{Key: signer.Public(), Required: true}
+	to := PassesOpen
+	if g.PSK {
+		to = PassesKey
+	}
+	return fmt.Sprintf("# Who gets unlinkable tokens: open, key, or oidc with tables [[control.issuer]].\npasses = %q\n", to), nil
 }

@@ -43,6 +43,9 @@ type InitConfig struct {
 	AllowPrivate bool
 	// PSK makes a secret of the network's members.
 	PSK bool
+	// Passes has entries admit by unlinkable tokens only, which the first control
+	// process issues: to who holds the PSK if there is one, or to everybody.
+	Passes bool
 	// Carriers lets entries take links by QUIC and WebSocket too: WebSocket at
 	// the number of the node's UDP port, QUIC at ports after those of all nodes.
 	Carriers bool
@@ -83,6 +86,8 @@ func (c *InitConfig) validate() error {
 		return fmt.Errorf("%d replicas: 0 to %d are possible", c.Replicas, replicasMax)
 	case c.Controls < 0 || c.Controls > controlsMax:
 		return fmt.Errorf("%d control processes: 0 to %d are possible", c.Controls, controlsMax)
+	case c.Passes && c.Controls == 0:
+		return errors.New("unlinkable tokens need a control process that issues them: ask for one or more")
 	case c.Threshold < 1 || c.Threshold > c.Authorities:
 		return fmt.Errorf("threshold %d of %d authorities makes no sense", c.Threshold, c.Authorities)
 	case c.Witnesses < 0 || c.Witnesses > translog.MaxWitnesses:

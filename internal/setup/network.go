@@ -30,6 +30,8 @@ type Network struct {
 	// WitnessURLs are where the authorities reach the witnesses of Trust, in their
 	// order.
 	WitnessURLs []string
+	// Issuer issues unlinkable tokens; nil: there are none.
+	Issuer *Issuer
 }
 
 type networkFile struct {
@@ -40,6 +42,7 @@ type networkFile struct {
 	Controls    []string `toml:"controls"`
 	PSK         string   `toml:"psk"`
 
+	Issuer           issuerTable    `toml:"issuer"`
 	WitnessThreshold int            `toml:"witness_threshold"`
 	Witness          []witnessTable `toml:"witness"`
 	Parameters       struct {
@@ -103,6 +106,7 @@ func parseNetwork(path string, b []byte) (*Network, error) {
 	}
 	d.parameters(&n.Params, &f)
 	d.witnesses(n, &f)
+	d.issuer(n, &f)
 	if err := d.err(); err != nil {
 		return nil, err
 	}
@@ -196,7 +200,7 @@ func (n *Network) Encode(names []string) []byte {
 		b.WriteString("]\n")
 	}
 	list("Asked first; the hash of each one's key follows its address.", "replicas", n.Replicas)
-	list("To which nodes tell events; clients do not speak to them.", "controls", n.Controls)
+	list("To which nodes tell events; of clients, those speak to them that get unlinkable tokens.", "controls", n.Controls)
 	if n.Trust.WitnessThreshold > 0 {
 		fmt.Fprintf(&b, "# That many witnesses must have seen it in a log.\nwitness_threshold = %d\n", n.Trust.WitnessThreshold)
 	}
@@ -223,6 +227,7 @@ func (n *Network) Encode(names []string) []byte {
 		fmt.Fprintf(&b, "\n[[authority]]\nname = %q\nkey = %q\n", name, base64.StdEncoding.EncodeToString(key))
 	}
 	n.encodeWitnesses(&b)
+	n.encodeIssuer(&b)
 	return []byte(b.String())
 }
 

@@ -40,6 +40,7 @@ const (
 	storedWitness   = "/witness"
 	storedReplica   = "/replica"
 	storedControl   = "/control"
+	storedIssuer    = "/pass-issuer"
 )
 
 // Load reads the keys of a node. The fleet key may be missing.
@@ -93,6 +94,11 @@ func (k *StoredKeys) Authority(ctx context.Context) (*seal.Signer, error) {
 // Witness reads a witness's signing key.
 func (k *StoredKeys) Witness(ctx context.Context) (*seal.Signer, error) {
 	return k.signer(ctx, storedWitness, kindWitness)
+}
+
+// Issuer reads the signing key of an issuer of unlinkable tokens.
+func (k *StoredKeys) Issuer(ctx context.Context) (*seal.Signer, error) {
+	return k.signer(ctx, storedIssuer, kindIssuer)
 }
 
 // Control reads the key of a control process's certificate.

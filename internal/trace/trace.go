@@ -108,6 +108,8 @@ const (
 	AdmissionShed    // SESSION_INITs refused for want of room, or of an answer in time
 	WorkAsked        // SESSION_INITs answered by a challenge
 	HandshakeErrors  // SESSION_INITs refused, challenges apart
+	PassesSpent      // unlinkable tokens by which sessions were admitted
+	PassesRefused    // SESSION_INITs that lacked one, or showed one that is not good
 	NumCounters
 )
 
@@ -136,6 +138,7 @@ var counterNames = [NumCounters]string{
 	"nodes_avoided_setup", "nodes_avoided_replay", "nodes_avoided_steer", "nodes_avoided_refused",
 	"link_missing_told", "cells_again", "cells_too_late",
 	"policy_cache_hit", "policy_cache_miss", "policy_cache_stale", "policy_check_faults", "admission_shed", "admission_work_asked", "api_handshake_errors",
+	"passes_spent", "passes_refused",
 }
 
 // String returns the counter's name as exported.

@@ -5,14 +5,14 @@ import "encoding/binary"
 // Admission frames between a client and its entry, in the body of a link frame
 // of type FrameAdmission (docs/protocol.md, section 9):
 //
-//	SESSION_INIT       [1][client id 16][nonce 16][version 1][level 1][proof 16][worked 1][work 8]
+//	SESSION_INIT       [1][client id 16][nonce 16][version 1][level 1][proof 16][worked 1][work 8][passed 1][pass 354]
 //	SESSION_READY      [2][nonce 16][version 4][lifetime s 4][token 64]
 //	SESSION_REFUSED    [3][nonce 16][reason 1][bits 1][seed 16]
 //	SESSION_TERMINATE  [4][token 64]
 //
 // The rest of the frame is zero, and checked to be. Version 1 ends before the work
-// and before the bits: a frame of version 2 without them is one of version 1 but for
-// its number.
+// and before the bits, version 2 before the pass: a frame of a later version without
+// them is one of an earlier version but for its number.
 
 // AdmissionKind is the first byte of an admission frame's body.
 type AdmissionKind uint8
@@ -35,7 +35,7 @@ type Token [TokenSize]byte
 // Versions of the admission exchange: the present one, and the oldest that is
 // spoken.
 const (
-	AdmissionVersion      = 2
+	AdmissionVersion      = 3
 	AdmissionVersionLeast = 1
 )
 
@@ -50,6 +50,9 @@ type SessionInit struct {
 	// Work answers a Challenge, if Worked.
 	Worked bool
 	Work   uint64
+	// Pass is an unlinkable token, if Passed.
+	Passed bool
+	Pass   Pass
 }
 
 // SessionReady admits.
@@ -87,9 +90,10 @@ const (
 	RefusedDrain   Refusal = 5 // the node is shutting down
 	RefusedWork    Refusal = 6 // a proof of work is to be shown: see Challenge
 	RefusedBusy    Refusal = 7 // it waited for its turn, or for a decision, for too long
+	RefusedPass    Refusal = 8 // a pass is to be shown, or the one shown is not good, or no more
 )
 
-var refusalNames = [...]string{"unknown", "not permitted by policy", "rate limit", "node is full", "version not supported", "node is draining", "a proof of work is asked for", "node is busy"}
+var refusalNames = [...]string{"unknown", "not permitted by policy", "rate limit", "node is full", "version not supported", "node is draining", "a proof of work is asked for", "node is busy", "an unlinkable token is asked for that is good and not spent"}
 
 // String says the refusal in words.
 func (r Refusal) String() string {
@@ -109,6 +113,10 @@ func (m *SessionInit) Put(f *Frame) {
 	if m.Worked {
 		b[0] = 1
 		binary.BigEndian.PutUint64(b[1:], m.Work)
+	}
+	if b = b[9:]; m.Passed {
+		b[0] = 1
+		m.Pass.Append(b[1:1])
 	}
 }
 
@@ -165,11 +173,8 @@ func ParseAdmission(frame []byte) (m Admission, ok bool) {
 		m.Init.Version, m.Init.Level = b[0], Level(b[1])
 		b = b[2:]
 		b = b[copy(m.Init.Proof[:], b):]
-		ok = m.Init.Level.Valid()
-		if m.Init.Worked = m.Init.Version > 1 && b[0] == 1; m.Init.Worked {
-			m.Init.Work = binary.BigEndian.Uint64(b[1:])
-			b = b[9:]
-		}
+		b, ok = m.Init.parseShown(b)
+		ok = ok && m.Init.Level.Valid()
 	case AdmissionReady:
 		b = b[copy(m.Ready.Nonce[:], b):]
 		m.Ready.Version = binary.BigEndian.Uint32(b)
@@ -192,6 +197,21 @@ func ParseAdmission(frame []byte) (m Admission, ok bool) {
 		ok = true
 	}
 	return m, ok && IsZero(b)
+}
+
+// parseShown parses what a SESSION_INIT shows beside its proof, as far as its version
+// has it, and returns what follows, which is zero.
+func (m *SessionInit) parseShown(b []byte) (rest []byte, ok bool) {
+	if m.Worked = m.Version > 1 && b[0] == 1; m.Worked {
+		m.Work = binary.BigEndian.Uint64(b[1:])
+	} else if !IsZero(b[:9]) {
+		return b, false
+	}
+	if b = b[9:]; m.Version > 2 && b[0] == 1 {
+		m.Pass, m.Passed = ParsePass(b[1 : 1+PassSize])
+		return b[1+PassSize:], m.Passed
+	}
+	return b, true
 }
 
 // IsZero reports whether b holds only zeros.

@@ -8,7 +8,7 @@ import (
 // admissionFrames is one frame of each kind with every field set.
 func admissionFrames() map[AdmissionKind]*Frame {
 	id := [16]byte{1, 2, 3}
-	init := SessionInit{ClientID: id, Nonce: [16]byte{9}, Version: 2, Level: High, Proof: [16]byte{7, 15: 8}, Worked: true, Work: 1 << 63}
+	init := SessionInit{ClientID: id, Nonce: [16]byte{9}, Version: 3, Level: High, Proof: [16]byte{7, 15: 8}, Worked: true, Work: 1 << 63, Passed: true, Pass: somePass()}
 	ready := SessionReady{Nonce: [16]byte{9}, Version: 3, Lifetime: 600, Token: Token{5, 63: 6}}
 	refused := SessionRefused{Nonce: [16]byte{9}, Reason: RefusedWork, Challenge: Challenge{Bits: 14, Seed: [16]byte{3, 15: 4}}}
 	out := map[AdmissionKind]*Frame{}
@@ -64,23 +64,29 @@ func TestAdmissionFramesHaveOneEncoding(t *testing.T) {
 	}
 }
 
-// A frame of version 1 has no work, and one of version 2 without it differs by its
-// number only; a challenge stands in one refusal only.
+// A frame of version 1 has no work, one of version 2 no pass, and one of version 3
+// without them differs by its number only; a challenge stands in one refusal only.
 func TestAdmissionVersions(t *testing.T) {
-	one, two := SessionInit{Version: 1, Nonce: [16]byte{5}}, SessionInit{Version: 2, Nonce: [16]byte{5}}
 	var a, b Frame
-	one.Put(&a)
-	two.Put(&b)
-	differ := 0
-	for i := range a.B {
-		if a.B[i] != b.B[i] {
-			differ++
+	for later := range uint8(2) {
+		one, two := SessionInit{Version: 1, Nonce: [16]byte{5}}, SessionInit{Version: 2 + later, Nonce: [16]byte{5}}
+		one.Put(&a)
+		two.Put(&b)
+		differ := 0
+		for i := range a.B {
+			if a.B[i] != b.B[i] {
+				differ++
+			}
+		}
+		if differ != 1 {
+			t.Errorf("%d bytes differ between the versions 1 and %d", differ, 2+later)
 		}
 	}
-	worked := SessionInit{Version: 1, Worked: true}
-	worked.Put(&b)
-	if _, ok := ParseAdmission(b.B[:]); ok || differ != 1 {
-		t.Errorf("work in version 1: accepted %v; %d bytes differ between the versions", ok, differ)
+	for _, m := range []SessionInit{{Version: 1, Worked: true}, {Version: 2, Passed: true, Pass: somePass()}, {Version: 1, Passed: true, Pass: somePass()}} {
+		m.Put(&b)
+		if _, ok := ParseAdmission(b.B[:]); ok {
+			t.Errorf("version %d with work %v and a pass %v was accepted", m.Version, m.Worked, m.Passed)
+		}
 	}
 	(&SessionRefused{Reason: RefusedRate, Challenge: Challenge{Bits: 9}}).Put(&a)
 	if m, ok := ParseAdmission(a.B[:]); !ok || m.Refused.Challenge.Bits != 0 {
