@@ -30,7 +30,7 @@ beside them (--keys).`,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	a := &auditPlace{}
-	for _, sub := range []*cobra.Command{a.query(), a.tail(), a.verify(), a.replay(), a.export(), a.prove()} {
+	for _, sub := range []*cobra.Command{a.query(), a.tail(), a.verify(), a.replay(), a.export(), a.report(), a.prove()} {
 		fs := sub.Flags()
 		fs.StringVar(&a.dir, "dir", "audit", "directory of the log")
 		fs.StringVar(&a.keys, "keys", "", "directory of its keys (default: keys in the log's directory)")

@@ -95,6 +95,11 @@ func TestAuditCommands(t *testing.T) {
 		wantAudit(t, "1 events in 1 files", "export", "--dir", dir, "--format", format, "--actor", "alice", "--out", export)
 		wantAudit(t, "ok: 1 events", "verify", "--key", key, "--export", export)
 	}
+	for _, format := range []string{"md", "html", "json"} {
+		report := filepath.Join(kept, "report-"+format)
+		wantAudit(t, "report."+format+": 300 events", "report", "--dir", dir, "--format", format, "--out", report)
+		wantAudit(t, "ok: 300 events", "verify", "--key", key, "--export", report)
+	}
 	checkpoint := filepath.Join(kept, "checkpoint")
 	note, err := (&ledger.Store{Dir: dir}).Last()
 	if err == nil {
@@ -128,6 +133,9 @@ func TestAuditMistakes(t *testing.T) {
 		"use csv, jsonl or parquet": "export --dir " + dir + " --format pdf --out x",
 		"not the form of one":       "verify --dir " + dir + " --proof " + filepath.Join(dir, "log.key"),
 		"not a checkpoint":          "verify --dir " + dir + " --checkpoint " + filepath.Join(dir, "log.key"),
+		"use md, html or json":      "report --dir " + dir + " --format pdf --out x",
+		"is no day":                 "report --dir " + dir + " --from 24h --out x",
+		"ends before it begins":     "report --dir " + dir + " --from 2026-11-02 --to 2026-11-01 --out x",
 		"use 1 or more":             "tail --dir " + dir + " -n 0",
 	} {
 		if out, err := nyx(t, strings.Fields("audit "+args)...); err == nil || !strings.Contains(err.Error(), want) {

@@ -157,3 +157,9 @@ const HashesHead = "nyxhash\x01"
 func RemovalDetails(day Day, before int64, root Hash) []Detail {
 	return []Detail{{"day", day.String()}, {"count", strconv.FormatInt(before, 10)}, {"root", hex.EncodeToString(root[:])}}
 }
+
+// Removed reads them: entries before one were removed, and had a root.
+func (e *Event) Removed() (before int64, root string, ok bool) {
+	before, err := strconv.ParseInt(e.Detail("count"), 10, 64)
+	return before, e.Detail("root"), err == nil && e.Kind == Retention && e.Outcome == OK
+}

@@ -143,12 +143,12 @@ func parseQuery(raw string, more ...string) (url.Values, error) {
 	return q, nil
 }
 
-func list(names []string) (s string) {
+func list[S ~string](names []S) (s string) {
 	for i, n := range names {
 		if i > 0 {
 			s += ", "
 		}
-		s += n
+		s += string(n)
 	}
 	return s
 }

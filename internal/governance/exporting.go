@@ -14,20 +14,34 @@ import (
 	"github.com/nyxnet/nyx/internal/audit"
 )
 
-// export serves POST exports, with an object of a format and a filter in its body, and
-// POST exports/{id}/resume.
-func (c *call) export() (*answer, error) {
-	x := c.api.cfg.Exports
+// desk makes files for who asks: copies of the log, or reports of it.
+type desk struct {
+	path       string // of its requests
+	make, read Action
+	formats    []audit.Format
+	filters    []string // that there may be
+	of         func(*Config) *Exports
+	// bound refuses what nothing can be made of, and says whose it would be; nil: the
+	// filter says it.
+	bound func(*audit.Filter, *Resource) error
+}
+
+var exportDesk = desk{"exports", MakeExport, ReadExport, []audit.Format{audit.CSV, audit.JSONLines, audit.Parquet}, filterNames, func(c *Config) *Exports { return c.Exports }, nil}
+
+// makes serves POST exports and POST reports, with an object of a format and a filter
+// in the body, and POST exports/{id}/resume.
+func (d *desk) makes(c *call) (*answer, error) {
+	x := d.of(&c.api.cfg)
 	if x == nil || len(c.rest) != 0 && !(len(c.rest) == 2 && c.rest[1] == "resume") {
-		return nil, &refusal{status: http.StatusNotFound, reason: "path", say: "there are exports and exports/{id}/resume, where the log may be copied"}
+		return nil, &refusal{status: http.StatusNotFound, reason: "path", say: "there are " + d.path + " and " + d.path + "/{id}/resume, where they are made"}
 	}
 	c.event.Kind = audit.AuditExport
 	if len(c.rest) == 2 {
-		j, err := c.owned(c.rest[0], MakeExport)
+		j, err := d.owned(c, c.rest[0], d.make)
 		if err != nil {
 			return nil, err
 		}
-		c.event.Action, c.event.Subject = "resume", "export/"+j.ID
+		c.event.Action, c.event.Subject = "resume", x.cfg.One+"/"+j.ID
 		if err := c.record(); err != nil {
 			return nil, err
 		}
@@ -35,9 +49,9 @@ func (c *call) export() (*answer, error) {
 		if err != nil {
 			return nil, err
 		}
-		return c.status(&resumed, http.StatusAccepted)
+		return x.status(&resumed, http.StatusAccepted)
 	}
-	query, format, err := c.wanted()
+	query, format, err := d.wanted(c)
 	if err != nil {
 		return nil, err
 	}
@@ -50,20 +64,20 @@ func (c *call) export() (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.status(&j, http.StatusAccepted)
+	return x.status(&j, http.StatusAccepted)
 }
 
-// wanted reads the body of POST exports, and asks the policy.
-func (c *call) wanted() (query string, format audit.Format, err error) {
+// wanted reads the body of a request to make something, and asks the policy.
+func (d *desk) wanted(c *call) (query string, format audit.Format, err error) {
 	var said struct {
 		Format audit.Format      `json:"format"`
 		Filter map[string]string `json:"filter"`
 	}
-	d := json.NewDecoder(c.Body)
-	d.DisallowUnknownFields()
-	err = d.Decode(&said)
+	body := json.NewDecoder(c.Body)
+	body.DisallowUnknownFields()
+	err = body.Decode(&said)
 	if err == nil {
-		if _, more := d.Token(); more != io.EOF {
+		if _, more := body.Token(); more != io.EOF {
 			err = errors.New("more than one object")
 		}
 	}
@@ -72,15 +86,15 @@ func (c *call) wanted() (query string, format audit.Format, err error) {
 	case errors.As(err, &large), errors.Is(err, os.ErrDeadlineExceeded):
 		return "", "", err
 	case err != nil:
-		return "", "", malformed(`the body is {"format": "csv" or "jsonl", "filter": {"from": …, …}}`)
+		return "", "", malformed(`the body is {"format": "` + string(d.formats[0]) + `", "filter": {"from": …, …}}`)
 	}
-	if said.Format != audit.CSV && said.Format != audit.JSONLines && said.Format != audit.Parquet {
-		return "", "", malformed("format is csv, jsonl or parquet")
+	if !slices.Contains(d.formats, said.Format) {
+		return "", "", malformed("format is one of " + list(d.formats))
 	}
 	q := url.Values{}
 	for name, v := range said.Filter {
-		if !slices.Contains(filterNames, name) {
-			return "", "", malformed("a filter has " + list(filterNames))
+		if !slices.Contains(d.filters, name) {
+			return "", "", malformed("a filter has " + list(d.filters))
 		}
 		q.Set(name, v)
 	}
@@ -89,12 +103,18 @@ func (c *call) wanted() (query string, format audit.Format, err error) {
 		return "", "", err
 	}
 	_, resource := narrow(asked, c.subject, c.now)
-	return q.Encode(), said.Format, c.decide(MakeExport, &resource)
+	if d.bound != nil {
+		if err := d.bound(&asked, &resource); err != nil {
+			return "", "", err
+		}
+	}
+	return q.Encode(), said.Format, c.decide(d.make, &resource)
 }
 
-// owned finds an export that the caller may have: what is in it must be theirs to see.
-func (c *call) owned(id string, a Action) (*job, error) {
-	j, ok := c.api.cfg.Exports.find(id)
+// owned finds what was made that the caller may have: what is in it must be theirs to
+// see.
+func (d *desk) owned(c *call, id string, a Action) (*job, error) {
+	j, ok := d.of(&c.api.cfg).find(id)
 	if !ok {
 		return nil, ErrNotFound
 	}
@@ -108,23 +128,24 @@ func (c *call) owned(id string, a Action) (*job, error) {
 	return &j, nil
 }
 
-// exported serves exports/{id} and exports/{id}/files/{name}.
-func (c *call) exported() (*answer, error) {
-	if c.api.cfg.Exports == nil || len(c.rest) != 1 && !(len(c.rest) == 3 && c.rest[1] == "files") {
-		return nil, &refusal{status: http.StatusNotFound, reason: "path", say: "there are exports/{id} and exports/{id}/files/{name}"}
+// made serves exports/{id} and exports/{id}/files/{name}, and the same of reports.
+func (d *desk) made(c *call) (*answer, error) {
+	x := d.of(&c.api.cfg)
+	if x == nil || len(c.rest) != 1 && !(len(c.rest) == 3 && c.rest[1] == "files") {
+		return nil, &refusal{status: http.StatusNotFound, reason: "path", say: "there are " + d.path + "/{id} and " + d.path + "/{id}/files/{name}"}
 	}
 	if _, err := audit.ParseID(c.rest[0]); err != nil {
-		return nil, malformed("an export's id has 32 hexadecimal digits")
+		return nil, malformed("an id has 32 hexadecimal digits")
 	}
 	c.note("query", c.rest[0])
-	j, err := c.owned(c.rest[0], ReadExport)
+	j, err := d.owned(c, c.rest[0], d.read)
 	if err != nil {
 		return nil, err
 	}
 	if len(c.rest) == 1 {
-		return c.status(j, http.StatusOK)
+		return x.status(j, http.StatusOK)
 	}
-	names, err := c.api.cfg.Exports.files(j)
+	names, err := x.files(j)
 	if err != nil {
 		return nil, err
 	}
@@ -133,7 +154,7 @@ func (c *call) exported() (*answer, error) {
 	}
 	c.event.Action = "download"
 	c.event.Details[0].Value += " " + c.rest[2]
-	return c.api.cfg.Exports.download(j, c.rest[2])
+	return x.download(j, c.rest[2])
 }
 
 // download is an answer with a file, of which the client must take each piece in time.
@@ -155,8 +176,8 @@ func (x *Exports) download(j *job, name string) (*answer, error) {
 }
 
 // status is an answer with how far an export is.
-func (c *call) status(j *job, status int) (*answer, error) {
-	names, err := c.api.cfg.Exports.files(j)
+func (x *Exports) status(j *job, status int) (*answer, error) {
+	names, err := x.files(j)
 	if err != nil {
 		return nil, err
 	}

@@ -49,8 +49,8 @@ const (
 	Broken  State = "failed" // it goes on where it was when it is asked to
 )
 
-// Exports makes copies of the log, one after the other, in a directory of its own for
-// each. What is not complete goes on when a process begins that has the directory.
+// Exports makes copies of the log, or reports of it, one after the other, in a directory
+// of its own for each. What is not complete goes on when a process begins that has the directory.
 // Methods are safe for concurrent use.
 type Exports struct {
 	cfg     ExportConfig
@@ -66,7 +66,9 @@ type Exports struct {
 
 // ExportConfig says where exports lie and who makes them.
 type ExportConfig struct {
-	Dir      string
+	Dir string
+	// One is what events call one of them; "" is "export".
+	One      string
 	Copier   Copier
 	Recorder audit.Recorder
 	Node     string
@@ -114,6 +116,9 @@ func (j *job) bounds() (audit.Filter, Resource, error) {
 
 // OpenExports takes up the exports in a directory.
 func OpenExports(cfg ExportConfig) (*Exports, error) {
+	if cfg.One == "" {
+		cfg.One = "export"
+	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
@@ -347,7 +352,7 @@ func (x *Exports) complete(ctx context.Context, j *job, m *audit.Manifest) error
 	x.cfg.Entropy(drawn[:])
 	now := x.cfg.Now().UTC().Truncate(time.Millisecond)
 	h := seal.SHA256(b)
-	e := audit.Event{ID: audit.NewID(now, drawn), Time: now, Kind: audit.AuditExport, Severity: audit.Notice, Actor: j.By.Name, Org: j.By.Org, Subject: "export/" + j.ID, Action: "complete", Count: 1, Sensitivity: 1,
+	e := audit.Event{ID: audit.NewID(now, drawn), Time: now, Kind: audit.AuditExport, Severity: audit.Notice, Actor: j.By.Name, Org: j.By.Org, Subject: x.cfg.One + "/" + j.ID, Action: "complete", Count: 1, Sensitivity: 1,
 		Details: []audit.Detail{{Key: "format", Value: string(j.Format)}, {Key: "rows", Value: strconv.FormatInt(m.Rows(), 10)}, {Key: "parts", Value: strconv.Itoa(len(m.Parts))},
 			{Key: "first", Value: strconv.FormatInt(m.First, 10)}, {Key: "last", Value: strconv.FormatInt(m.Before-1, 10)}, {Key: "digest", Value: hex.EncodeToString(h[:])}}}
 	return x.cfg.Recorder.Record(ctx, e)

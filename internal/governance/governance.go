@@ -71,6 +71,10 @@ type Config struct {
 	Key *seal.Key
 	// Exports makes copies of the log; nil: it cannot be copied here.
 	Exports *Exports
+	// Reports makes reports of it (Reporter); nil: none are made here.
+	Reports *Exports
+	// Feed is that of dashboards; nil: there is none here.
+	Feed Feed
 	// History is the configuration's; nil: there is none here.
 	History History
 	// Entropy fills IDs of events.
@@ -86,6 +90,7 @@ type API struct {
 	cfg     Config
 	started time.Time
 	slots   chan struct{}
+	viewers chan struct{} // of the feed
 	rates   rates
 	spent   spent
 	refused refusals
@@ -108,7 +113,7 @@ func New(cfg Config) (*API, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	a := &API{cfg: cfg, started: cfg.Now(), slots: make(chan struct{}, inFlight), log: cfg.Logger}
+	a := &API{cfg: cfg, started: cfg.Now(), slots: make(chan struct{}, inFlight), viewers: make(chan struct{}, viewersMost), log: cfg.Logger}
 	a.refused.next = map[refusalKey]*refusalCount{}
 	return a, nil
 }

@@ -76,9 +76,15 @@ func (a *API) route(method, name string) (route, bool) {
 	case "GET audit-events":
 		return route{eventsPerMinute, (*call).events}, true
 	case "GET exports":
-		return route{otherPerMinute, (*call).exported}, true
+		return route{otherPerMinute, exportDesk.made}, true
 	case "POST exports":
-		return route{eventsPerMinute, (*call).export}, true
+		return route{eventsPerMinute, exportDesk.makes}, true
+	case "GET reports":
+		return route{otherPerMinute, reportDesk.made}, true
+	case "POST reports":
+		return route{eventsPerMinute, reportDesk.makes}, true
+	case "GET insights":
+		return route{otherPerMinute, (*call).insights}, true
 	case "GET configuration-history":
 		return route{otherPerMinute, (*call).history}, true
 	}

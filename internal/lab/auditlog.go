@@ -20,17 +20,21 @@ type auditLog struct {
 	keys ledger.FileKeys
 	draw *prng.Stream
 	made int
+	now  func() time.Time // of its events; nil: they come ten a second
 }
 
 // newAuditLog makes an empty log in a directory that ends with the run.
-func (r *Run) newAuditLog() (*auditLog, error) {
+func (r *Run) newAuditLog() (*auditLog, error) { return r.newAuditLogAt(nil) }
+
+// newAuditLogAt makes one on a clock of its own.
+func (r *Run) newAuditLogAt(now func() time.Time) (*auditLog, error) {
 	dir, err := os.MkdirTemp("", "nyx-lab-audit-")
 	if err != nil {
 		return nil, err
 	}
-	l := &auditLog{dir: dir, draw: r.Source("audit").Stream("events")}
+	l := &auditLog{dir: dir, now: now, draw: r.Source("audit").Stream("events")}
 	if l.keys, err = ledger.OpenFileKeys(filepath.Join(dir, "keys"), true); err == nil {
-		l.Log, err = ledger.Open(context.Background(), ledger.Config{Dir: dir, Origin: "nyx/lab/audit", Node: "control-1", Signer: l.keys.Signer, Wrapper: l.keys.Wrapper})
+		l.Log, err = ledger.Open(context.Background(), ledger.Config{Dir: dir, Origin: "nyx/lab/audit", Node: "control-1", Signer: l.keys.Signer, Wrapper: l.keys.Wrapper, Now: now})
 	}
 	if err != nil {
 		os.RemoveAll(dir)
@@ -59,6 +63,9 @@ func (l *auditLog) event() audit.Event {
 	binary.BigEndian.PutUint64(drawn[:], l.draw.Uint64())
 	binary.BigEndian.PutUint16(drawn[8:], uint16(n))
 	at := auditBegin.Add(time.Duration(n) * auditGap)
+	if l.now != nil {
+		at = l.now().UTC()
+	}
 	e := audit.Event{ID: audit.NewID(at, drawn), Time: at, Kind: audit.SessionTerminate, Actor: fmt.Sprintf("stream-%d", n%40), Subject: "sessions", Action: "count", Count: uint64(1 + n%90),
 		Details: []audit.Detail{{Key: "window", Value: "60 s"}}}
 	switch {

@@ -25,6 +25,8 @@ var facts = []struct {
 	{"SCL-032", "cover_drift_percent", "max", "<", 0.03, "ratio", map[string]float64{"hours": 48}},
 	{"DF-009", "audit.replay_throughput", "min", ">=", 5000, "per_s", map[string]float64{"events": 1e8}},
 	{"DF-038", "analytics.partial_export_rate", "ratio", "<=", 0.1, "%", map[string]float64{"failed_share": 0.02}},
+	{"DF-026", "compliance.export_latency", "max", "<=", 15, "min", map[string]float64{"throughput_left": 0.5}},
+	{"SCL-048", "report_generation_duration", "max", "<=", 20, "min", map[string]float64{"reports": 50}},
 	{"SCL-010", "db_query_latency_p95", "p95", "<=", 450, "ms", map[string]float64{"queries_per_minute": 500}},
 	{"SCL-031", "audit_export_duration", "max", "<=", 5, "min", map[string]float64{"exports": 200}},
 	{"DF-011", "stream.compressed_frame_size", "ratio", "<=", 8, "%", map[string]float64{"frame_before_bytes": 1400, "frame_after_bytes": 2100}},

@@ -28,6 +28,7 @@ func Funcs() map[string]Func {
 		"DF-023":  droppedFrames,
 		"DF-024":  unevenCover,
 		"DF-025":  sampledTelemetry,
+		"DF-026":  slowExport,
 		"DF-027":  renewedKeys,
 		"DF-028":  switchLanes,
 		"DF-029":  changingRoutes,
@@ -73,5 +74,6 @@ func Funcs() map[string]Func {
 		"SCL-044": encodeLoad,
 		"SCL-045": rollingRestarts,
 		"SCL-046": lookupsUncached,
+		"SCL-048": complianceReports,
 	}
 }

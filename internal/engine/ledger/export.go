@@ -159,6 +159,23 @@ func (x *Export) retry(path string, content []byte) (err error) {
 	return fmt.Errorf("ledger: %w; run the export again, and it goes on from here", err)
 }
 
+// SignManifest writes the manifest of what was made in a directory in one go, and its
+// signature.
+func SignManifest(dir string, m *audit.Manifest, signer *seal.Signer) error {
+	b, err := json.MarshalIndent(m, "", "  ")
+	if err != nil {
+		return fmt.Errorf("ledger: %w", err)
+	}
+	sig, err := signer.Sign(signExport, b)
+	if err == nil {
+		err = WriteFile(filepath.Join(dir, manifestFile), b)
+	}
+	if err == nil {
+		err = WriteFile(filepath.Join(dir, signatureFile), sig)
+	}
+	return err
+}
+
 // CheckExport checks a complete export by the log's key alone: its manifest is
 // signed, and every part is what the manifest says.
 func CheckExport(dir string, key *audit.LogKey) (*audit.Manifest, error) {
