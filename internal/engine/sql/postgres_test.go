@@ -12,7 +12,7 @@ import (
 )
 
 // program finds a program of PostgreSQL, which Debian keeps out of the path.
-func program(t *testing.T, name string) string {
+func program(t testing.TB, name string) string {
 	t.Helper()
 	if path, err := exec.LookPath(name); err == nil {
 		if path, err = filepath.EvalSymlinks(path); err == nil {
@@ -28,7 +28,7 @@ func program(t *testing.T, name string) string {
 
 // startPostgres starts a server of its own for the test, and returns its URL. It
 // refuses to run as root, so that root lends it the user "postgres".
-func startPostgres(t *testing.T, options ...string) string {
+func startPostgres(t testing.TB, options ...string) string {
 	t.Helper()
 	server := program(t, "postgres")
 	dir, err := os.MkdirTemp("", "nyx-pg-") // a short name: a socket lies in it

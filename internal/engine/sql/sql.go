@@ -41,6 +41,11 @@ const (
 	attempts  = 8
 	retryWait = 2 * time.Millisecond
 	spread    = 7
+	// Entries are added at random places of the secondary indexes: a connection keeps
+	// 32 MiB of pages (2 MiB by default), and the log before the database grows to
+	// 32 MiB before it is brought in (4 MiB), so that a page is written seldom.
+	cachePragma      = "cache_size(-32768)"
+	checkpointPragma = "wal_autocheckpoint(8192)"
 )
 
 // Index is an index in a database. Its methods are safe for concurrent use.
@@ -56,7 +61,7 @@ type Index struct {
 
 // SQLite opens an index in a file, which is made if it is not there.
 func SQLite(ctx context.Context, path string) (*Index, error) {
-	pragmas := url.Values{"_pragma": {"journal_mode(WAL)", "synchronous(NORMAL)", "busy_timeout(5000)"}, "_txlock": {"immediate"}}
+	pragmas := url.Values{"_pragma": {"journal_mode(WAL)", "synchronous(NORMAL)", "busy_timeout(5000)", cachePragma, checkpointPragma}, "_txlock": {"immediate"}}
 	return open(ctx, "sqlite", (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: pragmas.Encode()}).String())
 }
 
@@ -65,10 +70,14 @@ func Postgres(ctx context.Context, address string) (*Index, error) { return open
 
 // Open opens an index in a file of SQLite, or at a URL of PostgreSQL.
 func Open(ctx context.Context, where string) (*Index, error) {
-	if strings.HasPrefix(where, "postgres://") || strings.HasPrefix(where, "postgresql://") {
+	if remote(where) {
 		return Postgres(ctx, where)
 	}
 	return SQLite(ctx, where)
+}
+
+func remote(where string) bool {
+	return strings.HasPrefix(where, "postgres://") || strings.HasPrefix(where, "postgresql://")
 }
 
 func open(ctx context.Context, driver, source string) (*Index, error) {
@@ -93,26 +102,31 @@ func (x *Index) Close() error { return x.db.Close() }
 // Retries is how many transactions met another and were begun anew.
 func (x *Index) Retries() uint64 { return x.retried.Load() }
 
-// schema has %s for the type of bytes. An event's columns are those that queries
-// look for, and its encoding, which holds all.
+// schema has %s for the types of a place and of bytes. An event's columns are those
+// that queries look for, and its encoding, which holds all. audit_position says of
+// which log the index is, and what of it.
 const schema = `
-CREATE TABLE IF NOT EXISTS audit_position (one INTEGER PRIMARY KEY, next BIGINT NOT NULL);
-INSERT INTO audit_position (one, next) VALUES (1, 0) ON CONFLICT DO NOTHING;
+CREATE TABLE IF NOT EXISTS audit_position (one INTEGER PRIMARY KEY, next BIGINT NOT NULL, log TEXT NOT NULL);
+INSERT INTO audit_position (one, next, log) VALUES (1, 0, '') ON CONFLICT DO NOTHING;
 CREATE TABLE IF NOT EXISTS audit_events (
-	seq BIGINT PRIMARY KEY, time BIGINT NOT NULL, kind SMALLINT NOT NULL, severity SMALLINT NOT NULL, outcome SMALLINT NOT NULL, sensitivity SMALLINT NOT NULL,
-	actor TEXT NOT NULL, subject TEXT NOT NULL, action TEXT NOT NULL, org TEXT NOT NULL, event %s NOT NULL);
-CREATE INDEX IF NOT EXISTS audit_events_time ON audit_events (time, seq);
-CREATE INDEX IF NOT EXISTS audit_events_actor ON audit_events (actor, time, seq);
-CREATE INDEX IF NOT EXISTS audit_events_subject ON audit_events (subject, time, seq);
-CREATE INDEX IF NOT EXISTS audit_events_kind ON audit_events (kind, time, seq);
-CREATE INDEX IF NOT EXISTS audit_events_severe ON audit_events (time, seq) WHERE severity >= 2`
+	seq %s PRIMARY KEY, time BIGINT NOT NULL, kind SMALLINT NOT NULL, severity SMALLINT NOT NULL, outcome SMALLINT NOT NULL, sensitivity SMALLINT NOT NULL,
+	actor TEXT NOT NULL, subject TEXT NOT NULL, action TEXT NOT NULL, org TEXT NOT NULL, event %s NOT NULL)`
+
+// secondary are the indexes that queries look into.
+var secondary = []struct{ name, on string }{
+	{"time", "(time, seq)"},
+	{"actor", "(actor, time, seq)"},
+	{"subject", "(subject, time, seq)"},
+	{"kind", "(kind, time, seq)"},
+	{"severe", "(time, seq) WHERE severity >= 2"},
+}
 
 const columns = 11
 
 func (x *Index) create(ctx context.Context) error {
-	bytes := "BLOB"
+	place, bytes := "INTEGER", "BLOB" // INTEGER is SQLite's own number of a row
 	if x.postgres {
-		bytes = "BYTEA"
+		place, bytes = "BIGINT", "BYTEA"
 	}
 	return x.do(ctx, func(tx *sql.Tx) error {
 		if x.postgres { // two that create a table at once would meet
@@ -120,13 +134,31 @@ func (x *Index) create(ctx context.Context) error {
 				return err
 			}
 		}
-		for _, statement := range strings.Split(fmt.Sprintf(schema, bytes), ";") {
+		for _, statement := range strings.Split(fmt.Sprintf(schema, place, bytes), ";") {
 			if _, err := tx.ExecContext(ctx, statement); err != nil {
 				return err
 			}
 		}
-		return nil
+		return createSecondary(ctx, tx)
 	})
+}
+
+func createSecondary(ctx context.Context, tx *sql.Tx) error {
+	for _, s := range secondary {
+		if _, err := tx.ExecContext(ctx, "CREATE INDEX IF NOT EXISTS audit_events_"+s.name+" ON audit_events "+s.on); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func dropSecondary(ctx context.Context, tx *sql.Tx) error {
+	for _, s := range secondary {
+		if _, err := tx.ExecContext(ctx, "DROP INDEX IF EXISTS audit_events_"+s.name); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Drop empties the index.
@@ -175,7 +207,7 @@ func (x *Index) do(ctx context.Context, run func(*sql.Tx) error) error {
 		}
 		wait *= 2
 	}
-	if err != nil && !errors.Is(err, ErrMoved) {
+	if err != nil && !errors.Is(err, ErrMoved) && !errors.Is(err, ErrOther) {
 		err = fmt.Errorf("index: %w", err)
 	}
 	return err
@@ -209,12 +241,14 @@ func met(err error) bool {
 	return errors.As(err, &lite) && lite.Code()&0xff == 5
 }
 
-// bind writes the n-th parameter of a statement, from 1 on.
+// bind writes the n-th parameter of a statement, from 1 on, in their order. Of
+// SQLite they have no numbers: those are names to it, which its driver looks up one by
+// one for each value, and that took three quarters of an insertion.
 func (x *Index) bind(n int) string {
 	if x.postgres {
 		return "$" + strconv.Itoa(n)
 	}
-	return "?" + strconv.Itoa(n)
+	return "?"
 }
 
 func (x *Index) insert(rows int) string {
@@ -258,32 +292,41 @@ func (x *Index) Apply(ctx context.Context, from, to int64, entries []audit.Entry
 		if n, err := r.RowsAffected(); err != nil || n != 1 {
 			return errors.Join(ErrMoved, err)
 		}
-		var full *sql.Stmt
-		if len(entries) >= rowsMost {
-			if full, err = tx.PrepareContext(ctx, x.inserts); err != nil {
-				return err
-			}
-			defer full.Close()
-		}
-		for rest := entries; len(rest) > 0; {
-			some := rest[:min(len(rest), rowsMost)]
-			rest = rest[len(some):]
-			values := make([]any, 0, len(some)*columns)
-			for i := range some {
-				e := &some[i].Event
-				values = append(values, some[i].Seq, e.Time.UnixMilli(), int16(e.Kind), int16(e.Severity), int16(e.Outcome), int16(e.Sensitivity), e.Actor, e.Subject, e.Action, e.Org, audit.Append(nil, e))
-			}
-			if len(some) == rowsMost {
-				_, err = full.ExecContext(ctx, values...)
-			} else {
-				_, err = tx.ExecContext(ctx, x.insert(len(some)), values...)
-			}
-			if err != nil {
-				return err
-			}
-		}
-		return nil
+		return x.add(ctx, tx, entries)
 	})
+}
+
+// add inserts the rows of entries.
+func (x *Index) add(ctx context.Context, tx *sql.Tx, entries []audit.Entry) (err error) {
+	var full *sql.Stmt
+	if len(entries) >= rowsMost {
+		if full, err = tx.PrepareContext(ctx, x.inserts); err != nil {
+			return err
+		}
+		defer full.Close()
+	}
+	values := make([]any, 0, min(len(entries), rowsMost)*columns)
+	var encoded []byte
+	for len(entries) > 0 {
+		some := entries[:min(len(entries), rowsMost)]
+		entries = entries[len(some):]
+		values, encoded = values[:0], encoded[:0]
+		for i := range some {
+			e := &some[i].Event
+			at := len(encoded)
+			encoded = audit.Append(encoded, e)
+			values = append(values, some[i].Seq, e.Time.UnixMilli(), int64(e.Kind), int64(e.Severity), int64(e.Outcome), int64(e.Sensitivity), e.Actor, e.Subject, e.Action, e.Org, encoded[at:len(encoded):len(encoded)])
+		}
+		if len(some) == rowsMost {
+			_, err = full.ExecContext(ctx, values...)
+		} else {
+			_, err = tx.ExecContext(ctx, x.insert(len(some)), values...)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Forget removes the entries before one, which retention has removed from the log.

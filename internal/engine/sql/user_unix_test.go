@@ -11,7 +11,7 @@ import (
 )
 
 // asPostgres gives a directory to the user "postgres", and says how to run as that.
-func asPostgres(t *testing.T, dir string) *syscall.SysProcAttr {
+func asPostgres(t testing.TB, dir string) *syscall.SysProcAttr {
 	u, err := user.Lookup("postgres")
 	if err != nil {
 		t.Skip("root cannot run PostgreSQL, and there is no user postgres")

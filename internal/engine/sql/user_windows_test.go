@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-func asPostgres(t *testing.T, _ string) *syscall.SysProcAttr {
+func asPostgres(t testing.TB, _ string) *syscall.SysProcAttr {
 	t.Skip("no root on Windows")
 	return nil
 }
