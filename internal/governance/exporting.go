@@ -88,8 +88,8 @@ func (c *call) wanted() (query string, format audit.Format, err error) {
 	if err != nil {
 		return "", "", err
 	}
-	_, resource := narrow(asked, c.subject, c.now)
-	return q.Encode(), said.Format, c.decide(MakeExport, &resource)
+	f, err := c.bounded(asked, MakeExport)
+	return FilterValues(&f).Encode(), said.Format, err
 }
 
 // owned finds an export that the caller may have: what is in it must be theirs to see.
