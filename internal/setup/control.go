@@ -22,6 +22,8 @@ type ControlConfig struct {
 	// BusCA, BusCertificate and BusKey are PEM files for tls; "" for what the system
 	// trusts, and for no certificate of our own.
 	BusCA, BusCertificate, BusKey string
+	// Governing is how the audit log is indexed and read.
+	Governing
 }
 
 // controlFile is the table [control] of a node's configuration.
@@ -31,6 +33,8 @@ type controlFile struct {
 	BusCA          string `toml:"bus_ca"`
 	BusCertificate string `toml:"bus_certificate"`
 	BusKey         string `toml:"bus_key"`
+
+	governingFile
 }
 
 const (
@@ -91,6 +95,7 @@ func (d *document) control(c *Config, f *configFile) {
 			*file.to = beside(dir, file.from)
 		}
 	}
+	d.governing(&out.Governing, &in.governingFile, &c.Secrets)
 	if len(c.Directories) == 0 {
 		d.bad("directory.urls", `missing here and in the network file. Write urls = ["http://host:port"]`)
 	}
