@@ -10,6 +10,9 @@ import (
 	"github.com/nyxnet/nyx/internal/trace"
 )
 
+// noAnswer is why a policy allows nothing that has failed, or took too long.
+const noAnswer = "the policy gives no answer; the process's log says why"
+
 // Rego decides by a policy in Rego: the one that is built in, which says what Table
 // says, or a bundle. A policy that gives no answer allows nothing.
 type Rego struct {
@@ -50,7 +53,7 @@ func (g *Rego) Decide(ctx context.Context, s *Subject, a Action, r *Resource) (b
 	})
 	if err != nil {
 		g.log.Error("the policy of governance gives no answer, and nothing is allowed", "role", string(s.Role), "action", string(a), "why", err)
-		return false, "the policy gives no answer; the process's log says why"
+		return false, noAnswer
 	}
 	return said.Allow, said.Reason
 }

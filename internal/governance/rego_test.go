@@ -50,7 +50,11 @@ func TestRego(t *testing.T) {
 					for _, a := range append([]Action{"events.write"}, Actions...) {
 						asked++
 						ok, why := Table{}.Decide(t.Context(), s, a, &r)
-						if said, reason := g.Decide(t.Context(), s, a, &r); said != ok || reason != why {
+						said, reason := g.Decide(t.Context(), s, a, &r)
+						if reason == noAnswer { // the machine held the process up for a second
+							said, reason = g.Decide(t.Context(), s, a, &r)
+						}
+						if said != ok || reason != why {
 							t.Fatalf("%+v %s %+v: Rego says %v %q, the table %v %q", s, a, r, said, reason, ok, why)
 						}
 					}
