@@ -23,8 +23,10 @@ func auditCommand() *cobra.Command {
 		Use:   "audit",
 		Short: "Read, verify, prove and export the audit log",
 		Long: `Read the audit log of a control node. Its files say who did what to the network,
-never who used it. Commands read them beside the node or without it, with the keys
-beside them (--keys).`,
+never who used it. Commands read them beside the running node or without it, with the
+keys beside them (--keys). From elsewhere, query, tail, prove and export ask the
+governance API of a running control process (--api), which knows who you are and
+records that you asked.`,
 		Example: "  nyx audit query --dir control-1/audit --actor alice --from 24h\n  nyx audit verify --dir control-1/audit",
 		Args:    cobra.NoArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
@@ -38,6 +40,7 @@ beside them (--keys).`,
 		fs.BoolVar(&a.json, "json", false, "print JSON")
 		cmd.AddCommand(sub)
 	}
+	cmd.AddCommand(a.bearer())
 	return cmd
 }
 
@@ -156,11 +159,15 @@ func parseMoment(flag, s string, now time.Time) (time.Time, error) {
 
 func (a *auditPlace) tail() *cobra.Command {
 	var last int
+	var api auditAPI
 	cmd := &cobra.Command{
 		Use: "tail", Short: "Print the newest events", Example: "  nyx audit tail --dir control-1/audit -n 50", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if last < 1 {
 				return errors.New("-n is a count; use 1 or more")
+			}
+			if api.url != "" {
+				return api.tail(cmd, a, last)
 			}
 			store, _, _, err := a.open()
 			if err != nil {
@@ -177,6 +184,7 @@ func (a *auditPlace) tail() *cobra.Command {
 		},
 	}
 	cmd.Flags().IntVarP(&last, "number", "n", 20, "how many")
+	api.flags(cmd)
 	return cmd
 }
 

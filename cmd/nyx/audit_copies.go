@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"time"
@@ -20,17 +21,38 @@ const indexFile = "index.db"
 
 const indexHelp = "index: a SQLite file, or postgres://… (default: index.db in the log's directory)"
 
-func (a *auditPlace) openIndex(cmd *cobra.Command, where string) (*index.Index, error) {
+// openIndex opens the index of a log. The one beside the log is built anew if it is
+// damaged; any other is left alone.
+func (a *auditPlace) openIndex(cmd *cobra.Command, where string, key *audit.LogKey) (*index.Index, error) {
 	if where == "" {
-		where = filepath.Join(a.dir, indexFile)
+		return index.Of(cmd.Context(), filepath.Join(a.dir, indexFile), key.ID())
 	}
-	return index.Open(cmd.Context(), where)
+	x, err := index.Open(cmd.Context(), where)
+	if err != nil {
+		return nil, err
+	}
+	if err = x.Claim(cmd.Context(), key.ID()); err != nil {
+		x.Close()
+		return nil, err
+	}
+	return x, nil
+}
+
+// printPage writes a page for people.
+func (a *auditPlace) printPage(w io.Writer, entries []audit.Entry, cursor string) {
+	for i := range entries {
+		a.print(w, &entries[i])
+	}
+	if cursor != "" {
+		fmt.Fprintln(w, "more: --cursor", cursor)
+	}
 }
 
 func (a *auditPlace) query() *cobra.Command {
 	var f auditFilter
 	var q index.Query
 	var where string
+	var api auditAPI
 	cmd := &cobra.Command{
 		Use:   "query",
 		Short: "Find events, page by page",
@@ -42,11 +64,14 @@ the cursor of the next, if there is one.`,
 			if q.Filter, err = f.filter(time.Now()); err != nil {
 				return err
 			}
-			store, _, _, err := a.open()
+			if api.url != "" {
+				return api.query(cmd, a, &q.Filter, q.Newest, q.Cursor, q.Limit)
+			}
+			store, key, _, err := a.open()
 			if err != nil {
 				return err
 			}
-			x, err := a.openIndex(cmd, where)
+			x, err := a.openIndex(cmd, where, key)
 			if err != nil {
 				return err
 			}
@@ -64,17 +89,9 @@ the cursor of the next, if there is one.`,
 				for i := range page.Entries {
 					events = append(events, audit.AppendJSON(nil, &page.Entries[i]))
 				}
-				return json.NewEncoder(out).Encode(struct {
-					Events []json.RawMessage `json:"events"`
-					Cursor string            `json:"cursor,omitempty"`
-				}{events, page.Cursor})
+				return json.NewEncoder(out).Encode(auditPage{events, page.Cursor})
 			}
-			for i := range page.Entries {
-				a.print(out, &page.Entries[i])
-			}
-			if page.Cursor != "" {
-				fmt.Fprintln(out, "more: --cursor", page.Cursor)
-			}
+			a.printPage(out, page.Entries, page.Cursor)
 			return nil
 		},
 	}
@@ -83,6 +100,7 @@ the cursor of the next, if there is one.`,
 	cmd.Flags().IntVar(&q.Limit, "limit", 100, "events of a page, 1 to 1000")
 	cmd.Flags().StringVar(&q.Cursor, "cursor", "", "that of the page before")
 	cmd.Flags().StringVar(&where, "index", "", indexHelp)
+	api.flags(cmd)
 	return cmd
 }
 
@@ -100,7 +118,7 @@ entry by entry. The index is a projection: nothing is lost with it.`,
 			if err != nil {
 				return err
 			}
-			x, err := a.openIndex(cmd, where)
+			x, err := a.openIndex(cmd, where, key)
 			if err != nil {
 				return err
 			}
@@ -136,6 +154,7 @@ entry by entry. The index is a projection: nothing is lost with it.`,
 func (a *auditPlace) export() *cobra.Command {
 	var f auditFilter
 	var format, out string
+	var api auditAPI
 	cmd := &cobra.Command{
 		Use:   "export --out DIR",
 		Short: "Copy events to CSV, JSON Lines or Parquet, signed",
@@ -152,6 +171,9 @@ on where it was, with the same command. Verify one with nyx audit verify --expor
 			}
 			if x.Filter, err = f.filter(x.Now.Truncate(time.Second)); err != nil {
 				return err
+			}
+			if api.url != "" {
+				return a.exportFrom(cmd, &api, x)
 			}
 			store, key, keys, err := a.open()
 			if err != nil {
@@ -176,12 +198,28 @@ on where it was, with the same command. Verify one with nyx audit verify --expor
 	cmd.Flags().StringVar(&format, "format", "jsonl", "csv, jsonl or parquet")
 	cmd.Flags().StringVar(&out, "out", "", "directory for the files")
 	cmd.MarkFlagRequired("out")
+	api.flags(cmd)
 	return cmd
+}
+
+// exportFrom takes an export from the API, and verifies it if the log's key is known.
+func (a *auditPlace) exportFrom(cmd *cobra.Command, api *auditAPI, x *ledger.Export) error {
+	got, err := api.export(cmd, x.Format, &x.Filter, x.Dir)
+	if err != nil {
+		return err
+	}
+	out := cmd.OutOrStdout()
+	if a.key == "" {
+		_, err = fmt.Fprintf(out, "%d events in %d files in %s, not verified: nyx audit verify --key log.key --export %s\n", got.Rows, len(got.Files), x.Dir, x.Dir)
+		return err
+	}
+	return a.verifyCopies(cmd, nil, []string{x.Dir})
 }
 
 func (a *auditPlace) prove() *cobra.Command {
 	var seq int64
 	var id, out string
+	var api auditAPI
 	cmd := &cobra.Command{
 		Use:   "prove --seq N | --id ID",
 		Short: "Prove that an event is in the log",
@@ -190,23 +228,13 @@ key (nyx audit verify --proof), without the log and without its other events.`,
 		Example: "  nyx audit prove --dir control-1/audit --seq 1234 --out event.proof",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			store, key, _, err := a.open()
+			if cmd.Flags().Changed("seq") == (id != "") || api.url != "" && id == "" {
+				return errors.New("name one event: --seq N or --id ID, of the API --id ID")
+			}
+			b, err := a.proof(cmd, &api, seq, id)
 			if err != nil {
 				return err
 			}
-			if cmd.Flags().Changed("seq") == (id != "") {
-				return errors.New("name one event: --seq N or --id ID")
-			}
-			if id != "" {
-				if seq, err = store.Find(cmd.Context(), id); err != nil {
-					return err
-				}
-			}
-			p, err := store.Prove(cmd.Context(), key, seq)
-			if err != nil {
-				return err
-			}
-			b := p.Encode()
 			if out == "" || out == "-" {
 				_, err = cmd.OutOrStdout().Write(b)
 				return err
@@ -217,5 +245,27 @@ key (nyx audit verify --proof), without the log and without its other events.`,
 	cmd.Flags().Int64Var(&seq, "seq", 0, "place of the event in the log, as query prints it")
 	cmd.Flags().StringVar(&id, "id", "", "ID of the event")
 	cmd.Flags().StringVar(&out, "out", "", "file (default: standard output)")
+	api.flags(cmd)
 	return cmd
+}
+
+// proof makes the proof of an event, or has the API make it.
+func (a *auditPlace) proof(cmd *cobra.Command, api *auditAPI, seq int64, id string) ([]byte, error) {
+	if api.url != "" {
+		return api.prove(cmd, id)
+	}
+	store, key, _, err := a.open()
+	if err != nil {
+		return nil, err
+	}
+	if id != "" {
+		if seq, err = store.Find(cmd.Context(), id); err != nil {
+			return nil, err
+		}
+	}
+	p, err := store.Prove(cmd.Context(), key, seq)
+	if err != nil {
+		return nil, err
+	}
+	return p.Encode(), nil
 }

@@ -38,12 +38,27 @@ func openLog(cfg *daemon.ControlConfig) (*ledger.Log, error) {
 }
 
 func startControl(cfg daemon.ControlConfig) (*daemon.Control, error) {
-	if err := os.MkdirAll(cfg.StateDir, 0o700); err != nil {
-		return nil, fmt.Errorf("cannot make the directory of the control process: %w", err)
-	}
-	log, err := openLog(&cfg)
+	store, beside, err := equip(&cfg)
 	if err != nil {
 		return nil, err
+	}
+	c, err := daemon.StartControl(cfg)
+	if err != nil {
+		beside.Close()
+		cfg.Bus.Close()
+		store.Close()
+	}
+	return c, err
+}
+
+// equip gives a control process its engines, and what runs beside it on them.
+func equip(cfg *daemon.ControlConfig) (*compliance, *governed, error) {
+	if err := os.MkdirAll(cfg.StateDir, 0o700); err != nil {
+		return nil, nil, fmt.Errorf("cannot make the directory of the control process: %w", err)
+	}
+	log, err := openLog(cfg)
+	if err != nil {
+		return nil, nil, err
 	}
 	if p := cfg.Plane; len(p.Bus) > 0 {
 		cfg.Bus, err = opened(bus.Cluster(p.Bus, "nyx-"+cfg.Trust.Network, bus.Files{CA: p.BusCA, Certificate: p.BusCertificate, Key: p.BusKey}, pipeline.Limits{}))
@@ -52,21 +67,22 @@ func startControl(cfg daemon.ControlConfig) (*daemon.Control, error) {
 	}
 	if err != nil {
 		log.Close()
-		return nil, err
+		return nil, nil, err
 	}
-	if err = identifying(&cfg); err != nil {
+	if err = identifying(cfg); err != nil {
 		cfg.Bus.Close()
 		log.Close()
-		return nil, err
+		return nil, nil, err
 	}
-	store := &compliance{cfg: &cfg, log: log}
-	cfg.Store = store
-	c, err := daemon.StartControl(cfg)
+	store := &compliance{cfg: cfg, log: log, Store: log.Store()}
+	beside, err := startGoverned(cfg, store, log.Key())
 	if err != nil {
 		cfg.Bus.Close()
 		store.Close()
+		return nil, nil, err
 	}
-	return c, err
+	cfg.Store, cfg.Services = store, append(cfg.Services, beside)
+	return store, beside, nil
 }
 
 // opened keeps a nil pointer from being a bus.
@@ -81,12 +97,14 @@ func opened(b *bus.Bus, err error) (pipeline.Bus, error) {
 const reopenAfter = time.Second
 
 // compliance is the compliance store: a log that is opened anew after it failed, as
-// when the disk was full.
+// when the disk was full. Reading goes on meanwhile; it is an index's Source.
 type compliance struct {
 	cfg *daemon.ControlConfig
+	*ledger.Store
 
 	mu     sync.Mutex
 	log    *ledger.Log // nil: it failed, and could not be opened yet
+	size   int64       // of the log when it was last open
 	failed time.Time
 }
 
@@ -100,6 +118,7 @@ func (s *compliance) Record(ctx context.Context, events ...audit.Event) error {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if s.log == log {
+			s.size = log.Size()
 			log.Close()
 			s.log, s.failed = nil, time.Now()
 		}
@@ -118,6 +137,34 @@ func (s *compliance) open() (log *ledger.Log, err error) {
 		s.log, err = openLog(s.cfg)
 	}
 	return s.log, err
+}
+
+// Size is where the log ends.
+func (s *compliance) Size() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.log != nil {
+		s.size = s.log.Size()
+	}
+	return s.size
+}
+
+// Wait returns the size as soon as it is above after.
+func (s *compliance) Wait(ctx context.Context, after int64) (int64, error) {
+	for {
+		log, err := s.open()
+		if err == nil {
+			var size int64
+			if size, err = log.Wait(ctx, after); err == nil || ctx.Err() != nil {
+				return size, err
+			}
+		}
+		select { // the one that is opened in its place is waited for
+		case <-time.After(reopenAfter):
+		case <-ctx.Done():
+			return s.Size(), ctx.Err()
+		}
+	}
 }
 
 // Close closes the log.

@@ -17,7 +17,7 @@ func identifying(cfg *daemon.ControlConfig) error {
 		return nil
 	}
 	var trusted []oidc.Issuer
-	for _, i := range cfg.Plane.Passes.Identities {
+	for _, i := range cfg.Plane.Issuers {
 		trusted = append(trusted, oidc.Issuer(i))
 	}
 	v, err := oidc.New(trusted, nil)

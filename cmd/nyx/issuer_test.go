@@ -101,11 +101,12 @@ func TestIssuersAreWired(t *testing.T) {
 	if err := identifying(&cfg); err != nil || cfg.Issuer.Identify != nil {
 		t.Errorf("an open issuer: %v", err)
 	}
-	cfg.Plane.Passes = setup.Passes{To: setup.PassesOIDC, Identities: []setup.Identity{{URL: "https://id.example", Keys: "https://id.example/keys", Audience: "nyx"}}}
+	cfg.Plane.Passes = setup.Passes{To: setup.PassesOIDC}
+	cfg.Plane.Issuers = []setup.IssuerConfig{{URL: "https://id.example", Keys: "https://id.example/keys", Audience: "nyx"}}
 	if err := identifying(&cfg); err != nil || cfg.Issuer.Identify == nil {
 		t.Errorf("by a provider: %v", err)
 	}
-	cfg.Plane.Passes.Identities[0].Keys = "http://elsewhere/keys"
+	cfg.Plane.Issuers[0].Keys = "http://elsewhere/keys"
 	if err := identifying(&cfg); err == nil {
 		t.Error("keys over plain HTTP were taken")
 	}

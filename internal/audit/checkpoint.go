@@ -70,6 +70,11 @@ type LogKey struct {
 // one of a directory's.
 const signKind = "nyx audit checkpoint 1"
 
+// ID tells the log from all others, by its name and the hash of its key.
+func (k *LogKey) ID() string {
+	return k.Origin + " " + Digest(seal.SHA256(k.Public))
+}
+
 // Name implements note.Verifier.
 func (k *LogKey) Name() string { return k.Origin }
 

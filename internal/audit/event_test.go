@@ -181,3 +181,18 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// TestParseJSON: what AppendJSON writes is read as the same; what is no event is not.
+func TestParseJSON(t *testing.T) {
+	e := Entry{Seq: 7, Event: Event{ID: NewID(time.UnixMilli(1_700_000_000_123), [10]byte{1}), Time: time.UnixMilli(1_700_000_000_123).UTC(), Kind: AuditAccess, Severity: Warning, Actor: `a"\b`, Subject: "=1",
+		Action: "read", Outcome: Refused, Reason: "rate", Org: "north", Sensitivity: 2, Count: 3, Details: []Detail{{"query", "x"}, {"role", "auditor"}}}}
+	got, err := ParseJSON(AppendJSON(nil, &e))
+	if err != nil || !reflect.DeepEqual(got, e) {
+		t.Errorf("%+v, %v", got, err)
+	}
+	for _, s := range []string{"", "{}", `{"id":"00"}`, strings.Replace(string(AppendJSON(nil, &e)), "audit.access", "login", 1), strings.Replace(string(AppendJSON(nil, &e)), `"north"`, `"192.0.2.7"`, 1)} {
+		if _, err := ParseJSON([]byte(s)); !errors.Is(err, ErrEvent) {
+			t.Errorf("%.40q: %v", s, err)
+		}
+	}
+}

@@ -2,8 +2,10 @@ package daemon
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -47,7 +49,13 @@ type ControlConfig struct {
 	Routes map[string]func(w http.ResponseWriter, r *http.Request, from wire.NodeID)
 	// Issuer issues unlinkable tokens; nil: it does not.
 	Issuer *IssuerConfig
-	Log    *slog.Logger // nil: none
+	// History is the configuration's, for those who read it beside the audit log; nil:
+	// there is none here.
+	History History
+	// Services are what runs beside it on the same store; they are closed with the
+	// Control, before its engines.
+	Services []Service
+	Log      *slog.Logger // nil: none
 
 	listener net.Listener // for tests, in place of Listen
 	client   *http.Client // for tests
@@ -57,6 +65,18 @@ type ControlConfig struct {
 type Store interface {
 	audit.Recorder
 	Close() error
+}
+
+// History is that of a configuration, as governance.History.
+type History interface {
+	Changes(ctx context.Context, after uint64, limit int) ([]json.RawMessage, error)
+}
+
+// Service is what a program runs beside a control process.
+type Service interface {
+	Close() error
+	// WriteMetrics writes figures of a part in the text format of Prometheus.
+	WriteMetrics(w io.Writer, part string)
 }
 
 // Control is a running process of the control plane: it takes events of nodes on
@@ -203,6 +223,9 @@ func (c *Control) Close() error {
 	err := c.server.Close()
 	c.cancel()
 	c.running.Wait()
+	for _, s := range c.cfg.Services {
+		err = errors.Join(err, s.Close())
+	}
 	err = errors.Join(err, c.cfg.Bus.Close())
 	if c.cfg.Store != nil {
 		err = errors.Join(err, c.cfg.Store.Close())

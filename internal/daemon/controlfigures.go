@@ -46,6 +46,9 @@ func writeAudit(w io.Writer, parts []part) {
 
 func (c *Control) write(w io.Writer, part string) {
 	c.rates.WriteMetrics(w, part)
+	for _, s := range c.cfg.Services {
+		s.WriteMetrics(w, part)
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), depthMost)
 	defer cancel()
 	if d, err := c.cfg.Bus.Depth(ctx); err == nil {
@@ -89,10 +92,14 @@ func startConfiguredControl(cfg *setup.Config, keys *keyring, start func(Control
 	if err != nil {
 		return nil, err
 	}
+	plane, err := keys.indexed(cfg.Plane)
+	if err != nil {
+		return nil, err
+	}
 	return start(ControlConfig{
 		Issuer: issuer,
-		Name:   cfg.Name, Listen: cfg.Plane.Listen.String(), Key: key, Trust: cfg.Network.Trust, Authorities: cfg.Directories, Poll: cfg.Poll,
-		StateDir: cfg.State, Plane: cfg.Plane, Log: log,
+		Name:   cfg.Name, Listen: plane.Listen.String(), Key: key, Trust: cfg.Network.Trust, Authorities: cfg.Directories, Poll: cfg.Poll,
+		StateDir: cfg.State, Plane: plane, Log: log,
 	})
 }
 

@@ -13,3 +13,6 @@ func systemEntropy() prng.Source {
 	rand.Read(seed[:]) // never fails (crypto/rand)
 	return prng.New(seed)
 }
+
+// Entropy is such a source for what a program runs beside what daemon assembles.
+func Entropy() prng.Source { return systemEntropy() }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/nyxnet/nyx/internal/carrier/front"
@@ -110,6 +111,22 @@ func (k *keyring) issuer() (*seal.Signer, error) {
 		return in(k.stored.Issuer)
 	}
 	return setup.LoadIssuerKey(k.dir)
+}
+
+// indexed resolves the reference to where a control process has its index.
+func (k *keyring) indexed(c setup.ControlConfig) (setup.ControlConfig, error) {
+	if c.IndexSecret == "" {
+		return c, nil
+	}
+	s, err := in(func(ctx context.Context) (secret.Secret, error) { return k.store.Get(ctx, c.IndexSecret, 0) })
+	if err != nil {
+		return c, err
+	}
+	defer clear(s.Value)
+	if c.Index = strings.TrimSpace(string(s.Value)); !setup.ValidIndex(c.Index) {
+		return c, fmt.Errorf("secret %s is not the URL of a database; put postgres://… there", c.IndexSecret)
+	}
+	return c, nil
 }
 
 func (k *keyring) replica() (*[front.KeySize]byte, error) {

@@ -13,11 +13,15 @@ import (
 	"github.com/nyxnet/nyx/internal/seal"
 )
 
-// Compliance is the Log of a compliance store: its files, and its index, which
-// follows them to their end before each query.
+// Index finds entries in an index that has all that the log has.
+type Index interface {
+	Query(ctx context.Context, q index.Query) (index.Page, error)
+}
+
+// Compliance is the Log of a compliance store: its files, and its index.
 type Compliance struct {
 	Store *ledger.Store
-	Index *index.Index
+	Index Index
 	Key   *audit.LogKey
 	// Signer signs copies, with the log's key; nil: it cannot be copied.
 	Signer *seal.Signer
@@ -33,12 +37,14 @@ func (c *Compliance) Copy(ctx context.Context, dir string, format audit.Format, 
 
 // Query implements Log.
 func (c *Compliance) Query(ctx context.Context, f audit.Filter, newest bool, cursor string, limit int) (Page, error) {
-	if _, err := c.Index.Project(ctx, c.Store); err != nil {
-		return Page{}, err
-	}
 	p, err := c.Index.Query(ctx, index.Query{Filter: f, Newest: newest, Cursor: cursor, Limit: limit})
-	if errors.Is(err, index.ErrCursor) {
+	switch {
+	case errors.Is(err, index.ErrCursor):
 		err = fmt.Errorf("%w: %w", ErrCursor, err)
+	case errors.Is(err, index.ErrBehind):
+		err = &refusal{status: http.StatusServiceUnavailable, reason: "index", say: "the index is not yet where the log is; come again", retry: 10}
+	case errors.Is(err, index.ErrBusy):
+		err = &refusal{status: http.StatusServiceUnavailable, reason: "busy", say: "too many queries wait for the index; come again", retry: 5}
 	}
 	return Page(p), err
 }

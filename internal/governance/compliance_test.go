@@ -25,11 +25,11 @@ func stored(t *testing.T) (*fixture, *ledger.Log, *Compliance) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	x, err := index.SQLite(t.Context(), filepath.Join(dir, "index.db"))
-	if err != nil {
-		t.Fatal(err)
-	}
 	key := l.Key()
+	x := index.Follow(index.FollowConfig{Where: filepath.Join(dir, "index.db"), Name: key.ID(), Source: struct {
+		*ledger.Store
+		*ledger.Log
+	}{l.Store(), l}})
 	c := &Compliance{Store: l.Store(), Index: x, Key: &key, Signer: keys.Signer}
 	f := newFixture(t, func(cfg *Config) { cfg.Log, cfg.Recorder = c, l })
 	t.Cleanup(func() {

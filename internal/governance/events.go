@@ -45,8 +45,8 @@ func (c *call) page() (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, resource := narrow(asked, c.subject, c.now)
-	if err := c.decide(ReadEvents, &resource); err != nil {
+	f, err := c.bounded(asked, ReadEvents, nil)
+	if err != nil {
 		return nil, err
 	}
 	bound := c.bound(asked, newest)
@@ -71,6 +71,23 @@ func (c *call) page() (*answer, error) {
 		body = append(strconv.AppendQuote(append(body, `,"cursor":`...), c.api.sealCursor(p.Cursor, bound, c.now)), '\n')
 	}
 	return &answer{body: append(body, "}\n"...)}, nil
+}
+
+// bounded gives what is asked for the bounds of who asks, has more look at both unless
+// it is nil, and asks the policy.
+func (c *call) bounded(asked audit.Filter, a Action, more func(*audit.Filter, *Resource) error) (audit.Filter, error) {
+	b, err := c.api.cfg.Decider.Bounds(c.Context(), c.subject)
+	if err != nil {
+		return asked, err
+	}
+	f := narrow(asked, c.subject, b, c.now)
+	resource := resourceIn(&f, c.now)
+	if more != nil {
+		if err := more(&asked, &resource); err != nil {
+			return f, err
+		}
+	}
+	return f, c.decide(a, &resource)
 }
 
 func (c *call) proof() (*answer, error) {
@@ -160,6 +177,37 @@ func (c *call) filter(q url.Values, detail string) (audit.Filter, error) {
 		err = c.check(&f, detail)
 	}
 	return f, err
+}
+
+// FilterValues writes a filter as the parameters of a query.
+func FilterValues(f *audit.Filter) url.Values {
+	q := url.Values{}
+	for name, t := range map[string]time.Time{"from": f.From, "to": f.To} {
+		if !t.IsZero() {
+			q.Set(name, t.UTC().Format(time.RFC3339Nano))
+		}
+	}
+	for name, s := range map[string]string{"actor": f.Actor, "subject": f.Subject, "action": f.Action} {
+		if s != "" {
+			q.Set(name, s)
+		}
+	}
+	if f.Kind != 0 {
+		q.Set("kind", f.Kind.String())
+	}
+	if f.Severity != 0 {
+		q.Set("severity", f.Severity.String())
+	}
+	if f.Outcome != nil {
+		q.Set("outcome", f.Outcome.String())
+	}
+	if f.Sensitivity != nil {
+		q.Set("sensitivity", strconv.Itoa(int(*f.Sensitivity)))
+	}
+	if f.Org != nil {
+		q.Set("org", *f.Org)
+	}
+	return q
 }
 
 func parseFilter(q url.Values) (f audit.Filter, err error) {

@@ -102,13 +102,8 @@ func (d *desk) wanted(c *call) (query string, format audit.Format, err error) {
 	if err != nil {
 		return "", "", err
 	}
-	_, resource := narrow(asked, c.subject, c.now)
-	if d.bound != nil {
-		if err := d.bound(&asked, &resource); err != nil {
-			return "", "", err
-		}
-	}
-	return q.Encode(), said.Format, c.decide(d.make, &resource)
+	f, err := c.bounded(asked, d.make, d.bound)
+	return FilterValues(&f).Encode(), said.Format, err
 }
 
 // owned finds what was made that the caller may have: what is in it must be theirs to

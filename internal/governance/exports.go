@@ -94,7 +94,7 @@ type ExportStats struct {
 type job struct {
 	ID     string       `json:"id"`
 	By     Subject      `json:"by"`
-	Query  string       `json:"query"`
+	Query  string       `json:"query"` // with the bounds of who asked, when they did
 	Format audit.Format `json:"format"`
 	Made   time.Time    `json:"made"`
 	State  State        `json:"state"`
@@ -103,15 +103,20 @@ type job struct {
 	Tries  int          `json:"tries"`
 }
 
-// bounds are what is in the export, by the role of who asked for it, when they did.
+// bounds are what is in the export.
 func (j *job) bounds() (audit.Filter, Resource, error) {
 	q, err := url.ParseQuery(j.Query)
 	if err != nil {
 		return audit.Filter{}, Resource{}, err
 	}
 	f, err := parseFilter(q)
-	f, r := narrow(f, &j.By, j.Made)
-	return f, r, err
+	if err == nil && f.Sensitivity == nil {
+		err = fmt.Errorf("governance: export %s is without bounds; make it anew", j.ID)
+	}
+	if err != nil {
+		return audit.Filter{}, Resource{}, err
+	}
+	return f, resourceIn(&f, j.Made), nil
 }
 
 // OpenExports takes up the exports in a directory.

@@ -51,10 +51,13 @@ var (
 	ErrCursor   = errors.New("governance: not a cursor of this query")
 )
 
-// Decider says whether a subject may do something. The reason is one for people, of a
-// refusal.
+// Decider says who may do what.
 type Decider interface {
+	// Decide says whether a subject may do something. The reason is one for people, of
+	// a refusal.
 	Decide(ctx context.Context, s *Subject, a Action, r *Resource) (ok bool, reason string)
+	// Bounds are those of a subject who asks for everything.
+	Bounds(ctx context.Context, s *Subject) (Bounds, error)
 }
 
 // Config is what the API stands on. Zero values take the defaults.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -62,7 +63,7 @@ func (a *API) identify(r *http.Request, now time.Time) (*Subject, *refusal) {
 	}
 	e := a.newEvent(audit.AuditAccess, s.Name, now)
 	e.Org = s.Org
-	if _, known := grants[s.Role]; !known || e.Validate() != nil {
+	if !slices.Contains(Roles, s.Role) || e.Validate() != nil {
 		return nil, unknown("identity", "name, role or organisation cannot be recorded; a role is viewer, operator, admin or auditor")
 	}
 	return s, nil

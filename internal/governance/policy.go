@@ -23,6 +23,12 @@ const (
 // Action is what may be done with what the API has.
 type Action string
 
+// Roles and Actions are all that there are.
+var (
+	Roles   = []Role{Viewer, Operator, Admin, Auditor}
+	Actions = []Action{ReadEvents, Prove, MakeExport, ReadExport, MakeReport, ReadReport, ReadHistory, ReadFeed}
+)
+
 // Actions.
 const (
 	ReadEvents  Action = "events.read"
@@ -64,7 +70,7 @@ type grant struct {
 const day = 24 * time.Hour
 
 // grants are those of roles. Who runs the service takes no copies of its log, and who
-// takes them runs nothing. policy.rego says the same.
+// takes them runs nothing. internal/engine/opa/policy/governance.rego says the same.
 var grants = map[Role]grant{
 	Viewer:   {[]Action{ReadEvents, ReadReport, ReadHistory, ReadFeed}, 0, 7 * day},
 	Operator: {[]Action{ReadEvents, Prove, ReadReport, ReadHistory, ReadFeed}, 1, 30 * day},
@@ -72,8 +78,21 @@ var grants = map[Role]grant{
 	Auditor:  {[]Action{ReadEvents, Prove, MakeExport, ReadExport, MakeReport, ReadReport, ReadHistory, ReadFeed}, audit.SensitivityMax, 0},
 }
 
-// Table is the policy that is built in.
+// Bounds are what somebody sees who asks without any.
+type Bounds struct {
+	Sensitivity uint8         // the most sensitive
+	Window      time.Duration // how far back; 0: without bound
+}
+
+// Table is the policy that is built in, as a table. A process decides by the same
+// policy in Rego (Rego), which a bundle may replace; a test compares the two.
 type Table struct{}
+
+// Bounds implements Decider.
+func (Table) Bounds(_ context.Context, s *Subject) (Bounds, error) {
+	g := grants[s.Role]
+	return Bounds{min(g.sensitivity, s.Clearance), g.window}, nil
+}
 
 // Decide implements Decider.
 func (Table) Decide(_ context.Context, s *Subject, a Action, r *Resource) (bool, string) {
@@ -96,18 +115,21 @@ func (Table) Decide(_ context.Context, s *Subject, a Action, r *Resource) (bool,
 // narrow gives a filter the bounds of who asks, where it has none of its own, so that
 // who asks for everything gets what they may see. What is asked for by name is left to
 // the Decider.
-func narrow(f audit.Filter, s *Subject, now time.Time) (audit.Filter, Resource) {
-	g := grants[s.Role]
+func narrow(f audit.Filter, s *Subject, b Bounds, now time.Time) audit.Filter {
 	if f.Org == nil && s.Org != "" {
 		f.Org = &s.Org
 	}
 	if f.Sensitivity == nil {
-		most := min(g.sensitivity, s.Clearance)
-		f.Sensitivity = &most
+		f.Sensitivity = &b.Sensitivity
 	}
-	if f.From.IsZero() && g.window > 0 {
-		f.From = now.Add(-g.window)
+	if f.From.IsZero() && b.Window > 0 {
+		f.From = now.Add(-b.Window)
 	}
+	return f
+}
+
+// resourceIn is what a filter with bounds finds.
+func resourceIn(f *audit.Filter, now time.Time) Resource {
 	r := Resource{AllOrgs: f.Org == nil, Sensitivity: *f.Sensitivity, Age: -1}
 	if f.Org != nil {
 		r.Org = *f.Org
@@ -115,7 +137,7 @@ func narrow(f audit.Filter, s *Subject, now time.Time) (audit.Filter, Resource) 
 	if !f.From.IsZero() {
 		r.Age = max(0, now.Sub(f.From))
 	}
-	return f, r
+	return r
 }
 
 // resourceOf is what is seen of one event.

@@ -117,7 +117,7 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		a.deny(w, r, s, "api", &refusal{status: http.StatusNotFound, reason: "path", say: "there is nothing of this method and path; see docs/governance.md"}, now)
 		return
 	}
-	if wait := a.rates.take(path[0]+" "+s.Name, route.perMinute, now); wait > 0 {
+	if wait := a.rates.take(r.Method+" "+path[0]+" "+s.Name, route.perMinute, now); wait > 0 {
 		a.deny(w, r, s, path[0], &refusal{status: http.StatusTooManyRequests, reason: "rate", say: strconv.Itoa(route.perMinute) + " requests a minute are yours", retry: int(math.Ceil(wait.Seconds()))}, now)
 		return
 	}

@@ -3,9 +3,11 @@ package governance
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"time"
 
 	"golang.org/x/net/netutil"
@@ -32,6 +34,19 @@ func NewServer(a *API, certificate tls.Certificate, people *x509.CertPool) *http
 	}
 	s.Handler = verified(a, people)
 	return s
+}
+
+// ReadPeople reads a PEM file of who issues certificates of people.
+func ReadPeople(path string) (*x509.CertPool, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("governance: who issues certificates of people: %w", err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(b) {
+		return nil, fmt.Errorf("governance: %s holds no certificate in PEM", path)
+	}
+	return pool, nil
 }
 
 func newServer(h http.Handler) *http.Server {

@@ -34,12 +34,14 @@ func auditQueries(r *Run) error {
 	queries := int(r.Param("queries"))
 	if !r.Protected {
 		queries = int(r.Param("control_queries"))
-		if err := dropIndexes(ctx, path); err != nil {
-			return err
-		}
 	}
 	if _, err := x.Project(ctx, l.Store()); err != nil {
 		return err
+	}
+	if !r.Protected { // projecting makes them
+		if err := dropIndexes(ctx, path); err != nil {
+			return err
+		}
 	}
 	draw := r.Source("queries").Stream("filters")
 	span := time.Duration(events) * auditGap

@@ -24,6 +24,8 @@ type ControlConfig struct {
 	BusCA, BusCertificate, BusKey string
 	// Passes are the unlinkable tokens that it issues.
 	Passes Passes
+	// Governing is how the audit log is indexed and read.
+	Governing
 }
 
 // controlFile is the table [control] of a node's configuration.
@@ -34,10 +36,10 @@ type controlFile struct {
 	BusCertificate string `toml:"bus_certificate"`
 	BusKey         string `toml:"bus_key"`
 
-	Passes        string          `toml:"passes"`
-	PassesPerHour int             `toml:"passes_per_hour"`
-	PassLife      string          `toml:"pass_life"`
-	Issuer        []identityTable `toml:"issuer"`
+	Passes        string `toml:"passes"`
+	PassesPerHour int    `toml:"passes_per_hour"`
+	PassLife      string `toml:"pass_life"`
+	governingFile
 }
 
 const (
@@ -98,6 +100,7 @@ func (d *document) control(c *Config, f *configFile) {
 			*file.to = beside(dir, file.from)
 		}
 	}
+	d.governing(&out.Governing, &in.governingFile, in.Passes, &c.Secrets)
 	d.passes(c, f)
 	if len(c.Directories) == 0 {
 		d.bad("directory.urls", `missing here and in the network file. Write urls = ["http://host:port"]`)

@@ -67,27 +67,13 @@ func (n *Network) encodeIssuer(b *strings.Builder) {
 // Passes are the unlinkable tokens that a control process issues.
 type Passes struct {
 	// To is who gets them: "" nobody, it is no issuer; "open" everybody; "key" who
-	// holds the network's key; "oidc" whom one of Identities names.
+	// holds the network's key; "oidc" whom one of the process's Issuers names.
 	To string
 	// PerHour is how many one of them gets in an hour; those who are known by nothing,
 	// or by the network's key, are one.
 	PerHour int
 	// Life is how long a key signs.
-	Life       time.Duration
-	Identities []Identity
-}
-
-// Identity is an OpenID Connect issuer that is trusted to say who somebody is.
-type Identity struct {
-	URL, Keys, Audience string
-	Algorithms          []string
-}
-
-type identityTable struct {
-	URL        string   `toml:"url"`
-	Keys       string   `toml:"keys"`
-	Audience   string   `toml:"audience"`
-	Algorithms []string `toml:"algorithms"`
+	Life time.Duration
 }
 
 // Bounds of what one gets: 30 sessions a minute, which is what an entry admits one
@@ -128,18 +114,11 @@ func (d *document) passes(c *Config, f *configFile) {
 	if in.PassLife != "" {
 		out.Life = d.duration("control.pass_life", in.PassLife, passLifeLeast, passLifeMost).Truncate(time.Second)
 	}
-	for i, id := range in.Issuer {
-		at := fmt.Sprintf("control.issuer[%d]", i+1)
-		if id.URL == "" || id.Keys == "" || id.Audience == "" {
-			d.bad(at, "url, keys or audience is missing. Write all three, as the provider publishes them")
-		}
-		out.Identities = append(out.Identities, Identity(id))
-	}
 	switch known := []string{"", PassesOpen, PassesKey, PassesOIDC}; {
 	case !slices.Contains(known, out.To):
 		d.bad("control.passes", "%q is not who gets unlinkable tokens. Use open, key or oidc", out.To)
-	case (out.To == PassesOIDC) != (len(out.Identities) > 0):
-		d.bad("control.issuer", "tables [[control.issuer]] go with passes = \"oidc\". Write both, or neither")
+	case out.To == PassesOIDC && len(c.Plane.Issuers) == 0:
+		d.bad("control.issuer", "missing, and passes = \"oidc\" gives passes to whom an identity provider names. Write a table [[control.issuer]] with its url, keys and audience")
 	case c.Network == nil || out.To == "":
 	case c.Network.Issuer == nil:
 		d.bad("control.passes", "the network file has no table [issuer]. Write it, with the public key in %s", issuerPublicFile)

@@ -79,14 +79,15 @@ func TestPassesConfig(t *testing.T) {
 	}
 	const provider = "[[control.issuer]]\nurl = \"https://id.example\"\nkeys = \"https://id.example/jwks\"\naudience = \"nyx\"\nalgorithms = [\"ES256\"]\n"
 	c, err := parse("passes = \"oidc\"\npasses_per_hour = 100\npass_life = \"48h\"\n" + provider)
-	want := Passes{To: PassesOIDC, PerHour: 100, Life: 48 * time.Hour, Identities: []Identity{{"https://id.example", "https://id.example/jwks", "nyx", []string{"ES256"}}}}
-	if err != nil || !reflect.DeepEqual(c.Plane.Passes, want) {
+	want := Passes{To: PassesOIDC, PerHour: 100, Life: 48 * time.Hour}
+	who := []IssuerConfig{{"https://id.example", "https://id.example/jwks", "nyx", []string{"ES256"}}}
+	if err != nil || !reflect.DeepEqual(c.Plane.Passes, want) || !reflect.DeepEqual(c.Plane.Issuers, who) {
 		t.Errorf("%+v, %v", c, err)
 	}
 	for text, says := range map[string]string{
 		"passes = \"all\"\n":                                     "open, key or oidc",
 		"passes = \"oidc\"\n":                                    "[[control.issuer]]",
-		"passes = \"open\"\n" + provider:                         "[[control.issuer]]",
+		"passes = \"open\"\n" + provider:                         "control.issuer",
 		"passes = \"key\"\n":                                     "psk",
 		"passes = \"open\"\npass_life = \"1m\"\n":                "control.pass_life",
 		"passes = \"open\"\npasses_per_hour = -1\n":              "control.passes_per_hour",

@@ -64,6 +64,16 @@ func OpenFileKeys(dir string, make bool) (FileKeys, error) {
 	return FileKeys{signer, &FileWrapper{wrap}}, err
 }
 
+// bearerFile is the key of bearers that are made on this machine.
+const bearerFile = "bearer.key"
+
+// OpenBearerKey reads the key, among those of a log, by which a control process knows
+// bearers that were made beside it, and makes it if it is not there and may be.
+func OpenBearerKey(dir string, make bool) (*seal.Key, error) {
+	key := &seal.Key{}
+	return key, fileKey(filepath.Join(dir, bearerFile), key[:], make)
+}
+
 func fileKey(path string, key []byte, make bool) error {
 	b, err := os.ReadFile(path)
 	switch {

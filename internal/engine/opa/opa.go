@@ -1,5 +1,5 @@
-// Package opa decides admission by a policy in Rego, with the engine of the Open
-// Policy Agent in the process.
+// Package opa decides by policies in Rego, with the engine of the Open Policy Agent in
+// the process: who is admitted (Engine), and who may read the audit log (Access).
 //
 // A policy comes as a bundle: the one that is built in, a directory, an archive, or
 // an archive behind a URL. It is prepared once, and asked with input that needs no
@@ -37,11 +37,21 @@ import (
 //go:embed policy
 var builtIn embed.FS
 
-// query is the rule that a policy yields.
-const query = "data.nyx.admission.decision"
+// question is what a policy is asked, in whole: the rule that it yields, the policy
+// that is built in, and what it must be able to answer before it is taken.
+type question struct {
+	query, file string
+	check       func(context.Context, *policy) error
+}
 
-// Engine decides. Its methods may be called by many goroutines.
-type Engine struct {
+var admission = question{"data.nyx.admission.decision", "policy/admission.rego", checkAdmission}
+
+// Engine decides admission. Its methods may be called by many goroutines.
+type Engine struct{ *keeper }
+
+// keeper keeps the policy that is in force.
+type keeper struct {
+	asked  question
 	active atomic.Pointer[policy]
 	stop   context.CancelFunc
 	done   chan struct{}
@@ -66,6 +76,7 @@ type Loads struct {
 type policy struct {
 	revision string
 	number   int64 // of the manifest; newer ones are not lower
+	rule     string
 	query    rego.PreparedEvalQuery
 	bundle   *bundle.Bundle // to be compiled for each decision: a control of tests; else nil
 }
@@ -83,25 +94,32 @@ func capabilities() *ast.Capabilities {
 }
 
 // prepare compiles a bundle and asks it every question.
-func prepare(ctx context.Context, b *bundle.Bundle) (*policy, error) {
-	p := &policy{revision: b.Manifest.Revision}
+func prepare(ctx context.Context, asked question, b *bundle.Bundle) (*policy, error) {
+	p := &policy{revision: b.Manifest.Revision, rule: asked.query}
 	var err error
 	if n, ok := b.Manifest.Metadata["number"]; ok {
 		if p.number, err = strconv.ParseInt(fmt.Sprint(n), 10, 64); err != nil {
 			return nil, fmt.Errorf("number in the manifest's metadata: %w", err)
 		}
 	}
-	p.query, err = rego.New(rego.Query(query), rego.ParsedBundle("nyx", b), rego.Capabilities(capabilities()), rego.StrictBuiltinErrors(true)).PrepareForEval(ctx)
+	p.query, err = rego.New(rego.Query(asked.query), rego.ParsedBundle("nyx", b), rego.Capabilities(capabilities()), rego.StrictBuiltinErrors(true)).PrepareForEval(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("the policy does not compile: %w", err)
 	}
+	if err := asked.check(ctx, p); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+func checkAdmission(ctx context.Context, p *policy) error {
 	for place := range control.NumQuestions {
 		q := control.QuestionAt(place)
 		if _, err := p.decide(ctx, "", q); err != nil {
-			return nil, fmt.Errorf("asked for credential %s, level %s, load %s: %w", q.Credential, q.Level, q.Load, err)
+			return fmt.Errorf("asked for credential %s, level %s, load %s: %w", q.Credential, q.Level, q.Load, err)
 		}
 	}
-	return p, nil
+	return nil
 }
 
 // evalMax bounds one evaluation: a policy that takes longer is not followed. It is more
@@ -116,27 +134,12 @@ var (
 )
 
 func (p *policy) decide(ctx context.Context, region string, q control.Question) (control.Decision, error) {
-	ctx, cancel := context.WithTimeout(ctx, evalMax)
-	defer cancel()
 	input := ast.NewObject(
 		[2]*ast.Term{keyCredential, ast.StringTerm(q.Credential.String())}, [2]*ast.Term{keyLevel, ast.StringTerm(q.Level.String())},
 		[2]*ast.Term{keyLoad, ast.StringTerm(q.Load.String())}, [2]*ast.Term{keyRegion, ast.StringTerm(region)})
-	results, err := p.eval(ctx, input)
-	if err != nil {
-		return control.Decision{}, err
-	}
-	if len(results) != 1 || len(results[0].Expressions) != 1 {
-		return control.Decision{}, errors.New("the policy yields no " + query)
-	}
-	b, err := json.Marshal(results[0].Expressions[0].Value)
-	if err != nil {
-		return control.Decision{}, err
-	}
 	var said control.DecisionJSON
-	d := json.NewDecoder(bytes.NewReader(b))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&said); err != nil {
-		return control.Decision{}, fmt.Errorf("%s is not a decision: %w", query, err)
+	if err := p.ask(ctx, input, &said); err != nil {
+		return control.Decision{}, err
 	}
 	if said.Revision == "" {
 		said.Revision = p.revision
@@ -144,9 +147,32 @@ func (p *policy) decide(ctx context.Context, region string, q control.Question) 
 	return said.Decision()
 }
 
+// ask evaluates the policy and decodes what it yields.
+func (p *policy) ask(ctx context.Context, input ast.Value, into any) error {
+	ctx, cancel := context.WithTimeout(ctx, evalMax)
+	defer cancel()
+	results, err := p.eval(ctx, input)
+	if err != nil {
+		return err
+	}
+	if len(results) != 1 || len(results[0].Expressions) != 1 {
+		return errors.New("the policy yields no " + p.rule)
+	}
+	b, err := json.Marshal(results[0].Expressions[0].Value)
+	if err != nil {
+		return err
+	}
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	if err := d.Decode(into); err != nil {
+		return fmt.Errorf("%s is not a decision: %w", p.rule, err)
+	}
+	return nil
+}
+
 func (p *policy) eval(ctx context.Context, input ast.Value) (rego.ResultSet, error) {
 	if p.bundle != nil {
-		return rego.New(rego.Query(query), rego.ParsedBundle("nyx", p.bundle), rego.ParsedInput(input)).Eval(ctx)
+		return rego.New(rego.Query(p.rule), rego.ParsedBundle("nyx", p.bundle), rego.ParsedInput(input)).Eval(ctx)
 	}
 	return p.query.Eval(ctx, rego.EvalParsedInput(input))
 }
@@ -155,26 +181,29 @@ func (p *policy) eval(ctx context.Context, input ast.Value) (rego.ResultSet, err
 func (e *Engine) Decide(ctx context.Context, region string, q control.Question) (control.Decision, error) {
 	begun := time.Now()
 	d, err := e.active.Load().decide(ctx, region, q)
-	took := time.Since(begun)
+	e.took(time.Since(begun), err)
+	return d, err
+}
+
+func (e *keeper) took(d time.Duration, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.latency.Observe(uint64(took / time.Microsecond))
+	e.latency.Observe(uint64(d / time.Microsecond))
 	if err != nil {
 		e.failed++
 	}
-	return d, err
 }
 
 // Figures returns how long decisions took in µs (opa_decision_latency), how many of
 // them failed, and what became of bundles.
-func (e *Engine) Figures() (latency trace.Values, failed uint64, loads Loads) {
+func (e *keeper) Figures() (latency trace.Values, failed uint64, loads Loads) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.latency, e.failed, e.loads
 }
 
 // Close ends the looking for newer bundles.
-func (e *Engine) Close() {
+func (e *keeper) Close() {
 	e.stop()
 	<-e.done
 }
@@ -183,8 +212,8 @@ func (e *Engine) Close() {
 var errOlder = errors.New("the number in its manifest is lower than that of the policy in force: give a new policy a higher one")
 
 // take puts a bundle in the place of the last, or says why not.
-func (e *Engine) take(ctx context.Context, b *bundle.Bundle) error {
-	p, err := prepare(ctx, b)
+func (e *keeper) take(ctx context.Context, b *bundle.Bundle) error {
+	p, err := prepare(ctx, e.asked, b)
 	if last := e.active.Load(); err == nil && last != nil && p.number < last.number {
 		err = errOlder
 	}
@@ -199,7 +228,7 @@ func (e *Engine) take(ctx context.Context, b *bundle.Bundle) error {
 }
 
 // told counts what became of a bundle.
-func (e *Engine) told(err error) {
+func (e *keeper) told(err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.loads.Why = ""; err != nil {
@@ -211,9 +240,8 @@ func (e *Engine) told(err error) {
 	e.loads.Revision = e.active.Load().revision
 }
 
-// shipped is the bundle that is built in.
-func shipped() (*bundle.Bundle, error) {
-	const path = "policy/admission.rego"
+// shipped is a bundle that is built in.
+func shipped(path string) (*bundle.Bundle, error) {
 	src, err := fs.ReadFile(builtIn, path)
 	if err != nil {
 		return nil, err

@@ -46,6 +46,14 @@ const (
 // Start returns an engine under the policy of the source, and keeps it under the
 // newest.
 func Start(cfg Config, rng prng.Source) (*Engine, error) {
+	k, err := keep(cfg, rng, admission)
+	if err != nil {
+		return nil, err
+	}
+	return &Engine{k}, nil
+}
+
+func keep(cfg Config, rng prng.Source, asked question) (*keeper, error) {
 	if cfg.Poll == 0 {
 		cfg.Poll = defaultPoll
 	}
@@ -55,12 +63,12 @@ func Start(cfg Config, rng prng.Source) (*Engine, error) {
 	if cfg.Told == nil {
 		cfg.Told = func(string, error) {}
 	}
-	s := &source{Config: cfg}
+	s := &source{Config: cfg, file: asked.file}
 	if s.remote() && len(cfg.Key) == 0 {
 		return nil, fmt.Errorf("policy bundle %s: a bundle from elsewhere must be signed: name the file of the signer's public key", cfg.Source)
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	e := &Engine{stop: stop, done: make(chan struct{}), unprepared: cfg.Unprepared}
+	e := &keeper{asked: asked, stop: stop, done: make(chan struct{}), unprepared: cfg.Unprepared}
 	if err := e.load(ctx, s); err != nil {
 		stop()
 		return nil, fmt.Errorf("policy bundle %s: %w", s.name(), err)
@@ -85,7 +93,7 @@ func Start(cfg Config, rng prng.Source) (*Engine, error) {
 }
 
 // load takes the bundle of the source if it is another than the last one seen.
-func (e *Engine) load(ctx context.Context, s *source) error {
+func (e *keeper) load(ctx context.Context, s *source) error {
 	b, err := s.read(ctx)
 	if errors.Is(err, errSame) || ctx.Err() != nil {
 		return nil
@@ -105,6 +113,7 @@ func (e *Engine) load(ctx context.Context, s *source) error {
 // source reads bundles.
 type source struct {
 	Config
+	file string         // of the policy that is built in
 	tag  string         // of the last one that was fetched
 	last []byte         // its bytes
 	seen *bundle.Bundle // the last of a directory; nil after a fault
@@ -126,7 +135,7 @@ func (s *source) name() string {
 
 func (s *source) read(ctx context.Context) (*bundle.Bundle, error) {
 	if s.Source == "" {
-		return shipped()
+		return shipped(s.file)
 	}
 	if !s.remote() {
 		if info, err := os.Stat(s.Source); err != nil {

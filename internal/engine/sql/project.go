@@ -2,6 +2,7 @@ package sql
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 
@@ -16,8 +17,14 @@ type Log interface {
 	Read(ctx context.Context, from, before int64, each func(audit.Entry) error) error
 }
 
-// batch is how many entries a transaction adds.
-const batch = 2000
+const (
+	// batch is how many entries a transaction adds: each writes the pages of the
+	// secondary indexes that it touches once, and is held in memory, some 4 MB.
+	batch = 8000
+	// bulk is from how many entries on an empty index gets its secondary indexes when
+	// all are there, which sorts each once.
+	bulk = 50_000
+)
 
 // Project brings the index to where the log ends, and returns that place. Several may
 // do so at once.
@@ -35,14 +42,17 @@ func (x *Index) project(ctx context.Context, log Log) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	if err := x.Forget(ctx, begin); err != nil {
-		return 0, err
-	}
-	next, err := x.Next(ctx)
+	next, first, err := x.place(ctx)
 	if err != nil {
 		return 0, err
 	}
-	var some []audit.Entry
+	if first < begin {
+		if err := x.Forget(ctx, begin); err != nil {
+			return 0, err
+		}
+	}
+	some := make([]audit.Entry, 0, 64)
+	bare := false // the secondary indexes are to be made
 	apply := func() error {
 		if len(some) == 0 {
 			return nil
@@ -58,48 +68,107 @@ func (x *Index) project(ctx context.Context, log Log) (int64, error) {
 		if some = append(some, e); len(some) < batch {
 			return nil
 		}
+		if first == none && !bare && e.Seq-begin >= bulk {
+			bare = true
+			if err := x.do(ctx, func(tx *sql.Tx) error { return dropSecondary(ctx, tx) }); err != nil {
+				return err
+			}
+		}
 		return apply()
 	})
 	if err == nil {
 		err = apply()
 	}
+	if bare {
+		err = errors.Join(err, x.do(ctx, func(tx *sql.Tx) error { return createSecondary(ctx, tx) }))
+	}
 	return next, err
+}
+
+// none is the first entry of an index without any.
+const none = 1 << 62
+
+// place is where the index ends and where it begins.
+func (x *Index) place(ctx context.Context) (next, first int64, err error) {
+	release, err := x.acquire(ctx)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer release()
+	var least sql.NullInt64
+	if err = x.db.QueryRowContext(ctx, "SELECT next, (SELECT MIN(seq) FROM audit_events) FROM audit_position").Scan(&next, &least); err != nil {
+		return 0, 0, fmt.Errorf("index: %w", err)
+	}
+	if first = none; least.Valid {
+		first = least.Int64
+	}
+	return next, first, nil
 }
 
 // ErrDiffers means an index that does not hold what the log holds.
 var ErrDiffers = errors.New("index: it is not what the log holds")
 
 // Compare reports whether the index holds what the log holds, up to where the index
-// is. Nobody else may write the index meanwhile.
+// is. It looks at one moment of the index, which may go on meanwhile.
 func (x *Index) Compare(ctx context.Context, log Log) error {
-	next, err := x.Next(ctx)
+	release, err := x.acquire(ctx)
 	if err != nil {
 		return err
 	}
-	rows, err := x.db.QueryContext(ctx, "SELECT seq, event FROM audit_events ORDER BY seq")
+	defer release()
+	options := &sql.TxOptions{ReadOnly: true}
+	if x.postgres {
+		options.Isolation = sql.LevelRepeatableRead
+	}
+	tx, err := x.db.BeginTx(ctx, options)
+	if err != nil {
+		return fmt.Errorf("index: %w", err)
+	}
+	defer tx.Rollback()
+	var next int64
+	if err := tx.QueryRowContext(ctx, "SELECT next FROM audit_position").Scan(&next); err != nil {
+		return fmt.Errorf("index: %w", err)
+	}
+	rows, err := tx.QueryContext(ctx, "SELECT seq, event FROM audit_events ORDER BY seq")
 	if err != nil {
 		return fmt.Errorf("index: %w", err)
 	}
 	defer rows.Close()
-	err = log.Read(ctx, 0, next, func(e audit.Entry) error {
-		var seq int64
-		var event []byte
+	var seq, end int64
+	var event sql.RawBytes
+	row := func() (bool, error) {
 		if !rows.Next() {
-			return fmt.Errorf("%w: entry %d and those after it are missing", ErrDiffers, e.Seq)
+			return false, rows.Err()
 		}
-		if err := rows.Scan(&seq, &event); err != nil {
+		return true, rows.Scan(&seq, &event)
+	}
+	var encoded []byte
+	err = log.Read(ctx, 0, next, func(e audit.Entry) error {
+		there, err := row()
+		for end == 0 && there && err == nil && seq < e.Seq { // retention has removed its entry since
+			there, err = row()
+		}
+		if err != nil {
 			return fmt.Errorf("index: %w", err)
 		}
-		if seq != e.Seq || string(event) != string(audit.Append(nil, &e.Event)) {
+		encoded, end = audit.Append(encoded[:0], &e.Event), e.Seq+1
+		switch {
+		case !there:
+			return fmt.Errorf("%w: entry %d and those after it are missing", ErrDiffers, e.Seq)
+		case seq != e.Seq || string(event) != string(encoded):
 			return fmt.Errorf("%w: row %d in the place of entry %d", ErrDiffers, seq, e.Seq)
 		}
 		return nil
 	})
-	if err == nil && rows.Next() {
-		err = fmt.Errorf("%w: there are more rows than entries", ErrDiffers)
+	if err != nil {
+		return err
 	}
-	if err == nil {
-		err = rows.Err()
+	more, err := row()
+	switch {
+	case err != nil:
+		return fmt.Errorf("index: %w", err)
+	case more, end > 0 && end < next:
+		return fmt.Errorf("%w: there are more rows than entries", ErrDiffers)
 	}
-	return err
+	return nil
 }

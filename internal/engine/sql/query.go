@@ -69,7 +69,7 @@ func (x *Index) Query(ctx context.Context, q Query) (Page, error) {
 		}
 		e, err := audit.Parse(b)
 		if err != nil {
-			return Page{}, fmt.Errorf("index: entry %d: %w; build the index anew: nyx audit replay", seq, err)
+			return Page{}, fmt.Errorf("%w: entry %d: %w; build the index anew: nyx audit replay", ErrDiffers, seq, err)
 		}
 		p.Entries = append(p.Entries, audit.Entry{Seq: seq, Event: e})
 	}

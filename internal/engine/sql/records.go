@@ -19,7 +19,7 @@ type Records struct{ *database }
 // which the time is over are found by the index.
 const recordsSchema = `
 CREATE TABLE IF NOT EXISTS session_records (
-	token %s PRIMARY KEY, version BIGINT NOT NULL, expires BIGINT NOT NULL, class SMALLINT NOT NULL);
+	token BYTES PRIMARY KEY, version BIGINT NOT NULL, expires BIGINT NOT NULL, class SMALLINT NOT NULL);
 CREATE INDEX IF NOT EXISTS session_records_expires ON session_records (expires)`
 
 const recordColumns = 4

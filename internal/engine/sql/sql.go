@@ -44,24 +44,63 @@ func Open(ctx context.Context, where string) (*Index, error) {
 	}
 	x := &Index{database: d}
 	x.inserts = x.insert(rowsMost)
+	err = x.do(ctx, func(tx *sql.Tx) error {
+		if err := d.alone(ctx, tx); err != nil {
+			return err
+		}
+		return createSecondary(ctx, tx)
+	})
+	if err != nil {
+		x.Close()
+		return nil, err
+	}
 	return x, nil
 }
 
-// schema has %s for the type of bytes. An event's columns are those that queries
-// look for, and its encoding, which holds all.
+// Close ends all connections.
+func (x *Index) Close() error { return x.db.Close() }
+
+// Retries is how many transactions met another and were begun anew.
+func (x *Index) Retries() uint64 { return x.retried.Load() }
+
+// schema has PLACE for the type of a place and BYTES for that of bytes. An event's columns are those
+// that queries look for, and its encoding, which holds all. audit_position says of
+// which log the index is, and what of it.
 const schema = `
-CREATE TABLE IF NOT EXISTS audit_position (one INTEGER PRIMARY KEY, next BIGINT NOT NULL);
-INSERT INTO audit_position (one, next) VALUES (1, 0) ON CONFLICT DO NOTHING;
+CREATE TABLE IF NOT EXISTS audit_position (one INTEGER PRIMARY KEY, next BIGINT NOT NULL, log TEXT NOT NULL);
+INSERT INTO audit_position (one, next, log) VALUES (1, 0, '') ON CONFLICT DO NOTHING;
 CREATE TABLE IF NOT EXISTS audit_events (
-	seq BIGINT PRIMARY KEY, time BIGINT NOT NULL, kind SMALLINT NOT NULL, severity SMALLINT NOT NULL, outcome SMALLINT NOT NULL, sensitivity SMALLINT NOT NULL,
-	actor TEXT NOT NULL, subject TEXT NOT NULL, action TEXT NOT NULL, org TEXT NOT NULL, event %s NOT NULL);
-CREATE INDEX IF NOT EXISTS audit_events_time ON audit_events (time, seq);
-CREATE INDEX IF NOT EXISTS audit_events_actor ON audit_events (actor, time, seq);
-CREATE INDEX IF NOT EXISTS audit_events_subject ON audit_events (subject, time, seq);
-CREATE INDEX IF NOT EXISTS audit_events_kind ON audit_events (kind, time, seq);
-CREATE INDEX IF NOT EXISTS audit_events_severe ON audit_events (time, seq) WHERE severity >= 2`
+	seq PLACE PRIMARY KEY, time BIGINT NOT NULL, kind SMALLINT NOT NULL, severity SMALLINT NOT NULL, outcome SMALLINT NOT NULL, sensitivity SMALLINT NOT NULL,
+	actor TEXT NOT NULL, subject TEXT NOT NULL, action TEXT NOT NULL, org TEXT NOT NULL, event BYTES NOT NULL)`
+
+// secondary are the indexes that queries look into.
+var secondary = []struct{ name, on string }{
+	{"time", "(time, seq)"},
+	{"actor", "(actor, time, seq)"},
+	{"subject", "(subject, time, seq)"},
+	{"kind", "(kind, time, seq)"},
+	{"severe", "(time, seq) WHERE severity >= 2"},
+}
 
 const columns = 11
+
+func createSecondary(ctx context.Context, tx *sql.Tx) error {
+	for _, s := range secondary {
+		if _, err := tx.ExecContext(ctx, "CREATE INDEX IF NOT EXISTS audit_events_"+s.name+" ON audit_events "+s.on); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func dropSecondary(ctx context.Context, tx *sql.Tx) error {
+	for _, s := range secondary {
+		if _, err := tx.ExecContext(ctx, "DROP INDEX IF EXISTS audit_events_"+s.name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 // Drop empties the index.
 func (x *Index) Drop(ctx context.Context) error {
@@ -102,32 +141,41 @@ func (x *Index) Apply(ctx context.Context, from, to int64, entries []audit.Entry
 		if n, err := r.RowsAffected(); err != nil || n != 1 {
 			return errors.Join(ErrMoved, err)
 		}
-		var full *sql.Stmt
-		if len(entries) >= rowsMost {
-			if full, err = tx.PrepareContext(ctx, x.inserts); err != nil {
-				return err
-			}
-			defer full.Close()
-		}
-		for rest := entries; len(rest) > 0; {
-			some := rest[:min(len(rest), rowsMost)]
-			rest = rest[len(some):]
-			values := make([]any, 0, len(some)*columns)
-			for i := range some {
-				e := &some[i].Event
-				values = append(values, some[i].Seq, e.Time.UnixMilli(), int16(e.Kind), int16(e.Severity), int16(e.Outcome), int16(e.Sensitivity), e.Actor, e.Subject, e.Action, e.Org, audit.Append(nil, e))
-			}
-			if len(some) == rowsMost {
-				_, err = full.ExecContext(ctx, values...)
-			} else {
-				_, err = tx.ExecContext(ctx, x.insert(len(some)), values...)
-			}
-			if err != nil {
-				return err
-			}
-		}
-		return nil
+		return x.add(ctx, tx, entries)
 	})
+}
+
+// add inserts the rows of entries.
+func (x *Index) add(ctx context.Context, tx *sql.Tx, entries []audit.Entry) (err error) {
+	var full *sql.Stmt
+	if len(entries) >= rowsMost {
+		if full, err = tx.PrepareContext(ctx, x.inserts); err != nil {
+			return err
+		}
+		defer full.Close()
+	}
+	values := make([]any, 0, min(len(entries), rowsMost)*columns)
+	var encoded []byte
+	for len(entries) > 0 {
+		some := entries[:min(len(entries), rowsMost)]
+		entries = entries[len(some):]
+		values, encoded = values[:0], encoded[:0]
+		for i := range some {
+			e := &some[i].Event
+			at := len(encoded)
+			encoded = audit.Append(encoded, e)
+			values = append(values, some[i].Seq, e.Time.UnixMilli(), int64(e.Kind), int64(e.Severity), int64(e.Outcome), int64(e.Sensitivity), e.Actor, e.Subject, e.Action, e.Org, encoded[at:len(encoded):len(encoded)])
+		}
+		if len(some) == rowsMost {
+			_, err = full.ExecContext(ctx, values...)
+		} else {
+			_, err = tx.ExecContext(ctx, x.insert(len(some)), values...)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Forget removes the entries before one, which retention has removed from the log.

@@ -1,0 +1,186 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/nyxnet/nyx/internal/audit"
+	"github.com/nyxnet/nyx/internal/carrier/front"
+	"github.com/nyxnet/nyx/internal/daemon"
+	"github.com/nyxnet/nyx/internal/engine/ledger"
+	"github.com/nyxnet/nyx/internal/engine/oidc"
+	"github.com/nyxnet/nyx/internal/engine/opa"
+	index "github.com/nyxnet/nyx/internal/engine/sql"
+	"github.com/nyxnet/nyx/internal/governance"
+	"github.com/nyxnet/nyx/internal/mirror"
+	"github.com/nyxnet/nyx/internal/setup"
+)
+
+// exportsDir holds copies of the log that people have asked for.
+const exportsDir = "exports"
+
+// governed is what runs beside a control process on its compliance store: the index,
+// which follows the log, and the governance API, if it is configured.
+type governed struct {
+	index *index.Follower
+	log   *slog.Logger
+
+	rego     *governance.Rego // nil, as all below, without the API
+	exports  *governance.Exports
+	api      *governance.API
+	listener net.Listener
+	server   *http.Server
+	serving  sync.WaitGroup
+}
+
+func startGoverned(cfg *daemon.ControlConfig, store *compliance, key audit.LogKey) (*governed, error) {
+	g := &governed{log: cfg.Log}
+	if g.log == nil {
+		g.log = slog.New(slog.DiscardHandler)
+	}
+	where := cfg.Plane.Index
+	if where == "" {
+		where = filepath.Join(cfg.StateDir, auditDir, indexFile)
+	}
+	g.index = index.Follow(index.FollowConfig{Where: where, Name: key.ID(), Source: store, Log: g.log})
+	if !cfg.Plane.Governance.IsValid() {
+		return g, nil
+	}
+	if err := g.serve(cfg, store, &key); err != nil {
+		return nil, errors.Join(err, g.Close())
+	}
+	return g, nil
+}
+
+// drawing is randomness for several goroutines.
+func drawing(label string) func([]byte) {
+	var mu sync.Mutex
+	draw := daemon.Entropy().Stream(label)
+	return func(b []byte) {
+		mu.Lock()
+		defer mu.Unlock()
+		draw.Read(b)
+	}
+}
+
+// serve begins to serve the governance API.
+func (g *governed) serve(cfg *daemon.ControlConfig, store *compliance, key *audit.LogKey) error {
+	plane, entropy, keysDir := &cfg.Plane, drawing("governance"), filepath.Join(cfg.StateDir, auditDir, auditKeysDir)
+	keys, err := ledger.OpenFileKeys(keysDir, false)
+	if err != nil {
+		return err
+	}
+	bearers, err := ledger.OpenBearerKey(keysDir, true)
+	if err != nil {
+		return err
+	}
+	if g.rego, err = startAccess(plane, g.log); err != nil {
+		return err
+	}
+	reader := &governance.Compliance{Store: store.Store, Index: g.index, Key: key, Signer: keys.Signer}
+	g.exports, err = governance.OpenExports(governance.ExportConfig{
+		Dir: filepath.Join(cfg.StateDir, exportsDir), Copier: reader, Recorder: store, Node: cfg.Name, Entropy: entropy, Logger: g.log,
+	})
+	if err != nil {
+		return err
+	}
+	tokens, err := openIssuers(plane.Issuers)
+	if err != nil {
+		return err
+	}
+	api := governance.Config{
+		Log: reader, Recorder: store, Node: cfg.Name, Decider: g.rego, Tokens: tokens, Key: bearers, Exports: g.exports, Entropy: entropy, Logger: g.log,
+	}
+	if cfg.History != nil {
+		api.History = cfg.History
+	}
+	if g.api, err = governance.New(api); err != nil {
+		return err
+	}
+	return g.listen(cfg)
+}
+
+// startAccess takes up the policy of who may read what.
+func startAccess(plane *setup.ControlConfig, log *slog.Logger) (*governance.Rego, error) {
+	policy := opa.Config{Source: plane.Access, Told: func(revision string, err error) {
+		if err != nil {
+			log.Error("a policy of governance is not taken; the one before stays in force", "why", err)
+			return
+		}
+		log.Info("policy of governance", "revision", revision)
+	}}
+	if plane.AccessKey != "" {
+		var err error
+		if policy.Key, err = os.ReadFile(plane.AccessKey); err != nil {
+			return nil, fmt.Errorf("the key of the policy of governance: %w", err)
+		}
+	}
+	return governance.StartRego(policy, daemon.Entropy(), log)
+}
+
+// openIssuers returns who verifies tokens; nil without issuers.
+func openIssuers(configured []setup.IssuerConfig) (*oidc.Verifier, error) {
+	if len(configured) == 0 {
+		return nil, nil
+	}
+	issuers := make([]oidc.Issuer, len(configured))
+	for i, c := range configured {
+		issuers[i] = oidc.Issuer{URL: c.URL, Keys: c.Keys, Audience: c.Audience, Algorithms: c.Algorithms}
+	}
+	return oidc.New(issuers, nil)
+}
+
+func (g *governed) listen(cfg *daemon.ControlConfig) error {
+	certificate, err := front.Issue(cfg.Key, time.Now())
+	if err != nil {
+		return err
+	}
+	pin, err := front.Pin(&certificate)
+	if err != nil {
+		return err
+	}
+	g.server = governance.NewServer(g.api, certificate, nil)
+	if cfg.Plane.People != "" {
+		people, err := governance.ReadPeople(cfg.Plane.People)
+		if err != nil {
+			return err
+		}
+		g.server = governance.NewServer(g.api, certificate, people)
+	}
+	if g.listener, err = net.Listen("tcp", cfg.Plane.Governance.String()); err != nil {
+		return fmt.Errorf("cannot listen on %v for governance: %w; stop what uses it or choose another address", cfg.Plane.Governance, err)
+	}
+	url := mirror.Server{URL: "https://" + g.listener.Addr().String(), Pin: pin, Replica: true}.String()
+	g.log.Info("governance API", "url", url)
+	g.serving.Go(func() {
+		if err := g.server.ServeTLS(governance.Limit(g.listener), "", ""); !errors.Is(err, http.ErrServerClosed) {
+			g.log.Error("the governance API is not served", "why", err)
+		}
+	})
+	return nil
+}
+
+// Close ends all of it. What was counted and not recorded yet is recorded.
+func (g *governed) Close() (err error) {
+	if g.server != nil {
+		err = g.server.Close()
+		g.serving.Wait()
+	}
+	if g.api != nil {
+		g.api.Close()
+	}
+	if g.exports != nil {
+		g.exports.Close()
+	}
+	if g.rego != nil {
+		g.rego.Close()
+	}
+	return errors.Join(err, g.index.Close())
+}
