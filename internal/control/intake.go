@@ -44,6 +44,8 @@ type Answer struct {
 // yield output.
 type Intake struct {
 	Decisions *Decisions
+	// Latency is told how long those took that were admitted, in µs; nil: nobody is.
+	Latency *trace.Values
 
 	records *Admission
 	counts  *trace.Counts
@@ -172,6 +174,9 @@ func (i *Intake) settle(now machine.Time, p *pending, d *Decision) {
 		return
 	}
 	i.pace.take(now)
+	if i.Latency != nil {
+		i.Latency.Observe(uint64(now.Sub(p.came) / time.Microsecond))
+	}
 	i.answers = append(i.answers, Answer{By: p.by, Client: p.init.ClientID, Ready: ready})
 }
 
