@@ -12,8 +12,12 @@ import (
 	"github.com/nyxnet/nyx/internal/audit"
 	"github.com/nyxnet/nyx/internal/daemon"
 	"github.com/nyxnet/nyx/internal/engine/bus"
+	"github.com/nyxnet/nyx/internal/engine/etcd"
 	"github.com/nyxnet/nyx/internal/engine/ledger"
+	"github.com/nyxnet/nyx/internal/engine/opa"
 	"github.com/nyxnet/nyx/internal/pipeline"
+	"github.com/nyxnet/nyx/internal/prng"
+	"github.com/nyxnet/nyx/internal/registry"
 	"github.com/nyxnet/nyx/internal/setup"
 )
 
@@ -37,31 +41,98 @@ func openLog(cfg *daemon.ControlConfig) (*ledger.Log, error) {
 	})
 }
 
+// startControl starts a control process on the engines of its configuration.
 func startControl(cfg daemon.ControlConfig) (*daemon.Control, error) {
 	if err := os.MkdirAll(cfg.StateDir, 0o700); err != nil {
 		return nil, fmt.Errorf("cannot make the directory of the control process: %w", err)
 	}
-	log, err := openLog(&cfg)
-	if err != nil {
-		return nil, err
+	if cfg.Store == nil {
+		store, err := openCompliance(&cfg)
+		if err != nil {
+			return nil, err
+		}
+		cfg.Store = store
 	}
+	var err error
+	if cfg.Policy, err = openPolicy(&cfg); err == nil {
+		err = openEngines(&cfg)
+	}
+	var c *daemon.Control
+	if err == nil {
+		c, err = daemon.StartControl(cfg)
+	}
+	if err == nil {
+		return c, nil
+	}
+	if cfg.Bus != nil {
+		cfg.Bus.Close()
+	}
+	if cfg.Settings != nil {
+		cfg.Settings.Close()
+	}
+	cfg.Store.Close()
+	return nil, err
+}
+
+// openEngines opens the bus and the store of the configuration, side by side: each
+// starts a server.
+func openEngines(cfg *daemon.ControlConfig) error {
+	settings := make(chan error, 1)
+	go func() {
+		var err error
+		cfg.Settings, cfg.Office, err = openSettings(cfg)
+		settings <- err
+	}()
+	var err error
 	if p := cfg.Plane; len(p.Bus) > 0 {
 		cfg.Bus, err = opened(bus.Cluster(p.Bus, "nyx-"+cfg.Trust.Network, bus.Files{CA: p.BusCA, Certificate: p.BusCertificate, Key: p.BusKey}, pipeline.Limits{}))
 	} else {
 		cfg.Bus, err = opened(bus.Embedded(filepath.Join(cfg.StateDir, busDir), "nyx", pipeline.Limits{}))
 	}
+	return errors.Join(err, <-settings)
+}
+
+// openSettings opens the store of the configuration; of a cluster also the office of who
+// leads the control plane.
+func openSettings(cfg *daemon.ControlConfig) (registry.Store, registry.Office, error) {
+	prefix, s := "/nyx/"+cfg.Trust.Network+"/config/", &cfg.Plane.Store
+	switch s.Kind {
+	case setup.StoreNone:
+		return nil, nil, nil
+	case setup.StoreCluster:
+		store, err := etcd.Cluster(s.URLs, prefix, etcd.Files{CA: s.CA, Certificate: s.Certificate, Key: s.Key})
+		if err != nil {
+			return nil, nil, err
+		}
+		return store, store, nil
+	}
+	store, err := stored(etcd.Embedded(filepath.Join(cfg.StateDir, etcdDir), prefix))
+	return store, nil, err
+}
+
+// openPolicy returns what opens engines of policies, with the key of who signs their
+// bundles.
+func openPolicy(cfg *daemon.ControlConfig) (daemon.OpenPolicy, error) {
+	var key []byte
+	if path := cfg.Plane.PolicyKey; path != "" {
+		var err error
+		if key, err = os.ReadFile(path); err != nil {
+			return nil, fmt.Errorf("cannot read the key of policies: %w", err)
+		}
+	}
+	return func(source string, draw prng.Source, told func(daemon.PolicyVersion, error)) (daemon.PolicyEngine, error) {
+		return policied(opa.Start(opa.Config{Source: source, Key: key, Told: func(v opa.Version, err error) {
+			told(daemon.PolicyVersion{Revision: v.Revision, Digest: v.Digest}, err)
+		}}, draw))
+	}, nil
+}
+
+// policied keeps a nil pointer from being an engine.
+func policied(e *opa.Engine, err error) (daemon.PolicyEngine, error) {
 	if err != nil {
-		log.Close()
 		return nil, err
 	}
-	store := &compliance{cfg: &cfg, log: log}
-	cfg.Store = store
-	c, err := daemon.StartControl(cfg)
-	if err != nil {
-		cfg.Bus.Close()
-		store.Close()
-	}
-	return c, err
+	return e, nil
 }
 
 // opened keeps a nil pointer from being a bus.
@@ -83,6 +154,15 @@ type compliance struct {
 	mu     sync.Mutex
 	log    *ledger.Log // nil: it failed, and could not be opened yet
 	failed time.Time
+}
+
+func openCompliance(cfg *daemon.ControlConfig) (*compliance, error) {
+	log, err := openLog(cfg)
+	if err != nil {
+		return nil, err
+	}
+	kept := *cfg
+	return &compliance{cfg: &kept, log: log}, nil
 }
 
 // Record implements audit.Recorder.
@@ -135,11 +215,11 @@ func (f *upFlags) audited(cfg *daemon.LocalConfig, say func(string, ...any)) err
 	if err != nil {
 		return err
 	}
-	cfg.ControlDir = filepath.Join(dir, "control")
+	cfg.ControlDir, cfg.OperatorFile = filepath.Join(dir, "control"), filepath.Join(dir, daemon.OperatorFileName)
 	cfg.Control = func(c daemon.ControlConfig) (*daemon.Control, error) {
 		control, err := startControl(c)
 		if errors.Is(err, ledger.ErrLocked) {
-			say("no audit log: another network on this machine keeps the one in %s; choose another directory with --data", cfg.ControlDir)
+			say("no control process: another network on this machine has %s; choose another directory with --data", cfg.ControlDir)
 			return nil, nil
 		}
 		return control, err

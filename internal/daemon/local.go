@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"net"
@@ -50,17 +49,12 @@ type LocalConfig struct {
 	Use         joint.Use
 	UseCarriers []joint.Kind
 	// Control starts the control process with the engines of the program; nil, or
-	// one that returns nil: there is none, and events are told to nobody. ControlDir is where it keeps what it
-	// has.
-	Control    func(ControlConfig) (*Control, error)
-	ControlDir string
+	// one that returns nil: there is none, and events are told to nobody. ControlDir is
+	// where it keeps what it has, OperatorFile where operators find it; "": they do not.
+	Control                  func(ControlConfig) (*Control, error)
+	ControlDir, OperatorFile string
 	// Compress is how exits compress streams that ask for it; nil: not at all.
 	Compress Compressor
-	// AskPolicy is as NodeConfig has it.
-	AskPolicy PolicyPost
-	// Plane is how a node reaches the control plane, by its id in hexadecimal; nil:
-	// there is none.
-	Plane func(node string) Plane
 
 	block func(drive.Carrier) drive.Carrier // for tests: see ClientConfig
 	// telemetry is, for tests, NodeConfig.Telemetry of all nodes.
@@ -154,10 +148,6 @@ func (l *Local) start(cfg LocalConfig, entropy prng.Source) error {
 		}
 		node.Trust, node.Directories, node.Controls, node.Clock, node.Workers = trust, urls, controls, clock, workers
 		node.Compress, node.Telemetry = cfg.Compress, cfg.telemetry
-		if cfg.Plane != nil {
-			id := directory.NodeID(node.Identity.Public())
-			node.Plane = cfg.Plane(hex.EncodeToString(id[:]))
-		}
 		n, err := StartNode(node, entropy.Child(node.Name))
 		if err != nil {
 			return err
@@ -202,7 +192,7 @@ func localNode(cfg LocalConfig, i int, keys prng.Source, params directory.Params
 	c := NodeConfig{
 		Name: name, Network: localName, Roles: roles, Listen: listen, Operator: "operator-" + strconv.Itoa(i),
 		Region: "region-" + strconv.Itoa(i%max(cfg.Regions, 1)), Capacity: localCapacity, Poll: localPoll,
-		Exit: directory.ExitPolicy{Private: !cfg.NoPrivate, Ports: []directory.PortRange{{First: 1, Last: 65535}}}, Stream: cfg.Stream, Class: cfg.Class, AskPolicy: cfg.AskPolicy,
+		Exit: directory.ExitPolicy{Private: !cfg.NoPrivate, Ports: []directory.PortRange{{First: 1, Last: 65535}}}, Stream: cfg.Stream, Class: cfg.Class,
 	}
 	if i < cfg.Streams && len(cfg.Carriers) > 0 {
 		c.Carriers = EntryCarriers{Kinds: cfg.Carriers, Listen: make(map[directory.CarrierKind]netip.AddrPort)}

@@ -14,9 +14,13 @@ func (l *Local) startControl(cfg *LocalConfig, keys prng.Source) (controls []str
 	}
 	var key [front.KeySize]byte
 	keys.Stream("control").Read(key[:])
+	operators := ""
+	if cfg.OperatorFile != "" {
+		operators = "127.0.0.1:0"
+	}
 	l.Control, err = cfg.Control(ControlConfig{
 		Name: "control", Listen: "127.0.0.1:0", Key: &key, Trust: l.trust, Authorities: []string{l.Authority.URL()},
-		Poll: localPoll, StateDir: cfg.ControlDir,
+		Poll: localPoll, StateDir: cfg.ControlDir, Operators: operators, OperatorFile: cfg.OperatorFile,
 	})
 	if err != nil || l.Control == nil {
 		return nil, err

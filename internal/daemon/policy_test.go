@@ -13,6 +13,9 @@ import (
 
 	"github.com/nyxnet/nyx/internal/client"
 	"github.com/nyxnet/nyx/internal/control"
+	"github.com/nyxnet/nyx/internal/machine"
+	"github.com/nyxnet/nyx/internal/prng"
+	"github.com/nyxnet/nyx/internal/trace"
 	"github.com/nyxnet/nyx/internal/wire"
 )
 
@@ -28,18 +31,13 @@ func (d *decider) Decide(context.Context, string, control.Question) (control.Dec
 	return d.decision, d.err
 }
 
-// handed is a client's way to handlers by host, without sockets.
-type handed map[string]http.Handler
-
-func (h handed) RoundTrip(r *http.Request) (*http.Response, error) {
-	to := h[r.URL.Host]
-	if to == nil {
-		return nil, errors.New("nobody there")
-	}
-	w := httptest.NewRecorder()
-	to.ServeHTTP(w, r)
-	return w.Result(), nil
+// open is an OpenPolicy.
+func (d *decider) open(_ string, _ prng.Source, told func(PolicyVersion, error)) (PolicyEngine, error) {
+	told(PolicyVersion{Revision: d.decision.Revision, Digest: "of " + d.decision.Revision}, nil)
+	return d, nil
 }
+
+func (d *decider) Close() {}
 
 func TestPolicyHandlerRefusesWhatIsNoQuestion(t *testing.T) {
 	d := &decider{decision: control.Decision{CacheFor: time.Minute}}
@@ -66,40 +64,17 @@ func TestPolicyHandlerRefusesWhatIsNoQuestion(t *testing.T) {
 	}
 }
 
-// Who asks goes to the next control node when one is gone, and stays there.
-func TestPolicyIsAskedWhereItAnswers(t *testing.T) {
-	d := &decider{decision: control.Decision{CacheFor: time.Minute, Revision: "7"}}
-	post := PostPolicy(&http.Client{Transport: handed{"b": PolicyHandler(d)}}, []string{"https://a", "https://b"})
-	for range 2 {
-		b, err := post(t.Context(), (&control.Checks{Region: "eu", Questions: []control.Question{{}}}).Encode())
-		got, _ := control.ParseDecisions(b, 1)
-		if err != nil || len(got) != 1 || got[0].Revision != "7" {
-			t.Fatalf("%s, %v", b, err)
-		}
-	}
-	none := PostPolicy(&http.Client{Transport: handed{}}, []string{"https://a"})
-	if _, err := none(t.Context(), []byte("{}")); err == nil {
-		t.Error("an answer of nobody")
-	}
-}
-
-// A network on this machine whose entries ask a control plane: traffic flows under
-// its decisions.
+// A network on this machine whose entries ask a control plane: traffic flows under its
+// decisions, of which each entry has all before it needs one.
 func TestANetworkUnderAPolicy(t *testing.T) {
-	d := &decider{decision: control.Decision{CacheFor: time.Minute}}
-	post := PostPolicy(&http.Client{Transport: handed{"control": PolicyHandler(d)}}, []string{"https://control"})
-	l, err := StartLocal(LocalConfig{Seed: [32]byte{5}, Streams: 2, Mixes: 3, Client: client.Config{Level: wire.Fast},
-		AskPolicy: func(ctx context.Context, b []byte) ([]byte, error) { return post(ctx, b) }})
-	if err != nil {
-		t.Fatal(err)
+	d := &decider{decision: control.Decision{CacheFor: time.Minute, Revision: "7"}}
+	l := standNetwork(t, LocalConfig{Seed: [32]byte{5}, Streams: 2, Mixes: 3, Client: client.Config{Level: wire.Fast}, Control: inMemory(newCompliance(), d)})
+	if n := d.asked.Load(); n < int64(control.NumQuestions) {
+		t.Errorf("%d questions were asked", n)
 	}
-	defer l.Close()
-	select {
-	case <-l.Client.Ready():
-	case <-time.After(30 * time.Second):
-		t.Fatalf("not ready: %v", l.Client.Err())
-	}
-	if d.asked.Load() == 0 {
-		t.Error("nobody asked the control plane")
-	}
+	l.Nodes[0].host.Do(func(now machine.Time) {
+		if _, due := l.Nodes[0].gateway.PollCheck(now); due || l.Nodes[0].gateway.Counts[trace.PolicyFault] > 0 {
+			t.Error("an entry that is ready lacks a decision")
+		}
+	})
 }

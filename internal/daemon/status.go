@@ -13,6 +13,7 @@ import (
 
 	"github.com/nyxnet/nyx/internal/carrier/front"
 	"github.com/nyxnet/nyx/internal/directory"
+	"github.com/nyxnet/nyx/internal/machine"
 	"github.com/nyxnet/nyx/internal/mirror"
 	"github.com/nyxnet/nyx/internal/pipeline"
 	"github.com/nyxnet/nyx/internal/proxy"
@@ -56,6 +57,8 @@ type part struct {
 	outbox   *pipeline.OutboxFigures // of who tells events, else nil
 	settled  *settled                // of a node with a control plane, else nil
 	desk     *deskFigures            // of the control plane, else nil
+	// perMinute is how many sessions an entry admits of one client a minute, else 0.
+	perMinute int
 }
 
 // source is where a Status has its counters from.
@@ -180,6 +183,9 @@ func (n *Node) part() part {
 	p.reloads, p.sessions, p.asker, p.delays, p.cover = &n.reloads, n.Sessions, n.asker, n.delays.get(), n.cover()
 	p.guard = n.guardFigures()
 	p.outbox = n.teller.figures()
+	if n.gateway != nil {
+		n.host.Do(func(machine.Time) { p.perMinute = n.gateway.Limits().PerMinute })
+	}
 	if n.settler != nil {
 		f := n.settler.figures()
 		p.settled = &f
@@ -234,6 +240,7 @@ func writeMetrics(w http.ResponseWriter, s source) {
 	writeLines(w, s.lines)
 	writeAudit(w, parts)
 	writeSettings(w, parts)
+	writeAdmission(w, parts)
 	if s.traffic {
 		writeContent(w, parts)
 		if s.usage != nil {
