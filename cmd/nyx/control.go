@@ -28,26 +28,27 @@ const (
 	busDir       = "bus"
 )
 
-// openLog opens the log of the compliance store. Who has it open keeps everybody
-// else from what the control process has.
-func openLog(cfg *daemon.ControlConfig) (*ledger.Log, error) {
-	keys, err := ledger.OpenFileKeys(filepath.Join(cfg.StateDir, auditDir, auditKeysDir), true)
+// openLog opens the log of a compliance store, in the directory of a control process of a
+// network. Who has it open keeps everybody else from what the control process has.
+func openLog(dir, network, name string) (*ledger.Log, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("cannot make the directory of the control process: %w", err)
+	}
+	keys, err := ledger.OpenFileKeys(filepath.Join(dir, auditDir, auditKeysDir), true)
 	if err != nil {
 		return nil, err
 	}
 	return ledger.Open(context.Background(), ledger.Config{
-		Dir: filepath.Join(cfg.StateDir, auditDir), Origin: "nyx/" + cfg.Trust.Network + "/audit/" + cfg.Name, Node: cfg.Name,
+		Dir: filepath.Join(dir, auditDir), Origin: "nyx/" + network + "/audit/" + name, Node: name,
 		Signer: keys.Signer, Wrapper: keys.Wrapper,
 	})
 }
 
-// startControl starts a control process on the engines of its configuration.
+// startControl starts a control process on the engines of its configuration, and on the
+// compliance store that it has already, if it has one.
 func startControl(cfg daemon.ControlConfig) (*daemon.Control, error) {
-	if err := os.MkdirAll(cfg.StateDir, 0o700); err != nil {
-		return nil, fmt.Errorf("cannot make the directory of the control process: %w", err)
-	}
 	if cfg.Store == nil {
-		store, err := openCompliance(&cfg)
+		store, err := openCompliance(cfg.StateDir, cfg.Trust.Network, cfg.Name)
 		if err != nil {
 			return nil, err
 		}
@@ -149,20 +150,18 @@ const reopenAfter = time.Second
 // compliance is the compliance store: a log that is opened anew after it failed, as
 // when the disk was full.
 type compliance struct {
-	cfg *daemon.ControlConfig
+	reopen func() (*ledger.Log, error)
 
 	mu     sync.Mutex
 	log    *ledger.Log // nil: it failed, and could not be opened yet
 	failed time.Time
 }
 
-func openCompliance(cfg *daemon.ControlConfig) (*compliance, error) {
-	log, err := openLog(cfg)
-	if err != nil {
-		return nil, err
-	}
-	kept := *cfg
-	return &compliance{cfg: &kept, log: log}, nil
+func openCompliance(dir, network, name string) (*compliance, error) {
+	s := &compliance{reopen: func() (*ledger.Log, error) { return openLog(dir, network, name) }}
+	var err error
+	s.log, err = s.reopen()
+	return s, err
 }
 
 // Record implements audit.Recorder.
@@ -190,7 +189,7 @@ func (s *compliance) open() (log *ledger.Log, err error) {
 	}
 	if s.log == nil {
 		s.failed = time.Now()
-		s.log, err = openLog(s.cfg)
+		s.log, err = s.reopen()
 	}
 	return s.log, err
 }
@@ -216,13 +215,14 @@ func (f *upFlags) audited(cfg *daemon.LocalConfig, say func(string, ...any)) err
 		return err
 	}
 	cfg.ControlDir, cfg.OperatorFile = filepath.Join(dir, "control"), filepath.Join(dir, daemon.OperatorFileName)
-	cfg.Control = func(c daemon.ControlConfig) (*daemon.Control, error) {
-		control, err := startControl(c)
-		if errors.Is(err, ledger.ErrLocked) {
-			say("no control process: another network on this machine has %s; choose another directory with --data", cfg.ControlDir)
-			return nil, nil
-		}
-		return control, err
+	store, err := openCompliance(cfg.ControlDir, daemon.LocalName, daemon.LocalControl)
+	if errors.Is(err, ledger.ErrLocked) {
+		say("no control process: another network on this machine has %s; choose another directory with --data", cfg.ControlDir)
+		return nil
 	}
-	return nil
+	cfg.Control = func(c daemon.ControlConfig) (*daemon.Control, error) {
+		c.Store = store
+		return startControl(c)
+	}
+	return err
 }

@@ -75,18 +75,8 @@ type watched struct {
 	grown  chan struct{}
 }
 
-func watch(t *testing.T, cfg *daemon.ControlConfig) *watched {
-	t.Helper()
-	if err := os.MkdirAll(cfg.StateDir, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	store, err := openCompliance(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := &watched{Store: store, grown: make(chan struct{})}
-	cfg.Store = w
-	return w
+func watch(store daemon.Store) *watched {
+	return &watched{Store: store, grown: make(chan struct{})}
 }
 
 func (w *watched) Record(ctx context.Context, events ...audit.Event) error {
@@ -134,7 +124,12 @@ func runControl(t *testing.T, dir string) (log *watched, stop func()) {
 	ended, h := make(chan error, 1), &heard{line: "control process", come: make(chan struct{}, 1)}
 	own := servers
 	own.Control = func(c daemon.ControlConfig) (*daemon.Control, error) {
-		log = watch(t, &c)
+		store, err := openCompliance(c.StateDir, c.Trust.Network, c.Name)
+		if err != nil {
+			return nil, err
+		}
+		log = watch(store)
+		c.Store = log
 		return startControl(c)
 	}
 	go func() { ended <- daemon.Run(ctx, cfg, nil, nil, own, slog.New(h)) }()
@@ -201,36 +196,39 @@ func TestLocalNetworkOnRealEngines(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	f := upFlags{data: data, control: 1}
-	cfg := daemon.LocalConfig{Seed: [32]byte{1}, Streams: 2, Mixes: 3, Client: client.Config{Level: wire.Standard}}
-	if err := f.audited(&cfg, t.Logf); err != nil {
-		t.Fatal(err)
-	}
-	start, log := cfg.Control, (*watched)(nil)
-	cfg.Control = func(c daemon.ControlConfig) (*daemon.Control, error) {
-		c.PolicySource, log = bundle, watch(t, &c)
-		return start(c)
-	}
-	l, err := daemon.StartLocal(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	closed := false
-	defer func() {
-		if !closed {
-			l.Close()
+	log := (*watched)(nil)
+	up := func() (stop func() error) {
+		t.Helper()
+		dir := filepath.Join(data, "control")
+		store, err := openCompliance(dir, daemon.LocalName, daemon.LocalControl)
+		if err != nil {
+			t.Fatal(err)
 		}
-	}()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	if err := l.Client.WaitReady(ctx); err != nil {
-		t.Fatal(err)
+		log = watch(store)
+		l, err := daemon.StartLocal(daemon.LocalConfig{
+			Seed: [32]byte{1}, Streams: 2, Mixes: 3, Client: client.Config{Level: wire.Standard},
+			ControlDir: dir, OperatorFile: filepath.Join(data, daemon.OperatorFileName),
+			Control: func(c daemon.ControlConfig) (*daemon.Control, error) {
+				c.Store, c.PolicySource = log, bundle
+				return startControl(c)
+			},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		stop = sync.OnceValue(l.Close)
+		t.Cleanup(func() { stop() })
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
+		if err := l.Client.WaitReady(ctx); err != nil {
+			t.Fatal(err)
+		}
+		return stop
 	}
-	status, err := daemon.ServeStatus("127.0.0.1:0", l)
-	if err != nil {
-		t.Fatal(err)
+	if err := up()(); err != nil {
+		t.Errorf("it ends: %v", err)
 	}
-	defer status.Close()
+	stop := up() // another network, with the same data
 	operator := filepath.Join(data, daemon.OperatorFileName)
 	if out, err := nyx(t, "config", "set", "admission.per_minute=77", "--operator", operator); err != nil {
 		t.Fatalf("%s, %v", out, err)
@@ -238,13 +236,11 @@ func TestLocalNetworkOnRealEngines(t *testing.T) {
 	if _, err := nyx(t, "config", "set", "admission.per_minute=0", "--operator", operator); err == nil {
 		t.Error("what is out of bounds was set")
 	}
-	log.await(t, "policy", func(e *audit.Event) bool { return e.Action == "policy.take" })
 	log.await(t, "change", func(e *audit.Event) bool { return e.Kind == audit.ConfigChange && e.Action == "set" })
 	log.await(t, "refused order", func(e *audit.Event) bool { return e.Kind == audit.ConfigChange && e.Action == "order" })
-	if err := l.Close(); err != nil {
+	if err := stop(); err != nil {
 		t.Errorf("it ends: %v", err)
 	}
-	closed = true
 	dir := filepath.Join(data, "control")
 	if n := audited(t, dir, "config.change", "policy.take", "revision"); n["no-fast"] != 1 || len(n) != 1 {
 		t.Errorf("policies in the log: %v", n)

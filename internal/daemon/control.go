@@ -38,8 +38,10 @@ type ControlConfig struct {
 	Trust       directory.Trust
 	Authorities []string
 	Poll        time.Duration // of the directory; 0: replicaPoll
-	// StateDir is where all that it keeps is.
+	// StateDir is where all that it keeps is. Fresh says that the directory begins anew
+	// with the process: what was seen of it before is no measure then.
 	StateDir string
+	Fresh    bool
 	// Plane says which engines it runs on, for who opens them.
 	Plane setup.ControlConfig
 	// Bus and Store are the engines; they are closed with the Control.
@@ -121,8 +123,12 @@ func StartControl(cfg ControlConfig) (*Control, error) {
 	if poll == 0 {
 		poll = replicaPoll
 	}
+	marks := cfg.StateDir
+	if cfg.Fresh {
+		marks = ""
+	}
 	c.feed, err = newFeed(feedConfig{
-		trust: cfg.Trust, urls: cfg.Authorities, poll: poll, dir: cfg.StateDir, mark: "control.newest", client: cfg.client,
+		trust: cfg.Trust, urls: cfg.Authorities, poll: poll, dir: marks, mark: "control.newest", client: cfg.client,
 		deliver: c.known.take,
 	})
 	if err != nil {

@@ -217,6 +217,15 @@ func TestControlAdmits(t *testing.T) {
 	if r, err := exchange(t.Context(), other.clients[0], request{server: other.servers[0].URL, path: eventsPath, post: batch(other, same), most: 1 << 10}); err != nil || r.StatusCode != http.StatusUnauthorized {
 		t.Errorf("a certificate that nobody has introduced: %v, %v", r.Response, err)
 	}
+	for _, q := range []request{{path: settingsPath + "?after=0"}, {path: PolicyPath, post: (&control.Checks{Region: "eu", Questions: []control.Question{{}}}).Encode()}} {
+		q.server, q.most = other.servers[0].URL, 1<<10
+		if r, err := exchange(t.Context(), other.clients[0], q); err != nil || r.StatusCode != http.StatusUnauthorized {
+			t.Errorf("%s for a certificate that nobody has introduced: %v, %v", q.path, r.Response, err)
+		}
+		if _, err := stranger.ask(t.Context(), q); err == nil || !strings.Contains(err.Error(), "does not list node") {
+			t.Errorf("%s for a stranger: %v", q.path, err)
+		}
+	}
 	stolen, err := directory.SignIntroduction(node.signer, &directory.Introduction{Network: localName, Time: time.Now().Unix(), Server: node.servers[0].Pin, Own: node.own})
 	if err != nil {
 		t.Fatal(err)

@@ -48,9 +48,9 @@ type LocalConfig struct {
 	Carriers    []joint.Kind
 	Use         joint.Use
 	UseCarriers []joint.Kind
-	// Control starts the control process with the engines of the program; nil, or
-	// one that returns nil: there is none, and events are told to nobody. ControlDir is
-	// where it keeps what it has, OperatorFile where operators find it; "": they do not.
+	// Control starts the control process with the engines of the program; nil: there is
+	// none, and each node decides by itself. ControlDir is where it keeps what it has,
+	// OperatorFile where operators find it; "": they do not.
 	Control                  func(ControlConfig) (*Control, error)
 	ControlDir, OperatorFile string
 	// Compress is how exits compress streams that ask for it; nil: not at all.
@@ -60,6 +60,13 @@ type LocalConfig struct {
 	// telemetry is, for tests, NodeConfig.Telemetry of all nodes.
 	telemetry func(ctx context.Context, body []byte) error
 }
+
+// LocalName is the name of a network on this machine, LocalControl that of its control
+// process.
+const (
+	LocalName    = localName
+	LocalControl = "control"
+)
 
 const (
 	localName        = "local"
@@ -80,6 +87,7 @@ type Local struct {
 	Proxy     proxy.Counts
 
 	trust    directory.Trust
+	starting chan startedControl // nil: there is none, or it has started
 	listener net.Listener
 	cancel   context.CancelFunc
 	running  sync.WaitGroup
@@ -159,6 +167,9 @@ func (l *Local) start(cfg LocalConfig, entropy prng.Source) error {
 		Use: cfg.Use, Carriers: cfg.UseCarriers, block: cfg.block,
 	}, entropy.Child("client"))
 	if err != nil {
+		return err
+	}
+	if err := l.awaitControl(); err != nil {
 		return err
 	}
 	l.serveProxy()
@@ -271,7 +282,7 @@ func (l *Local) Close() error {
 		l.listener.Close()
 	}
 	l.running.Wait()
-	errs := []error{l.proxyErr}
+	errs := []error{l.proxyErr, l.awaitControl()}
 	if l.Client != nil {
 		errs = append(errs, l.Client.Close())
 	}
