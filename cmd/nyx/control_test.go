@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -21,16 +22,20 @@ import (
 	"github.com/nyxnet/nyx/internal/client"
 	"github.com/nyxnet/nyx/internal/control/settings"
 	"github.com/nyxnet/nyx/internal/daemon"
+	"github.com/nyxnet/nyx/internal/engine/etcd"
 	"github.com/nyxnet/nyx/internal/setup"
 	"github.com/nyxnet/nyx/internal/wire"
 )
 
 // controlFiles makes a network with one control process, and returns the directory of
 // that one.
-func controlFiles(t *testing.T) string {
+func controlFiles(t *testing.T) string { return filepath.Join(networkFiles(t, 1), "control-1") }
+
+// networkFiles makes a network with control processes, and returns its directory.
+func networkFiles(t *testing.T, controls int) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "network")
-	c := setup.InitConfig{Network: "test", Streams: 2, Mixes: 3, Authorities: 1, Controls: 1, Wall: time.Now().Unix()}
+	c := setup.InitConfig{Network: "test", Streams: 2, Mixes: 3, Authorities: 1, Controls: controls, Wall: time.Now().Unix()}
 	port, err := freePorts(c.Ports())
 	if err != nil {
 		t.Fatal(err)
@@ -39,7 +44,7 @@ func controlFiles(t *testing.T) string {
 	if _, err := setup.Init(dir, c); err != nil {
 		t.Fatal(err)
 	}
-	return filepath.Join(dir, "control-1")
+	return dir
 }
 
 // heard is a log that says when a line came.
@@ -354,4 +359,61 @@ func setOne(t *testing.T, operator string, n int) string {
 		return ""
 	}
 	return c.ID.String()
+}
+
+// Two control processes of one etcd cluster have one configuration. One of them leads and
+// tells the log; when it is gone the other does, and tells what is new.
+func TestControlsOfOneCluster(t *testing.T) {
+	var urls [2]string
+	for i := range urls {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		urls[i] = "http://" + ln.Addr().String()
+		ln.Close()
+	}
+	member, err := etcd.Member{Name: "m", Dir: t.TempDir(), Peer: urls[0], Client: urls[1], Cluster: "m=" + urls[0]}.Start("/test/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { member.Close() })
+	network := networkFiles(t, 2)
+	var dirs, operators [2]string
+	for i := range dirs {
+		dirs[i] = filepath.Join(network, "control-"+strconv.Itoa(i+1))
+		operators[i] = filepath.Join(dirs[i], "keys", daemon.OperatorFileName)
+		path := filepath.Join(dirs[i], "node.toml")
+		b, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := strings.NewReplacer(`store = "etcd"`, `store = "`+urls[1]+`"`, `store = "none"`, `store = "`+urls[1]+`"`).Replace(string(b))
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	leads := func(e *audit.Event) bool { return e.Kind == audit.ControlElection && e.Action == "lead" }
+	is := func(id string) func(*audit.Event) bool {
+		return func(e *audit.Event) bool { return e.Detail("message_id") == id }
+	}
+	first, stop := runControl(t, dirs[0])
+	first.await(t, "election", leads)
+	second, _ := runControl(t, dirs[1])
+	for i, operator := range operators {
+		first.await(t, "change", is(setOne(t, operator, i)))
+	}
+	if out, err := nyx(t, "config", "get", "admission.per_minute", "--operator", operators[0]); err != nil || !strings.Contains(out, "2") {
+		t.Errorf("what was set at the second process is not at the first: %s, %v", out, err)
+	}
+	stop()
+	second.await(t, "election", leads)
+	second.await(t, "change", is(setOne(t, operators[1], 2)))
+	second.mu.Lock()
+	defer second.mu.Unlock()
+	for _, e := range second.events {
+		if e.Kind == audit.ConfigChange && e.Detail("revision") == "1" {
+			t.Errorf("who leads next tells again of what was told and marked: %+v", e)
+		}
+	}
 }
