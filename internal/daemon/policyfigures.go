@@ -35,6 +35,6 @@ func writeAdmission(w io.Writer, parts []part) {
 	}
 	h := family(w, "telemetry_session_handshake_latency", "histogram", "Seconds from a SESSION_INIT until the session was admitted: at an entry since it came, at a client since it was first sent.")
 	for i := range parts {
-		times(h, parts[i].Name, "", &parts[i].content.measured[trace.SessionHandshake])
+		times(h, parts[i].Name, "", &parts[i].admitted)
 	}
 }

@@ -59,6 +59,7 @@ type part struct {
 	desk     *deskFigures            // of the control plane, else nil
 	// perMinute is how many sessions an entry admits of one client a minute, else 0.
 	perMinute int
+	admitted  trace.Values // how long admissions took, µs: of sessions, not of what is in them
 }
 
 // source is where a Status has its counters from.
@@ -169,6 +170,7 @@ func newPart(name string, c trace.Counts, err error) part {
 func (c *Client) part() part {
 	p := newPart("client", c.Stats(), c.Err())
 	p.content.measured, p.Avoids = c.Distributions(), avoided(c.Avoids())
+	p.admitted = p.content.measured[trace.SessionHandshake]
 	p.content.answered, p.content.asked = c.answered.Load(), c.asked.Load()
 	p.sessions, p.own, p.asker, p.delays, p.cover = c.Sessions, true, c.asker, c.delays.get(), c.cover()
 	return p
@@ -177,6 +179,7 @@ func (c *Client) part() part {
 func (n *Node) part() part {
 	p := newPart(n.cfg.Name, n.Stats(), n.Err())
 	p.content.measured = n.Distributions()
+	p.admitted = p.content.measured[trace.SessionHandshake]
 	if n.cfg.Compress != nil {
 		p.content.chunks = n.cfg.Compress.Sizes()
 	}
