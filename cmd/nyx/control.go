@@ -12,8 +12,12 @@ import (
 	"github.com/nyxnet/nyx/internal/audit"
 	"github.com/nyxnet/nyx/internal/daemon"
 	"github.com/nyxnet/nyx/internal/engine/bus"
+	"github.com/nyxnet/nyx/internal/engine/etcd"
 	"github.com/nyxnet/nyx/internal/engine/ledger"
+	"github.com/nyxnet/nyx/internal/engine/opa"
 	"github.com/nyxnet/nyx/internal/pipeline"
+	"github.com/nyxnet/nyx/internal/prng"
+	"github.com/nyxnet/nyx/internal/registry"
 	"github.com/nyxnet/nyx/internal/setup"
 )
 
@@ -24,65 +28,131 @@ const (
 	busDir       = "bus"
 )
 
-// openLog opens the log of the compliance store. Who has it open keeps everybody
-// else from what the control process has.
-func openLog(cfg *daemon.ControlConfig) (*ledger.Log, error) {
-	keys, err := ledger.OpenFileKeys(filepath.Join(cfg.StateDir, auditDir, auditKeysDir), true)
+// openLog opens the log of a compliance store, in the directory of a control process of a
+// network. Who has it open keeps everybody else from what the control process has.
+func openLog(dir, network, name string) (*ledger.Log, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("cannot make the directory of the control process: %w", err)
+	}
+	keys, err := ledger.OpenFileKeys(filepath.Join(dir, auditDir, auditKeysDir), true)
 	if err != nil {
 		return nil, err
 	}
 	return ledger.Open(context.Background(), ledger.Config{
-		Dir: filepath.Join(cfg.StateDir, auditDir), Origin: "nyx/" + cfg.Trust.Network + "/audit/" + cfg.Name, Node: cfg.Name,
+		Dir: filepath.Join(dir, auditDir), Origin: "nyx/" + network + "/audit/" + name, Node: name,
 		Signer: keys.Signer, Wrapper: keys.Wrapper,
 	})
 }
 
+// startControl starts a control process on the engines of its configuration, and on the
+// compliance store that it has already, if it has one.
 func startControl(cfg daemon.ControlConfig) (*daemon.Control, error) {
-	store, beside, err := equip(&cfg)
+	_, beside, err := equip(&cfg)
 	if err != nil {
 		return nil, err
 	}
 	c, err := daemon.StartControl(cfg)
 	if err != nil {
 		beside.Close()
-		cfg.Bus.Close()
-		store.Close()
+		closeEngines(&cfg)
 	}
 	return c, err
 }
 
 // equip gives a control process its engines, and what runs beside it on them.
-func equip(cfg *daemon.ControlConfig) (*compliance, *governed, error) {
-	if err := os.MkdirAll(cfg.StateDir, 0o700); err != nil {
-		return nil, nil, fmt.Errorf("cannot make the directory of the control process: %w", err)
+func equip(cfg *daemon.ControlConfig) (store *compliance, beside *governed, err error) {
+	if store, _ = cfg.Store.(*compliance); store == nil {
+		if store, err = openCompliance(cfg.StateDir, cfg.Trust.Network, cfg.Name); err != nil {
+			return nil, nil, err
+		}
+		cfg.Store = store
 	}
-	log, err := openLog(cfg)
+	if cfg.Policy, err = openPolicy(cfg); err == nil {
+		err = openEngines(cfg)
+	}
+	if err == nil {
+		err = identifying(cfg)
+	}
+	if err == nil {
+		beside, err = startGoverned(cfg, store)
+	}
 	if err != nil {
+		closeEngines(cfg)
 		return nil, nil, err
 	}
+	cfg.Services = append(cfg.Services, beside)
+	return store, beside, nil
+}
+
+func closeEngines(cfg *daemon.ControlConfig) {
+	if cfg.Bus != nil {
+		cfg.Bus.Close()
+	}
+	if cfg.Settings != nil {
+		cfg.Settings.Close()
+	}
+	cfg.Store.Close()
+}
+
+// openEngines opens the bus and the store of the configuration, side by side: each
+// starts a server.
+func openEngines(cfg *daemon.ControlConfig) error {
+	settings := make(chan error, 1)
+	go func() {
+		var err error
+		cfg.Settings, cfg.Office, err = openSettings(cfg)
+		settings <- err
+	}()
+	var err error
 	if p := cfg.Plane; len(p.Bus) > 0 {
 		cfg.Bus, err = opened(bus.Cluster(p.Bus, "nyx-"+cfg.Trust.Network, bus.Files{CA: p.BusCA, Certificate: p.BusCertificate, Key: p.BusKey}, pipeline.Limits{}))
 	} else {
 		cfg.Bus, err = opened(bus.Embedded(filepath.Join(cfg.StateDir, busDir), "nyx", pipeline.Limits{}))
 	}
+	return errors.Join(err, <-settings)
+}
+
+// openSettings opens the store of the configuration; of a cluster also the office of who
+// leads the control plane.
+func openSettings(cfg *daemon.ControlConfig) (registry.Store, registry.Office, error) {
+	prefix, s := "/nyx/"+cfg.Trust.Network+"/config/", &cfg.Plane.Store
+	switch s.Kind {
+	case setup.StoreNone:
+		return nil, nil, nil
+	case setup.StoreCluster:
+		store, err := etcd.Cluster(s.URLs, prefix, etcd.Files{CA: s.CA, Certificate: s.Certificate, Key: s.Key})
+		if err != nil {
+			return nil, nil, err
+		}
+		return store, store, nil
+	}
+	store, err := stored(etcd.Embedded(filepath.Join(cfg.StateDir, etcdDir), prefix))
+	return store, nil, err
+}
+
+// openPolicy returns what opens engines of policies, with the key of who signs their
+// bundles.
+func openPolicy(cfg *daemon.ControlConfig) (daemon.OpenPolicy, error) {
+	var key []byte
+	if path := cfg.Plane.PolicyKey; path != "" {
+		var err error
+		if key, err = os.ReadFile(path); err != nil {
+			return nil, fmt.Errorf("cannot read the key of policies: %w", err)
+		}
+	}
+	return func(source string, draw prng.Source, told func(daemon.PolicyVersion, error)) (daemon.PolicyEngine, error) {
+		return policied(opa.Start(opa.Config{Source: source, Key: key, Told: func(v opa.Version, err error) {
+			told(daemon.PolicyVersion{Revision: v.Revision, Digest: v.Digest}, err)
+		}}, draw))
+	}, nil
+}
+
+// policied keeps a nil pointer from being an engine.
+func policied(e *opa.Engine, err error) (daemon.PolicyEngine, error) {
 	if err != nil {
-		log.Close()
-		return nil, nil, err
+		return nil, err
 	}
-	if err = identifying(cfg); err != nil {
-		cfg.Bus.Close()
-		log.Close()
-		return nil, nil, err
-	}
-	store := &compliance{cfg: cfg, log: log, Store: log.Store()}
-	beside, err := startGoverned(cfg, store, log.Key())
-	if err != nil {
-		cfg.Bus.Close()
-		store.Close()
-		return nil, nil, err
-	}
-	cfg.Store, cfg.Services = store, append(cfg.Services, beside)
-	return store, beside, nil
+	return e, nil
 }
 
 // opened keeps a nil pointer from being a bus.
@@ -99,13 +169,24 @@ const reopenAfter = time.Second
 // compliance is the compliance store: a log that is opened anew after it failed, as
 // when the disk was full. Reading goes on meanwhile; it is an index's Source.
 type compliance struct {
-	cfg *daemon.ControlConfig
 	*ledger.Store
+	key    audit.LogKey
+	reopen func() (*ledger.Log, error)
 
 	mu     sync.Mutex
 	log    *ledger.Log // nil: it failed, and could not be opened yet
 	size   int64       // of the log when it was last open
 	failed time.Time
+}
+
+func openCompliance(dir, network, name string) (*compliance, error) {
+	s := &compliance{reopen: func() (*ledger.Log, error) { return openLog(dir, network, name) }}
+	var err error
+	if s.log, err = s.reopen(); err != nil {
+		return nil, err
+	}
+	s.Store, s.key = s.log.Store(), s.log.Key()
+	return s, nil
 }
 
 // Record implements audit.Recorder.
@@ -134,7 +215,7 @@ func (s *compliance) open() (log *ledger.Log, err error) {
 	}
 	if s.log == nil {
 		s.failed = time.Now()
-		s.log, err = openLog(s.cfg)
+		s.log, err = s.reopen()
 	}
 	return s.log, err
 }
@@ -187,14 +268,15 @@ func (f *upFlags) audited(cfg *daemon.LocalConfig, say func(string, ...any)) err
 	if err != nil {
 		return err
 	}
-	cfg.ControlDir = filepath.Join(dir, "control")
-	cfg.Control = func(c daemon.ControlConfig) (*daemon.Control, error) {
-		control, err := startControl(c)
-		if errors.Is(err, ledger.ErrLocked) {
-			say("no audit log: another network on this machine keeps the one in %s; choose another directory with --data", cfg.ControlDir)
-			return nil, nil
-		}
-		return control, err
+	cfg.ControlDir, cfg.OperatorFile = filepath.Join(dir, "control"), filepath.Join(dir, daemon.OperatorFileName)
+	store, err := openCompliance(cfg.ControlDir, daemon.LocalName, daemon.LocalControl)
+	if errors.Is(err, ledger.ErrLocked) {
+		say("no control process: another network on this machine has %s; choose another directory with --data", cfg.ControlDir)
+		return nil
 	}
-	return nil
+	cfg.Control = func(c daemon.ControlConfig) (*daemon.Control, error) {
+		c.Store = store
+		return startControl(c)
+	}
+	return err
 }

@@ -11,7 +11,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/nyxnet/nyx/internal/audit"
 	"github.com/nyxnet/nyx/internal/carrier/front"
 	"github.com/nyxnet/nyx/internal/daemon"
 	"github.com/nyxnet/nyx/internal/engine/ledger"
@@ -40,7 +39,7 @@ type governed struct {
 	serving  sync.WaitGroup
 }
 
-func startGoverned(cfg *daemon.ControlConfig, store *compliance, key audit.LogKey) (*governed, error) {
+func startGoverned(cfg *daemon.ControlConfig, store *compliance) (*governed, error) {
 	g := &governed{log: cfg.Log}
 	if g.log == nil {
 		g.log = slog.New(slog.DiscardHandler)
@@ -49,11 +48,11 @@ func startGoverned(cfg *daemon.ControlConfig, store *compliance, key audit.LogKe
 	if where == "" {
 		where = filepath.Join(cfg.StateDir, auditDir, indexFile)
 	}
-	g.index = index.Follow(index.FollowConfig{Where: where, Name: key.ID(), Source: store, Log: g.log})
+	g.index = index.Follow(index.FollowConfig{Where: where, Name: store.key.ID(), Source: store, Log: g.log})
 	if !cfg.Plane.Governance.IsValid() {
 		return g, nil
 	}
-	if err := g.serve(cfg, store, &key); err != nil {
+	if err := g.serve(cfg, store); err != nil {
 		return nil, errors.Join(err, g.Close())
 	}
 	return g, nil
@@ -71,7 +70,7 @@ func drawing(label string) func([]byte) {
 }
 
 // serve begins to serve the governance API.
-func (g *governed) serve(cfg *daemon.ControlConfig, store *compliance, key *audit.LogKey) error {
+func (g *governed) serve(cfg *daemon.ControlConfig, store *compliance) error {
 	plane, entropy, keysDir := &cfg.Plane, drawing("governance"), filepath.Join(cfg.StateDir, auditDir, auditKeysDir)
 	keys, err := ledger.OpenFileKeys(keysDir, false)
 	if err != nil {
@@ -84,7 +83,7 @@ func (g *governed) serve(cfg *daemon.ControlConfig, store *compliance, key *audi
 	if g.rego, err = startAccess(plane, g.log); err != nil {
 		return err
 	}
-	reader := &governance.Compliance{Store: store.Store, Index: g.index, Key: key, Signer: keys.Signer}
+	reader := &governance.Compliance{Store: store.Store, Index: g.index, Key: &store.key, Signer: keys.Signer}
 	g.exports, err = governance.OpenExports(governance.ExportConfig{
 		Dir: filepath.Join(cfg.StateDir, exportsDir), Copier: reader, Recorder: store, Node: cfg.Name, Entropy: entropy, Logger: g.log,
 	})
@@ -98,7 +97,8 @@ func (g *governed) serve(cfg *daemon.ControlConfig, store *compliance, key *audi
 	api := governance.Config{
 		Log: reader, Recorder: store, Node: cfg.Name, Decider: g.rego, Tokens: tokens, Key: bearers, Exports: g.exports, Entropy: entropy, Logger: g.log,
 	}
-	if cfg.History != nil {
+	if cfg.Settings != nil {
+		cfg.History = &daemon.SettingsHistory{}
 		api.History = cfg.History
 	}
 	if g.api, err = governance.New(api); err != nil {
@@ -109,12 +109,12 @@ func (g *governed) serve(cfg *daemon.ControlConfig, store *compliance, key *audi
 
 // startAccess takes up the policy of who may read what.
 func startAccess(plane *setup.ControlConfig, log *slog.Logger) (*governance.Rego, error) {
-	policy := opa.Config{Source: plane.Access, Told: func(revision string, err error) {
+	policy := opa.Config{Source: plane.Access, Told: func(v opa.Version, err error) {
 		if err != nil {
 			log.Error("a policy of governance is not taken; the one before stays in force", "why", err)
 			return
 		}
-		log.Info("policy of governance", "revision", revision)
+		log.Info("policy of governance", "revision", v.Revision, "digest", v.Digest)
 	}}
 	if plane.AccessKey != "" {
 		var err error

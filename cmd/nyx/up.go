@@ -55,7 +55,7 @@ strangers use.`,
 	fs.IntVar(&f.streams, "stream", 3, "number of Stream nodes")
 	fs.IntVar(&f.mixes, "mix", 6, "number of Mix nodes")
 	fs.IntVar(&f.witnesses, "witnesses", 3, "number of witnesses of the directory's log; 0: no log")
-	fs.IntVar(&f.control, "control", 1, "number of control processes, which keep the audit log in the data directory: 0 or 1")
+	fs.IntVar(&f.control, "control", 1, "number of control processes, which keep policy, configuration and the audit log in the data directory: 0 or 1")
 	fs.IntVar(&f.regions, "regions", 0, "number of regions over which nodes are spread (default: what the level needs)")
 	fs.StringVar(&f.level, "level", "fast", "anonymity level: fast, standard, high, extreme")
 	fs.StringVar(&f.profile, "profile", "full", cli.ProfileHelp)
@@ -134,22 +134,14 @@ func runUp(ctx context.Context, f upFlags, out io.Writer) error {
 		return err
 	}
 	begun := time.Now()
-	data, err := setup.DataDir(f.data)
-	if err != nil {
-		return err
-	}
-	config := openSettings(data)
-	cfg.Plane = config.plane
 	local, err := daemon.StartLocal(cfg)
 	if err != nil {
-		config.close()
 		return err
 	}
-	stop := func() error { return errors.Join(local.Close(), config.close()) }
 	stopping := false
 	defer func() {
 		if !stopping { // else closing it was given all the time there is
-			stop()
+			local.Close()
 		}
 	}()
 	status, err := daemon.ServeStatus("127.0.0.1:0", local)
@@ -180,7 +172,7 @@ func runUp(ctx context.Context, f upFlags, out io.Writer) error {
 	case <-ctx.Done():
 		say("stopping")
 		stopping = true
-		return closeWithin(stop, stopTimeout)
+		return closeWithin(local.Close, stopTimeout)
 	case <-local.Client.Done():
 		return errors.New("the client stopped by itself; this is a defect, please report it")
 	}

@@ -32,13 +32,15 @@ func OneLine(err error) string {
 	return strings.Join(strings.FieldsFunc(err.Error(), func(r rune) bool { return r == '\n' }), "; ")
 }
 
-// logger writes lines of a level and above; quiet leaves errors only.
-func logger(to io.Writer, level string, quiet bool) *slog.Logger {
-	var least slog.Level
+// logger writes lines of a level and above, which may be changed; quiet leaves errors
+// only, whatever is changed.
+func logger(to io.Writer, level string, quiet bool) (*slog.Logger, *slog.LevelVar) {
+	least, none := new(slog.LevelVar), (*slog.LevelVar)(nil)
 	if quiet || least.UnmarshalText([]byte(level)) != nil {
-		least = slog.LevelError
+		least.Set(slog.LevelError)
+		return slog.New(slog.NewTextHandler(to, &slog.HandlerOptions{Level: least})), none
 	}
-	return slog.New(slog.NewTextHandler(to, &slog.HandlerOptions{Level: least}))
+	return slog.New(slog.NewTextHandler(to, &slog.HandlerOptions{Level: least})), least
 }
 
 // Carrier finds what --carrier NAME means among the carriers of the program.
@@ -81,7 +83,9 @@ func Node(allowed directory.Roles, kinds []joint.Kind, compress daemon.Compresso
 				fmt.Fprintf(cmd.OutOrStdout(), "%s is valid\n", path)
 				return nil
 			}
-			return daemon.Run(cmd.Context(), cfg, kinds, compress, servers, logger(cmd.ErrOrStderr(), cfg.LogLevel, quiet))
+			log, level := logger(cmd.ErrOrStderr(), cfg.LogLevel, quiet)
+			servers.Level = level
+			return daemon.Run(cmd.Context(), cfg, kinds, compress, servers, log)
 		},
 	}
 	cmd.Flags().StringVar(&path, "config", "", "configuration file (TOML)")

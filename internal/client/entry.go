@@ -139,6 +139,7 @@ func (c *Client) handleAdmission(now machine.Time, from link.ID, frame []byte) {
 func (c *Client) admit(now machine.Time, e *entry, ready *wire.SessionReady) {
 	e.token, e.refused = ready.Token, nil
 	trip := now.Sub(e.asked)
+	c.Distributions.ObserveTime(trace.SessionHandshake, trip)
 	if !e.admitted {
 		trip /= 2 // the link's handshake came first
 		e.admitted = true
@@ -220,7 +221,8 @@ func (c *Client) refuse(now machine.Time, e *entry, why wire.Refusal) {
 }
 
 // refusal is why an entry refused this client, and what to do. An honest client is
-// refused by policy for one reason: it has not proven the network's key.
+// refused by policy because it has not proven the network's key, or because of its level:
+// entries say no more.
 func (c *Client) refusal(why wire.Refusal) error {
 	switch {
 	case why == wire.RefusedPass:
@@ -228,9 +230,9 @@ func (c *Client) refusal(why wire.Refusal) error {
 	case why != wire.RefusedPolicy:
 		return fmt.Errorf("client: the entry refused the session: %v", why)
 	case c.cfg.NetworkKey == nil:
-		return errNoNetworkKey
+		return fmt.Errorf("%w; or its policy does not admit level %v: choose another", errNoNetworkKey, c.cfg.Level)
 	}
-	return errWrongNetworkKey
+	return fmt.Errorf("%w; or its policy does not admit level %v: choose another", errWrongNetworkKey, c.cfg.Level)
 }
 
 var (

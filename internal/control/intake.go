@@ -46,6 +46,8 @@ type Answer struct {
 // yield output.
 type Intake struct {
 	Decisions *Decisions
+	// Latency is told how long those took that were admitted, in µs; nil: nobody is.
+	Latency *trace.Values
 
 	records *Admission
 	counts  *trace.Counts
@@ -181,9 +183,13 @@ func (i *Intake) settle(now machine.Time, p *pending, d *Decision) {
 		i.refuse(p, refused)
 		return
 	}
-	if i.pace.take(now); p.passed {
+	i.pace.take(now)
+	if p.passed {
 		i.passes.spend(&p.init.Pass)
 		i.counts[trace.PassesSpent]++
+	}
+	if i.Latency != nil {
+		i.Latency.Observe(uint64(now.Sub(p.came) / time.Microsecond))
 	}
 	i.answers = append(i.answers, Answer{By: p.by, Client: p.init.ClientID, Ready: ready})
 }

@@ -29,3 +29,8 @@ func (a *Admission) SetLimits(l Limits) {
 	}
 	a.policy = p
 }
+
+// Limits are those in force.
+func (a *Admission) Limits() Limits {
+	return Limits{PerMinute: a.policy.PerMinute, Lifetime: a.policy.Lifetime, RecordsMax: a.policy.RecordsMax}
+}

@@ -10,7 +10,8 @@ import (
 // the ordinary one is, drawn anew in each ten, so that nothing in the node has its
 // rhythm; whatever is important is sent at once. It belongs to one goroutine.
 type Sampler struct {
-	// OneIn is of how many ordinary reports one is sent; 0 is 10, 1 sends all.
+	// OneIn is of how many ordinary reports one is sent, at most 255; 0 is 10, 1 sends
+	// all. It may change between two reports.
 	OneIn int
 
 	draw   *prng.Stream
@@ -44,8 +45,8 @@ func (s *Sampler) Take(t *wire.Telemetry) bool {
 		s.flags, t.StandsFor, t.Before = t.Flags, 1, s.before
 		return true
 	}
-	if s.place == 0 {
-		s.chosen, s.sum = s.draw.IntN(of), 0
+	if s.place == 0 || s.place >= of {
+		s.place, s.chosen, s.sum = 0, s.draw.IntN(of), 0
 	}
 	here := s.place == s.chosen
 	t.StandsFor, t.Before = uint8(of), s.before

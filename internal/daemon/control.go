@@ -1,8 +1,8 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -19,6 +19,8 @@ import (
 	"github.com/nyxnet/nyx/internal/obfs"
 	"github.com/nyxnet/nyx/internal/pipeline"
 	"github.com/nyxnet/nyx/internal/prng"
+	"github.com/nyxnet/nyx/internal/registry"
+	"github.com/nyxnet/nyx/internal/registry/changes"
 	"github.com/nyxnet/nyx/internal/seal"
 	"github.com/nyxnet/nyx/internal/setup"
 	"github.com/nyxnet/nyx/internal/telemetry"
@@ -37,21 +39,37 @@ type ControlConfig struct {
 	Trust       directory.Trust
 	Authorities []string
 	Poll        time.Duration // of the directory; 0: replicaPoll
-	// StateDir is where all that it keeps is.
+	// StateDir is where all that it keeps is. Fresh says that the directory begins anew
+	// with the process: what was seen of it before is no measure then.
 	StateDir string
+	Fresh    bool
 	// Plane says which engines it runs on, for who opens them.
 	Plane setup.ControlConfig
 	// Bus and Store are the engines; they are closed with the Control.
 	Bus   pipeline.Bus
 	Store Store
+	// Policy opens the engine of policies; it is opened under PolicySource, until the
+	// configuration names another.
+	Policy       OpenPolicy
+	PolicySource string
+	// Settings keeps the configuration of the network, and is closed with the Control;
+	// nil: another process has it. Office elects the leader among those of one store;
+	// nil: it is this process.
+	Settings registry.Store
+	Office   registry.Office
+	// Operators is the address for operators on this machine; "" is none. OperatorFile is
+	// written then: it says where, and what to show.
+	Operators, OperatorFile string
+	// Level is that of the log, which the configuration may change; nil: it may not.
+	Level *slog.LevelVar
 	// Routes are what else it serves, by pattern below controlPath, to nodes that
 	// have introduced themselves.
 	Routes map[string]func(w http.ResponseWriter, r *http.Request, from wire.NodeID)
 	// Issuer issues unlinkable tokens; nil: it does not.
 	Issuer *IssuerConfig
-	// History is the configuration's, for those who read it beside the audit log; nil:
-	// there is none here.
-	History History
+	// History becomes the configuration's, if it is not nil: for those who read it beside
+	// the audit log.
+	History *SettingsHistory
 	// Services are what runs beside it on the same store; they are closed with the
 	// Control, before its engines.
 	Services []Service
@@ -67,11 +85,6 @@ type Store interface {
 	Close() error
 }
 
-// History is that of a configuration, as governance.History.
-type History interface {
-	Changes(ctx context.Context, after uint64, limit int) ([]json.RawMessage, error)
-}
-
 // Service is what a program runs beside a control process.
 type Service interface {
 	Close() error
@@ -80,7 +93,8 @@ type Service interface {
 }
 
 // Control is a running process of the control plane: it takes events of nodes on
-// its bus, and brings them to the compliance store.
+// its bus and brings them to the compliance store, decides on admission, steers rates,
+// and has the configuration of the network.
 type Control struct {
 	cfg      ControlConfig
 	pump     pipeline.Pump
@@ -88,6 +102,7 @@ type Control struct {
 	listener net.Listener
 	pin      [seal.HashSize]byte // hash of the certificate's key
 	known    guests
+	feed     *feed // of the directory
 	cancel   context.CancelFunc
 	running  sync.WaitGroup
 	log      *slog.Logger
@@ -100,9 +115,16 @@ type Control struct {
 	rates  *telemetry.Collector
 	planMu sync.Mutex
 	plans  obfs.Plans // of cover, as machines follow them
+
+	policy    *policyDesk
+	settings  *changes.Log  // nil: another process has the configuration
+	desk      *SettingsDesk // likewise
+	operators *http.Server  // nil: none
+	served    answerTimes
 }
 
-// StartControl runs a control process.
+// StartControl runs a control process. After an error the engines are the caller's to
+// close.
 func StartControl(cfg ControlConfig) (*Control, error) {
 	c := &Control{cfg: cfg, log: logOrNone(cfg.Log), health: health{log: logOrNone(cfg.Log)}, draw: systemEntropy().Stream("control")}
 	cert, err := front.Issue(cfg.Key, time.Now())
@@ -123,9 +145,13 @@ func StartControl(cfg ControlConfig) (*Control, error) {
 	if poll == 0 {
 		poll = replicaPoll
 	}
-	feed, err := newFeed(feedConfig{
-		trust: cfg.Trust, urls: cfg.Authorities, poll: poll, dir: cfg.StateDir, mark: "control.newest", client: cfg.client,
-		deliver: func(v *directory.View) { c.known.view.Store(v) },
+	marks := cfg.StateDir
+	if cfg.Fresh {
+		marks = ""
+	}
+	c.feed, err = newFeed(feedConfig{
+		trust: cfg.Trust, urls: cfg.Authorities, poll: poll, dir: marks, mark: "control.newest", client: cfg.client,
+		deliver: c.known.take,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("control: %w", err)
@@ -135,27 +161,53 @@ func StartControl(cfg ControlConfig) (*Control, error) {
 			return nil, fmt.Errorf("control: cannot listen on %s: %w; stop what uses it or choose another address", cfg.Listen, err)
 		}
 	}
-	c.rates = telemetry.NewCollector(time.Now(), c.known.listed)
-	c.server = mirror.NewServer(c.handler())
 	var ctx context.Context
 	ctx, c.cancel = context.WithCancel(context.Background())
-	if err := c.followPlans(ctx); err != nil {
+	if err = c.open(ctx); err == nil {
+		err = c.followPlans(ctx)
+	}
+	if err != nil {
 		c.cancel()
 		c.listener.Close()
-		return nil, fmt.Errorf("control: %w", err)
+		return nil, errors.Join(fmt.Errorf("control: %w", err), c.shut())
 	}
+	c.rates = telemetry.NewCollector(time.Now(), c.known.listed)
+	c.server = mirror.NewServer(c.handler())
+	c.run(ctx)
+	c.tell(audit.Event{Kind: audit.AdminAction, Action: "start", Subject: cfg.Name})
+	return c, nil
+}
+
+// open opens the policy and the configuration side by side.
+func (c *Control) open(ctx context.Context) error {
+	opened := make(chan error, 1)
+	go func() {
+		var err error
+		c.policy, err = newPolicyDesk(c.cfg.Policy, c.cfg.PolicySource, c.tell, c.log)
+		opened <- err
+	}()
+	err := c.openSettings(ctx)
+	return errors.Join(<-opened, err)
+}
+
+// run starts what goes on until ctx ends.
+func (c *Control) run(ctx context.Context) {
 	c.running.Go(func() {
-		if err := mirror.Serve(c.server, c.listener, cfg.Key); !errors.Is(err, http.ErrServerClosed) {
+		if err := mirror.Serve(c.server, c.listener, c.cfg.Key); !errors.Is(err, http.ErrServerClosed) {
 			c.log.Error("the control process does not serve", "why", err)
 		}
 	})
-	c.running.Go(func() { feed.run(ctx, func(err error) { c.note(following, err) }) })
+	c.running.Go(func() { c.feed.run(ctx, func(err error) { c.note(following, err) }) })
 	c.running.Go(func() { c.pump.Run(ctx) })
 	if c.issuer != nil {
 		c.running.Go(func() { c.issuer.run(ctx, c.tell) })
 	}
-	c.tell(audit.Event{Kind: audit.AdminAction, Action: "start", Subject: cfg.Name})
-	return c, nil
+	c.running.Go(func() { c.keepRates(ctx) })
+	c.running.Go(func() { c.policy.keepClasses(ctx) })
+	if c.desk != nil {
+		c.running.Go(func() { c.lead(ctx) })
+		c.running.Go(func() { c.followSettings(ctx) })
+	}
 }
 
 // URL is where nodes reach the process, with the hash of its key.
@@ -209,20 +261,21 @@ func (c *Control) record(e audit.Event) error {
 	return c.Record(ctx, e)
 }
 
-// complete fills in what events of one actor have in common.
+// complete fills in what events have in common; actor is of those that name none.
 func complete(e *audit.Event, actor string, draw *prng.Stream) {
 	var drawn [10]byte
 	draw.Read(drawn[:])
-	e.Time, e.Actor, e.Count = time.Now().UTC().Truncate(time.Millisecond), actor, max(e.Count, 1)
+	e.Time, e.Actor, e.Count = time.Now().UTC().Truncate(time.Millisecond), cmp.Or(e.Actor, actor), max(e.Count, 1)
 	e.ID = audit.NewID(e.Time, drawn)
 }
 
 // Close stops the process. What is on the bus stays there.
 func (c *Control) Close() error {
-	c.tell(audit.Event{Kind: audit.AdminAction, Action: "stop", Subject: c.cfg.Name})
 	err := c.server.Close()
+	c.policy.tellClasses()
+	c.tell(audit.Event{Kind: audit.AdminAction, Action: "stop", Subject: c.cfg.Name})
 	c.cancel()
-	c.running.Wait()
+	err = errors.Join(err, c.shut())
 	for _, s := range c.cfg.Services {
 		err = errors.Join(err, s.Close())
 	}
@@ -230,14 +283,35 @@ func (c *Control) Close() error {
 	if c.cfg.Store != nil {
 		err = errors.Join(err, c.cfg.Store.Close())
 	}
+	if c.cfg.Settings != nil {
+		err = errors.Join(err, c.cfg.Settings.Close())
+	}
 	if errors.Is(err, net.ErrClosed) {
 		err = nil
 	}
 	return err
 }
 
+// shut ends what open has opened, and waits for all that runs; ctx has ended.
+func (c *Control) shut() (err error) {
+	if c.operators != nil {
+		err = c.operators.Close()
+	}
+	if c.settings != nil {
+		c.settings.Close()
+	}
+	if c.policy != nil {
+		c.policy.close()
+	}
+	c.running.Wait()
+	return err
+}
+
 func (c *Control) part() part {
 	p := newPart(c.cfg.Name, trace.Counts{}, c.Err())
 	p.control = c
+	if c.desk != nil {
+		p.desk = c.desk.figures()
+	}
 	return p
 }

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -14,10 +15,12 @@ import (
 
 	"github.com/nyxnet/nyx/internal/audit"
 	"github.com/nyxnet/nyx/internal/client"
+	"github.com/nyxnet/nyx/internal/control"
 	"github.com/nyxnet/nyx/internal/directory"
 	"github.com/nyxnet/nyx/internal/link"
 	"github.com/nyxnet/nyx/internal/pipeline"
 	"github.com/nyxnet/nyx/internal/prng"
+	"github.com/nyxnet/nyx/internal/registry"
 	"github.com/nyxnet/nyx/internal/trace"
 	"github.com/nyxnet/nyx/internal/wire"
 )
@@ -80,12 +83,17 @@ func controlled(t *testing.T) (*Local, *compliance) {
 	store := newCompliance()
 	l := standNetwork(t, LocalConfig{
 		Seed: [32]byte{50}, Streams: 2, Mixes: 3, Regions: 1, Client: client.Config{Level: wire.Fast},
-		Control: func(cfg ControlConfig) (*Control, error) {
-			cfg.Bus, cfg.Store = pipeline.NewMemory(pipeline.Limits{}), store
-			return StartControl(cfg)
-		},
+		Control: inMemory(store, &decider{decision: control.Decision{CacheFor: time.Minute}}),
 	})
 	return l, store
+}
+
+// inMemory starts control processes on engines in memory, under one policy.
+func inMemory(store *compliance, policy *decider) func(ControlConfig) (*Control, error) {
+	return func(cfg ControlConfig) (*Control, error) {
+		cfg.Bus, cfg.Store, cfg.Settings, cfg.Policy = &fillable{Bus: pipeline.NewMemory(pipeline.Limits{})}, store, registry.NewMemory(nil, nil), policy.open
+		return StartControl(cfg)
+	}
 }
 
 // TestControl: what happens at nodes is in the compliance store, under the identity
@@ -131,7 +139,11 @@ func TestControl(t *testing.T) {
 		}
 		var page strings.Builder
 		writeAudit(&page, l.parts())
-		for _, want := range []string{`audit_queue_depth{part="control",lane="incidents"} `, "audit_incident_capture_latency_count", "control_duplicate_event_detected", `audit_outbox_depth{part="mix-0"} `} {
+		writeSettings(&page, l.parts())
+		writeAdmission(&page, l.parts())
+		for _, want := range []string{`audit_queue_depth{part="control",lane="incidents"} `, "audit_incident_capture_latency_count", `control_duplicate_event_detected{part="control"} `, `control_event_queue_depth{part="control"} 0`,
+			`config_dead_letter_count{part="control"} 0`, `config_applied_version{part="mix-0"} 0`, "opa_decision_latency_count", `control_api_latency_count{part="control",path="/control/v1/policy"} `,
+			"etcd_server_commit_duration_count", `policy_cache_miss{part="stream-0"} `, "telemetry_session_handshake_latency_count", `audit_outbox_depth{part="mix-0"} `} {
 			if !strings.Contains(page.String(), want) {
 				t.Errorf("the metrics lack %s:\n%s", want, &page)
 			}
@@ -205,6 +217,15 @@ func TestControlAdmits(t *testing.T) {
 	if r, err := exchange(t.Context(), other.clients[0], request{server: other.servers[0].URL, path: eventsPath, post: batch(other, same), most: 1 << 10}); err != nil || r.StatusCode != http.StatusUnauthorized {
 		t.Errorf("a certificate that nobody has introduced: %v, %v", r.Response, err)
 	}
+	for _, q := range []request{{path: settingsPath + "?after=0"}, {path: PolicyPath, post: (&control.Checks{Region: "eu", Questions: []control.Question{{}}}).Encode()}} {
+		q.server, q.most = other.servers[0].URL, 1<<10
+		if r, err := exchange(t.Context(), other.clients[0], q); err != nil || r.StatusCode != http.StatusUnauthorized {
+			t.Errorf("%s for a certificate that nobody has introduced: %v, %v", q.path, r.Response, err)
+		}
+		if _, err := stranger.ask(t.Context(), q); err == nil || !strings.Contains(err.Error(), "does not list node") {
+			t.Errorf("%s for a stranger: %v", q.path, err)
+		}
+	}
 	stolen, err := directory.SignIntroduction(node.signer, &directory.Introduction{Network: localName, Time: time.Now().Unix(), Server: node.servers[0].Pin, Own: node.own})
 	if err != nil {
 		t.Fatal(err)
@@ -212,17 +233,23 @@ func TestControlAdmits(t *testing.T) {
 	if r, err := exchange(t.Context(), stranger.clients[0], request{server: stranger.servers[0].URL, path: introducePath, post: stolen, most: 1 << 10}); err != nil || r.StatusCode != http.StatusForbidden {
 		t.Errorf("an introduction under another's certificate: %v, %v", r.Response, err)
 	}
-	full := l.Control.cfg.Bus
-	l.Control.cfg.Bus = fullBus{full}
+	bus := l.Control.cfg.Bus.(*fillable)
+	bus.full.Store(true)
 	if _, said := ask(node, eventsPath, batch(node, same)); !strings.Contains(said, "come again") {
 		t.Errorf("a full bus: %s", said)
 	}
-	l.Control.cfg.Bus = full
+	bus.full.Store(false)
 }
 
-// fullBus takes nothing.
-type fullBus struct{ pipeline.Bus }
+// fillable is a bus that may take nothing.
+type fillable struct {
+	pipeline.Bus
+	full atomic.Bool
+}
 
-func (fullBus) Publish(context.Context, pipeline.Lane, ...pipeline.Message) (int, error) {
-	return 0, fmt.Errorf("for the test: %w", pipeline.ErrFull)
+func (b *fillable) Publish(ctx context.Context, l pipeline.Lane, m ...pipeline.Message) (int, error) {
+	if b.full.Load() {
+		return 0, fmt.Errorf("for the test: %w", pipeline.ErrFull)
+	}
+	return b.Bus.Publish(ctx, l, m...)
 }

@@ -49,6 +49,12 @@ func (c *Control) write(w io.Writer, part string) {
 	for _, s := range c.cfg.Services {
 		s.WriteMetrics(w, part)
 	}
+	c.served.write(w, part)
+	c.policy.write(w, part)
+	if s, ok := c.cfg.Settings.(*timedStore); ok {
+		took := s.figures()
+		times(family(w, "etcd_server_commit_duration", "histogram", "Seconds in which the store of the configuration had made a change durable."), part, "", &took)
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), depthMost)
 	defer cancel()
 	if d, err := c.cfg.Bus.Depth(ctx); err == nil {
@@ -73,14 +79,13 @@ func (c *Control) write(w io.Writer, part string) {
 	}
 	times(family(w, "audit_incident_capture_latency", "histogram", "Seconds from an incident until the compliance store had it."), part, "", &f.Capture)
 	count := func(name, help string, n uint64) { family(w, name, "counter", help)("{part=%q} %d", part, n) }
-	count("control_duplicate_event_detected", "Events that came to the bus again.", c.counts.duplicates.Load())
 	count("nyx_audit_taken_total", "Events that the bus took.", c.counts.taken.Load())
 	count("nyx_audit_refused_total", "Events that the bus did not take, for want of room or by a fault; nodes come again with them.", c.counts.refused.Load())
 	count("nyx_audit_forged_total", "Batches with events that their node may not tell.", c.counts.forged.Load())
 	count("nyx_audit_store_failures_total", "Times that the compliance store did not take a batch; it is tried again.", f.Failures)
 }
 
-func startConfiguredControl(cfg *setup.Config, keys *keyring, start func(ControlConfig) (*Control, error), log *slog.Logger) (*Control, error) {
+func startConfiguredControl(cfg *setup.Config, keys *keyring, start func(ControlConfig) (*Control, error), level *slog.LevelVar, log *slog.Logger) (*Control, error) {
 	if start == nil {
 		return nil, errNoServer
 	}
@@ -96,11 +101,14 @@ func startConfiguredControl(cfg *setup.Config, keys *keyring, start func(Control
 	if err != nil {
 		return nil, err
 	}
-	return start(ControlConfig{
-		Issuer: issuer,
-		Name:   cfg.Name, Listen: plane.Listen.String(), Key: key, Trust: cfg.Network.Trust, Authorities: cfg.Directories, Poll: cfg.Poll,
-		StateDir: cfg.State, Plane: plane, Log: log,
-	})
+	c := ControlConfig{
+		Name: cfg.Name, Listen: plane.Listen.String(), Key: key, Trust: cfg.Network.Trust, Authorities: cfg.Directories, Poll: cfg.Poll,
+		StateDir: cfg.State, Plane: plane, PolicySource: plane.Policy, Level: level, Log: log, Issuer: issuer,
+	}
+	if plane.Store.Kind != setup.StoreNone {
+		c.Operators, c.OperatorFile = plane.Operators.String(), filepath.Join(cfg.State, OperatorFileName)
+	}
+	return start(c)
 }
 
 // configuredIssuer is the issuer of unlinkable tokens that a configuration asks for, or

@@ -1,11 +1,14 @@
 package daemon
 
 import (
+	"context"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,6 +27,10 @@ const (
 	// guestsMost bounds the certificates that are known: each costs a signature of
 	// a listed node, and a hundred bytes here.
 	guestsMost = 1 << 17
+	// newcomerMost is how long who is not listed waits for a newer document, and
+	// newcomersMost bounds those who wait.
+	newcomerMost  = time.Second
+	newcomersMost = 64
 	// retryAfter is when who was told to wait comes again.
 	retryAfter = "5"
 )
@@ -34,8 +41,21 @@ type guests struct {
 	authorities [][]byte
 	view        atomic.Pointer[directory.View]
 
-	mu   sync.Mutex
-	list map[[seal.HashSize]byte]guest
+	mu        sync.Mutex
+	list      map[[seal.HashSize]byte]guest
+	newcomers int           // who wait for a document that lists them
+	newer     chan struct{} // closed, and made anew, with each document; nil: nobody waits
+}
+
+// take takes a document.
+func (g *guests) take(v *directory.View) {
+	g.view.Store(v)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.newer != nil {
+		close(g.newer)
+		g.newer = nil
+	}
 }
 
 type guest struct {
@@ -43,15 +63,56 @@ type guest struct {
 	until time.Time
 }
 
-// admit takes an introduction of a node that the directory lists, or of an
+// knows reports whether an identity is of a node that the directory lists, or of an
 // authority.
-func (g *guests) admit(pin [seal.HashSize]byte, identity []byte, now time.Time) error {
-	id := directory.NodeID(identity)
+func (g *guests) knows(identity []byte) bool {
 	listed := slices.ContainsFunc(g.authorities, func(key []byte) bool { return string(key) == string(identity) })
 	if v := g.view.Load(); v != nil && !listed {
-		_, listed = v.Node(id)
+		_, listed = v.Node(directory.NodeID(identity))
 	}
-	if !listed {
+	return listed
+}
+
+// await waits for a document that lists an identity, for which want has somebody look:
+// a node that has just joined knows of one before the control process does.
+func (g *guests) await(ctx context.Context, identity []byte, want func()) {
+	ctx, cancel := context.WithTimeout(ctx, newcomerMost)
+	defer cancel()
+	g.mu.Lock()
+	if g.newcomers >= newcomersMost {
+		g.mu.Unlock()
+		return
+	}
+	g.newcomers++
+	g.mu.Unlock()
+	defer func() {
+		g.mu.Lock()
+		g.newcomers--
+		g.mu.Unlock()
+	}()
+	for {
+		g.mu.Lock()
+		if g.newer == nil {
+			g.newer = make(chan struct{})
+		}
+		newer := g.newer
+		g.mu.Unlock()
+		if g.knows(identity) {
+			return
+		}
+		want()
+		select {
+		case <-newer:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// admit takes an introduction.
+func (g *guests) admit(pin [seal.HashSize]byte, identity []byte, now time.Time) error {
+	id := directory.NodeID(identity)
+	if !g.knows(identity) {
 		return fmt.Errorf("the directory does not list node %x", id[:4])
 	}
 	g.mu.Lock()
@@ -88,16 +149,17 @@ type controlCounts struct {
 
 func (c *Control) handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("POST "+introducePath, c.takeIntroduction)
-	mux.HandleFunc("POST "+eventsPath, c.guestsOnly(c.takeEvents))
-	for pattern, f := range c.rates.Routes() {
-		mux.HandleFunc(pattern, c.guestsOnly(f))
-	}
 	if c.issuer != nil {
 		c.issuer.register(mux)
 	}
-	for pattern, f := range c.cfg.Routes {
-		mux.HandleFunc(pattern, c.guestsOnly(f))
+	mux.HandleFunc("POST "+introducePath, c.served.timed(introducePath, c.takeIntroduction))
+	mux.HandleFunc("GET "+settingsPath, c.guestsOnly(c.serveSettings)) // which waits for something
+	served := map[string]func(http.ResponseWriter, *http.Request, wire.NodeID){"POST " + eventsPath: c.takeEvents, "POST " + PolicyPath: c.policy.serve}
+	maps.Copy(served, c.rates.Routes())
+	maps.Copy(served, c.cfg.Routes)
+	for pattern, f := range served {
+		_, path, _ := strings.Cut(pattern, " ")
+		mux.HandleFunc(pattern, c.served.timed(path, c.guestsOnly(f)))
 	}
 	return mux
 }
@@ -112,10 +174,10 @@ func (c *Control) takeIntroduction(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "no certificate", http.StatusForbidden)
 		return
 	}
-	now := time.Now()
-	identity, err := directory.TakeIntroduction(b, c.cfg.Trust.Network, c.pin, own, now.Unix())
+	identity, err := directory.TakeIntroduction(b, c.cfg.Trust.Network, c.pin, own, time.Now().Unix())
 	if err == nil {
-		err = c.known.admit(own, identity, now)
+		c.known.await(r.Context(), identity, c.feed.want)
+		err = c.known.admit(own, identity, time.Now())
 	}
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusForbidden)

@@ -60,6 +60,7 @@ type feed struct {
 	tag    string
 	kept   directory.Mark
 	runs   map[string]string // of each server, as it named it last
+	wanted chan struct{}     // somebody has word of a newer document
 }
 
 func newFeed(cfg feedConfig) (*feed, error) {
@@ -83,7 +84,7 @@ func newFeed(cfg feedConfig) (*feed, error) {
 	if cfg.report == nil {
 		cfg.report = newReporter(&cfg.trust, cfg.dir, nil)
 	}
-	f := &feed{feedConfig: cfg, keeper: keeper, kept: newest, runs: map[string]string{}}
+	f := &feed{feedConfig: cfg, keeper: keeper, kept: newest, runs: map[string]string{}, wanted: make(chan struct{}, 1)}
 	keeper.OnConflict(cfg.report.documents)
 	if !cfg.unlogged {
 		f.logged, err = newLogged(&cfg.trust, cfg.dir, strings.TrimSuffix(cfg.mark, ".newest"), cfg.report)
@@ -110,7 +111,17 @@ func (f *feed) run(ctx context.Context, failed func(error)) {
 		case <-ctx.Done():
 			return
 		case <-time.After(wait):
+		case <-f.wanted:
+			pause(ctx, feedFirst) // whoever asks, no more than so often
 		}
+	}
+}
+
+// want has a newer document looked for soon.
+func (f *feed) want() {
+	select {
+	case f.wanted <- struct{}{}:
+	default:
 	}
 }
 

@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"net"
@@ -50,18 +49,13 @@ type LocalConfig struct {
 	Carriers    []joint.Kind
 	Use         joint.Use
 	UseCarriers []joint.Kind
-	// Control starts the control process with the engines of the program; nil, or
-	// one that returns nil: there is none, and events are told to nobody. ControlDir is where it keeps what it
-	// has.
-	Control    func(ControlConfig) (*Control, error)
-	ControlDir string
+	// Control starts the control process with the engines of the program; nil: there is
+	// none, and each node decides by itself. ControlDir is where it keeps what it has,
+	// OperatorFile where operators find it; "": they do not.
+	Control                  func(ControlConfig) (*Control, error)
+	ControlDir, OperatorFile string
 	// Compress is how exits compress streams that ask for it; nil: not at all.
 	Compress Compressor
-	// AskPolicy is as NodeConfig has it.
-	AskPolicy PolicyPost
-	// Plane is how a node reaches the control plane, by its id in hexadecimal; nil:
-	// there is none.
-	Plane func(node string) Plane
 
 	block func(drive.Carrier) drive.Carrier // for tests: see ClientConfig
 	// records are, for tests, the session records of all Stream nodes.
@@ -73,6 +67,13 @@ type LocalConfig struct {
 	issuer *IssuerConfig
 	wallet *Wallet
 }
+
+// LocalName is the name of a network on this machine, LocalControl that of its control
+// process.
+const (
+	LocalName    = localName
+	LocalControl = "control"
+)
 
 const (
 	localName        = "local"
@@ -93,6 +94,7 @@ type Local struct {
 	Proxy     proxy.Counts
 
 	trust    directory.Trust
+	starting chan startedControl // nil: there is none, or it has started
 	listener net.Listener
 	cancel   context.CancelFunc
 	running  sync.WaitGroup
@@ -164,10 +166,6 @@ func (l *Local) start(cfg LocalConfig, entropy prng.Source) error {
 		if i < cfg.Streams {
 			node.Records = cfg.records
 		}
-		if cfg.Plane != nil {
-			id := directory.NodeID(node.Identity.Public())
-			node.Plane = cfg.Plane(hex.EncodeToString(id[:]))
-		}
 		n, err := StartNode(node, entropy.Child(node.Name))
 		if err != nil {
 			return err
@@ -179,6 +177,9 @@ func (l *Local) start(cfg LocalConfig, entropy prng.Source) error {
 		Use: cfg.Use, Carriers: cfg.UseCarriers, block: cfg.block, Wallet: cfg.wallet,
 	}, entropy.Child("client"))
 	if err != nil {
+		return err
+	}
+	if err := l.awaitControl(); err != nil {
 		return err
 	}
 	l.serveProxy()
@@ -212,7 +213,7 @@ func localNode(cfg LocalConfig, i int, keys prng.Source, params directory.Params
 	c := NodeConfig{
 		Name: name, Network: localName, Roles: roles, Listen: listen, Operator: "operator-" + strconv.Itoa(i),
 		Region: "region-" + strconv.Itoa(i%max(cfg.Regions, 1)), Capacity: localCapacity, Poll: localPoll,
-		Exit: directory.ExitPolicy{Private: !cfg.NoPrivate, Ports: []directory.PortRange{{First: 1, Last: 65535}}}, Stream: cfg.Stream, Class: cfg.Class, AskPolicy: cfg.AskPolicy,
+		Exit: directory.ExitPolicy{Private: !cfg.NoPrivate, Ports: []directory.PortRange{{First: 1, Last: 65535}}}, Stream: cfg.Stream, Class: cfg.Class,
 	}
 	if i < cfg.Streams && len(cfg.Carriers) > 0 {
 		c.Carriers = EntryCarriers{Kinds: cfg.Carriers, Listen: make(map[directory.CarrierKind]netip.AddrPort)}
@@ -294,7 +295,7 @@ func (l *Local) Close() error {
 		l.listener.Close()
 	}
 	l.running.Wait()
-	errs := []error{l.proxyErr}
+	errs := []error{l.proxyErr, l.awaitControl()}
 	if l.Client != nil {
 		errs = append(errs, l.Client.Close())
 	}

@@ -65,17 +65,16 @@ type NodeConfig struct {
 	Trust       directory.Trust
 	Directories []string      // URLs of authorities
 	Replicas    []string      // URLs of replicas, which are asked first
-	Controls    []string      // URLs of the control plane, which is told of events; none: nobody is
+	Controls    []string      // URLs of the control plane, which is told of events, asked for decisions, and whose configuration is followed; none: there is none
 	Poll        time.Duration // of the directory; 0 is the default
 
-	Policy control.Policy // Stream nodes
+	// Policy is that of a Stream node. Where there are Controls, decisions of admission
+	// are theirs to make, under it; else the node decides by it alone.
+	Policy control.Policy
 	// Issuer is the public key of who issues unlinkable tokens, nil for nobody;
 	// PassesRequired says that nobody is admitted without. Stream nodes.
 	Issuer         []byte
 	PassesRequired bool
-	// AskPolicy asks the control plane for decisions of admission, which then are its
-	// to make; nil: the node decides by Policy alone. Stream nodes.
-	AskPolicy PolicyPost
 	// Records are the session records that the fleet shares, which the node owns from
 	// its start on; nil: it keeps none. Stream nodes.
 	Records records.Store
@@ -95,9 +94,6 @@ type NodeConfig struct {
 	// Level is that of the log, which the configuration of the network may change;
 	// nil: it may not.
 	Level *slog.LevelVar
-	// Plane reaches the control plane, whose configuration the node follows; nil:
-	// there is none.
-	Plane Plane
 
 	// Telemetry posts a body to the control plane, at telemetry.ReportPath, and returns
 	// when it is taken; nil: as Controls say.
@@ -187,8 +183,10 @@ func StartNode(cfg NodeConfig, rng prng.Source) (*Node, error) {
 		r := relay.New(hopConfig, rng)
 		m, n.stats, n.drain, n.table, n.links = r, r.Stats, func() {}, r.Table, r.Links
 	} else {
-		n.checks = checks{post: cfg.AskPolicy, come: make(chan struct{}, 1)}
-		cfg.Policy.Central = cfg.AskPolicy != nil
+		n.checks.come = make(chan struct{}, 1)
+		if cfg.Policy.Central = n.teller != nil; cfg.Policy.Central {
+			n.checks.ask = n.teller.policy
+		}
 		n.passRule(&cfg.Policy)
 		g := gateway.New(gateway.Config{
 			Hop: hopConfig, Policy: cfg.Policy, Fleet: cfg.Fleet, Stream: cfg.Stream, Class: cfg.Class, Region: cfg.Region, Capacity: cfg.Capacity, Sink: cfg.Sink, Records: cfg.Records != nil,
@@ -354,7 +352,7 @@ func (n *Node) join() error {
 	n.running.Go(func() { n.keepPublished(ctx) })
 	n.startStrain(ctx)
 	n.running.Go(func() { n.keepReporting(ctx) })
-	if n.checks.post != nil {
+	if n.checks.ask != nil {
 		n.running.Go(func() { n.keepChecking(ctx) })
 	}
 	if n.register != nil {
@@ -363,9 +361,9 @@ func (n *Node) join() error {
 	if n.gateway != nil && n.cfg.Issuer != nil {
 		n.running.Go(func() { n.followPassKeys(ctx) })
 	}
-	if n.cfg.Plane != nil {
+	if n.teller != nil {
 		n.settler = newSettler(hex.EncodeToString(n.id[:]), n.roleOf(), n.cfg.StateDir, n.subscribers(), n.Err, n.log)
-		n.running.Go(func() { n.settler.follow(ctx, n.cfg.Plane) })
+		n.running.Go(func() { n.follow(ctx) })
 	}
 	return nil
 }

@@ -2,12 +2,13 @@ package daemon
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"net/http"
-	"sync/atomic"
+	"net/url"
 	"time"
 
 	"github.com/nyxnet/nyx/internal/control"
+	"github.com/nyxnet/nyx/internal/control/settings"
 	"github.com/nyxnet/nyx/internal/machine"
 )
 
@@ -59,43 +60,17 @@ const (
 // checkTimeout bounds a POLICY_CHECK, less than which a session waits for it.
 const checkTimeout = 1500 * time.Millisecond
 
-// PolicyPost posts a POLICY_CHECK to the control plane and returns the answer.
-type PolicyPost func(ctx context.Context, checks []byte) ([]byte, error)
-
-// PostPolicy posts to the first of the control plane's servers that answers, beginning
-// with the one that did last.
-func PostPolicy(client *http.Client, urls []string) PolicyPost {
-	var first atomic.Uint32
-	return func(ctx context.Context, checks []byte) ([]byte, error) {
-		var failed error
-		for range urls {
-			now := first.Load()
-			at := urls[int(now)%len(urls)]
-			r, err := exchange(ctx, client, request{server: at, path: PolicyPath, post: checks, most: control.DecisionsMax})
-			if err == nil && !r.ok() {
-				err = errors.New(at + " answers " + r.Status + ": " + r.said())
-			}
-			if err == nil {
-				return r.body, nil
-			}
-			failed = err
-			first.CompareAndSwap(now, now+1)
-		}
-		return nil, failed
-	}
-}
-
 // checks takes the gateway's questions to the control plane: those of a round, or of
 // the rounds while an answer was awaited, go together.
 type checks struct {
-	post    PolicyPost
-	waiting []control.Question // under the host's lock
-	come    chan struct{}      // there are some
+	ask     func(ctx context.Context, checks []byte) ([]byte, error) // nil: nobody is asked
+	waiting []control.Question                                       // under the host's lock
+	come    chan struct{}                                            // there are some
 }
 
 // collect takes what the gateway asks. The host's lock is held.
 func (n *Node) collect(now machine.Time) {
-	if n.checks.post == nil {
+	if n.checks.ask == nil {
 		return
 	}
 	for {
@@ -113,42 +88,86 @@ func (n *Node) collect(now machine.Time) {
 	}
 }
 
-// keepChecking answers the gateway's questions.
+// keepChecking answers the gateway's questions. When the directory lists the node it
+// asks all that there are ahead of need: the first sessions then wait for nothing, and
+// an entry whose control plane dies has a decision to follow for each.
 func (n *Node) keepChecking(ctx context.Context) {
-	for {
+	var all []control.Question
+	for place := range control.NumQuestions {
+		all = append(all, control.QuestionAt(place))
+	}
+	listed, again := n.Listed(), time.NewTimer(0)
+	again.Stop()
+	defer again.Stop()
+	for failures := 0; ; {
+		questions, ahead := all, true
 		select {
 		case <-ctx.Done():
 			return
+		case <-listed:
+			listed = nil
+		case <-again.C:
 		case <-n.checks.come:
+			ahead = false
+			n.host.Do(func(machine.Time) { questions, n.checks.waiting = n.checks.waiting, nil })
 		}
-		var questions []control.Question
-		n.host.Do(func(machine.Time) { questions, n.checks.waiting = n.checks.waiting, nil })
 		if len(questions) == 0 {
 			continue
 		}
-		decisions, err := n.check(ctx, questions)
+		err := n.decide(ctx, questions)
 		if ctx.Err() != nil {
 			return
 		}
 		n.note(deciding, err)
-		n.host.Do(func(now machine.Time) {
-			for i, q := range questions {
-				if err != nil {
-					n.gateway.HandleFault(now, q)
-				} else {
-					n.gateway.HandleDecision(now, q, decisions[i])
-				}
-			}
-		})
+		if ahead && err != nil {
+			failures++
+			again.Reset(min(settleAgain<<min(failures, 8), settleMost))
+		}
 	}
+}
+
+// decide has the gateway's questions answered.
+func (n *Node) decide(ctx context.Context, questions []control.Question) error {
+	decisions, err := n.check(ctx, questions)
+	if ctx.Err() != nil {
+		return err
+	}
+	n.host.Do(func(now machine.Time) {
+		for i, q := range questions {
+			if err != nil {
+				n.gateway.HandleFault(now, q)
+			} else {
+				n.gateway.HandleDecision(now, q, decisions[i])
+			}
+		}
+	})
+	return err
 }
 
 func (n *Node) check(ctx context.Context, questions []control.Question) ([]control.Decision, error) {
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
-	b, err := n.checks.post(ctx, (&control.Checks{Region: n.cfg.Region, Questions: questions}).Encode())
+	b, err := n.checks.ask(ctx, (&control.Checks{Region: n.cfg.Region, Questions: questions}).Encode())
 	if err != nil {
 		return nil, err
 	}
 	return control.ParseDecisions(b, len(questions))
+}
+
+// policy posts a POLICY_CHECK and returns the answer.
+func (t *teller) policy(ctx context.Context, checks []byte) ([]byte, error) {
+	r, err := t.plane.ask(ctx, request{path: PolicyPath, post: checks, most: control.DecisionsMax})
+	if err == nil && !r.ok() {
+		err = fmt.Errorf("the control process answers %s: %s", r.Status, r.said())
+	}
+	return r.body, err
+}
+
+// settings asks for what follows a revision of the configuration.
+func (t *teller) settings(ctx context.Context, query url.Values) (status int, answer []byte, err error) {
+	r, err := t.plane.ask(ctx, request{path: settingsPath + "?" + query.Encode(), most: settings.DeliveryMost})
+	if err != nil {
+		return 0, nil, err
+	}
+	return r.StatusCode, r.body, nil
 }

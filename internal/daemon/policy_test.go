@@ -13,6 +13,7 @@ import (
 
 	"github.com/nyxnet/nyx/internal/client"
 	"github.com/nyxnet/nyx/internal/control"
+	"github.com/nyxnet/nyx/internal/prng"
 	"github.com/nyxnet/nyx/internal/wire"
 )
 
@@ -21,25 +22,23 @@ type decider struct {
 	decision control.Decision
 	err      error
 	asked    atomic.Int64
+	all      chan struct{} // closed when as many were asked as there are; nil: not
 }
 
 func (d *decider) Decide(context.Context, string, control.Question) (control.Decision, error) {
-	d.asked.Add(1)
+	if d.asked.Add(1) == int64(control.NumQuestions) && d.all != nil {
+		close(d.all)
+	}
 	return d.decision, d.err
 }
 
-// handed is a client's way to handlers by host, without sockets.
-type handed map[string]http.Handler
-
-func (h handed) RoundTrip(r *http.Request) (*http.Response, error) {
-	to := h[r.URL.Host]
-	if to == nil {
-		return nil, errors.New("nobody there")
-	}
-	w := httptest.NewRecorder()
-	to.ServeHTTP(w, r)
-	return w.Result(), nil
+// open is an OpenPolicy.
+func (d *decider) open(_ string, _ prng.Source, told func(PolicyVersion, error)) (PolicyEngine, error) {
+	told(PolicyVersion{Revision: d.decision.Revision, Digest: "of " + d.decision.Revision}, nil)
+	return d, nil
 }
+
+func (d *decider) Close() {}
 
 func TestPolicyHandlerRefusesWhatIsNoQuestion(t *testing.T) {
 	d := &decider{decision: control.Decision{CacheFor: time.Minute}}
@@ -66,40 +65,17 @@ func TestPolicyHandlerRefusesWhatIsNoQuestion(t *testing.T) {
 	}
 }
 
-// Who asks goes to the next control node when one is gone, and stays there.
-func TestPolicyIsAskedWhereItAnswers(t *testing.T) {
-	d := &decider{decision: control.Decision{CacheFor: time.Minute, Revision: "7"}}
-	post := PostPolicy(&http.Client{Transport: handed{"b": PolicyHandler(d)}}, []string{"https://a", "https://b"})
-	for range 2 {
-		b, err := post(t.Context(), (&control.Checks{Region: "eu", Questions: []control.Question{{}}}).Encode())
-		got, _ := control.ParseDecisions(b, 1)
-		if err != nil || len(got) != 1 || got[0].Revision != "7" {
-			t.Fatalf("%s, %v", b, err)
-		}
-	}
-	none := PostPolicy(&http.Client{Transport: handed{}}, []string{"https://a"})
-	if _, err := none(t.Context(), []byte("{}")); err == nil {
-		t.Error("an answer of nobody")
-	}
-}
-
-// A network on this machine whose entries ask a control plane: traffic flows under
-// its decisions.
+// A network on this machine whose entries ask a control plane: traffic flows under its
+// decisions, of which each entry has all before it needs one.
 func TestANetworkUnderAPolicy(t *testing.T) {
-	d := &decider{decision: control.Decision{CacheFor: time.Minute}}
-	post := PostPolicy(&http.Client{Transport: handed{"control": PolicyHandler(d)}}, []string{"https://control"})
-	l, err := StartLocal(LocalConfig{Seed: [32]byte{5}, Streams: 2, Mixes: 3, Client: client.Config{Level: wire.Fast},
-		AskPolicy: func(ctx context.Context, b []byte) ([]byte, error) { return post(ctx, b) }})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
+	d := &decider{decision: control.Decision{CacheFor: time.Minute, Revision: "7"}, all: make(chan struct{})}
+	l := standNetwork(t, LocalConfig{Seed: [32]byte{5}, Streams: 2, Mixes: 3, Client: client.Config{Level: wire.Fast}, Control: inMemory(newCompliance(), d)})
 	select {
-	case <-l.Client.Ready():
-	case <-time.After(30 * time.Second):
-		t.Fatalf("not ready: %v", l.Client.Err())
+	case <-d.all:
+	case <-time.After(patience):
+		t.Errorf("%d questions were asked", d.asked.Load())
 	}
-	if d.asked.Load() == 0 {
-		t.Error("nobody asked the control plane")
+	if err := l.Client.Err(); err != nil {
+		t.Error(err)
 	}
 }

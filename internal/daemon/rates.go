@@ -80,7 +80,6 @@ func (c *Control) followPlans(ctx context.Context) error {
 	}
 	l.every, l.plan = directory.RoundLength, func(p *wire.CoverPlan) { c.judge(p) }
 	c.running.Go(func() { l.run(ctx) })
-	c.running.Go(func() { c.keepRates(ctx) })
 	return nil
 }
 

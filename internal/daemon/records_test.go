@@ -46,7 +46,7 @@ func (s *failing) Remove(ctx context.Context, tokens []control.TokenHash) error 
 	return s.Store.Remove(ctx, tokens)
 }
 
-func change(kind control.RecordKind, token byte) control.RecordChange {
+func recordChange(kind control.RecordKind, token byte) control.RecordChange {
 	r := control.SessionRecord{Token: control.TokenHash{token}}
 	if kind != control.RecordEnded {
 		r.Expires = time.Now().Unix() + 3600
@@ -63,8 +63,8 @@ func TestRecordsOfAStoreThatFails(t *testing.T) {
 	kept := records.NewMemory()
 	r := newRegistrar(&failing{kept, 1, 1, 1}, func(error) {})
 	r.collect([]control.RecordChange{
-		change(control.RecordCreated, 1), change(control.RecordCreated, 2), change(control.RecordClaimed, 2), change(control.RecordClaimed, 3),
-		change(control.RecordCreated, 4), change(control.RecordEnded, 4), change(control.RecordEnded, 5),
+		recordChange(control.RecordCreated, 1), recordChange(control.RecordCreated, 2), recordChange(control.RecordClaimed, 2), recordChange(control.RecordClaimed, 3),
+		recordChange(control.RecordCreated, 4), recordChange(control.RecordEnded, 4), recordChange(control.RecordEnded, 5),
 	}, 0)
 	b := r.take()
 	if len(b.created) != 2 || len(b.claimed) != 2 || len(b.ended) != 1 {
@@ -80,7 +80,7 @@ func TestRecordsOfAStoreThatFails(t *testing.T) {
 	if tries != 4 || kept.Len() != 3 || f.Lag.Count != 5 || f.Looked.Count != 2 || f.Again != 0 || f.Unknown != 1 || f.Duplicates != 0 || f.Lost != 0 {
 		t.Errorf("%d tries, %d records, %+v", tries, kept.Len(), f)
 	}
-	r.collect([]control.RecordChange{change(control.RecordClaimed, 2)}, 0)
+	r.collect([]control.RecordChange{recordChange(control.RecordClaimed, 2)}, 0)
 	if err := r.take().write(t.Context(), r); err != nil || r.known().Again != 1 {
 		t.Errorf("a session that is resumed twice: %+v, error %v", r.known(), err)
 	}
@@ -99,13 +99,13 @@ func TestRecordsAreBounded(t *testing.T) {
 	}
 }
 
-// told is a store that tells of what is created, and of nothing else.
-type told struct {
+// overheard is a store that tells of what is created, and of nothing else.
+type overheard struct {
 	records.Store
 	created chan control.SessionRecord
 }
 
-func (s *told) Create(ctx context.Context, rs []control.SessionRecord, unix int64) (int, error) {
+func (s *overheard) Create(ctx context.Context, rs []control.SessionRecord, unix int64) (int, error) {
 	n, err := s.Store.Create(ctx, rs, unix)
 	for _, r := range rs {
 		select {
@@ -116,7 +116,7 @@ func (s *told) Create(ctx context.Context, rs []control.SessionRecord, unix int6
 	return n, err
 }
 
-func (s *told) Close() error { return nil } // the nodes share it
+func (s *overheard) Close() error { return nil } // the nodes share it
 
 // The records of a network on this machine are of tokens and tickets, and the
 // database's files hold no name and no address of who uses it, nor of what for.
@@ -127,7 +127,7 @@ func TestRecordsNameNobody(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { db.Close() }) // after the network
-	store := &told{db, make(chan control.SessionRecord, 1000)}
+	store := &overheard{db, make(chan control.SessionRecord, 1000)}
 	l := standNetwork(t, LocalConfig{Seed: [32]byte{1}, Streams: 3, Mixes: 6, Client: client.Config{Level: wire.Fast}, records: store})
 	const target = "planted-target.invalid"
 	ctx, cancel := context.WithTimeout(t.Context(), patience)

@@ -75,7 +75,7 @@ func Run(ctx context.Context, cfg *setup.Config, kinds []joint.Kind, compress Co
 		log.Info("witness", "url", w.URL())
 	}
 	if cfg.Control {
-		c, err := startConfiguredControl(cfg, keys, servers.Control, log.With("part", "control"))
+		c, err := startConfiguredControl(cfg, keys, servers.Control, servers.Level, log.With("part", "control"))
 		if err != nil {
 			return err
 		}
@@ -94,7 +94,7 @@ func Run(ctx context.Context, cfg *setup.Config, kinds []joint.Kind, compress Co
 		log.Info("directory replica", "url", r.URL())
 	}
 	if cfg.Roles != 0 {
-		n, err := startConfiguredNode(cfg, keys, kinds, compress, servers.Records, log.With("part", "node"))
+		n, err := startConfiguredNode(cfg, keys, kinds, compress, servers, log.With("part", "node"))
 		if err != nil {
 			return err
 		}
@@ -184,6 +184,9 @@ type Servers struct {
 	Replica   func(ReplicaConfig) (*Replica, error)
 	Witness   func(WitnessConfig) (*Witness, error)
 	Control   func(ControlConfig) (*Control, error)
+	// Level is that of the program's log, which the configuration of the network may
+	// change; nil: it may not.
+	Level *slog.LevelVar
 	// Secrets opens the store behind secret:// references, which is the caller's to
 	// close.
 	Secrets func(*setup.SecretsConfig) (secret.Store, error)
@@ -213,7 +216,7 @@ func startConfigured(cfg *setup.Config, keys *keyring, start func(AuthorityConfi
 	})
 }
 
-func startConfiguredNode(cfg *setup.Config, ring *keyring, kinds []joint.Kind, compress Compressor, open func(string) (records.Store, error), log *slog.Logger) (*Node, error) {
+func startConfiguredNode(cfg *setup.Config, ring *keyring, kinds []joint.Kind, compress Compressor, servers Servers, log *slog.Logger) (*Node, error) {
 	keys, err := ring.node()
 	if err != nil {
 		return nil, err
@@ -221,7 +224,7 @@ func startConfiguredNode(cfg *setup.Config, ring *keyring, kinds []joint.Kind, c
 	if keys.Fleet == nil && cfg.Roles.Has(directory.RoleEntry) {
 		return nil, fmt.Errorf("no fleet key in %s: a Stream node needs the one that its fleet shares", ring.where())
 	}
-	shared, err := openRecords(cfg, open)
+	shared, err := openRecords(cfg, servers.Records)
 	if err != nil {
 		return nil, err
 	}
@@ -237,7 +240,7 @@ func startConfiguredNode(cfg *setup.Config, ring *keyring, kinds []joint.Kind, c
 		Identity: keys.Identity, Link: keys.Link, Onions: ring.onions(), Params: cfg.Network.Params,
 		Fleet: keys.Fleet, LoadFleet: ring.fleet, StateDir: cfg.State, Stream: stream.Config{KEM: cfg.KEM},
 		Trust: cfg.Network.Trust, Directories: cfg.Directories, Replicas: cfg.Replicas, Controls: cfg.Controls, Poll: cfg.Poll,
-		Policy: control.Policy{NetworkKey: cfg.Network.PSK, PerSecond: admittedPerSecond, WorkMost: admissionWorkMost}, Exit: cfg.Exit, Compress: compress, Log: log,
+		Policy: control.Policy{NetworkKey: cfg.Network.PSK, PerSecond: admittedPerSecond, WorkMost: admissionWorkMost}, Exit: cfg.Exit, Compress: compress, Log: log, Level: servers.Level,
 		Carriers: EntryCarriers{Kinds: kinds, Listen: cfg.Entry.Listen, Name: cfg.Entry.Name, Certificate: cfg.Entry.Certificate, Key: cfg.Entry.Key},
 		Records:  shared,
 	}, systemEntropy())

@@ -28,7 +28,7 @@ import (
 
 // How the configuration of the network reaches what runs (docs/control-plane.md):
 //
-//  1. settingsDesk.serve: the control plane answers who asks for what follows a
+//  1. SettingsDesk.serve: the control plane answers who asks for what follows a
 //     revision, at once or when there is something (settingsdesk.go).
 //  2. settler.follow: a node asks, again and again, and says with it what it has.
 //  3. settings.Receiver: order, duplicates, times at which changes take effect.
@@ -36,9 +36,9 @@ import (
 //
 // Without a control plane a node goes on with what it had last, from its disk.
 
-// Plane makes a request of the control plane: of any of its processes, which know
-// who asks. path has its query.
-type Plane func(ctx context.Context, method, path string, body []byte) (status int, answer []byte, err error)
+// askSettings asks the control plane for what follows a revision, and tells it what is in
+// force here.
+type askSettings func(ctx context.Context, query url.Values) (status int, answer []byte, err error)
 
 const (
 	// settingsPath is where the control plane hands out changes.
@@ -96,7 +96,7 @@ func newSettler(name string, roles settings.Role, dir string, parts []settings.S
 }
 
 // follow asks for what follows what the node has until ctx ends.
-func (s *settler) follow(ctx context.Context, plane Plane) {
+func (s *settler) follow(ctx context.Context, plane askSettings) {
 	for failures := 0; ; {
 		err := s.ask(ctx, plane)
 		if ctx.Err() != nil {
@@ -121,7 +121,7 @@ func (s *settler) follow(ctx context.Context, plane Plane) {
 
 // ask makes one request, which lasts until there is something or for some seconds,
 // and no longer than until a change of before takes effect.
-func (s *settler) ask(ctx context.Context, plane Plane) error {
+func (s *settler) ask(ctx context.Context, plane askSettings) error {
 	s.mu.Lock()
 	query := url.Values{}
 	query.Set("after", strconv.FormatUint(s.receiver.State().Revision(), 10))
@@ -142,7 +142,7 @@ func (s *settler) ask(ctx context.Context, plane Plane) error {
 		ctx, cancel = context.WithDeadline(ctx, next)
 		defer cancel()
 	}
-	status, b, err := plane(ctx, http.MethodGet, settingsPath+"?"+query.Encode(), nil)
+	status, b, err := plane(ctx, query)
 	var d settings.Delivery
 	switch {
 	case waits && ctx.Err() != nil: // its time has come
@@ -282,6 +282,16 @@ func (s *Settings) subscriber() settings.Subscriber {
 	}}
 }
 
+// follow has the node follow the configuration from when the directory lists it: before,
+// no control process knows it.
+func (n *Node) follow(ctx context.Context) {
+	select {
+	case <-n.listed:
+		n.settler.follow(ctx, n.teller.settings)
+	case <-ctx.Done():
+	}
+}
+
 // roleOf is who the node is to the schema.
 func (n *Node) roleOf() settings.Role {
 	if n.gateway != nil {
@@ -293,6 +303,11 @@ func (n *Node) roleOf() settings.Role {
 // subscribers are the parts of a node that settings change while it runs.
 func (n *Node) subscribers() []settings.Subscriber {
 	all := []settings.Subscriber{n.settings.subscriber(), logLevel(n.cfg.Level)}
+	if r := n.strain.reporter; r != nil {
+		all = append(all, settings.Subscriber{Name: "telemetry", Prepare: func(v settings.Values) (func(), func(), error) {
+			return func() { r.SetSampling(int(v.Int(settings.TelemetrySampling, 0))) }, nil, nil
+		}})
+	}
 	if n.gateway != nil {
 		all = append(all, settings.Subscriber{Name: "admission and cover", Prepare: n.prepareLimits})
 	}

@@ -3,122 +3,106 @@ package daemon
 import (
 	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/url"
-	"path/filepath"
-	"sync"
 	"time"
 
+	"github.com/nyxnet/nyx/internal/audit"
 	"github.com/nyxnet/nyx/internal/control/settings"
-	"github.com/nyxnet/nyx/internal/registry"
 	"github.com/nyxnet/nyx/internal/registry/changes"
+	"github.com/nyxnet/nyx/internal/wire"
 )
 
-// SettingsConfig is a control process's part in the configuration.
-type SettingsConfig struct {
-	Store registry.Store // closed with the SettingsControl
-	// Office elects the process that leads, among those of one store; nil: it is this
-	// one.
-	Office registry.Office
-	Name   string // of the process
-	// Listen is the address for operators, on this machine; "" is none. Dir is where
-	// the operator file is written then.
-	Listen, Dir string
-	Log         *slog.Logger // nil: none
-}
+// errNoSettings says that another process of the control plane has the configuration.
+var errNoSettings = errors.New("this control process has no configuration; another one has")
 
-// SettingsControl is a control process's running part in the configuration.
-type SettingsControl struct {
-	Log  *changes.Log
-	Desk *SettingsDesk
-
-	cfg     SettingsConfig
-	server  *http.Server
-	cancel  context.CancelFunc
-	running sync.WaitGroup
-}
-
-// StartSettings opens the configuration of a store, and serves it.
-func StartSettings(cfg SettingsConfig) (*SettingsControl, error) {
-	ctx, cancel := context.WithCancel(context.Background())
-	cfg.Log = logOrNone(cfg.Log)
-	log, err := changes.Open(ctx, changes.Config{Store: cfg.Store, Schema: settings.Network(), Now: time.Now, Log: cfg.Log})
-	if err != nil {
-		cancel()
-		return nil, err
+// openSettings opens the configuration of the network, where this process has a part in
+// it, and serves operators.
+func (c *Control) openSettings(ctx context.Context) error {
+	if c.cfg.Settings == nil {
+		return nil
 	}
-	s := &SettingsControl{cfg: cfg, Log: log, Desk: NewSettingsDesk(log, systemEntropy(), cfg.Log), cancel: cancel}
-	if cfg.Listen != "" {
-		if err := s.serve(); err != nil {
-			cancel()
-			log.Close()
-			return nil, err
-		}
+	c.cfg.Settings = &timedStore{Store: c.cfg.Settings}
+	log, err := changes.Open(ctx, changes.Config{Store: c.cfg.Settings, Schema: settings.Network(), Now: time.Now, Log: c.log})
+	if err != nil {
+		return err
 	}
-	s.running.Go(func() { s.lead(ctx) })
-	return s, nil
+	c.settings, c.desk = log, NewSettingsDesk(log, systemEntropy(), c.log)
+	c.desk.tell = c.tell
+	if c.cfg.History != nil {
+		c.cfg.History.log.Store(log)
+	}
+	if c.cfg.Operators != "" {
+		return c.serveOperators()
+	}
+	return nil
 }
 
-// serve answers operators on this machine, who show what the operator file holds.
-func (s *SettingsControl) serve() error {
-	ln, err := net.Listen("tcp", s.cfg.Listen)
+// serveOperators answers operators on this machine, who show what the operator file
+// holds.
+func (c *Control) serveOperators() error {
+	ln, err := net.Listen("tcp", c.cfg.Operators)
 	if err != nil {
-		return fmt.Errorf("cannot listen on %s for operators: %w; stop what uses it or choose another address", s.cfg.Listen, err)
+		return fmt.Errorf("cannot listen on %s for operators: %w; stop what uses it or choose another address", c.cfg.Operators, err)
 	}
 	var token [32]byte
 	systemEntropy().Stream("operator").Read(token[:])
 	f := OperatorFile{URL: "http://" + ln.Addr().String(), Token: hex.EncodeToString(token[:])}
 	mux := http.NewServeMux()
-	s.Desk.RegisterOperator(mux, ByToken("operator", f.Token))
-	s.server = newServer(onlyLoopbackHost(mux))
-	if err := f.Save(filepath.Join(s.cfg.Dir, OperatorFileName)); err != nil {
+	c.desk.RegisterOperator(mux, ByToken("operator", f.Token))
+	c.operators = newServer(onlyLoopbackHost(mux))
+	if err := f.Save(c.cfg.OperatorFile); err != nil {
 		ln.Close()
 		return err
 	}
-	s.running.Go(func() { s.server.Serve(ln) })
+	c.running.Go(func() { c.operators.Serve(ln) })
 	return nil
 }
 
-// lead does the leader's work whenever this process is the leader.
-func (s *SettingsControl) lead(ctx context.Context) {
-	if s.cfg.Office == nil {
-		s.Desk.Lead(ctx)
+// serveSettings answers a node that asks for what follows a revision.
+func (c *Control) serveSettings(w http.ResponseWriter, r *http.Request, from wire.NodeID) {
+	if c.desk == nil {
+		http.Error(w, errNoSettings.Error(), http.StatusServiceUnavailable)
+		return
+	}
+	c.desk.serve(w, r, hex.EncodeToString(from[:]))
+}
+
+// followSettings has this process take what the configuration says of it, as a node
+// does.
+func (c *Control) followSettings(ctx context.Context) {
+	s := newSettler(c.cfg.Name, settings.Control, "", []settings.Subscriber{logLevel(c.cfg.Level), c.policy.subscriber()}, nil, c.log)
+	s.follow(ctx, func(ctx context.Context, query url.Values) (int, []byte, error) {
+		status, b := c.desk.answer(ctx, c.cfg.Name, query)
+		return status, b, ctx.Err()
+	})
+}
+
+// lead does what one process does for all whenever this one is the leader.
+func (c *Control) lead(ctx context.Context) {
+	h := &herald{store: c.cfg.Settings, log: c.settings, policy: c.policy, record: c, name: c.cfg.Name, note: c.log}
+	serve := func(term context.Context) {
+		done := make(chan struct{})
+		go func() { defer close(done); h.run(term) }()
+		c.desk.Lead(term)
+		<-done
+	}
+	if c.cfg.Office == nil {
+		serve(ctx)
 		return
 	}
 	for ctx.Err() == nil {
-		err := s.cfg.Office.Hold(ctx, "leader", s.cfg.Name, func(term context.Context) {
-			s.cfg.Log.Info("this process leads the control plane", "name", s.cfg.Name)
-			s.Desk.Lead(term)
+		err := c.cfg.Office.Hold(ctx, "leader", c.cfg.Name, func(term context.Context) {
+			c.log.Info("this process leads the control plane")
+			c.tell(audit.Event{Kind: audit.ControlElection, Severity: audit.Notice, Action: "lead", Subject: c.cfg.Name, Details: details("leader", c.cfg.Name)})
+			serve(term)
 		})
 		if err != nil && ctx.Err() == nil {
-			s.cfg.Log.Warn("no leader of the control plane could be found; trying again", "why", err)
+			c.log.Warn("no leader of the control plane could be found; trying again", "why", err)
 			pause(ctx, settleAgain)
 		}
 	}
-}
-
-// Plane is how a node in this process reaches the configuration.
-func (s *SettingsControl) Plane(node string) Plane {
-	return func(ctx context.Context, method, path string, _ []byte) (int, []byte, error) {
-		at, err := url.Parse(path)
-		if err != nil || method != http.MethodGet || at.Path != settingsPath {
-			return http.StatusNotFound, nil, err
-		}
-		status, b := s.Desk.answer(ctx, node, at.Query())
-		return status, b, ctx.Err()
-	}
-}
-
-// Close stops it, and closes the store.
-func (s *SettingsControl) Close() error {
-	if s.server != nil {
-		s.server.Close()
-	}
-	s.cancel()
-	s.Log.Close()
-	s.running.Wait()
-	return s.cfg.Store.Close()
 }

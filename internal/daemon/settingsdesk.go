@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/nyxnet/nyx/internal/audit"
 	"github.com/nyxnet/nyx/internal/control/settings"
 	"github.com/nyxnet/nyx/internal/prng"
 	"github.com/nyxnet/nyx/internal/registry/changes"
@@ -33,11 +34,14 @@ const (
 type SettingsDesk struct {
 	log  *changes.Log
 	note *slog.Logger
+	tell func(audit.Event)
 	draw *prng.Stream // ids of the desk's own changes; under mu
 
 	mu     sync.Mutex
 	nodes  map[string]*NodeSettings
 	trials map[settings.ID]*trialHealth
+
+	heard func(NodeSettings) // for tests: what nodes say; nil: nobody listens
 }
 
 // NodeSettings is what a node said of its configuration last.
@@ -59,22 +63,10 @@ type trialHealth struct {
 
 // NewSettingsDesk returns the desk of a log.
 func NewSettingsDesk(log *changes.Log, rng prng.Source, note *slog.Logger) *SettingsDesk {
-	return &SettingsDesk{log: log, note: logOrNone(note), draw: rng.Stream("settings desk"), nodes: map[string]*NodeSettings{}, trials: map[settings.ID]*trialHealth{}}
+	return &SettingsDesk{log: log, note: logOrNone(note), tell: func(audit.Event) {}, draw: rng.Stream("settings desk"), nodes: map[string]*NodeSettings{}, trials: map[settings.ID]*trialHealth{}}
 }
 
-// Register has a server answer nodes. who tells the name of the node that asks, or
-// not ok: then it is refused.
-func (d *SettingsDesk) Register(mux *http.ServeMux, who func(*http.Request) (name string, ok bool)) {
-	mux.HandleFunc("GET "+settingsPath, func(w http.ResponseWriter, r *http.Request) {
-		name, ok := who(r)
-		if !ok {
-			http.Error(w, "the configuration is for nodes of the network", http.StatusForbidden)
-			return
-		}
-		d.serve(w, r, name)
-	})
-}
-
+// serve answers a node.
 func (d *SettingsDesk) serve(w http.ResponseWriter, r *http.Request, name string) {
 	status, b := d.answer(r.Context(), name, r.URL.Query())
 	w.Header().Set("Content-Type", "application/json")
@@ -118,6 +110,9 @@ func (d *SettingsDesk) hear(name string, q url.Values) (trial bool) {
 		d.note.Error("a node cannot have the configuration; correct it or take it back with nyx config rollback", "node", name, "revision", n.Refused, "why", n.Why)
 	}
 	d.nodes[name] = &n
+	if d.heard != nil {
+		d.heard(n)
+	}
 	for id, t := range on {
 		h := d.trials[id]
 		if h == nil || h.percent != t.Stage.Percent {
@@ -188,6 +183,11 @@ func (d *SettingsDesk) alert(l settings.Letter, overdue bool) {
 		text = "a change of the configuration could not be had for two minutes; correct it with nyx config retry"
 	}
 	d.note.Error(text, "id", l.Change.ID.String(), "actor", l.Change.Actor, "why", l.Why)
+	e := audit.Event{Kind: audit.Incident, Severity: audit.Warning, Action: "config.dead-letter", Subject: "dead-letter/" + l.Change.ID.String(), Outcome: audit.Failed, Reason: "refused"}
+	if overdue {
+		e.Severity, e.Reason = audit.Critical, "overdue"
+	}
+	d.tell(e)
 }
 
 // judge looks at the trials that are on.

@@ -20,12 +20,15 @@ func (d *SettingsDesk) figures() *deskFigures {
 func writeSettings(w io.Writer, parts []part) {
 	applied := family(w, "config_applied_version", "gauge", "Revision of the configuration that is in force.")
 	refused := family(w, "config_refused_version", "gauge", "Revision of the configuration that could not be had; 0: it could.")
-	duplicates := family(w, "control_duplicate_event_detected", "counter", "Changes of the configuration that came again, and were left out.")
+	duplicates := family(w, "control_duplicate_event_detected", "counter", "Changes of the configuration that came to a node again, and events that came to the bus again; they were left out.")
 	for _, p := range parts {
 		if p.settled != nil {
 			applied("{part=%q} %d", p.Name, p.settled.Revision)
 			refused("{part=%q} %d", p.Name, p.settled.Refused)
 			duplicates("{part=%q} %d", p.Name, p.settled.Duplicates)
+		}
+		if p.control != nil {
+			duplicates("{part=%q} %d", p.Name, p.control.counts.duplicates.Load())
 		}
 		if p.desk != nil {
 			applied("{part=%q} %d", p.Name, p.desk.revision)

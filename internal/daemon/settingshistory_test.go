@@ -3,6 +3,7 @@ package daemon
 import (
 	"encoding/json"
 	"testing"
+	"time"
 
 	"github.com/nyxnet/nyx/internal/control/settings"
 	"github.com/nyxnet/nyx/internal/registry"
@@ -12,18 +13,22 @@ import (
 // TestSettingsHistory: the configuration's history is read page by page, by its
 // revisions.
 func TestSettingsHistory(t *testing.T) {
-	s, err := StartSettings(SettingsConfig{Store: registry.NewMemory(nil, nil), Name: "control"})
+	var h SettingsHistory
+	if _, err := h.Changes(t.Context(), 0, 1); err == nil {
+		t.Error("a configuration that is not open has a history")
+	}
+	log, err := changes.Open(t.Context(), changes.Config{Store: registry.NewMemory(nil, nil), Schema: settings.Network(), Now: time.Now})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.Close()
+	defer log.Close()
+	h.log.Store(log)
 	for i := range 3 {
 		c := settings.Change{ID: settings.ID{byte(i + 1)}, Set: map[string]string{settings.LogLevel: "debug"}, Actor: "alice"}
-		if _, err := s.Log.Submit(t.Context(), changes.Submission{Change: c}); err != nil {
+		if _, err := log.Submit(t.Context(), changes.Submission{Change: c}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	var h History = s
 	all, err := h.Changes(t.Context(), 1, 10)
 	if err != nil || len(all) != 2 {
 		t.Fatalf("%d changes after the first: %v", len(all), err)

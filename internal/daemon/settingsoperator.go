@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/nyxnet/nyx/internal/audit"
 	"github.com/nyxnet/nyx/internal/control/settings"
 	"github.com/nyxnet/nyx/internal/registry/changes"
 	"github.com/nyxnet/nyx/internal/seal"
@@ -77,6 +78,9 @@ func (d *SettingsDesk) RegisterOperator(mux *http.ServeMux, who func(*http.Reque
 			r.Body = http.MaxBytesReader(w, r.Body, operatorMost)
 			answer, err := do(r, actor)
 			if err != nil {
+				if r.Method == http.MethodPost {
+					d.tell(refusal(actor, err))
+				}
 				status := http.StatusBadRequest
 				if errors.Is(err, changes.ErrStale) {
 					status = http.StatusConflict
@@ -180,15 +184,22 @@ func (d *SettingsDesk) rollBack(r *http.Request, actor string) (any, error) {
 }
 
 // retry corrects a dead letter, or with nothing to set gives it up.
-func (d *SettingsDesk) retry(r *http.Request, _ string) (any, error) {
+func (d *SettingsDesk) retry(r *http.Request, actor string) (any, error) {
 	o, err := readOrder(r)
 	if err != nil {
 		return nil, err
 	}
+	action := "dead-letter.correct"
 	if len(o.Set) == 0 {
-		return o.ID, d.log.Drop(r.Context(), o.ID)
+		action = "dead-letter.drop"
+		err = d.log.Drop(r.Context(), o.ID)
+	} else {
+		err = d.log.Correct(r.Context(), o.ID, o.Set)
 	}
-	return o.ID, d.log.Correct(r.Context(), o.ID, o.Set)
+	if err == nil {
+		d.tell(audit.Event{Kind: audit.AdminAction, Severity: audit.Notice, Actor: actor, Action: action, Subject: "dead-letter/" + o.ID.String()})
+	}
+	return o.ID, err
 }
 
 // ByToken tells an operator by the token of the operator file.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/nyxnet/nyx/internal/carrier/front"
 	"github.com/nyxnet/nyx/internal/directory"
+	"github.com/nyxnet/nyx/internal/machine"
 	"github.com/nyxnet/nyx/internal/mirror"
 	"github.com/nyxnet/nyx/internal/pipeline"
 	"github.com/nyxnet/nyx/internal/proxy"
@@ -57,6 +58,9 @@ type part struct {
 	settled  *settled                // of a node with a control plane, else nil
 	desk     *deskFigures            // of the control plane, else nil
 	records  *recordFigures          // of a Stream node that shares session records, else nil
+	// perMinute is how many sessions an entry admits of one client a minute, else 0.
+	perMinute int
+	admitted  trace.Values // how long admissions took, µs: of sessions, not of what is in them
 }
 
 // source is where a Status has its counters from.
@@ -167,6 +171,7 @@ func newPart(name string, c trace.Counts, err error) part {
 func (c *Client) part() part {
 	p := newPart("client", c.Stats(), c.Err())
 	p.content.measured, p.Avoids = c.Distributions(), avoided(c.Avoids())
+	p.admitted = p.content.measured[trace.SessionHandshake]
 	p.content.answered, p.content.asked = c.answered.Load(), c.asked.Load()
 	p.sessions, p.own, p.asker, p.delays, p.cover = c.Sessions, true, c.asker, c.delays.get(), c.cover()
 	return p
@@ -175,12 +180,16 @@ func (c *Client) part() part {
 func (n *Node) part() part {
 	p := newPart(n.cfg.Name, n.Stats(), n.Err())
 	p.content.measured = n.Distributions()
+	p.admitted = p.content.measured[trace.SessionHandshake]
 	if n.cfg.Compress != nil {
 		p.content.chunks = n.cfg.Compress.Sizes()
 	}
 	p.reloads, p.sessions, p.asker, p.delays, p.cover = &n.reloads, n.Sessions, n.asker, n.delays.get(), n.cover()
 	p.guard = n.guardFigures()
 	p.outbox, p.records = n.teller.figures(), n.register.known()
+	if n.gateway != nil {
+		n.host.Do(func(machine.Time) { p.perMinute = n.gateway.Limits().PerMinute })
+	}
 	if n.settler != nil {
 		f := n.settler.figures()
 		p.settled = &f
@@ -236,6 +245,7 @@ func writeMetrics(w http.ResponseWriter, s source) {
 	writeAudit(w, parts)
 	writeSettings(w, parts)
 	writeRecords(w, parts)
+	writeAdmission(w, parts)
 	if s.traffic {
 		writeContent(w, parts)
 		if s.usage != nil {

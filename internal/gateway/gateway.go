@@ -101,6 +101,7 @@ func New(cfg Config, rng prng.Source) *Gateway {
 	}
 	g.admission.Room = g.Guard.Admit
 	g.intake = control.NewIntake(g.admission, rng.Child("intake"), &g.Counts)
+	g.intake.Latency = &g.Distributions[trace.SessionHandshake]
 	g.cfg.Stream.Distributions = &g.Distributions
 	g.acceptor = stream.NewAcceptor(g.cfg.Stream, rng.Child("sessions"))
 	g.acceptor.Tickets = stream.NewTickets(cfg.Fleet, rng.Child("tickets"))

@@ -19,3 +19,6 @@ func (g *Gateway) HandleLimits(_ machine.Time, l Limits) {
 	g.admission.SetLimits(l.Limits)
 	g.cover.RateMax = l.RateMax
 }
+
+// Limits are those in force.
+func (g *Gateway) Limits() Limits { return Limits{g.admission.Limits(), g.cover.RateMax} }

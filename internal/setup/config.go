@@ -450,7 +450,7 @@ func (d *document) authority(c *Config, f *configFile) {
 	for _, u := range a.Peers {
 		d.url("authority.peers", u)
 	}
-	d.store(&a.Store, f)
+	d.store(&a.Store, "authority", "files", StoreFiles, storeFile{f.Authority.Store, f.Authority.StoreCA, f.Authority.StoreCertificate, f.Authority.StoreKey})
 	if f.Authority.Members == "" {
 		return
 	}

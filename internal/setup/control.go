@@ -1,6 +1,7 @@
 package setup
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"net/netip"
@@ -26,7 +27,18 @@ type ControlConfig struct {
 	Passes Passes
 	// Governing is how the audit log is indexed and read.
 	Governing
+	// Policy is where policies of admission come from: a directory, an archive, or the
+	// URL of one; "" for the one that is built in. PolicyKey is the PEM file of the public
+	// key of who signs them; "" for none.
+	Policy, PolicyKey string
+	// Store keeps the configuration of the network.
+	Store StoreConfig
+	// Operators is the address at which operators of this machine change it.
+	Operators netip.AddrPort
 }
+
+// defaultOperators is any port: the operator file says which.
+const defaultOperators = "127.0.0.1:0"
 
 // controlFile is the table [control] of a node's configuration.
 type controlFile struct {
@@ -35,6 +47,16 @@ type controlFile struct {
 	BusCA          string `toml:"bus_ca"`
 	BusCertificate string `toml:"bus_certificate"`
 	BusKey         string `toml:"bus_key"`
+
+	Policy    string `toml:"policy"`
+	PolicyKey string `toml:"policy_key"`
+
+	Store            string `toml:"store"`
+	StoreCA          string `toml:"store_ca"`
+	StoreCertificate string `toml:"store_certificate"`
+	StoreKey         string `toml:"store_key"`
+
+	Operators string `toml:"operators"`
 
 	Passes        string `toml:"passes"`
 	PassesPerHour int    `toml:"passes_per_hour"`
@@ -91,19 +113,45 @@ func (d *document) control(c *Config, f *configFile) {
 	if (in.BusCertificate == "") != (in.BusKey == "") {
 		d.bad("control.bus_certificate", "certificate and key go together. Write both, or neither")
 	}
-	dir := filepath.Dir(d.path)
-	for _, file := range []struct {
-		from string
-		to   *string
-	}{{in.BusCA, &out.BusCA}, {in.BusCertificate, &out.BusCertificate}, {in.BusKey, &out.BusKey}} {
-		if file.from != "" {
-			*file.to = beside(dir, file.from)
-		}
+	out.BusCA, out.BusCertificate, out.BusKey = d.file(in.BusCA), d.file(in.BusCertificate), d.file(in.BusKey)
+	d.policy(out, in)
+	d.store(&out.Store, "control", "none", StoreNone, storeFile{in.Store, in.StoreCA, in.StoreCertificate, in.StoreKey})
+	out.Operators = d.address("control.operators", cmp.Or(in.Operators, defaultOperators))
+	if a := out.Operators.Addr(); a.IsValid() && !a.IsLoopback() {
+		d.bad("control.operators", "%q is not an address of this machine alone: what operators show goes there unencrypted. Write \"127.0.0.1:PORT\", and reach it from elsewhere by ssh -L", in.Operators)
+	}
+	if in.Operators != "" && out.Store.Kind == StoreNone {
+		d.bad("control.operators", "this process has no configuration for operators (store = \"none\"). Remove the key, or ask the process that has it")
 	}
 	d.governing(&out.Governing, &in.governingFile, in.Passes, &c.Secrets)
 	d.passes(c, f)
 	if len(c.Directories) == 0 {
 		d.bad("directory.urls", `missing here and in the network file. Write urls = ["http://host:port"]`)
+	}
+}
+
+// policy reads where policies come from.
+func (d *document) policy(out *ControlConfig, in *controlFile) {
+	out.PolicyKey = d.file(in.PolicyKey)
+	if out.PolicyKey != "" {
+		if _, err := os.Stat(out.PolicyKey); err != nil {
+			d.bad("control.policy_key", "%v. Write the PEM file of the public key of who signs policies (ECDSA on P-256)", err)
+		}
+	}
+	rest, remote := strings.CutPrefix(strings.Replace(in.Policy, "https://", "http://", 1), "http://")
+	switch {
+	case in.Policy == "":
+	case remote && (rest == "" || strings.ContainsAny(rest, " \t\n")):
+		d.bad("control.policy", "%q is not a URL. Write https://host/path of a bundle, or the path of one", in.Policy)
+	case remote:
+		if out.Policy = in.Policy; in.PolicyKey == "" {
+			d.bad("control.policy_key", "missing, and control.policy is a URL: a bundle from elsewhere must be signed. Write the PEM file of the signer's public key")
+		}
+	default:
+		out.Policy = d.file(in.Policy)
+		if _, err := os.Stat(out.Policy); err != nil {
+			d.bad("control.policy", "%v. Write the directory, the archive or the URL of a policy bundle, or remove the key for the policy that is built in", err)
+		}
 	}
 }
 
@@ -136,7 +184,13 @@ func (g *generator) controlNodes(dir string) error {
 		g.network.Controls = append(g.network.Controls, mirror.Server{URL: "https://" + at.String(), Pin: pin, Replica: true}.String())
 		var b strings.Builder
 		g.head(&b, name, []string{"control"})
-		fmt.Fprintf(&b, "\n[control]\nlisten = %q\n# In the process; with several control processes, the URLs of a NATS cluster that they share.\nbus = \"nats\"\n%s", at, passes)
+		fmt.Fprintf(&b, "\n[control]\nlisten = %q\n# In the process; with several control processes, the URLs of a NATS cluster that they share.\nbus = \"nats\"\n", at)
+		store := "etcd"
+		if i > 0 {
+			store = "none"
+		}
+		b.WriteString("# The configuration of the network: in the process (\"etcd\"), at another control process (\"none\"),\n# or the URLs of an etcd cluster, which all of them then name.\n")
+		fmt.Fprintf(&b, "store = %q\n# The directory, archive or URL of a bundle of policies; without it everybody is admitted.\n# policy = \"policy\"\n%s", store, passes)
 		g.out.Controls = append(g.out.Controls, filepath.Join(dir, name, "node.toml"))
 		if err := writeFile(filepath.Join(g.dir, name, "node.toml"), []byte(b.String()), 0o644, false); err != nil {
 			return err

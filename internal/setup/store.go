@@ -5,7 +5,8 @@ import (
 	"strings"
 )
 
-// StoreConfig is where an authority keeps its state.
+// StoreConfig is where an authority keeps its state, or a control process the
+// configuration of the network.
 type StoreConfig struct {
 	// Kind is the engine.
 	Kind StoreKind
@@ -19,42 +20,47 @@ type StoreConfig struct {
 // StoreKind is an engine.
 type StoreKind int
 
-// Engines of an authority's state.
+// Engines.
 const (
 	StoreEtcd    StoreKind = iota // in the process
 	StoreCluster                  // etcd elsewhere
-	StoreFiles
+	StoreFiles                    // of an authority
+	StoreNone                     // of a control process: another one has it
 )
 
-func (d *document) store(s *StoreConfig, f *configFile) {
-	a := &f.Authority
-	switch a.Store {
+// storeFile is a store as a table has it.
+type storeFile struct{ store, ca, certificate, key string }
+
+// store reads a store of a table; word is what may stand there beside etcd and URLs, and
+// means kind.
+func (d *document) store(s *StoreConfig, table, word string, kind StoreKind, in storeFile) {
+	switch in.store {
 	case "", "etcd":
-	case "files":
-		s.Kind = StoreFiles
+	case word:
+		s.Kind = kind
 	default:
 		s.Kind = StoreCluster
-		for u := range strings.SplitSeq(a.Store, ",") {
+		for u := range strings.SplitSeq(in.store, ",") {
 			u = strings.TrimSpace(u)
 			if rest, ok := strings.CutPrefix(strings.Replace(u, "https://", "http://", 1), "http://"); !ok || rest == "" || strings.ContainsAny(rest, " \t/") {
-				d.bad("authority.store", "%q is not a place for state. Write \"etcd\", \"files\", or the URLs of an etcd cluster as in \"https://a:2379,https://b:2379\"", u)
+				d.bad(table+".store", "%q is not a place for state. Write \"etcd\", \"%s\", or the URLs of an etcd cluster as in \"https://a:2379,https://b:2379\"", u, word)
 			}
 			s.URLs = append(s.URLs, u)
 		}
 	}
-	if s.Kind != StoreCluster && (a.StoreCA != "" || a.StoreCertificate != "" || a.StoreKey != "") {
-		d.bad("authority.store", "store_ca, store_certificate and store_key are for a cluster. Write its URLs, or remove them")
+	if s.Kind != StoreCluster && (in.ca != "" || in.certificate != "" || in.key != "") {
+		d.bad(table+".store", "store_ca, store_certificate and store_key are for a cluster. Write its URLs, or remove them")
 	}
-	if (a.StoreCertificate == "") != (a.StoreKey == "") {
-		d.bad("authority.store_certificate", "certificate and key go together. Write both, or neither")
+	if (in.certificate == "") != (in.key == "") {
+		d.bad(table+".store_certificate", "certificate and key go together. Write both, or neither")
 	}
-	dir := filepath.Dir(d.path)
-	for _, file := range []struct {
-		from string
-		to   *string
-	}{{a.StoreCA, &s.CA}, {a.StoreCertificate, &s.Certificate}, {a.StoreKey, &s.Key}} {
-		if file.from != "" {
-			*file.to = beside(dir, file.from)
-		}
+	s.CA, s.Certificate, s.Key = d.file(in.ca), d.file(in.certificate), d.file(in.key)
+}
+
+// file makes a path of the file relative to its directory; "" stays.
+func (d *document) file(path string) string {
+	if path == "" {
+		return ""
 	}
+	return beside(filepath.Dir(d.path), path)
 }

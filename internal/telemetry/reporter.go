@@ -62,6 +62,14 @@ func (r *Reporter) Offer(t wire.Telemetry) {
 	}
 }
 
+// SetSampling has one of so many reports that say nothing out of the ordinary sent; 0 is
+// what the specification says.
+func (r *Reporter) SetSampling(oneIn int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.sampler.OneIn = oneIn
+}
+
 // Alone reports whether the control plane has not answered for a while.
 func (r *Reporter) Alone(now time.Time) bool {
 	r.mu.Lock()

@@ -27,6 +27,7 @@ const (
 	RoutePlanLatency                // µs from when a route was wanted until a path for it was found
 	RouteUpdateLatency              // µs from when a route was to leave a node until another carried on in its place
 	TimingJitter                    // µs by which the moment of a cell was drawn: before it is sent, and at mixes as a plan has it
+	SessionHandshake                // µs from a SESSION_INIT until it was admitted: since it came, or was first sent
 	NumDistributions
 )
 

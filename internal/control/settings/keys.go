@@ -13,7 +13,6 @@ const (
 	LogLevel            = "log.level"
 	RelayDrain          = "relay.drain"
 	TelemetrySampling   = "telemetry.sampling"
-	TelemetryPeriod     = "telemetry.period"
 	PolicyBundle        = "policy.bundle_url"
 )
 
@@ -36,10 +35,8 @@ func Network() *Schema {
 			Help: "the least level of lines in the log"},
 		Key{Name: RelayDrain, Kind: Duration, Most: int64(time.Hour), Default: "0s", Roles: Stream | Mix,
 			Help: "how long a node that is told to stop serves on"},
-		Key{Name: TelemetrySampling, Kind: Number, Least: 1, Most: 1000, Default: "10", Roles: Stream | Mix,
-			Help: "one of how many measurements goes into a telemetry report"},
-		Key{Name: TelemetryPeriod, Kind: Duration, Least: int64(time.Second), Most: int64(5 * time.Minute), Default: "1s", Roles: Stream | Mix,
-			Help: "time between two telemetry reports"},
+		Key{Name: TelemetrySampling, Kind: Number, Least: 1, Most: 100, Default: "10", Roles: Stream | Mix,
+			Help: "of how many telemetry reports that say nothing out of the ordinary one is sent"},
 		Key{Name: PolicyBundle, Kind: URL, Roles: Control,
 			Help: "where the policy's bundle is fetched"},
 	)

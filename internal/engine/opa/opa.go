@@ -14,14 +14,17 @@ package opa
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"embed"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -31,6 +34,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/rego"
 
 	"github.com/nyxnet/nyx/internal/control"
+	"github.com/nyxnet/nyx/internal/seal"
 	"github.com/nyxnet/nyx/internal/trace"
 )
 
@@ -64,21 +68,27 @@ type keeper struct {
 	loads   Loads
 }
 
+// Version tells one policy from another.
+type Version struct {
+	Revision string // as the manifest says; "" if it says none
+	Digest   string // of rules and data, in hexadecimal
+}
+
 // Loads is what became of bundles.
 type Loads struct {
-	Revision string // of the policy in force
-	Taken    uint64
-	Refused  uint64
-	Why      string // the last was refused; "" if it was not
+	Version // of the policy in force
+	Taken   uint64
+	Refused uint64
+	Why     string // the last was refused; "" if it was not
 }
 
 // policy is one prepared bundle.
 type policy struct {
-	revision string
-	number   int64 // of the manifest; newer ones are not lower
-	rule     string
-	query    rego.PreparedEvalQuery
-	bundle   *bundle.Bundle // to be compiled for each decision: a control of tests; else nil
+	Version
+	number int64 // of the manifest; newer ones are not lower
+	rule   string
+	query  rego.PreparedEvalQuery
+	bundle *bundle.Bundle // to be compiled for each decision: a control of tests; else nil
 }
 
 // forbidden are the functions that a policy does not have: what a decision rests on
@@ -95,8 +105,11 @@ func capabilities() *ast.Capabilities {
 
 // prepare compiles a bundle and asks it every question.
 func prepare(ctx context.Context, asked question, b *bundle.Bundle) (*policy, error) {
-	p := &policy{revision: b.Manifest.Revision, rule: asked.query}
+	p := &policy{Version: Version{Revision: b.Manifest.Revision}, rule: asked.query}
 	var err error
+	if p.Digest, err = digest(b); err != nil {
+		return nil, err
+	}
 	if n, ok := b.Manifest.Metadata["number"]; ok {
 		if p.number, err = strconv.ParseInt(fmt.Sprint(n), 10, 64); err != nil {
 			return nil, fmt.Errorf("number in the manifest's metadata: %w", err)
@@ -122,6 +135,22 @@ func checkAdmission(ctx context.Context, p *policy) error {
 	return nil
 }
 
+// digest is the hash of all that decides.
+func digest(b *bundle.Bundle) (string, error) {
+	data, err := json.Marshal(b.Data) // in the order of keys
+	if err != nil {
+		return "", err
+	}
+	parts := [][]byte{[]byte(b.Manifest.Revision), data}
+	modules := slices.Clone(b.Modules)
+	slices.SortFunc(modules, func(a, b bundle.ModuleFile) int { return strings.Compare(a.Path, b.Path) })
+	for _, m := range modules {
+		parts = append(parts, []byte(m.Path), m.Raw)
+	}
+	h := seal.Hash("policy bundle", parts...)
+	return hex.EncodeToString(h[:]), nil
+}
+
 // evalMax bounds one evaluation: a policy that takes longer is not followed. It is more
 // than a busy machine holds a process up for.
 const evalMax = time.Second
@@ -141,8 +170,8 @@ func (p *policy) decide(ctx context.Context, region string, q control.Question) 
 	if err := p.ask(ctx, input, &said); err != nil {
 		return control.Decision{}, err
 	}
-	if said.Revision == "" {
-		said.Revision = p.revision
+	if said.Revision == "" { // who caches decisions tells policies apart by it
+		said.Revision = cmp.Or(p.Revision, p.Digest[:16])
 	}
 	return said.Decision()
 }
@@ -180,7 +209,11 @@ func (p *policy) eval(ctx context.Context, input ast.Value) (rego.ResultSet, err
 // Decide answers a POLICY_CHECK of a node in a region.
 func (e *Engine) Decide(ctx context.Context, region string, q control.Question) (control.Decision, error) {
 	begun := time.Now()
-	d, err := e.active.Load().decide(ctx, region, q)
+	p := e.active.Load()
+	if p == nil {
+		return control.Decision{}, errNone
+	}
+	d, err := p.decide(ctx, region, q)
 	e.took(time.Since(begun), err)
 	return d, err
 }
@@ -207,6 +240,9 @@ func (e *keeper) Close() {
 	e.stop()
 	<-e.done
 }
+
+// errNone says that no bundle could be had since the engine started.
+var errNone = errors.New("there is no policy yet: its bundle could not be had")
 
 // errOlder says that a bundle is one that was replaced.
 var errOlder = errors.New("the number in its manifest is lower than that of the policy in force: give a new policy a higher one")
@@ -237,7 +273,7 @@ func (e *keeper) told(err error) {
 		return
 	}
 	e.loads.Taken++
-	e.loads.Revision = e.active.Load().revision
+	e.loads.Version = e.active.Load().Version
 }
 
 // shipped is a bundle that is built in.

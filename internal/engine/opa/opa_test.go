@@ -91,7 +91,7 @@ func TestTheBuiltInPolicy(t *testing.T) {
 		q := control.QuestionAt(place)
 		d, err := e.Decide(t.Context(), "eu", q)
 		work := q.Credential == control.CredentialNone && q.Load == control.LoadFull
-		if err != nil || d.Refused != 0 || d.PerMinute != 30 || (d.Work > 0) != work || d.Revision != "built-in" {
+		if err != nil || d.Refused != 0 || d.PerMinute != 0 || (d.Work > 0) != work || d.Revision != "built-in" {
 			t.Errorf("%+v: %+v, %v", q, d, err)
 		}
 	}
@@ -167,11 +167,11 @@ func TestBadBundlesLeaveTheOldPolicy(t *testing.T) {
 		s := &server{bundle: good}
 		var said []string
 		e := start(t, Config{Source: "https://policies.test/nyx.tar.gz", Key: owner.public, Client: &http.Client{Transport: s},
-			Told: func(revision string, err error) {
+			Told: func(v Version, err error) {
 				if err != nil {
-					revision = err.Error()
+					v.Revision = err.Error()
 				}
-				said = append(said, revision)
+				said = append(said, v.Revision)
 			}})
 		for _, bad := range []struct {
 			what, why string
@@ -191,8 +191,8 @@ func TestBadBundlesLeaveTheOldPolicy(t *testing.T) {
 			s.set(bad.bundle)
 			time.Sleep(time.Minute)
 			synctest.Wait()
-			if len(said) == 0 || !strings.Contains(said[0], bad.why) || e.active.Load().revision != "5" {
-				t.Errorf("%s: told %q, revision %s", bad.what, said, e.active.Load().revision)
+			if len(said) == 0 || !strings.Contains(said[0], bad.why) || e.active.Load().Revision != "5" {
+				t.Errorf("%s: told %q, revision %s", bad.what, said, e.active.Load().Revision)
 			}
 		}
 		s.set(archive(t, owner, "7", 7, accepting("70")))
@@ -219,6 +219,47 @@ func TestABundleFromElsewhereMustBeSigned(t *testing.T) {
 	}
 	if _, err := Start(Config{Source: filepath.Join(t.TempDir(), "none")}, prng.FromUint64(1)); err == nil {
 		t.Error("a missing bundle was taken")
+	}
+}
+
+// A server that does not answer yet keeps nobody from starting: until a bundle comes
+// nothing is decided.
+func TestABundleMayComeLater(t *testing.T) {
+	owner := newSigner(t)
+	synctest.Test(t, func(t *testing.T) {
+		s := &server{bundle: archive(t, owner, "5", 5, accepting("60")), status: http.StatusBadGateway}
+		e := start(t, Config{Source: "https://policies.test/nyx.tar.gz", Key: owner.public, Client: &http.Client{Transport: s}})
+		if d, err := e.Decide(t.Context(), "eu", control.Question{}); err == nil {
+			t.Errorf("without a bundle it decides %+v", d)
+		}
+		s.mu.Lock()
+		s.status = 0
+		s.mu.Unlock()
+		time.Sleep(2 * firstPoll)
+		synctest.Wait()
+		if d, err := e.Decide(t.Context(), "eu", control.Question{}); err != nil || d.Revision != "5" {
+			t.Errorf("after it came: %+v, %v", d, err)
+		}
+	})
+}
+
+// What differs in rules, data or revision is another policy, and what does not is not.
+func TestDigestsTellPoliciesApart(t *testing.T) {
+	seen := map[string]string{}
+	for _, c := range []struct{ what, revision, cache string }{{"one", "1", "60"}, {"other rules", "1", "61"}, {"another revision", "2", "60"}} {
+		for range 2 {
+			dir := t.TempDir()
+			write(t, filepath.Join(dir, "a.rego"), []byte(accepting(c.cache)))
+			write(t, filepath.Join(dir, ".manifest"), []byte(`{"revision": "`+c.revision+`"}`))
+			_, _, loads := start(t, Config{Source: dir}).Figures()
+			if before, ok := seen[loads.Digest]; loads.Digest == "" || loads.Revision != c.revision || ok && before != c.what {
+				t.Errorf("%s: %+v, as %s", c.what, loads, before)
+			}
+			seen[loads.Digest] = c.what
+		}
+	}
+	if len(seen) != 3 {
+		t.Errorf("%d digests of three policies", len(seen))
 	}
 }
 

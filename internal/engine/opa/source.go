@@ -27,9 +27,10 @@ type Config struct {
 	Key []byte
 	// Poll is how often a newer bundle is looked for; 30 s. A part of it is drawn.
 	Poll time.Duration
-	// Told is told of every bundle: the revision that it brought, or why it was not
-	// taken. nil tells nobody. It is called by one goroutine.
-	Told func(revision string, err error)
+	// Told is told of every bundle: the policy that it brought, or why it was not taken.
+	// nil tells nobody. It is called by one goroutine at a time, at first before Start
+	// returns.
+	Told func(v Version, err error)
 	// Client fetches from a URL; nil is one with a time limit.
 	Client *http.Client
 	// Unprepared has the policy compiled for every decision: a control of tests.
@@ -38,13 +39,16 @@ type Config struct {
 
 const (
 	defaultPoll = 30 * time.Second
-	fetchMax    = 20 * time.Second
+	// firstPoll is how often a bundle is looked for while there is none.
+	firstPoll = time.Second
+	fetchMax  = 20 * time.Second
 	// bundleMax bounds a bundle, packed and each file of it.
 	bundleMax = 8 << 20
 )
 
 // Start returns an engine under the policy of the source, and keeps it under the
-// newest.
+// newest. From a URL of which nothing can be had yet it has no policy, decides nothing,
+// and looks again every second.
 func Start(cfg Config, rng prng.Source) (*Engine, error) {
 	k, err := keep(cfg, rng, admission)
 	if err != nil {
@@ -61,7 +65,7 @@ func keep(cfg Config, rng prng.Source, asked question) (*keeper, error) {
 		cfg.Client = &http.Client{Timeout: fetchMax, Transport: &http.Transport{Proxy: nil}}
 	}
 	if cfg.Told == nil {
-		cfg.Told = func(string, error) {}
+		cfg.Told = func(Version, error) {}
 	}
 	s := &source{Config: cfg, file: asked.file}
 	if s.remote() && len(cfg.Key) == 0 {
@@ -69,7 +73,7 @@ func keep(cfg Config, rng prng.Source, asked question) (*keeper, error) {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	e := &keeper{asked: asked, stop: stop, done: make(chan struct{}), unprepared: cfg.Unprepared}
-	if err := e.load(ctx, s); err != nil {
+	if err := e.load(ctx, s); err != nil && !s.remote() {
 		stop()
 		return nil, fmt.Errorf("policy bundle %s: %w", s.name(), err)
 	}
@@ -84,12 +88,20 @@ func keep(cfg Config, rng prng.Source, asked question) (*keeper, error) {
 			select {
 			case <-ctx.Done():
 				return
-			case <-time.After(cfg.Poll*3/4 + time.Duration(draw.Uint64N(uint64(cfg.Poll/2)))):
+			case <-time.After(e.pause(cfg.Poll, draw)):
 			}
 			e.load(ctx, s)
 		}
 	}()
 	return e, nil
+}
+
+// pause is until the next look for a bundle.
+func (e *keeper) pause(poll time.Duration, draw *prng.Stream) time.Duration {
+	if e.active.Load() == nil {
+		return min(poll, firstPoll)
+	}
+	return poll*3/4 + time.Duration(draw.Uint64N(uint64(poll/2)))
 }
 
 // load takes the bundle of the source if it is another than the last one seen.
@@ -103,10 +115,10 @@ func (e *keeper) load(ctx context.Context, s *source) error {
 	}
 	e.told(err)
 	if err != nil {
-		s.Told("", err)
+		s.Told(Version{}, err)
 		return err
 	}
-	s.Told(e.active.Load().revision, nil)
+	s.Told(e.active.Load().Version, nil)
 	return nil
 }
 

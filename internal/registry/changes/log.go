@@ -10,6 +10,7 @@
 //   - log.go: the log, who reads it and who waits for it
 //   - accept.go: how changes are accepted, several at a time
 //   - dead.go: those that could not be had
+//   - told.go: who tells of them, once each
 package changes
 
 import (

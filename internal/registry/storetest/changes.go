@@ -19,6 +19,7 @@ func RunChanges(t *testing.T, s registry.Store) {
 	t.Run("Guards", func(t *testing.T) { guards(t, s) })
 	t.Run("Rollback", func(t *testing.T) { rollback(t, s) })
 	t.Run("DeadLetters", func(t *testing.T) { deadLetters(t, s) })
+	t.Run("Told", func(t *testing.T) { told(t, s) })
 }
 
 func openLog(t *testing.T, s registry.Store) *changes.Log {
@@ -187,5 +188,59 @@ func deadLetters(t *testing.T, s registry.Store) {
 	}
 	if count, _ := leader.DeadCount(); count != 1 || len(alerts) != 0 {
 		t.Errorf("%d dead letters, %d more alerts", count, len(alerts))
+	}
+}
+
+// told: every change is told, in order, also those that were accepted while nobody told
+// and those whose teller died before it was done; what was told is told no more.
+func told(t *testing.T, s registry.Store) {
+	ctx, cancel := context.WithTimeout(t.Context(), Patience)
+	defer cancel()
+	one, two := openLog(t, s), openLog(t, s)
+	died := errors.New("it died")
+	// hear tells of changes until after, which is called with each batch, dies.
+	hear := func(l *changes.Log, after func(last uint64) error) (heard []uint64) {
+		err := l.Tell(ctx, func(_ context.Context, some []settings.Change) error {
+			for _, c := range some {
+				heard = append(heard, c.Revision)
+			}
+			return after(heard[len(heard)-1])
+		})
+		if !errors.Is(err, died) {
+			t.Fatalf("told of %v: %v", heard, err)
+		}
+		for i := range heard {
+			if i > 0 && heard[i] != heard[i-1]+1 {
+				t.Fatalf("told of %v", heard)
+			}
+		}
+		return heard
+	}
+	dieAt := func(revision uint64) func(uint64) error {
+		return func(last uint64) error {
+			if last < revision {
+				return nil
+			}
+			return died
+		}
+	}
+	first := submit(t, one, newChange(9, 0, settings.LogLevel, "warn")).Revision
+	if heard := hear(one, dieAt(first)); heard[0] != 1 {
+		t.Errorf("the first teller begins with %d", heard[0])
+	}
+	second := submit(t, two, newChange(9, 1, settings.LogLevel, "info")).Revision
+	third := uint64(0)
+	heard := hear(two, func(last uint64) error {
+		if last == second {
+			third = submit(t, one, newChange(9, 2, settings.LogLevel, "debug")).Revision
+			return nil
+		}
+		return dieAt(second + 1)(last)
+	})
+	if heard[0] > first || heard[len(heard)-1] != third {
+		t.Errorf("who leads after a teller that died at %d tells of %d to %d", first, heard[0], heard[len(heard)-1])
+	}
+	if heard := hear(one, dieAt(third)); len(heard) != 1 || heard[0] != third {
+		t.Errorf("what was told is told again: %v, %d was to be", heard, third)
 	}
 }

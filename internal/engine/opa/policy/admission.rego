@@ -5,12 +5,13 @@
 # input.level       "fast", "standard", "high" or "extreme"
 # input.load        "calm", "busy" or "full": the queue before admission
 # input.region      of the entry
+#
+# It says nothing of how often and for how long: the limits of the node hold, which the
+# configuration of the network sets (nyx config).
 package nyx.admission
 
 decision := {
 	"accept": true,
-	"per_minute": 30,
-	"lifetime_s": 3600,
 	"cache_s": 300,
 	"work": work,
 }
