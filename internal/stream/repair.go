@@ -55,17 +55,26 @@ const (
 const repairRTT = 4 * time.Millisecond
 
 // lossMeter is the share of packets that a path loses, over its last lossSpan
-// packets, each older one weighing less.
+// packets, or lossWindows times as many as are in flight if those are more, each older
+// one weighing less: losses come to be known in clumps of a part of that.
 type lossMeter struct {
 	share uint32
 	n     uint16
 	on    bool
 }
 
-const lossSpan = 512
+const (
+	lossSpan    = 512
+	lossWindows = 2
+	lossSpanMax = 1 << 15
+)
 
-func (m *lossMeter) note(lost bool) {
-	m.n = min(m.n+1, lossSpan)
+func (m *lossMeter) note(lost bool, flying int) {
+	if span := uint16(min(max(lossSpan, lossWindows*flying), lossSpanMax)); m.n < span {
+		m.n++
+	} else if m.n > span {
+		m.n--
+	}
 	n := uint32(m.n)
 	m.share -= m.share / n
 	if lost {
@@ -146,7 +155,7 @@ func (s *Session) measure(now machine.Time, t *track, r *record, lost bool) {
 	case !lost && r.flags&recLost != 0:
 		t.loss.take()
 	case !t.rest.queue(now):
-		t.loss.note(lost)
+		t.loss.note(lost, t.flying)
 	}
 }
 
