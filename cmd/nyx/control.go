@@ -44,10 +44,18 @@ func openLog(dir, network, name string) (*ledger.Log, error) {
 	})
 }
 
-// startControl starts a control process on the engines of its configuration, and on the
-// compliance store that it has already, if it has one.
+// startControl starts a control process on the engines of its configuration.
 func startControl(cfg daemon.ControlConfig) (*daemon.Control, error) {
-	_, beside, err := equip(&cfg)
+	store, err := openCompliance(cfg.StateDir, cfg.Trust.Network, cfg.Name)
+	if err != nil {
+		return nil, err
+	}
+	return startControlOn(store, cfg)
+}
+
+// startControlOn starts one on a compliance store, which it owns.
+func startControlOn(store *compliance, cfg daemon.ControlConfig) (*daemon.Control, error) {
+	beside, err := equip(&cfg, store)
 	if err != nil {
 		return nil, err
 	}
@@ -59,12 +67,10 @@ func startControl(cfg daemon.ControlConfig) (*daemon.Control, error) {
 	return c, err
 }
 
-// equip gives a control process its engines, and what runs beside it on them.
-func equip(cfg *daemon.ControlConfig) (store *compliance, beside *governed, err error) {
-	if store, _ = cfg.Store.(*compliance); store == nil {
-		if store, err = openCompliance(cfg.StateDir, cfg.Trust.Network, cfg.Name); err != nil {
-			return nil, nil, err
-		}
+// equip gives a control process its engines, and what runs beside it on them. Store is
+// the compliance store, unless the process has one in front of it.
+func equip(cfg *daemon.ControlConfig, store *compliance) (beside *governed, err error) {
+	if cfg.Store == nil {
 		cfg.Store = store
 	}
 	if cfg.Policy, err = openPolicy(cfg); err == nil {
@@ -78,10 +84,10 @@ func equip(cfg *daemon.ControlConfig) (store *compliance, beside *governed, err 
 	}
 	if err != nil {
 		closeEngines(cfg)
-		return nil, nil, err
+		return nil, err
 	}
 	cfg.Services = append(cfg.Services, beside)
-	return store, beside, nil
+	return beside, nil
 }
 
 func closeEngines(cfg *daemon.ControlConfig) {
@@ -275,8 +281,7 @@ func (f *upFlags) audited(cfg *daemon.LocalConfig, say func(string, ...any)) err
 		return nil
 	}
 	cfg.Control = func(c daemon.ControlConfig) (*daemon.Control, error) {
-		c.Store = store
-		return startControl(c)
+		return startControlOn(store, c)
 	}
 	return err
 }

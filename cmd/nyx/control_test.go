@@ -135,7 +135,7 @@ func runControl(t *testing.T, dir string) (log *watched, stop func()) {
 		}
 		log = watch(store)
 		c.Store = log
-		return startControl(c)
+		return startControlOn(store, c)
 	}
 	go func() { ended <- daemon.Run(ctx, cfg, nil, nil, own, slog.New(h)) }()
 	select {
@@ -215,7 +215,7 @@ func TestLocalNetworkOnRealEngines(t *testing.T) {
 			ControlDir: dir, OperatorFile: filepath.Join(data, daemon.OperatorFileName),
 			Control: func(c daemon.ControlConfig) (*daemon.Control, error) {
 				c.Store, c.PolicySource = log, bundle
-				return startControl(c)
+				return startControlOn(store, c)
 			},
 		})
 		if err != nil {

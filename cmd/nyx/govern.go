@@ -33,6 +33,7 @@ type governed struct {
 
 	rego     *governance.Rego // nil, as all below, without the API
 	exports  *governance.Exports
+	analyses *governance.Analytics
 	api      *governance.API
 	listener net.Listener
 	server   *http.Server
@@ -90,12 +91,18 @@ func (g *governed) serve(cfg *daemon.ControlConfig, store *compliance) error {
 	if err != nil {
 		return err
 	}
+	g.analyses, err = governance.OpenAnalytics(governance.AnalyticsConfig{
+		Store: store.Store, Wait: store.Wait, Key: &store.key, Signer: keys.Signer, Dir: cfg.StateDir, Recorder: store, Node: cfg.Name, Entropy: entropy, Logger: g.log,
+	})
+	if err != nil {
+		return err
+	}
 	tokens, err := openIssuers(plane.Issuers)
 	if err != nil {
 		return err
 	}
 	api := governance.Config{
-		Log: reader, Recorder: store, Node: cfg.Name, Decider: g.rego, Tokens: tokens, Key: bearers, Exports: g.exports, Entropy: entropy, Logger: g.log,
+		Log: reader, Recorder: store, Node: cfg.Name, Decider: g.rego, Tokens: tokens, Key: bearers, Exports: g.exports, Reports: g.analyses.Reports, Feed: g.analyses.Feed, Entropy: entropy, Logger: g.log,
 	}
 	if cfg.Settings != nil {
 		cfg.History = &daemon.SettingsHistory{}
@@ -178,6 +185,9 @@ func (g *governed) Close() (err error) {
 	}
 	if g.exports != nil {
 		g.exports.Close()
+	}
+	if g.analyses != nil {
+		g.analyses.Close()
 	}
 	if g.rego != nil {
 		g.rego.Close()

@@ -30,6 +30,9 @@ func (g *governed) WriteMetrics(w io.Writer, part string) {
 	if g.exports != nil {
 		m.exports(g.exports.Stats())
 	}
+	if g.analyses != nil {
+		g.analyses.WriteMetrics(w, part)
+	}
 	if g.rego != nil {
 		latency, failed := g.rego.Figures()
 		m.times("governance_decision_latency", "Seconds that decisions of the policy of governance took.", &latency)

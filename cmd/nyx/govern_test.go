@@ -1,8 +1,13 @@
 package main
 
 import (
+	"bufio"
 	"context"
+	"crypto/tls"
 	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -16,6 +21,7 @@ import (
 	"github.com/nyxnet/nyx/internal/daemon"
 	"github.com/nyxnet/nyx/internal/engine/ledger"
 	index "github.com/nyxnet/nyx/internal/engine/sql"
+	"github.com/nyxnet/nyx/internal/governance"
 	"github.com/nyxnet/nyx/internal/mirror"
 	"github.com/nyxnet/nyx/internal/wire"
 )
@@ -46,7 +52,10 @@ func (g *governing) configure(cfg *daemon.ControlConfig) {
 // equip gives it its engines.
 func (g *governing) equip(cfg *daemon.ControlConfig) error {
 	var err error
-	if g.store, g.beside, err = equip(cfg); err != nil {
+	if g.store, err = openCompliance(cfg.StateDir, cfg.Trust.Network, cfg.Name); err != nil {
+		return err
+	}
+	if g.beside, err = equip(cfg, g.store); err != nil {
 		return err
 	}
 	certificate, err := front.Issue(cfg.Key, time.Now())
@@ -164,6 +173,7 @@ func TestGovernance(t *testing.T) {
 	g.sign()
 	g.reads(&node)
 	g.copies(&own)
+	g.follows()
 	g.isRecorded()
 	g.isMeasured()
 	if err := l.Close(); err != nil {
@@ -238,6 +248,52 @@ func (g *governing) copies(own *audit.Entry) {
 	g.refuse("is no role", nil, "bearer", "--dir", dir, "--name", "bob", "--role", "root")
 }
 
+// follows: a viewer's feed begins with the figures of the log, and an auditor has a
+// report made.
+func (g *governing) follows() {
+	g.Helper()
+	ask := func(name, role, method, path, body string) *http.Response {
+		certificate, key := g.people.files(name, role)
+		own, err := tls.LoadX509KeyPair(certificate, key)
+		if err != nil {
+			g.Fatal(err)
+		}
+		server, err := mirror.ParseServer(g.url)
+		if err != nil {
+			g.Fatal(err)
+		}
+		r, err := http.NewRequestWithContext(g.Context(), method, server.URL+governance.Prefix+path, strings.NewReader(body))
+		if err != nil {
+			g.Fatal(err)
+		}
+		answer, err := server.Client(own).Do(r)
+		if err != nil {
+			g.Fatal(err)
+		}
+		return answer
+	}
+	feed := ask("victor", "viewer", http.MethodGet, "insights", "")
+	defer feed.Body.Close()
+	for lines := bufio.NewScanner(feed.Body); ; {
+		if !lines.Scan() {
+			g.Fatalf("the feed ends (%s): %v", feed.Status, lines.Err())
+		}
+		if strings.HasPrefix(lines.Text(), "data: ") {
+			break
+		}
+	}
+	day := time.Now().UTC().Truncate(24 * time.Hour)
+	made := ask("alice", "auditor", http.MethodPost, "reports", fmt.Sprintf(`{"format": "html", "filter": {"from": %q, "to": %q}}`, day.Format(time.RFC3339), day.AddDate(0, 0, 1).Format(time.RFC3339)))
+	defer made.Body.Close()
+	if made.StatusCode != http.StatusAccepted {
+		b, _ := io.ReadAll(made.Body)
+		g.Errorf("the report: %s, %s", made.Status, b)
+	}
+	g.await("the report", func(e *audit.Event) bool {
+		return e.Subject == "reports" && e.Outcome == audit.OK && e.Action == "make"
+	})
+}
+
 // isRecorded: who read what, and who was refused what, is in the log.
 func (g *governing) isRecorded() {
 	for _, want := range []struct {
@@ -269,6 +325,7 @@ func (g *governing) isMeasured() {
 	for _, want := range []string{
 		`audit_export_duration_count{part="control"} 2`, `audit_export_duration{part="control",quantile="1"} `, `db_query_latency_p95{part="control"} `,
 		`audit_query_latency_count{part="control"} `, `audit_index_lag_seconds{part="control"} `, `analytics_partial_export_rate{part="control"} 0`, `governance_decision_latency_count{part="control"} `,
+		`report_generation_duration{part="control"} `, `compliance_export_latency`,
 	} {
 		if !strings.Contains(b.String(), want) {
 			g.Errorf("the metrics lack %s:\n%s", want, &b)

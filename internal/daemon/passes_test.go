@@ -12,9 +12,9 @@ import (
 
 	"github.com/nyxnet/nyx/internal/audit"
 	"github.com/nyxnet/nyx/internal/client"
+	"github.com/nyxnet/nyx/internal/control"
 	"github.com/nyxnet/nyx/internal/machine"
 	"github.com/nyxnet/nyx/internal/pass"
-	"github.com/nyxnet/nyx/internal/pipeline"
 	"github.com/nyxnet/nyx/internal/setup"
 	"github.com/nyxnet/nyx/internal/wire"
 )
@@ -31,8 +31,7 @@ func TestPasses(t *testing.T) {
 	l, err := StartLocal(LocalConfig{
 		Seed: [32]byte{71}, Streams: 3, Mixes: 3, Regions: 1, Client: client.Config{Level: wire.Fast, Passes: true},
 		Control: func(cfg ControlConfig) (*Control, error) {
-			cfg.Bus, cfg.Store = pipeline.NewMemory(pipeline.Limits{}), store
-			return StartControl(cfg)
+			return inMemory(store, &decider{decision: control.Decision{CacheFor: time.Minute}})(cfg)
 		},
 		issuer: &issuing, wallet: wallet,
 	})

@@ -18,9 +18,12 @@ import (
 
 // AnalyticsConfig says of which log analytics are, and who records what they do.
 type AnalyticsConfig struct {
-	// Log is the log that is written in this process.
-	Log    *ledger.Log
-	Signer *seal.Signer // the log's
+	// Store is the log that this process writes, Wait returns its size as soon as it is
+	// above after.
+	Store  *ledger.Store
+	Wait   func(ctx context.Context, after int64) (int64, error)
+	Key    *audit.LogKey // the log's, as is Signer
+	Signer *seal.Signer
 	// Dir is where aggregates and reports lie.
 	Dir      string
 	Recorder audit.Recorder
@@ -46,13 +49,12 @@ type Analytics struct {
 func OpenAnalytics(cfg AnalyticsConfig) (*Analytics, error) {
 	turns := insight.NewTurns(1, cfg.Now)
 	a := &Analytics{Feed: &insight.Feed{}}
-	key := cfg.Log.Key()
 	var err error
-	a.Stream, err = insight.OpenStream(insight.Config{Log: cfg.Log.Store(), Wait: cfg.Log.Wait, Dir: filepath.Join(cfg.Dir, "insights"), Feed: a.Feed, Turns: turns, Now: cfg.Now})
+	a.Stream, err = insight.OpenStream(insight.Config{Log: cfg.Store, Wait: cfg.Wait, Dir: filepath.Join(cfg.Dir, "insights"), Feed: a.Feed, Turns: turns, Now: cfg.Now})
 	if err != nil {
 		return nil, err
 	}
-	days := &report.Days{Store: cfg.Log.Store(), Key: &key, Signer: cfg.Signer}
+	days := &report.Days{Store: cfg.Store, Key: cfg.Key, Signer: cfg.Signer}
 	a.Reports, err = OpenExports(ExportConfig{
 		Dir: filepath.Join(cfg.Dir, "reports"), One: "report", Copier: &Reporter{Report: report.Config{Days: days}, Turns: turns},
 		Recorder: cfg.Recorder, Node: cfg.Node, Entropy: cfg.Entropy, Now: cfg.Now, Logger: cfg.Logger,
@@ -102,5 +104,5 @@ func (a *Analytics) Close() {
 // process.
 func (a *Analytics) WriteMetrics(w io.Writer, part string) {
 	a.Stream.WriteMetrics(w, part)
-	a.Reports.WriteMetrics(w, part)
+	a.Reports.writeLongest(w, part, "report_generation_duration")
 }

@@ -15,7 +15,8 @@ import (
 // metrics have the names of the specification.
 func TestAnalytics(t *testing.T) {
 	f, l, c := stored(t)
-	a, err := OpenAnalytics(AnalyticsConfig{Log: l, Signer: c.Signer, Dir: t.TempDir(), Recorder: l, Node: "control-1", Entropy: f.draw, Now: func() time.Time { return begin }})
+	key := l.Key()
+	a, err := OpenAnalytics(AnalyticsConfig{Store: l.Store(), Wait: l.Wait, Key: &key, Signer: c.Signer, Dir: t.TempDir(), Recorder: l, Node: "control-1", Entropy: f.draw, Now: func() time.Time { return begin }})
 	if err != nil {
 		t.Fatal(err)
 	}

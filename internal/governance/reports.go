@@ -67,15 +67,11 @@ func (r *Reporter) Copy(ctx context.Context, dir string, format audit.Format, f 
 	return m, err
 }
 
-// WriteMetrics writes how long exports, or reports, took, in the Prometheus text
-// format, of a part of a process.
-func (x *Exports) WriteMetrics(w io.Writer, part string) {
-	name, s := "audit_export_duration", x.Stats()
-	if x.cfg.One != "export" {
-		name = "report_generation_duration"
-	}
+// writeLongest writes how long what was asked for took, in the Prometheus text format,
+// of a part of a process.
+func (x *Exports) writeLongest(w io.Writer, part, name string) {
 	longest := time.Duration(0)
-	for _, d := range s.Durations {
+	for _, d := range x.Stats().Durations {
 		longest = max(longest, d)
 	}
 	fmt.Fprintf(w, "# HELP %s Seconds from a request until what was asked for was made and signed: the longest of the last thousand.\n# TYPE %[1]s gauge\n%[1]s{part=%q} %g\n", name, part, longest.Seconds())
