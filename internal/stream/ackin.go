@@ -162,7 +162,7 @@ func (s *Session) lose(now machine.Time, r *record, congested bool) {
 	if t := s.work.trackOf(r); t != nil {
 		t.flying--
 		t.lost++
-		if congested && told == 0 && !r.cc.Pushed() {
+		if congested && told == 0 {
 			t.missed++
 		}
 		if congested && r.flags&recEarly == 0 {

@@ -55,26 +55,17 @@ const (
 const repairRTT = 4 * time.Millisecond
 
 // lossMeter is the share of packets that a path loses, over its last lossSpan
-// packets, or lossWindows times as many as are in flight if those are more, each older
-// one weighing less: losses come to be known in clumps of a part of that.
+// packets, each older one weighing less.
 type lossMeter struct {
 	share uint32
 	n     uint16
 	on    bool
 }
 
-const (
-	lossSpan    = 512
-	lossWindows = 2
-	lossSpanMax = 1 << 15
-)
+const lossSpan = 512
 
-func (m *lossMeter) note(lost bool, flying int) {
-	if span := uint16(min(max(lossSpan, lossWindows*flying), lossSpanMax)); m.n < span {
-		m.n++
-	} else if m.n > span {
-		m.n--
-	}
+func (m *lossMeter) note(lost bool) {
+	m.n = min(m.n+1, lossSpan)
 	n := uint32(m.n)
 	m.share -= m.share / n
 	if lost {
@@ -114,7 +105,7 @@ func (m *lossMeter) repairShare() int64 {
 // restMeter tells whether a queue stands in the path: the round trip, over many
 // packets, is half above its least of the last five to ten seconds, or was a
 // loss delay ago. What is found lost then is our own doing, which more packets
-// would make worse. Where nothing queues, that is what was pushed.
+// would make worse.
 type restMeter struct {
 	mean        time.Duration
 	least, last time.Duration // of this period and the one before
@@ -151,11 +142,10 @@ func (s *Session) measure(now machine.Time, t *track, r *record, lost bool) {
 	}
 	t.rest.note(now, t.rtt.smooth, t.rtt.lossDelay())
 	switch {
-	case r.cc.Pushed():
 	case !lost && r.flags&recLost != 0:
 		t.loss.take()
 	case !t.rest.queue(now):
-		t.loss.note(lost, t.flying)
+		t.loss.note(lost)
 	}
 }
 

@@ -409,20 +409,3 @@ func TestLatePacketIsNotTakenTwice(t *testing.T) {
 		t.Error("not acknowledged")
 	}
 }
-
-// Losses come to be known in clumps: what a full queue dropped of a window of 2,000
-// packets, 300 in a row, is a seventh of it, and stays near that. (Control: over 512 packets it is nearly half.)
-func TestAClumpOfLossesIsAShareOfItsWindow(t *testing.T) {
-	for _, c := range []struct {
-		flying      int
-		least, most uint32 // percent
-	}{{2000, 3, 20}, {0, 40, 100}} {
-		var m lossMeter
-		for i := range 10_000 {
-			m.note(i%2000 >= 1700, c.flying)
-		}
-		if share := m.mean() * 100 / shareOne; share < c.least || share > c.most {
-			t.Errorf("%d in flight: %d %% lost, want %d to %d", c.flying, share, c.least, c.most)
-		}
-	}
-}

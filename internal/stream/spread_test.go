@@ -348,29 +348,3 @@ func TestSpreadTransferDoesNotAllocate(t *testing.T) {
 		t.Errorf("only %d packets on the second path", w.client.track(1).sent)
 	}
 }
-
-// What a sender loses while it tries how much a path carries, one that queues nothing,
-// is no reason to leave the path, though another be only a little slower. (Control:
-// where it counts, the upload moves, and begins anew with a first window.)
-func TestWhatIsPushedTooFarIsNoLossyPath(t *testing.T) {
-	w := newWorld(t, 1, Config{}, Config{})
-	for i, delay := range []time.Duration{85 * time.Millisecond, 115 * time.Millisecond} {
-		w.routes[i] = route{delay: delay, rate: 16_000_000, buffer: 2 * time.Millisecond}
-	}
-	w.until(time.Second, w.client.Established)
-	w.client.AddPath(w.now, 1)
-	w.run(time.Second)
-	a := newApp(w)
-	id := a.open(64<<20, 10, PriorityNormal)
-	away := 0
-	for range 60 {
-		w.run(100 * time.Millisecond)
-		if w.client.ActivePath() != 0 {
-			away++
-		}
-	}
-	t.Logf("%d MB in 6 s, %d packets met a full queue, on the other path for %d tenths of a second", a.flows[id].upGot.Len()/1e6, w.routes[0].full, away)
-	if away > 0 || w.routes[0].full == 0 {
-		t.Errorf("on the other path for %d tenths of a second; %d packets met a full queue", away, w.routes[0].full)
-	}
-}

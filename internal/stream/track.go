@@ -35,7 +35,7 @@ type track struct {
 	epoch    uint8        // tells the tracks of one path id apart
 
 	sent, arrived, lost uint64 // packets
-	missed              uint64 // of those lost, found so by later ones of the path, not told by a hop and not pushed
+	missed              uint64 // of those lost, found so by later ones of the path and not told by a hop
 
 	beside bool          // carries data beside the active path (couple.go)
 	most   int           // bytes in flight while it is tried; 0: no bound

@@ -102,7 +102,6 @@ func (b *bbr) restart(now machine.Time) {
 
 func (b *bbr) OnSent(now machine.Time, p *Packet, inFlight int, appLimited bool) {
 	p.note(b.epoch, inFlight, appLimited)
-	p.pushed = !appLimited && (b.phase == startup || b.phase == up)
 	if inFlight <= p.Bytes {
 		// Nothing else is out: what follows is timed from this sending.
 		b.span.newest = max(b.span.newest, now)

@@ -42,10 +42,7 @@ const (
 	lossMargin        = 1 << 12
 	lossMarginStartup = 1 << 13
 	lossLevelMax      = 1 << 13
-	// lossFull, 1/4, is what startup loses where it sends twice what the path carries
-	// and nothing queues the rest.
-	lossFull    = 1 << 14
-	lossPackets = 8
+	lossPackets       = 8
 	// silenceRounds base times and silenceLeast without a sign are an outage: a path
 	// that is only slower goes on to acknowledge.
 	silenceRounds = 2
@@ -59,7 +56,6 @@ type span struct {
 	newest   machine.Time // newest sending acknowledged
 	acked    uint64       // bytes
 	lost     uint64       // bytes
-	share    uint64       // lost, in 1/65536 of what was sent, when it has ended
 	packets  uint32
 	inFlight uint32 // most in flight at the sending of a packet delivered in it
 	limited  bool
@@ -195,15 +191,15 @@ func (b *bbr) endSpan(now machine.Time) {
 // judgeLoss reports whether the span lost more than the path is known to lose.
 func (b *bbr) judgeLoss(s *span) bool {
 	// What is declared lost now was sent with what arrived a span or two ago.
-	s.share = s.lost << 16 / max(s.lost+max(s.acked, b.ackedBefore), 1)
+	ratio := s.lost << 16 / max(s.lost+max(s.acked, b.ackedBefore), 1)
 	b.ackedBefore = s.acked
 	margin := uint64(lossMargin)
 	if b.phase == startup {
 		margin = lossMarginStartup
 	}
-	excess := s.share > b.lossLevel+margin && s.lost >= uint64(lossPackets*b.packet)
+	excess := ratio > b.lossLevel+margin && s.lost >= uint64(lossPackets*b.packet)
 	if b.filled && b.phase != up && !b.queued(queueShare) {
-		b.lossLevel = (b.lossLevel*7 + min(s.share, lossLevelMax)) / 8
+		b.lossLevel = (b.lossLevel*7 + min(ratio, lossLevelMax)) / 8
 	}
 	return excess
 }

@@ -116,16 +116,14 @@ func (b *bbr) spanEnded(now machine.Time, sample uint64, s *span, excess bool) {
 }
 
 // checkFull ends startup when three spans bring no growth but a queue, when
-// eight bring no growth, when two lose too much and bring none, or when one loses
-// a quarter: what it still grows by is the rest of what the path carries.
+// eight bring no growth, or when two lose too much and bring none.
 func (b *bbr) checkFull(now machine.Time, sample uint64, s *span, excess bool) {
-	spilt := excess && s.share >= lossFull
-	again := excess && b.lossy || spilt
+	again := excess && b.lossy
 	b.lossy = excess
 	switch {
 	case s.limited && !again:
 		return
-	case sample >= scale(b.reference, growthStartup) && !spilt:
+	case sample >= scale(b.reference, growthStartup):
 		b.reference, b.stalls = sample, 0
 		return
 	}

@@ -152,24 +152,6 @@ func TestBBROnAShallowBuffer(t *testing.T) {
 	}
 }
 
-// Where nothing queues what a path does not carry, startup ends with the round trip
-// that loses a quarter: more than twice the path's volume is on its way by then.
-// (Control: one that goes on until two lost too much and brought no growth drops over
-// four volumes.)
-func TestBBRStartsOnAShallowBuffer(t *testing.T) {
-	for _, rtt := range []time.Duration{60 * ms, 170 * ms, 300 * ms} {
-		spec := linkSpec{rate: 18_000_000, rtt: rtt, queueMax: 20 << 10}
-		l := newLink(t, spec, 1)
-		f := l.addFlow(New(Config{}), 0, 0)
-		l.run(16 * rtt)
-		tenths := l.drops * packetSize * 10 / int(volume(spec.rate, rtt))
-		t.Logf("rtt %v: %d tenths of the path's volume dropped, of %d packets %d", rtt, tenths, len(f.packets), l.drops)
-		if tenths > 32 {
-			t.Errorf("rtt %v: %d tenths of the path's volume dropped, want 32 at most", rtt, tenths)
-		}
-	}
-}
-
 func TestBBRWithAggregatedAcknowledgements(t *testing.T) {
 	for _, delay := range []time.Duration{10 * ms, 20 * ms, 50 * ms} {
 		spec := linkSpec{rate: 12_500_000, rtt: 20 * ms, queueMax: 8 << 20, ackEvery: 1 << 20, ackDelay: delay}

@@ -48,12 +48,7 @@ type Packet struct {
 	recovery uint16 // which reduction of CUBIC its loss belongs to
 	fate     fate
 	limited  bool // the sender had no more to send
-	pushed   bool // it tried what the path carries
 }
-
-// Pushed reports whether a packet left while its sender tried how much the path
-// carries. That it was lost then says nothing about the path.
-func (p *Packet) Pushed() bool { return p.pushed }
 
 // fate is what is known of a packet; each is counted once on the way.
 type fate uint8
@@ -67,7 +62,7 @@ const (
 // note writes the controller's part of p at its sending.
 func (p *Packet) note(epoch uint16, inFlight int, appLimited bool) {
 	p.inFlight = uint32(min(max(inFlight, 0), windowMax))
-	p.epoch, p.fate, p.limited, p.pushed = epoch, flying, appLimited, false
+	p.epoch, p.fate, p.limited = epoch, flying, appLimited
 }
 
 // settle moves p to fate to and reports whether that is news on this path: a

@@ -76,7 +76,6 @@ func (c *cubic) restart() {
 
 func (c *cubic) OnSent(now machine.Time, p *Packet, inFlight int, appLimited bool) {
 	p.note(c.epoch, inFlight, appLimited && inFlight < c.window)
-	p.pushed = !p.limited && c.window < c.threshold
 	if inFlight <= p.Bytes && c.growing && c.srtt > 0 {
 		// The time spent idle is no time of growth (RFC 9438 section 4.2).
 		c.growing = false
