@@ -106,6 +106,9 @@ type Control struct {
 	cancel   context.CancelFunc
 	running  sync.WaitGroup
 	log      *slog.Logger
+	// recording ends for events of its own when its end takes too long (endMax).
+	recording context.Context
+	giveUp    context.CancelFunc
 	health
 	draw   *prng.Stream
 	drawMu sync.Mutex
@@ -127,6 +130,7 @@ type Control struct {
 // close.
 func StartControl(cfg ControlConfig) (*Control, error) {
 	c := &Control{cfg: cfg, log: logOrNone(cfg.Log), health: health{log: logOrNone(cfg.Log)}, draw: systemEntropy().Stream("control")}
+	c.recording, c.giveUp = context.WithCancel(context.Background())
 	cert, err := front.Issue(cfg.Key, time.Now())
 	if err == nil {
 		c.pin, err = front.Pin(&cert)
@@ -253,7 +257,7 @@ func (c *Control) tell(e audit.Event) {
 }
 
 func (c *Control) record(e audit.Event) error {
-	ctx, cancel := context.WithTimeout(context.Background(), keepMax)
+	ctx, cancel := context.WithTimeout(c.recording, keepMax)
 	defer cancel()
 	c.drawMu.Lock()
 	complete(&e, c.cfg.Name, c.draw)
@@ -269,8 +273,14 @@ func complete(e *audit.Event, actor string, draw *prng.Stream) {
 	e.ID = audit.NewID(e.Time, drawn)
 }
 
+// endMax bounds the time in which a process that ends waits for its bus to take its own
+// last events: a cluster may be gone, and who stops a process waits 5 s.
+const endMax = 2 * time.Second
+
 // Close stops the process. What is on the bus stays there.
 func (c *Control) Close() error {
+	defer c.giveUp()
+	defer time.AfterFunc(endMax, c.giveUp).Stop()
 	err := c.server.Close()
 	c.policy.tellClasses()
 	c.tell(audit.Event{Kind: audit.AdminAction, Action: "stop", Subject: c.cfg.Name})

@@ -93,9 +93,12 @@ func (n *Node) takePassKeys(b []byte) error {
 	if err != nil || n.passKeys != nil && keys.Issued() <= n.passKeys.Issued() {
 		return err
 	}
-	spent, err := n.spent.open(keys)
-	if err == nil && n.cfg.StateDir != "" {
+	if n.cfg.StateDir != "" {
 		err = setup.WritePrivate(filepath.Join(n.cfg.StateDir, passKeysFile), b)
+	}
+	var spent []control.Spent // opened last: what it returns it returns once
+	if err == nil {
+		spent, err = n.spent.open(keys)
 	}
 	if err != nil {
 		return fmt.Errorf("cannot keep the keys of tokens: %w", err)

@@ -18,30 +18,46 @@ func (d *SettingsDesk) figures() *deskFigures {
 // writeSettings writes the figures of the configuration by the names of the
 // specification.
 func writeSettings(w io.Writer, parts []part) {
-	applied := family(w, "config_applied_version", "gauge", "Revision of the configuration that is in force.")
-	refused := family(w, "config_refused_version", "gauge", "Revision of the configuration that could not be had; 0: it could.")
-	duplicates := family(w, "control_duplicate_event_detected", "counter", "Changes of the configuration that came to a node again, and events that came to the bus again; they were left out.")
-	for _, p := range parts {
+	each := func(name, kind, help string, of func(p *part, say func(any))) {
+		g := family(w, name, kind, help)
+		for i := range parts {
+			of(&parts[i], func(n any) { g("{part=%q} %d", parts[i].Name, n) })
+		}
+	}
+	each("config_applied_version", "gauge", "Revision of the configuration that is in force.", func(p *part, say func(any)) {
 		if p.settled != nil {
-			applied("{part=%q} %d", p.Name, p.settled.Revision)
-			refused("{part=%q} %d", p.Name, p.settled.Refused)
-			duplicates("{part=%q} %d", p.Name, p.settled.Duplicates)
+			say(p.settled.Revision)
+		}
+		if p.desk != nil {
+			say(p.desk.revision)
+		}
+	})
+	each("config_refused_version", "gauge", "Revision of the configuration that could not be had; 0: it could.", func(p *part, say func(any)) {
+		if p.settled != nil {
+			say(p.settled.Refused)
+		}
+	})
+	each("control_duplicate_event_detected", "counter", "Changes of the configuration that came to a node again, and events that came to the bus again; they were left out.", func(p *part, say func(any)) {
+		if p.settled != nil {
+			say(p.settled.Duplicates)
 		}
 		if p.control != nil {
-			duplicates("{part=%q} %d", p.Name, p.control.counts.duplicates.Load())
+			say(p.control.counts.duplicates.Load())
 		}
+	})
+	each("control_event_queue_depth", "gauge", "Changes of the configuration that are not accepted yet.", func(p *part, say func(any)) {
 		if p.desk != nil {
-			applied("{part=%q} %d", p.Name, p.desk.revision)
+			say(p.desk.depth)
 		}
-	}
-	depth := family(w, "control_event_queue_depth", "gauge", "Changes of the configuration that are not accepted yet.")
-	dead := family(w, "config_dead_letter_count", "counter", "Changes of the configuration that could not be had.")
-	revived := family(w, "config_dead_letters_revived", "counter", "Those of them that went through in the end.")
-	for _, p := range parts {
+	})
+	each("config_dead_letter_count", "counter", "Changes of the configuration that could not be had.", func(p *part, say func(any)) {
 		if p.desk != nil {
-			depth("{part=%q} %d", p.Name, p.desk.depth)
-			dead("{part=%q} %d", p.Name, p.desk.dead)
-			revived("{part=%q} %d", p.Name, p.desk.revived)
+			say(p.desk.dead)
 		}
-	}
+	})
+	each("config_dead_letters_revived", "counter", "Those of them that went through in the end.", func(p *part, say func(any)) {
+		if p.desk != nil {
+			say(p.desk.revived)
+		}
+	})
 }

@@ -3,6 +3,7 @@ package daemon
 import (
 	"encoding/json"
 	"errors"
+	"io"
 	"net/http"
 	"strconv"
 	"strings"
@@ -149,9 +150,12 @@ func readOrder(r *http.Request) (o SettingsOrder, err error) {
 	dec := json.NewDecoder(r.Body)
 	dec.DisallowUnknownFields()
 	if err = dec.Decode(&o); err != nil {
-		err = errors.New("the request is not an order: " + err.Error())
+		return o, errors.New("the request is not an order: " + err.Error())
 	}
-	return o, err
+	if _, err = dec.Token(); !errors.Is(err, io.EOF) {
+		return o, errors.New("the request is not one order: something follows it")
+	}
+	return o, nil
 }
 
 func (d *SettingsDesk) order(r *http.Request, actor string) (any, error) {

@@ -44,13 +44,15 @@ func (l *spentLog) path(id [32]byte) string {
 	return filepath.Join(l.dir, "passes-"+keyName(id)+spentSuffix)
 }
 
-// open opens the records of keys that are new here, and returns what is on them.
+// open opens the records of keys that are new here, and returns what is on them. After
+// an error none of them is open, so that the next call returns it all.
 func (l *spentLog) open(keys *pass.Keys) (spent []control.Spent, err error) {
 	if l.dir == "" {
 		return nil, nil
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	var opened [][32]byte
 	for _, k := range keys.All() {
 		id := k.Public.ID()
 		if l.files[id] != nil {
@@ -58,9 +60,13 @@ func (l *spentLog) open(keys *pass.Keys) (spent []control.Spent, err error) {
 		}
 		f, tags, err := readSpent(l.path(id))
 		if err != nil {
+			for _, id := range opened {
+				l.files[id].Close()
+				delete(l.files, id)
+			}
 			return nil, fmt.Errorf("cannot open the record of spent tokens: %w", err)
 		}
-		l.files[id] = f
+		l.files[id], opened = f, append(opened, id)
 		for _, tag := range tags {
 			spent = append(spent, control.Spent{Key: id, Tag: tag})
 		}

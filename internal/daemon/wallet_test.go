@@ -152,6 +152,40 @@ func TestSpentTokensAreOnRecord(t *testing.T) {
 	}
 }
 
+// A record that could not be opened is opened with all that is on it, and on those
+// beside it, when it can be.
+func TestSpentTokensAfterAFault(t *testing.T) {
+	dir := t.TempDir()
+	i := openedIssuer(t, t.TempDir(), noon)
+	keys, err := pass.ParseKeys(i.listed, localName, i.cfg.Signer.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, l := keys.All(), newSpentLog(dir)
+	if len(all) < 2 {
+		t.Fatal("one key alone")
+	}
+	if err := os.WriteFile(l.path(all[0].Public.ID()), make([]byte, 3*spentTagSize), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	fault := l.path(all[len(all)-1].Public.ID())
+	if err := os.Mkdir(fault, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.open(keys); err == nil {
+		t.Fatal("a directory is a record")
+	}
+	if err := os.Remove(fault); err != nil {
+		t.Fatal(err)
+	}
+	if spent, err := l.open(keys); len(spent) != 3 || err != nil {
+		t.Errorf("%d tokens are on record, %v", len(spent), err)
+	}
+	if err := l.close(); err != nil {
+		t.Error(err)
+	}
+}
+
 // sizing is a carrier that looks at the record when a batch is sent.
 type sizing struct {
 	drive.Carrier

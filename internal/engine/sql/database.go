@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"os"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -54,6 +55,16 @@ func sqliteFile(path string) string {
 	return (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: pragmas.Encode()}).String()
 }
 
+// private makes a file of SQLite, if it is not there, for its owner alone. Files that
+// SQLite makes beside it have the same mode.
+func private(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
 // isPostgres reports whether a place is a URL of PostgreSQL and not a file.
 func isPostgres(where string) bool {
 	return strings.HasPrefix(where, "postgres://") || strings.HasPrefix(where, "postgresql://")
@@ -67,6 +78,9 @@ func openDatabase(ctx context.Context, name, where, schema string) (*database, e
 		driver = "pgx"
 	} else {
 		source = sqliteFile(where)
+		if err := private(where); err != nil {
+			return nil, fmt.Errorf("%s: cannot open its file: %w", name, err)
+		}
 	}
 	db, err := sql.Open(driver, source)
 	if err != nil {

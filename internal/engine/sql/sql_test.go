@@ -5,7 +5,9 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -71,6 +73,28 @@ func (l *memoryLog) find(q Query) (seqs []int64) {
 func TestSQLite(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "an index?.db")
 	suite(t, func() (*Index, error) { return SQLite(t.Context(), path) })
+}
+
+// What is in a database is for its owner alone.
+func TestPrivateFile(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("files have no modes there")
+	}
+	path := filepath.Join(t.TempDir(), "index.db")
+	x, err := SQLite(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer x.Close()
+	files, err := filepath.Glob(path + "*")
+	if err != nil || len(files) < 2 {
+		t.Fatal(files, err)
+	}
+	for _, name := range files {
+		if info, err := os.Stat(name); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%s has mode %v: %v", filepath.Base(name), info.Mode(), err)
+		}
+	}
 }
 
 func TestPostgres(t *testing.T) {
