@@ -27,6 +27,9 @@ const (
 	// guestsMost bounds the certificates that are known: each costs a signature of
 	// a listed node, and a hundred bytes here.
 	guestsMost = 1 << 17
+	// guestsEach is how many of them are one identity's, the oldest of which goes: a node
+	// has one for each process that runs.
+	guestsEach = 16
 	// newcomerMost is how long who is not listed waits for a newer document, and
 	// newcomersMost bounds those who wait.
 	newcomerMost  = time.Second
@@ -43,8 +46,9 @@ type guests struct {
 
 	mu        sync.Mutex
 	list      map[[seal.HashSize]byte]guest
-	newcomers int           // who wait for a document that lists them
-	newer     chan struct{} // closed, and made anew, with each document; nil: nobody waits
+	pins      map[wire.NodeID][][seal.HashSize]byte // of each, the oldest first
+	newcomers int                                   // who wait for a document that lists them
+	newer     chan struct{}                         // closed, and made anew, with each document; nil: nobody waits
 }
 
 // take takes a document.
@@ -118,20 +122,34 @@ func (g *guests) admit(pin [seal.HashSize]byte, identity []byte, now time.Time) 
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.list == nil {
-		g.list = map[[seal.HashSize]byte]guest{}
+		g.list, g.pins = map[[seal.HashSize]byte]guest{}, map[wire.NodeID][][seal.HashSize]byte{}
 	}
 	if len(g.list) >= guestsMost {
 		for pin, old := range g.list {
 			if now.After(old.until) {
-				delete(g.list, pin)
+				g.forget(pin)
 			}
 		}
+	}
+	own := slices.DeleteFunc(g.pins[id], func(p [seal.HashSize]byte) bool { return p == pin })
+	if len(own) >= guestsEach {
+		delete(g.list, own[0])
+		own = own[1:]
 	}
 	if len(g.list) >= guestsMost {
 		return errors.New("as many are known as can be; come again in an hour")
 	}
-	g.list[pin] = guest{id, now.Add(guestFor)}
+	g.list[pin], g.pins[id] = guest{id, now.Add(guestFor)}, append(own, pin)
 	return nil
+}
+
+// forget forgets a certificate. The lock is held.
+func (g *guests) forget(pin [seal.HashSize]byte) {
+	id := g.list[pin].id
+	delete(g.list, pin)
+	if g.pins[id] = slices.DeleteFunc(g.pins[id], func(p [seal.HashSize]byte) bool { return p == pin }); len(g.pins[id]) == 0 {
+		delete(g.pins, id)
+	}
 }
 
 // of is whose a certificate is.
