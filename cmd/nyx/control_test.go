@@ -3,14 +3,11 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
-	"io"
 	"log/slog"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -257,89 +254,6 @@ func TestLocalNetworkOnRealEngines(t *testing.T) {
 		t.Errorf("refused orders in the log: %v", n)
 	}
 	wantAudit(t, "ok:", "verify", "--dir", filepath.Join(dir, auditDir))
-}
-
-// A control process that is killed, again and again while operators change the
-// configuration, tells the log of each change that it has acknowledged, once.
-func TestKilledControlTellsEveryChange(t *testing.T) {
-	dir := controlFiles(t)
-	state := filepath.Join(dir, "keys")
-	operator := filepath.Join(state, daemon.OperatorFileName)
-	acknowledged := map[string]bool{}
-	const kills = 6
-	for n := range kills {
-		p := startNode(t, dir)
-		// Some are acknowledged and then, with one on its way, it dies.
-		for range 3 + 2*n {
-			id := setOne(t, operator, n)
-			if id == "" {
-				t.Fatal("a control process that runs takes no change")
-			}
-			acknowledged[id] = true
-		}
-		ended := make(chan struct{})
-		go func() {
-			defer close(ended)
-			for {
-				id := setOne(t, operator, n)
-				if id == "" {
-					return
-				}
-				acknowledged[id] = true
-			}
-		}()
-		p.Process.Kill()
-		<-ended
-		p.Wait()
-	}
-	seen := audited(t, state, "config.change", "set", "message_id")
-	before := 0
-	for id := range acknowledged {
-		before += min(seen[id], 1)
-	}
-	log, stop := runControl(t, dir)
-	for id := range acknowledged {
-		if seen[id] == 0 {
-			log.await(t, "change "+id, func(e *audit.Event) bool { return e.Detail("message_id") == id })
-		}
-	}
-	stop()
-	seen = audited(t, state, "config.change", "set", "message_id")
-	for id := range acknowledged {
-		if seen[id] != 1 {
-			t.Errorf("change %s is in the log %d times", id, seen[id])
-		}
-	}
-	t.Logf("%d changes were acknowledged in %d lives; after the last, %d of them were in the log", len(acknowledged), kills, before)
-	wantAudit(t, "ok:", "verify", "--dir", filepath.Join(state, auditDir))
-}
-
-// startNode starts nyx node as a process, and returns when its control process serves.
-func startNode(t *testing.T, dir string) *exec.Cmd {
-	t.Helper()
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := exec.Command(self, "node", "--config", filepath.Join(dir, "node.toml"))
-	p.Env = append(os.Environ(), asProgram+"=1")
-	said, err := p.StderrPipe()
-	if err == nil {
-		err = p.Start()
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { p.Process.Kill() })
-	lines := bufio.NewScanner(said)
-	for lines.Scan() {
-		if strings.Contains(lines.Text(), `msg="control process"`) {
-			go io.Copy(io.Discard, said)
-			return p
-		}
-	}
-	t.Fatal("the control process does not start")
-	return nil
 }
 
 // setOne changes the configuration, and returns the id of the change once it is
