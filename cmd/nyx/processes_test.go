@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -29,8 +30,14 @@ import (
 // again for each node.
 const asProgram = "NYX_TEST_AS_PROGRAM"
 
+// resolverVar is the address of the DNS server that it asks then; "": the system's.
+const resolverVar = "NYX_TEST_RESOLVER"
+
 func TestMain(m *testing.M) {
 	if os.Getenv(asProgram) != "" {
+		if at := os.Getenv(resolverVar); at != "" {
+			net.DefaultResolver = resolverAt(at)
+		}
 		main()
 		return
 	}
