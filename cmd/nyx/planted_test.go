@@ -61,13 +61,6 @@ const (
 	knownLine    = "lemur-line-f419"
 )
 
-// resolverAt asks one server for all names.
-func resolverAt(at string) *net.Resolver {
-	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "udp", at)
-	}}
-}
-
 // nameServer resolves the planted names to the planted address, but for the unknown one.
 func nameServer(t *testing.T) string {
 	t.Helper()
