@@ -4,10 +4,12 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -29,12 +31,25 @@ import (
 // again for each node.
 const asProgram = "NYX_TEST_AS_PROGRAM"
 
+// resolverVar is the address of the DNS server that it asks then; "": the system's.
+const resolverVar = "NYX_TEST_RESOLVER"
+
 func TestMain(m *testing.M) {
 	if os.Getenv(asProgram) != "" {
+		if at := os.Getenv(resolverVar); at != "" {
+			net.DefaultResolver = resolverAt(at)
+		}
 		main()
 		return
 	}
 	os.Exit(m.Run())
+}
+
+// resolverAt asks one server for all names.
+func resolverAt(at string) *net.Resolver {
+	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "udp", at)
+	}}
 }
 
 // program is a running nyx with its children.

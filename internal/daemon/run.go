@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"time"
 
 	"github.com/nyxnet/nyx/internal/carrier/joint"
@@ -260,8 +261,10 @@ type ProxyConfig struct {
 	StateDir    string // where the mark of the newest document is kept; "" for none
 	Client      client.Config
 	Socks       string // address of the front door
-	Use         joint.Use
-	Carriers    []joint.Kind // beside UDP
+	// Listen is the UDP address to send from; zero is any.
+	Listen   netip.AddrPort
+	Use      joint.Use
+	Carriers []joint.Kind // beside UDP
 	// Wallet is the directory of unlinkable tokens, "" for none; PassOrder says how
 	// more are fetched while the proxy runs, nil that they are not.
 	Wallet    string
@@ -298,7 +301,7 @@ func StartProxy(cfg ProxyConfig) (*Proxy, error) {
 	p := &Proxy{listener: ln, served: make(chan error, 1)}
 	p.Client, err = StartClient(ClientConfig{
 		Client: cfg.Client, Trust: cfg.Network.Trust, Directories: cfg.Directories, Replicas: cfg.Replicas, Poll: cfg.Poll, StateDir: cfg.StateDir, Log: cfg.Log,
-		Use: cfg.Use, Carriers: cfg.Carriers, Wallet: wallet, Order: cfg.PassOrder,
+		Listen: cfg.Listen, Use: cfg.Use, Carriers: cfg.Carriers, Wallet: wallet, Order: cfg.PassOrder,
 	}, systemEntropy())
 	if err != nil {
 		ln.Close()
