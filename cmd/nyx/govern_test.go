@@ -80,7 +80,7 @@ func (g *governing) alone(change func(*daemon.ControlConfig)) (close func()) {
 		g.Fatal(err)
 	}
 	return func() {
-		for _, c := range []interface{ Close() error }{g.beside, cfg.Bus, g.store} {
+		for _, c := range []interface{ Close() error }{g.beside, cfg.Bus, cfg.Settings, g.store} {
 			if err := c.Close(); err != nil {
 				g.Error(err)
 			}

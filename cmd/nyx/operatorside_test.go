@@ -255,15 +255,13 @@ func (o *operated) messages() []place {
 	var all []byte
 	o.onBus(func(ctx context.Context, b *bus.Bus) error {
 		depth, err := b.Depth(ctx)
-		for lane, waiting := range depth.Waiting {
-			for left := int(waiting); err == nil && left > 0; {
-				var some []pipeline.Delivery
-				some, err = b.Receive(ctx, pipeline.Lane(lane), left)
+		for lane := range depth.Waiting {
+			// What was on its way to the store when the process ended comes later: until
+			// then it is in the bus's files, which are searched too.
+			for some := []pipeline.Delivery{{}}; err == nil && len(some) > 0; {
+				some, err = b.Receive(ctx, pipeline.Lane(lane), 1000)
 				for _, d := range some {
 					all = append(all, d.Payload...)
-				}
-				if left -= len(some); len(some) == 0 {
-					err = fmt.Errorf("%d messages wait in lane %d and do not come", left, lane)
 				}
 			}
 		}
