@@ -143,7 +143,7 @@ func (s *Session) usePath(now machine.Time, id uint8) {
 		s.paths[old].ping = false
 		s.rtt = *s.estimate()
 	}
-	s.active = id
+	s.active, s.activeAt = id, now
 	p := &s.paths[id]
 	p.suspect, p.told, p.quiet, p.ping = false, false, false, false
 	if s.work != nil && s.work.tracks[id] != nil {
@@ -208,6 +208,7 @@ func (s *Session) failOver(now machine.Time, id uint8) {
 	dead := s.active
 	silent := now.Sub(s.paths[dead].heard)
 	told := s.paths[dead].told
+	s.moves = min(s.moves+1, probeBackoff)
 	s.usePath(now, id)
 	s.announcePath()
 	s.arrived.paths |= 1 << id
@@ -269,6 +270,9 @@ func (s *Session) pathAnswered(now machine.Time, id uint8, t *track) {
 	}
 	p := &s.paths[id]
 	p.suspect, p.told, p.quiet, p.rounds = false, false, false, 0
+	if id == s.active && t.newest >= s.activeAt {
+		s.moves = 0
+	}
 	t.await(now)
 }
 
@@ -281,7 +285,9 @@ func (s *Session) owing(id uint8) machine.Time {
 }
 
 // silence is how long a path may owe an answer: longer on shaped routes, where
-// acknowledgements wait for slots.
+// acknowledgements wait for slots, and twice as long with each move from path to path
+// of which none has answered: what is known of their round trips may be of another path,
+// and too short for all of them.
 func (s *Session) silence(id uint8) time.Duration {
 	r := &s.rtt
 	if s.work != nil && s.work.tracks[id] != nil {
@@ -291,7 +297,7 @@ func (s *Session) silence(id uint8) time.Duration {
 	if !s.paced() {
 		d *= 2
 	}
-	return max(d, silenceLeast)
+	return max(d, silenceLeast) << max(s.moves, 1) >> 1
 }
 
 // Quiet reports whether the active path owes an answer for so long that
