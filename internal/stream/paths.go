@@ -30,6 +30,10 @@ type path struct {
 // silenceLeast keeps a moment's hiccup from moving a session.
 const silenceLeast = 150 * time.Millisecond
 
+// movesMost bounds the doubling of silences, to four times: a path that dies after moves of
+// which none was answered is still left within a second.
+const movesMost = 3
+
 // quietMost bounds quietAfter: a longer round trip is no reason to wait.
 const quietMost = 300 * time.Millisecond
 
@@ -208,7 +212,7 @@ func (s *Session) failOver(now machine.Time, id uint8) {
 	dead := s.active
 	silent := now.Sub(s.paths[dead].heard)
 	told := s.paths[dead].told
-	s.moves = min(s.moves+1, probeBackoff)
+	s.moves = min(s.moves+1, movesMost)
 	s.usePath(now, id)
 	s.announcePath()
 	s.arrived.paths |= 1 << id
