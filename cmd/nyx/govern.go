@@ -139,7 +139,7 @@ func openIssuers(configured []setup.IssuerConfig) (*oidc.Verifier, error) {
 	}
 	issuers := make([]oidc.Issuer, len(configured))
 	for i, c := range configured {
-		issuers[i] = oidc.Issuer{URL: c.URL, Keys: c.Keys, Audience: c.Audience, Algorithms: c.Algorithms}
+		issuers[i] = oidc.Issuer(c)
 	}
 	return oidc.New(issuers, nil)
 }

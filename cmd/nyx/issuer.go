@@ -16,11 +16,7 @@ func identifying(cfg *daemon.ControlConfig) error {
 	if cfg.Issuer == nil || cfg.Plane.Passes.To != setup.PassesOIDC {
 		return nil
 	}
-	var trusted []oidc.Issuer
-	for _, i := range cfg.Plane.Issuers {
-		trusted = append(trusted, oidc.Issuer(i))
-	}
-	v, err := oidc.New(trusted, nil)
+	v, err := openIssuers(cfg.Plane.Issuers)
 	if err != nil {
 		return err
 	}

@@ -155,7 +155,7 @@ func (i *issuer) turn(now time.Time) (turned bool, err error) {
 			return false, err
 		}
 		b := key.Bytes()
-		err = setup.WritePrivate(i.path(at), b)
+		err = setup.ReplaceFile(i.path(at), b)
 		clear(b)
 		if err != nil {
 			return false, fmt.Errorf("issuer: cannot keep its key: %w", err)

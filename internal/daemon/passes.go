@@ -212,7 +212,7 @@ func (w *Wallet) holdTo(b []byte, network string, issuer []byte) (*pass.Keys, er
 			return nil, fmt.Errorf("%w: it can tell by them who you are, and no tokens are asked for; tell the operators of the network, %s is what the issuer said before", err, path)
 		}
 	}
-	if err := setup.WritePrivate(path, b); err != nil {
+	if err := setup.ReplaceFile(path, b); err != nil {
 		return nil, fmt.Errorf("cannot write the wallet: %w", err)
 	}
 	return keys, nil

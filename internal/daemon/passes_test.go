@@ -86,7 +86,7 @@ func TestPasses(t *testing.T) {
 		t.Errorf("through the network: compared %v, %v", compared, err)
 	}
 	forked := openedIssuer(t, t.TempDir(), time.Now())
-	if err := setup.WritePrivate(filepath.Join(wallet.dir, passKeysSeen), forked.listed); err != nil {
+	if err := setup.ReplaceFile(filepath.Join(wallet.dir, passKeysSeen), forked.listed); err != nil {
 		t.Fatal(err)
 	}
 	if compared, err := l.Client.compareKeys(ctx, &order); !compared || !errors.Is(err, pass.ErrForked) {
@@ -178,7 +178,7 @@ func TestClientsFindForkedKeys(t *testing.T) {
 	w := openedWallet(t, t.TempDir())
 	issuing := testIssuer(t, t.TempDir())
 	first, fork := openedIssuer(t, issuing.Dir, noon), openedIssuer(t, t.TempDir(), noon)
-	if err := setup.WritePrivate(filepath.Join(w.dir, passKeysSeen), first.listed); err != nil {
+	if err := setup.ReplaceFile(filepath.Join(w.dir, passKeysSeen), first.listed); err != nil {
 		t.Fatal(err)
 	}
 	for name, c := range map[string]struct {

@@ -94,7 +94,7 @@ func (n *Node) takePassKeys(b []byte) error {
 		return err
 	}
 	if n.cfg.StateDir != "" {
-		err = setup.WritePrivate(filepath.Join(n.cfg.StateDir, passKeysFile), b)
+		err = setup.ReplaceFile(filepath.Join(n.cfg.StateDir, passKeysFile), b)
 	}
 	var spent []control.Spent // opened last: what it returns it returns once
 	if err == nil {

@@ -113,7 +113,7 @@ func (w *Wallet) put(now time.Time, passes []held) (n int, err error) {
 			continue
 		}
 		tag := pass.TagOf(&h.pass)
-		if err := setup.WritePrivate(filepath.Join(w.dir, hex.EncodeToString(tag[:])+walletPass), h.append(nil)); err != nil {
+		if err := setup.ReplaceFile(filepath.Join(w.dir, hex.EncodeToString(tag[:])+walletPass), h.append(nil)); err != nil {
 			return n, fmt.Errorf("cannot write the wallet: %w", err)
 		}
 		n++

@@ -251,7 +251,7 @@ func TestNodesTakeUpPasses(t *testing.T) {
 	}{"the issuer's list": {i.listed, true}, "another file": {[]byte("x"), false}} {
 		n := &Node{cfg: cfg, health: health{log: logOrNone(nil)}}
 		n.gateway = gateway.New(gateway.Config{Hop: hop.Config{Static: cfg.Link, Onion: onion}, Fleet: cfg.Fleet}, prng.FromUint64(2))
-		if err := setup.WritePrivate(filepath.Join(dir, passKeysFile), c.kept); err != nil {
+		if err := setup.ReplaceFile(filepath.Join(dir, passKeysFile), c.kept); err != nil {
 			t.Fatal(err)
 		}
 		log, err := n.openPasses()

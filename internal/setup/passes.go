@@ -135,8 +135,5 @@ func (d *document) wallet(dir string) string {
 	return beside(filepath.Dir(d.path), dir)
 }
 
-// WritePrivate writes a file that only its owner reads; it appears whole or not at all.
-func WritePrivate(path string, b []byte) error { return writeFile(path, b, 0o600, true) }
-
 // Destroy overwrites a private file and removes it.
 func Destroy(path string) error { return destroy(path) }
