@@ -72,7 +72,7 @@ strangers use.`,
 func (f *upFlags) local() (cfg daemon.LocalConfig, err error) {
 	level, ok := wire.ParseLevel(f.level)
 	if !ok {
-		return cfg, fmt.Errorf("--level %q is not a level; use fast, standard, high or extreme", f.level)
+		return cfg, cli.NoLevel(f.level)
 	}
 	profile, ok := wire.ParseProfile(f.profile)
 	if !ok {

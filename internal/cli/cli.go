@@ -113,7 +113,7 @@ func Proxy(kinds []joint.Kind) *cobra.Command {
 			}
 			l, ok := wire.ParseLevel(level)
 			if !ok {
-				return fmt.Errorf("--level %q is not a level; use fast, standard, high or extreme", level)
+				return NoLevel(level)
 			}
 			shape, ok := wire.ParseProfile(profile)
 			if !ok {
@@ -186,6 +186,11 @@ func Proxy(kinds []joint.Kind) *cobra.Command {
 // ProfileHelp is the help of a flag for the profile, NoProfile the error of a wrong
 // one.
 const ProfileHelp = "what shaped routes are for: full, mobile (10 to 50 cells a second), low (5, a screen that is off)"
+
+// NoLevel is the error of a flag that names no level.
+func NoLevel(name string) error {
+	return fmt.Errorf("--level %q is not a level; use fast, standard, high or extreme", name)
+}
 
 // NoProfile is the error of a flag that names no profile.
 func NoProfile(name string) error {

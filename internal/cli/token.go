@@ -101,7 +101,7 @@ and addresses: fetch long before use, and with --through.`,
 			}
 			l, ok := wire.ParseLevel(level)
 			if !ok {
-				return fmt.Errorf("--level %q is not a level; use fast, standard, high or extreme", level)
+				return NoLevel(level)
 			}
 			order, err := f.order(n)
 			if err != nil {
