@@ -79,14 +79,15 @@ var ranks = map[string]int{
 	"internal/lab/cpu":    86, // the processor time of a process
 	"internal/lab/attack": 86, // what an adversary computes
 	"internal/lab/vault":  86, // a double of a secret server
+	"internal/lab/stall":  86, // whether a process had a processor
 
-	"internal/lab":     90,
 	"internal/console": 90,
 	"internal/proxy":   90,
 	"internal/exit":    90,
 	"internal/setup":   90,
 
 	"internal/governance": 90, // HTTP API for those who read the audit log
+	"internal/lab":        91, // scenarios, some of which ask that API
 
 	"":                   105, // package nyx, the SDK
 	"internal/bench":     105, // measures whole networks

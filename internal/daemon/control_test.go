@@ -143,7 +143,7 @@ func TestControl(t *testing.T) {
 		writeAdmission(&page, l.parts())
 		for _, want := range []string{`audit_queue_depth{part="control",lane="incidents"} `, "audit_incident_capture_latency_count", `control_duplicate_event_detected{part="control"} `, `control_event_queue_depth{part="control"} 0`,
 			`config_dead_letter_count{part="control"} 0`, `config_applied_version{part="mix-0"} 0`, "opa_decision_latency_count", `control_api_latency_count{part="control",path="/control/v1/policy"} `,
-			"etcd_server_commit_duration_count", `policy_cache_miss{part="stream-0"} `, "telemetry_session_handshake_latency_count", `audit_outbox_depth{part="mix-0"} `} {
+			"etcd_server_commit_duration_count", `policy_cache_miss{part="stream-0"} `, `api_handshake_errors_total{part="stream-0"} `, "telemetry_session_handshake_latency_count", `audit_outbox_depth{part="mix-0"} `} {
 			if !strings.Contains(page.String(), want) {
 				t.Errorf("the metrics lack %s:\n%s", want, &page)
 			}
