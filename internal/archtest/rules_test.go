@@ -56,8 +56,9 @@ var ranks = map[string]int{
 	"internal/control/records/recordstest": 66, // for tests: what holds for every store of them
 	"internal/registry/changes":            66, // the configuration of a network, as events
 
-	"internal/report":  75, // compliance reports of the audit log
-	"internal/insight": 75, // aggregates of it, and the feed of dashboards
+	"internal/engine/oidc/oidctest": 69, // for tests: an issuer of tokens
+	"internal/report":               75, // compliance reports of the audit log
+	"internal/insight":              75, // aggregates of it, and the feed of dashboards
 
 	"internal/engine":        70,
 	"internal/carrier/inbox": 70, // what all carriers share

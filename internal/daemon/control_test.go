@@ -154,7 +154,7 @@ func TestControl(t *testing.T) {
 // TestControlAdmits: a control process takes events of nodes that the directory
 // lists, under their own identity, and of nobody else.
 func TestControlAdmits(t *testing.T) {
-	l, _ := controlled(t)
+	l, store := controlled(t)
 	ask := func(p *plane, path string, body []byte) (int, string) {
 		t.Helper()
 		ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -232,6 +232,14 @@ func TestControlAdmits(t *testing.T) {
 	}
 	if r, err := exchange(t.Context(), stranger.clients[0], request{server: stranger.servers[0].URL, path: introducePath, post: stolen, most: 1 << 10}); err != nil || r.StatusCode != http.StatusForbidden {
 		t.Errorf("an introduction under another's certificate: %v, %v", r.Response, err)
+	}
+	l.Control.tellCounts()
+	turned := map[string]bool{}
+	for _, e := range store.await(t, 2, audit.AdmissionRefusal, "refuse") {
+		turned[e.Subject+" "+e.Reason] = true
+	}
+	if !turned[nodesDoor+" "+notIntroduced] || !turned[nodesDoor+" "+forgedEvents] {
+		t.Errorf("who was turned away: %v", turned)
 	}
 	bus := l.Control.cfg.Bus.(*fillable)
 	bus.full.Store(true)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/nyxnet/nyx/internal/control/settings"
@@ -20,6 +21,9 @@ const (
 	batchMost = 32
 	// acceptMost is how long a batch is tried.
 	acceptMost = 30 * time.Second
+	// aheadMost is how far ahead a change may be set: by what is not in force for longer
+	// nobody would know any more why it was set.
+	aheadMost = 366 * 24 * time.Hour
 )
 
 // ErrStale is a change of a key that was changed since its submitter looked.
@@ -150,6 +154,9 @@ func (l *Log) accept(batch []*submission) (twice []*submission) {
 	batch, twice = apart(batch)
 	ctx, cancel := context.WithTimeout(l.ending, acceptMost)
 	defer cancel()
+	if newest := l.State().Revision(); slices.ContainsFunc(batch, func(s *submission) bool { return s.Seen > newest }) {
+		l.catchUp(ctx) // another process may have accepted what was seen; if it fails, the change is refused
+	}
 	for {
 		var made []settings.Change
 		if made, batch = l.number(batch); len(made) == 0 {
@@ -215,6 +222,12 @@ func (l *Log) number(batch []*submission) (made []settings.Change, left []*submi
 		switch {
 		case stale(state, s):
 			s.answer <- answer{err: fmt.Errorf("%w: look at nyx config history, and set it again", ErrStale)}
+			continue
+		case s.Seen > state.Revision():
+			s.answer <- answer{err: fmt.Errorf("the change is made in sight of revision %d, and the newest is %d here; look at nyx config history, and set it again", s.Seen, state.Revision())}
+			continue
+		case c.Effective.After(l.cfg.Now().Add(aheadMost)):
+			s.answer <- answer{err: fmt.Errorf("the change is to hold from %s on, and at most %d days ahead are taken; set it when it is nearer", c.Effective.UTC().Format(time.RFC3339), aheadMost/(24*time.Hour))}
 			continue
 		case state.Full() && c.Effective.After(l.cfg.Now()):
 			s.answer <- answer{err: errors.New("too many changes wait for their time; set fewer ahead")}
