@@ -55,6 +55,7 @@ var ranks = map[string]int{
 	"internal/control/records":             65, // what a fleet knows of sessions
 	"internal/control/records/recordstest": 66, // for tests: what holds for every store of them
 	"internal/registry/changes":            66, // the configuration of a network, as events
+	"internal/registry/mail":               66, // a bus in a store that processes share
 
 	"internal/engine/oidc/oidctest": 69, // for tests: an issuer of tokens
 	"internal/report":               75, // compliance reports of the audit log

@@ -24,6 +24,8 @@ const (
 	// aheadMost is how far ahead a change may be set: by what is not in force for longer
 	// nobody would know any more why it was set.
 	aheadMost = 366 * 24 * time.Hour
+	// reachMost is how long a change of another process is waited for before it is read.
+	reachMost = 20 * time.Millisecond
 )
 
 // ErrStale is a change of a key that was changed since its submitter looked.
@@ -183,12 +185,37 @@ func (l *Log) accept(batch []*submission) (twice []*submission) {
 			refuse(batch, fmt.Errorf("the store of the configuration does not answer: %w. Try again", err))
 			return twice
 		}
-		if _, err = l.catchUp(ctx); err == nil {
+		if errors.Is(err, registry.ErrChanged) && l.reaches(ctx, made[0].Revision) {
+			err = nil
+		} else {
+			_, err = l.catchUp(ctx)
+		}
+		if err == nil {
 			batch, err = l.known(ctx, batch)
 		}
 		if err != nil && ctx.Err() != nil {
 			refuse(batch, fmt.Errorf("the store of the configuration does not answer: %w. Try again", err))
 			return twice
+		}
+	}
+}
+
+// reaches waits a moment for the change that another process has put at a revision: who
+// had to read it would lose the next race too, to who need not.
+func (l *Log) reaches(ctx context.Context, revision uint64) bool {
+	ctx, cancel := context.WithTimeout(ctx, reachMost)
+	defer cancel()
+	for {
+		l.mu.Lock()
+		there, grown := l.receiver.State().Revision() >= revision, l.grown
+		l.mu.Unlock()
+		if there {
+			return true
+		}
+		select {
+		case <-grown:
+		case <-ctx.Done():
+			return false
 		}
 	}
 }
