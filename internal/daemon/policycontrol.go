@@ -65,6 +65,8 @@ type policyDesk struct {
 	classes map[class]uint64
 	latency trace.Values // µs of decisions
 	counts  policyCounts
+
+	traced tracer
 }
 
 // policyCounts are of decisions that were none, and of bundles.
@@ -191,7 +193,7 @@ func (d *policyDesk) subscriber() settings.Subscriber {
 
 // serve answers nodes.
 func (d *policyDesk) serve(w http.ResponseWriter, r *http.Request, _ wire.NodeID) {
-	PolicyHandler(d).ServeHTTP(w, r)
+	policyHandler(d, d.traced.decided(time.Now())).ServeHTTP(w, r)
 }
 
 // keepClasses tells once a minute how many decisions of each class there were.
