@@ -72,6 +72,8 @@ var ranks = map[string]int{
 	"internal/sim":       80,
 	"internal/telemetry": 80,
 
+	"internal/engine/otlp": 81, // sends the spans of telemetry
+
 	"internal/mirror": 85, // replicas of the directory
 	"internal/tunnel": 85, // streams of a driven machine as net.Conn
 	"internal/pack":   86, // their content compressed

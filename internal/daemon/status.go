@@ -58,6 +58,7 @@ type part struct {
 	settled  *settled                // of a node with a control plane, else nil
 	desk     *deskFigures            // of the control plane, else nil
 	records  *recordFigures          // of a Stream node that shares session records, else nil
+	probes   *probeFigures           // of a Stream node that probes the network, else nil
 	// perMinute is how many sessions an entry admits of one client a minute, else 0.
 	perMinute int
 	admitted  trace.Values // how long admissions took, µs: of sessions, not of what is in them
@@ -187,7 +188,7 @@ func (n *Node) part() part {
 	}
 	p.reloads, p.sessions, p.asker, p.delays, p.cover = &n.reloads, n.Sessions, n.asker, n.delays.get(), n.cover()
 	p.guard = n.guardFigures()
-	p.outbox, p.records = n.teller.figures(), n.register.known()
+	p.outbox, p.records, p.probes = n.teller.figures(), n.register.known(), n.prober.known()
 	if n.gateway != nil {
 		n.host.Do(func(machine.Time) { p.perMinute = n.gateway.Limits().PerMinute })
 	}
@@ -247,6 +248,7 @@ func writeMetrics(w http.ResponseWriter, s source) {
 	writeSettings(w, parts)
 	writeRecords(w, parts)
 	writeAdmission(w, parts)
+	writeArrivals(w, parts, s.traffic)
 	if s.traffic {
 		writeContent(w, parts)
 		if s.usage != nil {
