@@ -67,6 +67,7 @@ func Funcs() map[string]Func {
 		"SCL-031": auditExports,
 		"SCL-018": decisionRush,
 		"SCL-032": continuousCover,
+		"SCL-033": delayedTelemetry,
 		"SCL-035": carrierHandshakes,
 		"SCL-036": switchKEM,
 		"SCL-037": reloadKeys,
