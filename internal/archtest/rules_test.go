@@ -91,6 +91,7 @@ var ranks = map[string]int{
 	"":                   105, // package nyx, the SDK
 	"internal/bench":     105, // measures whole networks
 	"internal/cli":       105, // commands of both programs
+	"internal/doctor":    103, // finds out what is wrong
 	"internal/daemon":    100,
 	"internal/anonymity": 100, // attacks on whole simulated networks
 	"cmd":                110,
