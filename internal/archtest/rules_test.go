@@ -74,6 +74,7 @@ var ranks = map[string]int{
 	"internal/tunnel": 85, // streams of a driven machine as net.Conn
 	"internal/pack":   86, // their content compressed
 	"scenarios":       85, // the catalogue's data
+	"deploy":          85, // files for programs beside this one
 
 	"internal/lab/duo":    86, // two ends of a session
 	"internal/lab/cpu":    86, // the processor time of a process

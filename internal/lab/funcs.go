@@ -57,6 +57,7 @@ func Funcs() map[string]Func {
 		"SCL-004": reconfigure,
 		"SCL-005": coverPeaks,
 		"SCL-006": saturation,
+		"SCL-008": ingestBurst,
 		"SCL-010": auditQueries,
 		"SCL-007": quorum,
 		"SCL-011": rebuildDirectory,
