@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/nyxnet/nyx/internal/cli"
 	"github.com/nyxnet/nyx/internal/directory"
 	"github.com/nyxnet/nyx/internal/setup"
 )
@@ -83,7 +84,10 @@ func networkCommand() *cobra.Command {
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c.Wall = time.Now().Unix()
+			line := cli.Watch(cmd)
+			line.Show("making keys")
 			made, err := setup.Init(dir, c)
+			line.Done()
 			if err != nil {
 				return err
 			}

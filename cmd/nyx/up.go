@@ -162,6 +162,11 @@ func runUp(ctx context.Context, f upFlags, out io.Writer) error {
 		return err
 	}
 	defer status.Close()
+	shows, err := local.ServeStanding(cli.Shown(), f.level)
+	if err != nil {
+		say("%v", err)
+	}
+	defer shows.Close()
 	say("starting %d Stream nodes and %d Mix nodes, level %s", f.streams, f.mixes, f.level)
 	waiting, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()

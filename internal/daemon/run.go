@@ -128,18 +128,30 @@ func Run(ctx context.Context, cfg *setup.Config, kinds []joint.Kind, compress Co
 		log.Info("proxy (SOCKS5 and HTTP)", "address", p.Addr(), "level", cfg.Proxy.Level.String())
 		go announce(ctx, p.Client.Ready(), log, "routes stand; the proxy is ready")
 	}
+	all := func() (out []part) {
+		for _, p := range counted {
+			out = append(out, p())
+		}
+		return out
+	}
 	if cfg.Metrics.IsValid() {
-		s, err := serveMetrics(cfg.Metrics.String(), source{proxy: fromProxy, lines: lines, traffic: cfg.Traffic, usage: newUsage(), parts: func() (out []part) {
-			for _, p := range counted {
-				out = append(out, p())
-			}
-			return out
-		}})
+		s, err := serveMetrics(cfg.Metrics.String(), source{proxy: fromProxy, lines: lines, traffic: cfg.Traffic, usage: newUsage(), parts: all})
 		if err != nil {
 			return err
 		}
 		parts = append(parts, running{name: "metrics", stop: func() error { s.Close(); return nil }})
 		log.Info("metrics", "url", s.URL()+"metrics")
+	}
+	if servers.Standing != "" {
+		about := standingOf("node", &cfg.Network.Trust)
+		if about.Name = cfg.Name; cfg.Client {
+			about.Level, about.Socks = cfg.Proxy.Level.String(), cfg.Proxy.Socks.String()
+		}
+		s, err := serveStanding(servers.Standing, newBeholder(about, all))
+		if err != nil {
+			log.Info("no standing is shown", "why", err)
+		}
+		defer s.Close()
 	}
 	if err := wait(ctx, parts); err != nil || node == nil {
 		return err
@@ -202,6 +214,9 @@ type Servers struct {
 	Records func(where string) (records.Store, error)
 	// Spans sends spans to the collector at a URL.
 	Spans func(url string, fail func(error)) (Exporter, error)
+	// Standing is the directory in which the process shows itself to nyx status; "":
+	// it does not.
+	Standing string
 }
 
 var errNoServer = errors.New("this program does not serve; use nyx for the roles authority, replica, witness and control")

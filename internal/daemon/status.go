@@ -49,6 +49,7 @@ type part struct {
 	shelf    *mirror.Shelf // of a server of the directory, else nil
 	rebuilt  time.Duration // of a replica that had a snapshot
 	own      bool          // they are of a client, whose endpoint this is
+	fellBack bool          // whose datagrams go otherwise than by UDP, though they might
 	logs     *logFigures   // of who keeps or watches logs, else nil
 	delays   []directory.Delay
 	cover    *cover        // of a client, Stream node or authority, else nil
@@ -176,6 +177,7 @@ func (c *Client) part() part {
 	p.admitted = p.content.measured[trace.SessionHandshake]
 	p.content.answered, p.content.asked = c.answered.Load(), c.asked.Load()
 	p.sessions, p.own, p.asker, p.delays, p.cover = c.Sessions, true, c.asker, c.delays.get(), c.cover()
+	p.fellBack = c.fellBack != nil && c.fellBack()
 	return p
 }
 
