@@ -109,8 +109,8 @@ func (f *upFlags) local() (cfg daemon.LocalConfig, err error) {
 	return daemon.LocalConfig{
 		Streams: f.streams, Mixes: f.mixes, Socks: f.socks, Regions: f.regions, Witnesses: f.witnesses,
 		Class: obfs.Class(f.class), Stream: streams, Carriers: offered, Use: use, UseCarriers: kinds,
-		Compress: new(pack.Codec),
-		Client:   client.Config{Level: level, Profile: profile, Class: obfs.Class(f.class), Stream: streams},
+		Compress: new(pack.Codec), Meter: startMeter,
+		Client: client.Config{Level: level, Profile: profile, Class: obfs.Class(f.class), Stream: streams},
 	}, nil
 }
 

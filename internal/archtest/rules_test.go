@@ -56,6 +56,9 @@ var ranks = map[string]int{
 	"internal/control/records/recordstest": 66, // for tests: what holds for every store of them
 	"internal/registry/changes":            66, // the configuration of a network, as events
 
+	"internal/metric": 65, // the table of series, and pages of them
+	"internal/slo":    76, // objectives, and the rules that follow from them
+
 	"internal/report":  75, // compliance reports of the audit log
 	"internal/insight": 75, // aggregates of it, and the feed of dashboards
 
@@ -75,10 +78,11 @@ var ranks = map[string]int{
 	"internal/pack":   86, // their content compressed
 	"scenarios":       85, // the catalogue's data
 
-	"internal/lab/duo":    86, // two ends of a session
-	"internal/lab/cpu":    86, // the processor time of a process
-	"internal/lab/attack": 86, // what an adversary computes
-	"internal/lab/vault":  86, // a double of a secret server
+	"internal/lab/duo":     86, // two ends of a session
+	"internal/lab/cpu":     86, // the processor time of a process
+	"internal/lab/attack":  86, // what an adversary computes
+	"internal/lab/vault":   86, // a double of a secret server
+	"internal/lab/monitor": 86, // Prometheus and Alertmanager, run for tests and scenarios
 
 	"internal/lab":     90,
 	"internal/console": 90,

@@ -18,6 +18,7 @@ import (
 	"github.com/nyxnet/nyx/internal/control"
 	"github.com/nyxnet/nyx/internal/directory"
 	"github.com/nyxnet/nyx/internal/link"
+	"github.com/nyxnet/nyx/internal/metric"
 	"github.com/nyxnet/nyx/internal/pipeline"
 	"github.com/nyxnet/nyx/internal/prng"
 	"github.com/nyxnet/nyx/internal/registry"
@@ -137,7 +138,7 @@ func TestControl(t *testing.T) {
 		if e := store.await(t, 1, audit.SessionTerminate, "time-out")[0]; e.Count != 1 {
 			t.Errorf("ends of sessions: %+v", e)
 		}
-		var page strings.Builder
+		var page metric.Page
 		writeAudit(&page, l.parts())
 		writeSettings(&page, l.parts())
 		writeAdmission(&page, l.parts())

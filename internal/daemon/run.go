@@ -14,6 +14,7 @@ import (
 	"github.com/nyxnet/nyx/internal/control"
 	"github.com/nyxnet/nyx/internal/control/records"
 	"github.com/nyxnet/nyx/internal/directory"
+	"github.com/nyxnet/nyx/internal/metric"
 	"github.com/nyxnet/nyx/internal/proxy"
 	"github.com/nyxnet/nyx/internal/seal"
 	"github.com/nyxnet/nyx/internal/secret"
@@ -123,7 +124,7 @@ func Run(ctx context.Context, cfg *setup.Config, kinds []joint.Kind, compress Co
 		go announce(ctx, p.Client.Ready(), log, "routes stand; the proxy is ready")
 	}
 	if cfg.Metrics.IsValid() {
-		s, err := serveMetrics(cfg.Metrics.String(), source{proxy: fromProxy, lines: lines, traffic: cfg.Traffic, usage: newUsage(), parts: func() (out []part) {
+		s, err := serveMetrics(cfg.Metrics.String(), &source{meter: servers.Meter, push: cfg.Push, more: servers.Figures, proxy: fromProxy, lines: lines, traffic: cfg.Traffic, usage: newUsage(), parts: func() (out []part) {
 			for _, p := range counted {
 				out = append(out, p())
 			}
@@ -185,6 +186,10 @@ type Servers struct {
 	Replica   func(ReplicaConfig) (*Replica, error)
 	Witness   func(WitnessConfig) (*Witness, error)
 	Control   func(ControlConfig) (*Control, error)
+	// Meter serves the metrics, nil: as text; Figures fills pages with what the program
+	// adds to them, nil: nothing.
+	Meter   StartMeter
+	Figures func(*metric.Page)
 	// Level is that of the program's log, which the configuration of the network may
 	// change; nil: it may not.
 	Level *slog.LevelVar

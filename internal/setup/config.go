@@ -59,8 +59,12 @@ type Config struct {
 	Metrics netip.AddrPort // of the metrics endpoint; invalid means none
 	// Traffic has metrics tell content from cover.
 	Traffic bool
-	// LogLevel is debug, info, warn or error.
-	LogLevel string
+	// Push is where metrics are pushed by OTLP; "" is nowhere.
+	Push string
+	// LogLevel is debug, info, warn or error; LogFormat text or json. LogFile is where
+	// lines go instead of standard error, in so many bytes at most.
+	LogLevel, LogFormat, LogFile string
+	LogBudget                    int64
 }
 
 // RelayConfig is what a node says of itself in the directory.
@@ -230,8 +234,14 @@ type configFile struct {
 		Traffic bool   `toml:"traffic"`
 	} `toml:"metrics"`
 	Log struct {
-		Level string `toml:"level"`
+		Level     string `toml:"level"`
+		Format    string `toml:"format"`
+		File      string `toml:"file"`
+		Megabytes int64  `toml:"megabytes"`
 	} `toml:"log"`
+	Telemetry struct {
+		OTLP string `toml:"otlp"`
+	} `toml:"telemetry"`
 }
 
 // LoadConfig reads and checks a node's configuration and the network file that
@@ -379,6 +389,7 @@ func (d *document) common(c *Config, f *configFile) {
 	if c.LogLevel = f.Log.Level; !slices.Contains([]string{"debug", "info", "warn", "error"}, c.LogLevel) {
 		d.bad("log.level", "%q is not a level. Use debug, info, warn or error", f.Log.Level)
 	}
+	d.told(c, f)
 }
 
 func (d *document) relay(c *Config, f *configFile) {
