@@ -139,9 +139,13 @@ func TestControl(t *testing.T) {
 			t.Errorf("ends of sessions: %+v", e)
 		}
 		var page metric.Page
-		writeAudit(&page, l.parts())
-		writeSettings(&page, l.parts())
-		writeAdmission(&page, l.parts())
+		parts := l.parts()
+		for i := range parts {
+			writeMachine(&page, &parts[i])
+		}
+		writeAudit(&page, parts)
+		writeSettings(&page, parts)
+		writeAdmission(&page, parts)
 		for _, want := range []string{`audit_queue_depth{part="control",lane="incidents"} `, "audit_incident_capture_latency_count", `control_duplicate_event_detected{part="control"} `, `control_event_queue_depth{part="control"} 0`,
 			`config_dead_letter_count{part="control"} 0`, `config_applied_version{part="mix-0"} 0`, "opa_decision_latency_count", `control_api_latency_count{part="control",path="/control/v1/policy"} `,
 			"etcd_server_commit_duration_count", `policy_cache_miss{part="stream-0"} `, "telemetry_session_handshake_latency_count", `audit_outbox_depth{part="mix-0"} `} {
