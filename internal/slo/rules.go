@@ -35,11 +35,10 @@ func Rules(objectives []Objective) []byte {
 	d := &document{}
 	d.line(0, generated)
 	d.line(0, "groups:")
-	d.ratios("nyx_slo_now", every, objectives, Windows[:quick])
 	d.ratios("nyx_slo_long", everySlow, objectives, Windows[quick:])
-	d.line(1, "- name: nyx_slo_burn")
-	d.line(2, "interval: %s", every)
-	d.line(2, "rules:")
+	// Rules of a group are evaluated in order, groups beside each other: what alerts rest
+	// on stands in theirs, before them.
+	d.ratios("nyx_slo_now", every, objectives, Windows[:quick])
 	for _, o := range objectives {
 		d.record("slo_burn_rate", fmt.Sprintf(`slo_error_ratio{slo="%s"} / %s`, o.Name, number(o.Budget())), nil)
 	}
