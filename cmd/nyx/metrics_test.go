@@ -50,6 +50,7 @@ var still = map[string]string{
 	"mix_frame_drop_detect_latency":     "a mix must drop",
 	"mix_key_rotation_events":           "an onion key must turn",
 	"mix_packet_drop":                   "a mix must drop",
+	"policy_cache_miss":                 "nodes may have their decisions before the first session",
 	"obf_cover_geo_distribution":        "an epoch must end",
 	"obf_cover_ratio":                   "classes are at their floors, which are reported apart",
 	"obf_missing_auth_tags":             "a defect must be put in",
