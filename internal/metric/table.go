@@ -98,7 +98,7 @@ var named = []Metric{
 
 	{"telemetry_session_handshake_latency", Histogram, Seconds, Coarse, "Seconds from a SESSION_INIT until the session was admitted: at an entry since it came, at a client since it was first sent."},
 	{"admission_per_minute", Gauge, None, Open, "Sessions that one client may open at an entry in a minute, by the node's limits."},
-	{"stream_session_close_lag", Histogram, Seconds, Content, "Seconds from the last sign of life of a session until its end released what it held."},
+	{"stream_session_close_lag", Histogram, Seconds, Content, "Seconds from the last sign of life of a session until its Stream node released it."},
 	{"stream_state_replication_lag", Histogram, Seconds, Coarse, "Seconds from what became of a session until the fleet's records said so."},
 	{"stream_state_lookup_latency", Histogram, Seconds, Coarse, "Seconds in which the record of a session was found that is resumed here."},
 	{"nyx_session_records_lost_total", Counter, None, Coarse, "Changes of records for which there was no room."},
@@ -155,7 +155,7 @@ var named = []Metric{
 
 	{"telemetry_pipeline_lag_seconds", Summary, Seconds, Open, "Age of the reports of nodes when they came."},
 	{"telemetry_sampling_error_rate", Gauge, None, Open, "How far sampled reports of the last five minutes were off what they stand for."},
-	{"telemetry_reports_refused_total", Counter, None, Open, "Reports that were out of order, malformed, or of nobody known."},
+	{"telemetry_reports_refused_total", Counter, None, Open, "Reports that were out of order, of the future, malformed, or of nobody known."},
 	{"telemetry_reports_dropped_total", Counter, None, Open, "Reports for which there was no room, or which were refused."},
 	{"telemetry_fallback_used", Counter, None, Open, "How often the telemetry of a region was gone and its rates were left alone."},
 	{"telemetry_fallback_regions", Gauge, None, Open, "Regions whose telemetry is gone."},

@@ -9,6 +9,7 @@ import (
 
 	"github.com/nyxnet/nyx/internal/aggregate"
 	"github.com/nyxnet/nyx/internal/control"
+	"github.com/nyxnet/nyx/internal/directory"
 	"github.com/nyxnet/nyx/internal/machine"
 	"github.com/nyxnet/nyx/internal/metric"
 	"github.com/nyxnet/nyx/internal/obfs"
@@ -87,10 +88,10 @@ func (c *Collector) Take(now time.Time, from wire.NodeID, body []byte) error {
 	for len(body) > 0 {
 		t, n, err := wire.ParseTelemetry(body)
 		if err != nil || len(all) == reportsMax {
-			c.mu.Lock()
-			c.malformed++
-			c.mu.Unlock()
-			return fmt.Errorf("telemetry report %d of at most %d is malformed: both ends must be of one version", len(all)+1, reportsMax)
+			return c.refuse("telemetry report %d of at most %d is malformed: both ends must be of one version", len(all)+1, reportsMax)
+		}
+		if ahead := time.UnixMilli(t.Millis).Sub(now); ahead > directory.ClockGrace { // it would refuse its node's next ones
+			return c.refuse("telemetry report %d is of a time %v ahead, and at most %v is taken: set the clock of the node", len(all)+1, ahead.Round(time.Second), directory.ClockGrace)
 		}
 		control.Bound(&t, capacity)
 		all, body = append(all, t), body[n:]
@@ -104,6 +105,14 @@ func (c *Collector) Take(now time.Time, from wire.NodeID, body []byte) error {
 		}
 	}
 	return nil
+}
+
+// refuse counts a body that is refused, and says why.
+func (c *Collector) refuse(format string, args ...any) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.malformed++
+	return fmt.Errorf(format, args...)
 }
 
 // Names of quantities in the calendar.
