@@ -11,14 +11,24 @@ import (
 	"github.com/nyxnet/nyx/internal/directory"
 	"github.com/nyxnet/nyx/internal/engine/cache"
 	"github.com/nyxnet/nyx/internal/engine/etcd"
+	"github.com/nyxnet/nyx/internal/engine/meter"
 	"github.com/nyxnet/nyx/internal/engine/sql"
+	"github.com/nyxnet/nyx/internal/metric"
 	"github.com/nyxnet/nyx/internal/registry"
 	"github.com/nyxnet/nyx/internal/setup"
 )
 
 // servers are the roles that serve the directory, with the engines that they run
 // on.
-var servers = daemon.Servers{Authority: startAuthority, Replica: startReplica, Witness: daemon.StartWitness, Control: startControl, Secrets: openSecrets, Records: openRecords, Spans: exportSpans}
+var servers = daemon.Servers{Authority: startAuthority, Replica: startReplica, Witness: daemon.StartWitness, Control: startControl, Secrets: openSecrets, Records: openRecords, Spans: exportSpans, Meter: startMeter}
+
+func startMeter(read func() *metric.Page, push string) (daemon.Meter, error) {
+	m, err := meter.Start(read, push)
+	if err != nil {
+		return nil, err
+	}
+	return m, nil
+}
 
 // etcdDir holds the state of an authority beside its keys.
 const etcdDir = "etcd"

@@ -22,6 +22,7 @@ import (
 	"github.com/nyxnet/nyx/internal/engine/ledger"
 	index "github.com/nyxnet/nyx/internal/engine/sql"
 	"github.com/nyxnet/nyx/internal/governance"
+	"github.com/nyxnet/nyx/internal/metric"
 	"github.com/nyxnet/nyx/internal/mirror"
 	"github.com/nyxnet/nyx/internal/wire"
 )
@@ -320,7 +321,7 @@ func (g *governing) isRecorded() {
 
 // isMeasured: the path that each metric names has written it.
 func (g *governing) isMeasured() {
-	var b strings.Builder
+	var b metric.Page
 	g.beside.WriteMetrics(&b, "control")
 	for _, want := range []string{
 		`audit_export_duration_count{part="control"} 2`, `audit_export_duration{part="control",quantile="1"} `, `db_query_latency_p95{part="control"} `,

@@ -114,7 +114,7 @@ func (f *upFlags) local() (cfg daemon.LocalConfig, err error) {
 	return daemon.LocalConfig{
 		Streams: f.streams, Mixes: f.mixes, Socks: f.socks, Regions: f.regions, Witnesses: f.witnesses,
 		Class: obfs.Class(f.class), Stream: streams, Carriers: offered, Use: use, UseCarriers: kinds,
-		Compress: new(pack.Codec), Probe: daemon.ProbeConfig{Every: f.probe, Level: level},
+		Compress: new(pack.Codec), Probe: daemon.ProbeConfig{Every: f.probe, Level: level}, Meter: startMeter,
 		Client: client.Config{Level: level, Profile: profile, Class: obfs.Class(f.class), Stream: streams},
 	}, nil
 }

@@ -57,6 +57,9 @@ var ranks = map[string]int{
 	"internal/registry/changes":            66, // the configuration of a network, as events
 	"internal/registry/mail":               66, // a bus in a store that processes share
 
+	"internal/metric": 65, // the table of series, and pages of them
+	"internal/slo":    76, // objectives, and the rules that follow from them
+
 	"internal/engine/oidc/oidctest": 69, // for tests: an issuer of tokens
 	"internal/report":               75, // compliance reports of the audit log
 	"internal/insight":              75, // aggregates of it, and the feed of dashboards
@@ -80,11 +83,12 @@ var ranks = map[string]int{
 	"scenarios":       85, // the catalogue's data
 	"deploy":          85, // files for programs beside this one
 
-	"internal/lab/duo":    86, // two ends of a session
-	"internal/lab/cpu":    86, // the processor time of a process
-	"internal/lab/attack": 86, // what an adversary computes
-	"internal/lab/vault":  86, // a double of a secret server
-	"internal/lab/stall":  86, // whether a process had a processor
+	"internal/lab/duo":     86, // two ends of a session
+	"internal/lab/cpu":     86, // the processor time of a process
+	"internal/lab/attack":  86, // what an adversary computes
+	"internal/lab/vault":   86, // a double of a secret server
+	"internal/lab/monitor": 86, // Prometheus and Alertmanager, run for tests and scenarios
+	"internal/lab/stall":   86, // whether a process had a processor
 
 	"internal/console": 90,
 	"internal/proxy":   90,

@@ -20,6 +20,7 @@ import (
 	"github.com/nyxnet/nyx/internal/seal"
 	"github.com/nyxnet/nyx/internal/setup"
 	"github.com/nyxnet/nyx/internal/stream"
+	"github.com/nyxnet/nyx/internal/telemetry"
 	"github.com/nyxnet/nyx/internal/wire"
 )
 
@@ -34,13 +35,32 @@ func OneLine(err error) string {
 
 // logger writes lines of a level and above, which may be changed; quiet leaves errors
 // only, whatever is changed.
-func logger(to io.Writer, level string, quiet bool) (*slog.Logger, *slog.LevelVar) {
-	least, none := new(slog.LevelVar), (*slog.LevelVar)(nil)
+func logger(to io.Writer, level, format string, quiet bool) (*slog.Logger, *slog.LevelVar) {
+	least, changed := new(slog.LevelVar), (*slog.LevelVar)(nil)
 	if quiet || least.UnmarshalText([]byte(level)) != nil {
 		least.Set(slog.LevelError)
-		return slog.New(slog.NewTextHandler(to, &slog.HandlerOptions{Level: least})), none
+	} else {
+		changed = least
 	}
-	return slog.New(slog.NewTextHandler(to, &slog.HandlerOptions{Level: least})), least
+	options := &slog.HandlerOptions{Level: least}
+	if format == "json" {
+		return slog.New(slog.NewJSONHandler(to, options)), changed
+	}
+	return slog.New(slog.NewTextHandler(to, options)), changed
+}
+
+// logOutput is where lines go: the files that a configuration names, of which the
+// metrics tell, or else.
+func logOutput(cfg *setup.Config, otherwise io.Writer, servers *daemon.Servers) (to io.Writer, done func() error, err error) {
+	if cfg.LogFile == "" {
+		return otherwise, func() error { return nil }, nil
+	}
+	files, err := telemetry.OpenFiles(cfg.LogFile, cfg.LogBudget)
+	if err != nil {
+		return nil, nil, err
+	}
+	servers.Figures = files.WriteMetrics
+	return files, files.Close, nil
 }
 
 // Carrier finds what --carrier NAME means among the carriers of the program.
@@ -83,7 +103,12 @@ func Node(allowed directory.Roles, kinds []joint.Kind, compress daemon.Compresso
 				fmt.Fprintf(cmd.OutOrStdout(), "%s is valid\n", path)
 				return nil
 			}
-			log, level := logger(cmd.ErrOrStderr(), cfg.LogLevel, quiet)
+			to, closeLog, err := logOutput(cfg, cmd.ErrOrStderr(), &servers)
+			if err != nil {
+				return err
+			}
+			defer closeLog()
+			log, level := logger(to, cfg.LogLevel, cfg.LogFormat, quiet)
 			servers.Level, servers.Standing = level, Shown()
 			return daemon.Run(cmd.Context(), cfg, kinds, compress, servers, log)
 		},

@@ -2,13 +2,13 @@ package daemon
 
 import (
 	"context"
-	"io"
 	"maps"
 	"net/http"
 	"slices"
 	"sync"
 	"time"
 
+	"github.com/nyxnet/nyx/internal/metric"
 	"github.com/nyxnet/nyx/internal/registry"
 	"github.com/nyxnet/nyx/internal/trace"
 )
@@ -39,12 +39,11 @@ func (l *answerTimes) timed(path string, f http.HandlerFunc) http.HandlerFunc {
 	}
 }
 
-func (l *answerTimes) write(w io.Writer, part string) {
+func (l *answerTimes) write(to *metric.Page, part string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	h := family(w, "control_api_latency", "histogram", "Seconds in which requests of nodes and authorities were answered, the waiting ones for the configuration apart.")
 	for _, path := range slices.Sorted(maps.Keys(l.of)) {
-		times(h, part, `,path="`+path+`"`, l.of[path])
+		to.Distribute("control_api_latency", metric.Times(l.of[path]), "part", part, "path", path)
 	}
 }
 

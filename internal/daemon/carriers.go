@@ -3,7 +3,6 @@ package daemon
 import (
 	"errors"
 	"fmt"
-	"io"
 	"net/netip"
 	"time"
 
@@ -12,6 +11,7 @@ import (
 	"github.com/nyxnet/nyx/internal/carrier/pipe"
 	"github.com/nyxnet/nyx/internal/directory"
 	"github.com/nyxnet/nyx/internal/drive"
+	"github.com/nyxnet/nyx/internal/metric"
 )
 
 // EntryCarriers are the ways beside UDP on which an entry takes links
@@ -79,19 +79,12 @@ func (e *EntryCarriers) face(path string) (*front.Face, error) {
 	return f, err
 }
 
-// writeHandshakes writes the handshakes of entries as histograms.
-func writeHandshakes(w io.Writer, parts []part) {
-	h := family(w, "tls_handshake_duration", "histogram", "Seconds from a connection's first packet to the end of its handshake, by carriers beside UDP.")
+// writeHandshakes writes the handshakes of entries.
+func writeHandshakes(to *metric.Page, parts []part) {
 	for _, p := range parts {
 		if c := p.handshakes; c != nil {
-			classed(h, p.Name, c.Classes[:], func(class int) time.Duration { return front.Bounds[class] }, c.Time)
-		}
-	}
-	header := "# TYPE tls_handshake_refused_total counter\n"
-	for _, p := range parts {
-		if p.handshakes != nil {
-			fmt.Fprintf(w, "%stls_handshake_refused_total{part=%q} %d\n", header, p.Name, p.handshakes.Refused)
-			header = ""
+			to.Distribute("tls_handshake_duration", classed(c.Classes[:], func(class int) time.Duration { return front.Bounds[class] }, c.Time), "part", p.Name)
+			to.Add("tls_handshake_refused_total", float64(c.Refused), "part", p.Name)
 		}
 	}
 }

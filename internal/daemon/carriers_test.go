@@ -19,6 +19,7 @@ import (
 	"github.com/nyxnet/nyx/internal/client"
 	"github.com/nyxnet/nyx/internal/directory"
 	"github.com/nyxnet/nyx/internal/drive"
+	"github.com/nyxnet/nyx/internal/metric"
 	"github.com/nyxnet/nyx/internal/wire"
 )
 
@@ -108,10 +109,10 @@ func TestEachCarrierAlone(t *testing.T) {
 			if n := w.passed.Load(); n != 0 {
 				t.Errorf("%d datagrams by UDP", n)
 			}
-			var page bytes.Buffer
+			var page metric.Page
 			writeHandshakes(&page, l.parts())
-			if !regexp.MustCompile(`tls_handshake_duration_count\{part="stream-\d"\} [1-9]`).Match(page.Bytes()) {
-				t.Errorf("no handshake in the metrics:\n%s", page.Bytes())
+			if !regexp.MustCompile(`tls_handshake_duration_count\{part="stream-\d"\} [1-9]`).MatchString(page.String()) {
+				t.Errorf("no handshake in the metrics:\n%s", &page)
 			}
 		})
 	}

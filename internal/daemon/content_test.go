@@ -3,7 +3,6 @@ package daemon
 import (
 	"bytes"
 	"io"
-	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -14,10 +13,8 @@ import (
 )
 
 // served is what a Status writes.
-func served(s source) string {
-	w := httptest.NewRecorder()
-	writeMetrics(w, s)
-	return w.Body.String()
+func served(s *source) string {
+	return s.page().String()
 }
 
 // contentNames are the families that tell of content.
@@ -74,7 +71,7 @@ func TestFamiliesOfContent(t *testing.T) {
 	}
 	p.counts[trace.SessionPacketOut], p.counts[trace.ContentOut] = 2, 1
 	parts := func() []part { return []part{p} }
-	out := served(source{traffic: true, usage: newUsage(), parts: parts})
+	out := served(&source{traffic: true, usage: newUsage(), parts: parts})
 	for _, name := range contentNames {
 		if strings.Count(out, "# TYPE "+name+" ") != 1 {
 			t.Errorf("%s has no header, or two", name)
@@ -89,14 +86,14 @@ func TestFamiliesOfContent(t *testing.T) {
 			t.Errorf("no %s", want)
 		}
 	}
-	quiet := served(source{usage: newUsage(), parts: parts})
+	quiet := served(&source{usage: newUsage(), parts: parts})
 	for _, name := range contentNames {
 		if strings.Contains(quiet, name) {
 			t.Errorf("%s is told", name)
 		}
 	}
 	p.content, p.counts = content{}, trace.Counts{}
-	if served(source{usage: newUsage(), parts: parts}) != quiet {
+	if served(&source{usage: newUsage(), parts: parts}) != quiet {
 		t.Error("parts that measured other things are served otherwise")
 	}
 }

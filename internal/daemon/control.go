@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -15,6 +14,7 @@ import (
 	"github.com/nyxnet/nyx/internal/audit"
 	"github.com/nyxnet/nyx/internal/carrier/front"
 	"github.com/nyxnet/nyx/internal/directory"
+	"github.com/nyxnet/nyx/internal/metric"
 	"github.com/nyxnet/nyx/internal/mirror"
 	"github.com/nyxnet/nyx/internal/obfs"
 	"github.com/nyxnet/nyx/internal/pipeline"
@@ -91,8 +91,8 @@ type Store interface {
 // Service is what a program runs beside a control process.
 type Service interface {
 	Close() error
-	// WriteMetrics writes figures of a part in the text format of Prometheus.
-	WriteMetrics(w io.Writer, part string)
+	// WriteMetrics writes figures of a part.
+	WriteMetrics(to *metric.Page, part string)
 }
 
 // Control is a running process of the control plane: it takes events of nodes on

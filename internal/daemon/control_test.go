@@ -18,6 +18,7 @@ import (
 	"github.com/nyxnet/nyx/internal/control"
 	"github.com/nyxnet/nyx/internal/directory"
 	"github.com/nyxnet/nyx/internal/link"
+	"github.com/nyxnet/nyx/internal/metric"
 	"github.com/nyxnet/nyx/internal/pipeline"
 	"github.com/nyxnet/nyx/internal/prng"
 	"github.com/nyxnet/nyx/internal/registry"
@@ -137,10 +138,14 @@ func TestControl(t *testing.T) {
 		if e := store.await(t, 1, audit.SessionTerminate, "time-out")[0]; e.Count != 1 {
 			t.Errorf("ends of sessions: %+v", e)
 		}
-		var page strings.Builder
-		writeAudit(&page, l.parts())
-		writeSettings(&page, l.parts())
-		writeAdmission(&page, l.parts())
+		var page metric.Page
+		parts := l.parts()
+		for i := range parts {
+			writeMachine(&page, &parts[i])
+		}
+		writeAudit(&page, parts)
+		writeSettings(&page, parts)
+		writeAdmission(&page, parts)
 		for _, want := range []string{`audit_queue_depth{part="control",lane="incidents"} `, "audit_incident_capture_latency_count", `control_duplicate_event_detected{part="control"} `, `control_event_queue_depth{part="control"} 0`,
 			`config_dead_letter_count{part="control"} 0`, `config_applied_version{part="mix-0"} 0`, "opa_decision_latency_count", `control_api_latency_count{part="control",path="/control/v1/policy"} `,
 			"etcd_server_commit_duration_count", `policy_cache_miss{part="stream-0"} `, `api_handshake_errors_total{part="stream-0"} `, "telemetry_session_handshake_latency_count", `audit_outbox_depth{part="mix-0"} `} {

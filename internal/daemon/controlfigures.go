@@ -4,11 +4,11 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"path/filepath"
 	"time"
 
+	"github.com/nyxnet/nyx/internal/metric"
 	"github.com/nyxnet/nyx/internal/pipeline"
 	"github.com/nyxnet/nyx/internal/setup"
 	"github.com/nyxnet/nyx/internal/telemetry/span"
@@ -27,63 +27,48 @@ func (t *teller) figures() *pipeline.OutboxFigures {
 const depthMost = 2 * time.Second
 
 // writeAudit writes what nodes have told and what became of it.
-func writeAudit(w io.Writer, parts []part) {
-	outbox := func(name, kind, help string, of func(*pipeline.OutboxFigures) uint64) {
-		g := family(w, name, kind, help)
-		for _, p := range parts {
-			if p.outbox != nil {
-				g("{part=%q} %d", p.Name, of(p.outbox))
-			}
-		}
-	}
-	outbox("audit_outbox_depth", "gauge", "Events that wait at a node, or an authority, for a control process to take them.", func(f *pipeline.OutboxFigures) uint64 { return uint64(f.Waiting) })
-	outbox("nyx_audit_events_given_up_total", "counter", "Events that were given up there: there was no room, or no control process takes them.", func(f *pipeline.OutboxFigures) uint64 { return f.Lost + f.Refused })
+func writeAudit(to *metric.Page, parts []part) {
 	for _, p := range parts {
+		if f := p.outbox; f != nil {
+			to.Add("audit_outbox_depth", float64(f.Waiting), "part", p.Name)
+			to.Add("nyx_audit_events_given_up_total", float64(f.Lost+f.Refused), "part", p.Name)
+		}
 		if p.control != nil {
-			p.control.write(w, p.Name)
+			p.control.write(to, p.Name)
 		}
 	}
 }
 
-func (c *Control) write(w io.Writer, part string) {
-	c.rates.WriteMetrics(w, part)
+func (c *Control) write(to *metric.Page, part string) {
+	c.rates.WriteMetrics(to, part)
 	for _, s := range c.cfg.Services {
-		s.WriteMetrics(w, part)
+		s.WriteMetrics(to, part)
 	}
-	c.served.write(w, part)
-	c.policy.write(w, part)
+	c.served.write(to, part)
+	c.policy.write(to, part)
 	if s, ok := c.cfg.Settings.(*timedStore); ok {
 		took := s.figures()
-		times(family(w, "etcd_server_commit_duration", "histogram", "Seconds in which the store of the configuration had made a change durable."), part, "", &took)
+		to.Distribute("etcd_server_commit_duration", metric.Times(&took), "part", part)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), depthMost)
 	defer cancel()
 	if d, err := c.cfg.Bus.Depth(ctx); err == nil {
-		depth := family(w, "audit_queue_depth", "gauge", "Events on the bus that are not in the compliance store.")
 		for l, n := range d.Waiting {
-			depth("{part=%q,lane=%q} %d", part, pipeline.Lane(l), n)
+			to.Add("audit_queue_depth", float64(n), "part", part, "lane", pipeline.Lane(l).String())
 		}
-		family(w, "audit_dead_letters", "gauge", "Messages on the bus that are delivered no more.")("{part=%q} %d", part, d.Dead)
+		to.Add("audit_dead_letters", float64(d.Dead), "part", part)
 	}
 	f := c.pump.Figures()
-	lanes := func(name, kind, help string, of func(pipeline.Lane) uint64) {
-		g := family(w, name, kind, help)
-		for l := range pipeline.NumLanes {
-			g("{part=%q,lane=%q} %d", part, l, of(l))
-		}
-	}
-	lanes("audit_slots", "gauge", "Batches that are brought to the compliance store at a time.", func(l pipeline.Lane) uint64 { return uint64(f.Slots[l]) })
-	lanes("nyx_audit_recorded_total", "counter", "Events brought to the compliance store.", func(l pipeline.Lane) uint64 { return f.Recorded[l] })
-	delay := family(w, "audit_delay_seconds", "histogram", "Seconds from when the bus took an event until the compliance store had it.")
 	for l := range pipeline.NumLanes {
-		times(delay, part, fmt.Sprintf(",lane=%q", l), &f.Delay[l])
+		to.Add("audit_slots", float64(f.Slots[l]), "part", part, "lane", l.String())
+		to.Add("nyx_audit_recorded_total", float64(f.Recorded[l]), "part", part, "lane", l.String())
+		to.Distribute("audit_delay_seconds", metric.Times(&f.Delay[l]), "part", part, "lane", l.String())
 	}
-	times(family(w, "audit_incident_capture_latency", "histogram", "Seconds from an incident until the compliance store had it."), part, "", &f.Capture)
-	count := func(name, help string, n uint64) { family(w, name, "counter", help)("{part=%q} %d", part, n) }
-	count("nyx_audit_taken_total", "Events that the bus took.", c.counts.taken.Load())
-	count("nyx_audit_refused_total", "Events that the bus did not take, for want of room or by a fault; nodes come again with them.", c.counts.refused.Load())
-	count("nyx_audit_forged_total", "Batches with events that their node may not tell.", c.counts.forged.Load())
-	count("nyx_audit_store_failures_total", "Times that the compliance store did not take a batch; it is tried again.", f.Failures)
+	to.Distribute("audit_incident_capture_latency", metric.Times(&f.Capture), "part", part)
+	to.Add("nyx_audit_taken_total", float64(c.counts.taken.Load()), "part", part)
+	to.Add("nyx_audit_refused_total", float64(c.counts.refused.Load()), "part", part)
+	to.Add("nyx_audit_forged_total", float64(c.counts.forged.Load()), "part", part)
+	to.Add("nyx_audit_store_failures_total", float64(f.Failures), "part", part)
 }
 
 func startConfiguredControl(cfg *setup.Config, keys *keyring, start func(ControlConfig) (*Control, error), level *slog.LevelVar, spans span.Recorder, log *slog.Logger) (*Control, error) {

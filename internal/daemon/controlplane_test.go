@@ -19,6 +19,7 @@ import (
 	"github.com/nyxnet/nyx/internal/control"
 	"github.com/nyxnet/nyx/internal/control/settings"
 	"github.com/nyxnet/nyx/internal/machine"
+	"github.com/nyxnet/nyx/internal/metric"
 	"github.com/nyxnet/nyx/internal/pipeline"
 	"github.com/nyxnet/nyx/internal/prng"
 	"github.com/nyxnet/nyx/internal/registry"
@@ -115,7 +116,7 @@ func TestSettingsReachRunningNodes(t *testing.T) {
 	if err := open(); err != nil {
 		t.Errorf("after the change was taken back: %v", err)
 	}
-	var page strings.Builder
+	var page metric.Page
 	writeSettings(&page, l.parts())
 	for _, want := range []string{`config_applied_version{part="mix-2"} 2`, `control_duplicate_event_detected{part="stream-0"} 0`, `control_event_queue_depth{part="control"} 0`, `config_dead_letter_count{part="control"} 0`} {
 		if !strings.Contains(page.String(), want) {

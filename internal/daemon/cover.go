@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"io"
 	"log/slog"
 	"sync"
 
@@ -9,8 +8,8 @@ import (
 	"github.com/nyxnet/nyx/internal/control"
 	"github.com/nyxnet/nyx/internal/gateway"
 	"github.com/nyxnet/nyx/internal/machine"
+	"github.com/nyxnet/nyx/internal/metric"
 	"github.com/nyxnet/nyx/internal/obfs"
-	"github.com/nyxnet/nyx/internal/trace"
 	"github.com/nyxnet/nyx/internal/wire"
 )
 
@@ -165,53 +164,29 @@ func (c *crier) cover() *cover {
 
 // writeCover writes the figures of cover by the names of the specification. What one
 // machine's routes did tells content from cover; what an authority found does not.
-func writeCover(w io.Writer, parts []part, traffic bool) {
-	refused := family(w, "obf_plans_refused_reason_total", "counter", "Cover plans that were not followed, by reason.")
+func writeCover(to *metric.Page, parts []part) {
 	for i := range parts {
-		if c := parts[i].cover; c != nil {
-			for why := obfs.Refusal(1); why < obfs.NumRefusals; why++ {
-				refused("{part=%q,reason=%q} %d", parts[i].Name, why.String(), c.refused[why])
-			}
+		c, name := parts[i].cover, parts[i].Name
+		if c == nil {
+			continue
 		}
-	}
-	each := func(write func(name string, c *cover)) {
-		for i := range parts {
-			if c := parts[i].cover; c != nil && (traffic || c.crowd) {
-				write(parts[i].Name, c)
-			}
+		for why := obfs.Refusal(1); why < obfs.NumRefusals; why++ {
+			to.Add("obf_plans_refused_reason_total", float64(c.refused[why]), "part", name, "reason", why.String())
 		}
-	}
-	ratio := family(w, "obf_cover_ratio", "gauge", "Cells without content to cells with, of routes above their floors: of an authority in the last epoch, else in the last minutes.")
-	each(func(name string, c *cover) {
+		if !to.Traffic && !c.crowd {
+			continue
+		}
 		if c.ratio >= 0 {
-			ratio("{part=%q} %g", name, c.ratio)
+			to.Add("obf_cover_ratio", c.ratio, "part", name)
 		}
-	})
-	spread := family(w, "obf_cover_geo_distribution", "gauge", "Gini–Simpson index of the regions' shares of cover, in the last epoch.")
-	each(func(name string, c *cover) {
 		if c.spread >= 0 {
-			spread("{part=%q} %g", name, c.spread)
+			to.Add("obf_cover_geo_distribution", c.spread, "part", name)
 		}
-	})
-	complied := family(w, "cover_traffic_compliance", "gauge", "Share of the windows in which obf_cover_ratio was at most 0.6.")
-	each(func(name string, c *cover) {
-		if c.watch != nil && c.watch.Windows > 0 {
-			complied("{part=%q} %g", name, float64(c.watch.Complied)/float64(c.watch.Windows))
+		if w := c.watch; w != nil {
+			ratio(to, "cover_traffic_compliance", &parts[i], w.Complied, w.Windows)
+			to.Add("obf_cover_windows_total", float64(w.Windows), "part", name)
+			to.Add("obf_cover_windows_complied_total", float64(w.Complied), "part", name)
+			to.Add("obf_cover_alerts_total", float64(w.Alerts), "part", name)
 		}
-	})
-	alerts := family(w, "obf_cover_alerts_total", "counter", "Windows in which obf_cover_ratio was above 0.45.")
-	each(func(name string, c *cover) {
-		if c.watch != nil {
-			alerts("{part=%q} %d", name, c.watch.Alerts)
-		}
-	})
-}
-
-// writeJitter writes by how much the moments of cells were drawn.
-func writeJitter(w io.Writer, parts []part) {
-	h := family(w, "obf_timing_jitter_ms", "histogram", "Milliseconds by which a client moved the moments of its cells.")
-	for i := range parts {
-		v := &parts[i].content.measured[trace.TimingJitter]
-		histogram(h, parts[i].Name, "", v, timeLeast, timeMost, func(end uint64) float64 { return 1000 * seconds(end) }, 1000*seconds(v.Sum))
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/nyxnet/nyx/internal/directory"
 	"github.com/nyxnet/nyx/internal/gateway"
 	"github.com/nyxnet/nyx/internal/machine"
+	"github.com/nyxnet/nyx/internal/metric"
 	"github.com/nyxnet/nyx/internal/obfs"
 	"github.com/nyxnet/nyx/internal/prng"
 	"github.com/nyxnet/nyx/internal/seal"
@@ -138,8 +139,8 @@ func TestPlansTravel(t *testing.T) {
 		if cov.ratio < 1.2 || cov.ratio > 1.23 || cov.watch.Alerts != 1 || cov.watch.Complied != 0 {
 			t.Errorf("the authority found %+v, %+v", cov, cov.watch)
 		}
-		page := &strings.Builder{}
-		writeCover(page, []part{c.all[0].part()}, false)
+		page := &metric.Page{}
+		writeCover(page, []part{c.all[0].part()})
 		for _, line := range []string{`obf_cover_ratio{part="authority"} 1.2`, `cover_traffic_compliance{part="authority"} 0`, `obf_cover_geo_distribution{part="authority"} 0`, `obf_cover_alerts_total{part="authority"} 1`} {
 			if !strings.Contains(page.String(), line) {
 				t.Errorf("the page lacks %s:\n%s", line, page)
@@ -235,8 +236,8 @@ func TestRunningPartsJudgePlans(t *testing.T) {
 		l.Nodes[0].takePlan(p)
 		l.Client.takePlan(p, slog.New(slog.DiscardHandler))
 	}
-	page := &strings.Builder{}
-	writeCover(page, l.parts(), false)
+	page := &metric.Page{}
+	writeCover(page, l.parts())
 	for _, name := range []string{"client", "stream-0"} {
 		if line := `obf_plans_refused_reason_total{part="` + name + `",reason="growth"} 1`; !strings.Contains(page.String(), line) {
 			t.Errorf("the page lacks %s", line)

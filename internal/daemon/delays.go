@@ -1,12 +1,12 @@
 package daemon
 
 import (
-	"io"
 	"sync/atomic"
 	"time"
 
 	"github.com/nyxnet/nyx/internal/directory"
 	"github.com/nyxnet/nyx/internal/machine"
+	"github.com/nyxnet/nyx/internal/metric"
 )
 
 // delays are what a part knows of the round trips between regions. It is safe for
@@ -40,12 +40,11 @@ func (n *Node) measuredDelays() (found []directory.RegionDelay) {
 }
 
 // writeDelays writes the delays between different regions that parts know.
-func writeDelays(w io.Writer, parts []part) {
-	g := family(w, "latency_cross_region", "gauge", "Seconds of a round trip between nodes of two regions: what a node measures, what an authority tells, what a client goes by.")
+func writeDelays(to *metric.Page, parts []part) {
 	for i := range parts {
 		for _, d := range parts[i].delays {
 			if d.From != d.To {
-				g("{part=%q,from=%q,to=%q} %g", parts[i].Name, d.From, d.To, (time.Duration(d.Millis) * time.Millisecond).Seconds())
+				to.Add("latency_cross_region", (time.Duration(d.Millis) * time.Millisecond).Seconds(), "part", parts[i].Name, "from", d.From, "to", d.To)
 			}
 		}
 	}

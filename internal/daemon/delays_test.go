@@ -45,7 +45,7 @@ func TestDelaysReachTheAuthority(t *testing.T) {
 		t.Fatal(err)
 	}
 	page := httptest.NewRecorder()
-	writeMetrics(page, l.source())
+	l.source().page().Text(page)
 	if !strings.Contains(page.Body.String(), `latency_cross_region{part="authority",from="region-0",to="region-1"} 0`) {
 		t.Error("the authority does not tell the delay between the regions")
 	}

@@ -36,7 +36,10 @@ type LocalConfig struct {
 	Mixes   int // Mix nodes; at least 3
 	Client  client.Config
 	Stream  stream.Config // of the Stream nodes
-	Class   obfs.Class    // pins the emission class at the Stream nodes
+	// Traffic has the metrics tell content from cover; Meter serves them, nil: as text.
+	Traffic bool
+	Meter   StartMeter
+	Class   obfs.Class // pins the emission class at the Stream nodes
 	// Socks is where the proxy listens, "" for none.
 	Socks string
 	// Regions spreads the nodes over that many regions; 0 means 1.
@@ -99,6 +102,8 @@ type Local struct {
 	Proxy     proxy.Counts
 
 	trust    directory.Trust
+	traffic  bool
+	meter    StartMeter
 	starting chan startedControl // nil: there is none, or it has started
 	listener net.Listener
 	cancel   context.CancelFunc
@@ -117,7 +122,7 @@ func StartLocal(cfg LocalConfig) (*Local, error) {
 	if cfg.Entropy != nil {
 		entropy = *cfg.Entropy
 	}
-	l := &Local{}
+	l := &Local{traffic: cfg.Traffic, meter: cfg.Meter}
 	if err := l.start(cfg, entropy); err != nil {
 		l.Close()
 		return nil, err

@@ -1,9 +1,7 @@
 package daemon
 
 import (
-	"fmt"
-	"io"
-
+	"github.com/nyxnet/nyx/internal/metric"
 	"github.com/nyxnet/nyx/internal/trace"
 )
 
@@ -29,16 +27,15 @@ func (w *Witness) part() part {
 	return p
 }
 
-func writeLogs(w io.Writer, parts []part) {
-	gauge := func(name, kind, help string, of func(*logFigures) int64) {
-		fmt.Fprintf(w, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, kind)
-		for _, p := range parts {
-			if p.logs != nil && (kind == "counter" || p.logs.entries > 0) {
-				fmt.Fprintf(w, "%s{part=%q} %d\n", name, p.Name, of(p.logs))
-			}
+func writeLogs(to *metric.Page, parts []part) {
+	for _, p := range parts {
+		if p.logs == nil {
+			continue
 		}
+		if p.logs.entries > 0 {
+			to.Add("nyx_log_entries", float64(p.logs.entries), "part", p.Name)
+			to.Add("nyx_log_cosigned_entries", float64(p.logs.cosigned), "part", p.Name)
+		}
+		to.Add("nyx_directory_evidence_total", float64(p.logs.evidence), "part", p.Name)
 	}
-	gauge("nyx_log_entries", "gauge", "Documents in the authority's own log.", func(f *logFigures) int64 { return f.entries })
-	gauge("nyx_log_cosigned_entries", "gauge", "Of these, those that enough witnesses have seen.", func(f *logFigures) int64 { return f.cosigned })
-	gauge("nyx_directory_evidence_total", "counter", "Findings of two documents of one number, or of logs that fork.", func(f *logFigures) int64 { return int64(f.evidence) })
 }

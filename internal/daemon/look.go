@@ -3,13 +3,13 @@ package daemon
 import (
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"time"
 
 	"github.com/nyxnet/nyx/internal/directory"
 	"github.com/nyxnet/nyx/internal/directory/query"
+	"github.com/nyxnet/nyx/internal/metric"
 	"github.com/nyxnet/nyx/internal/mirror"
 	"github.com/nyxnet/nyx/internal/prng"
 	"github.com/nyxnet/nyx/internal/trace"
@@ -86,54 +86,30 @@ func (a *Authority) part() part {
 
 // writeDirectory writes what those who ask for the directory have seen, and in
 // what time those who serve it have found it.
-func writeDirectory(w io.Writer, parts []part) {
-	counter := func(name, help string, of func(*mirror.Stats) uint64) {
-		h := family(w, name, "counter", help)
-		for i := range parts {
-			if a := parts[i].asker; a != nil {
-				s := a.Stats()
-				h("{part=%q} %d", parts[i].Name, of(&s))
-			}
-		}
-	}
-	ratio := family(w, "directory_query_success_ratio", "gauge", "Share of the directory's answers among the queries to its servers.")
+func writeDirectory(to *metric.Page, parts []part) {
 	for i := range parts {
-		if a := parts[i].asker; a != nil {
-			if s := a.Stats(); s.Queries > 0 {
-				ratio("{part=%q} %g", parts[i].Name, float64(s.Answers)/float64(s.Queries))
-			}
-		}
-	}
-	counter("directory_timeout_events", "Queries to a directory server that were not answered in the time that its answers take.", func(s *mirror.Stats) uint64 { return s.Faults[query.Timeout] })
-	faults := family(w, "directory_server_faults_total", "counter", "What was wrong with directory servers, by reason code.")
-	stale := family(w, "directory_stale_buckets", "gauge", "Buckets of the directory that could not be had; signed ones of an earlier document stand in.")
-	for i := range parts {
-		if a := parts[i].asker; a != nil {
-			s := a.Stats()
+		p := &parts[i]
+		if p.asker != nil {
+			s := p.asker.Stats()
+			ratio(to, "directory_query_success_ratio", p, s.Answers, s.Queries)
+			to.Add("directory_timeout_events", float64(s.Faults[query.Timeout]), "part", p.Name)
 			for r, n := range s.Faults {
-				faults("{part=%q,reason=%q} %d", parts[i].Name, query.Reason(r).String(), n)
+				to.Add("directory_server_faults_total", float64(n), "part", p.Name, "reason", query.Reason(r).String())
 			}
-			stale("{part=%q} %d", parts[i].Name, s.Stale)
+			to.Add("directory_stale_buckets", float64(s.Stale), "part", p.Name)
 		}
-	}
-	cached := family(w, "directory_cache_total", "counter", "Buckets that a replica's cache had and had not, calls of its server that failed, and those for which the server was left alone.")
-	for i := range parts {
-		if s := parts[i].shelf; s != nil && s.Cache != nil {
-			hits, misses, faults, skipped := s.Cache.Counts()
-			for j, n := range []uint64{hits, misses, faults, skipped} {
-				cached("{part=%q,outcome=%q} %d", parts[i].Name, [...]string{"hit", "miss", "fault", "skipped"}[j], n)
+		if p.shelf != nil {
+			v := p.shelf.Lookups()
+			to.Distribute("directory_lookup_latency", metric.Times(&v), "part", p.Name)
+			if p.shelf.Cache != nil {
+				hits, misses, faults, skipped := p.shelf.Cache.Counts()
+				for j, n := range []uint64{hits, misses, faults, skipped} {
+					to.Add("directory_cache_total", float64(n), "part", p.Name, "outcome", [...]string{"hit", "miss", "fault", "skipped"}[j])
+				}
 			}
 		}
-	}
-	lookups := family(w, "directory_lookup_latency", "histogram", "Seconds in which a server of the directory found a bucket.")
-	rebuilt := family(w, "directory_rebuild_duration", "gauge", "Seconds in which the replica had its documents again after its start.")
-	for i := range parts {
-		if s := parts[i].shelf; s != nil {
-			v := s.Lookups()
-			times(lookups, parts[i].Name, "", &v)
-		}
-		if d := parts[i].rebuilt; d != 0 {
-			rebuilt("{part=%q} %g", parts[i].Name, d.Seconds())
+		if p.rebuilt != 0 {
+			to.Add("directory_rebuild_duration", p.rebuilt.Seconds(), "part", p.Name)
 		}
 	}
 }

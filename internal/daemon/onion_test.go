@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"maps"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -359,9 +358,7 @@ func TestRestartWithTheClockSetBack(t *testing.T) {
 
 // metricsOf is what a server of metrics says of a node.
 func metricsOf(n *Node) string {
-	w := httptest.NewRecorder()
-	writeMetrics(w, source{parts: func() []part { return []part{newPart("node", n.Stats(), n.Err())} }})
-	return w.Body.String()
+	return (&source{parts: func() []part { return []part{newPart("node", n.Stats(), n.Err())} }}).page().String()
 }
 
 // What goes wrong with the keys, or with the record of set-ups, is told for as

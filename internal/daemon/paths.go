@@ -1,66 +1,68 @@
 package daemon
 
 import (
-	"fmt"
-	"io"
 	"slices"
+	"strconv"
 	"time"
 
+	"github.com/nyxnet/nyx/internal/metric"
 	"github.com/nyxnet/nyx/internal/stream"
 )
 
 // writePaths writes what sessions show of the paths on which they spread, as it is
-// now. Of a node it is quantiles over all sessions, which name none; a client tells
-// its own session by session and path by path: what there is to tell comes with a
-// path's first packet and goes with the path.
-func writePaths(w io.Writer, parts []part) {
-	sessions := make([][]stream.Stats, len(parts))
+// now. Of a node it is quantiles and counts over all sessions, which name none; a client
+// tells its own session by session and path by path. Nothing is registered: what there is
+// to tell comes with a path's first packet and goes with the path.
+func writePaths(to *metric.Page, parts []part) {
 	for i := range parts {
-		if parts[i].sessions != nil {
-			sessions[i] = parts[i].sessions()
-		}
-	}
-	quantiles := func(name, help string, of func(*stream.Stats) (float64, bool)) {
-		fmt.Fprintf(w, "# HELP %s %s\n# TYPE %s gauge\n", name, help, name)
-		for i, all := range sessions {
-			var values []float64
-			for k := range all {
-				if v, ok := of(&all[k]); ok {
-					values = append(values, v)
-				}
+		if p := &parts[i]; p.sessions != nil && to.Traffic {
+			all := p.sessions()
+			spread(to, "transport_multipath_delay_gap", p.Name, all, func(s *stream.Stats) (float64, bool) {
+				gap, several := s.DelayGap()
+				return gap.Seconds(), several
+			})
+			spread(to, "transport_reordering_buffer_usage", p.Name, all, func(s *stream.Stats) (float64, bool) {
+				return float64(s.Early) / float64(max(s.SessionWindow, 1)), len(s.Paths) > 0
+			})
+			cover := stream.Cover(all)
+			to.Add("transport_paths", float64(cover.Measured), "part", p.Name, "state", "measured")
+			to.Add("transport_paths", float64(cover.New), "part", p.Name, "state", "new")
+			if share, ok := cover.Share(); ok {
+				to.Add("transport_path_metric_coverage", share, "part", p.Name)
 			}
-			slices.Sort(values)
-			for _, q := range []float64{0.5, 0.95, 1} {
-				if n := len(values); n > 0 {
-					fmt.Fprintf(w, "%s{part=%q,quantile=\"%g\"} %g\n", name, parts[i].Name, q, values[min(int(q*float64(n)), n-1)])
-				}
-			}
-		}
-	}
-	quantiles("transport_multipath_delay_gap", "Seconds by which the round trips of a session's paths differ.", func(s *stream.Stats) (float64, bool) {
-		gap, several := s.DelayGap()
-		return gap.Seconds(), several
-	})
-	quantiles("transport_reordering_buffer_usage", "Share of a session's receive window that waits for what precedes it.", func(s *stream.Stats) (float64, bool) {
-		return float64(s.Early) / float64(max(s.SessionWindow, 1)), len(s.Paths) > 0
-	})
-	perPath := func(name string, of func(*stream.PathStats) float64) {
-		fmt.Fprintf(w, "# TYPE %s gauge\n", name)
-		for i, all := range sessions {
-			for k := range all {
-				for p := range all[k].Paths {
-					if path := &all[k].Paths[p]; parts[i].own {
-						fmt.Fprintf(w, "%s{part=%q,session=\"%d\",path=\"%d\"} %g\n", name, parts[i].Name, k, path.ID, of(path))
-					}
-				}
+			if p.own {
+				writeOwnPaths(to, p.Name, all)
 			}
 		}
 	}
-	seconds := func(of func(*stream.PathStats) time.Duration) func(*stream.PathStats) float64 {
-		return func(p *stream.PathStats) float64 { return of(p).Seconds() }
+}
+
+// spread writes quantiles over sessions.
+func spread(to *metric.Page, name, part string, all []stream.Stats, of func(*stream.Stats) (float64, bool)) {
+	var values []float64
+	for k := range all {
+		if v, ok := of(&all[k]); ok {
+			values = append(values, v)
+		}
 	}
-	perPath("transport_path_round_trip", seconds(func(p *stream.PathStats) time.Duration { return p.RTT }))
-	perPath("transport_path_jitter", seconds(func(p *stream.PathStats) time.Duration { return p.Jitter }))
-	perPath("transport_path_packets", func(p *stream.PathStats) float64 { return float64(p.Sent) })
-	perPath("transport_path_lost", func(p *stream.PathStats) float64 { return float64(p.Lost) })
+	slices.Sort(values)
+	for _, q := range []float64{0.5, 0.95, 1} {
+		if n := len(values); n > 0 {
+			to.Add(name, values[min(int(q*float64(n)), n-1)], "part", part, "quantile", strconv.FormatFloat(q, 'g', -1, 64))
+		}
+	}
+}
+
+func writeOwnPaths(to *metric.Page, part string, all []stream.Stats) {
+	for k := range all {
+		for _, path := range all[k].Paths {
+			say := func(name string, v float64) {
+				to.Add(name, v, "part", part, "session", strconv.Itoa(k), "path", strconv.Itoa(int(path.ID)))
+			}
+			say("transport_path_round_trip", time.Duration(path.RTT).Seconds())
+			say("transport_path_jitter", time.Duration(path.Jitter).Seconds())
+			say("transport_path_packets", float64(path.Sent))
+			say("transport_path_lost", float64(path.Lost))
+		}
+	}
 }

@@ -22,7 +22,7 @@ func TestPathMetricsComeAndGo(t *testing.T) {
 		w := httptest.NewRecorder()
 		p := newPart("part", trace.Counts{}, nil)
 		p.sessions, p.own = func() []stream.Stats { return sessions }, own
-		writeMetrics(w, source{traffic: traffic, parts: func() []part { return []part{p} }})
+		(&source{traffic: traffic, parts: func() []part { return []part{p} }}).page().Text(w)
 		return w.Body.String()
 	}
 	const (

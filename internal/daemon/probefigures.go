@@ -1,6 +1,6 @@
 package daemon
 
-import "io"
+import "github.com/nyxnet/nyx/internal/metric"
 
 // known is what a prober has found so far; nil: there is none.
 func (p *prober) known() *probeFigures {
@@ -16,33 +16,21 @@ func (p *prober) known() *probeFigures {
 // probesPart is what the probes of a part are called, beside it.
 func probesPart(name string) string { return name + "/probes" }
 
-// writeArrivals says how much arrives: of probes always, and of a client's own streams
-// where metrics may tell content from cover.
-func writeArrivals(w io.Writer, parts []part, traffic bool) {
-	arrived := family(w, "end_to_end_success_ratio", "gauge", "Share of the streams opened to another end from which it answered.")
+// writeProbes says how much of what probes asked for arrived, and when.
+func writeProbes(to *metric.Page, parts []part) {
 	for i := range parts {
-		if c := &parts[i].content; traffic && c.asked > 0 {
-			arrived("{part=%q} %g", parts[i].Name, float64(c.answered)/float64(c.asked))
+		p := parts[i].probes
+		if p == nil {
+			continue
 		}
-		if p := parts[i].probes; p != nil && p.asked > 0 {
-			arrived("{part=%q} %g", probesPart(parts[i].Name), float64(p.answered)/float64(p.asked))
+		name := probesPart(parts[i].Name)
+		if p.asked > 0 {
+			to.Add("end_to_end_success_ratio", float64(p.answered)/float64(p.asked), "part", name)
 		}
-	}
-	made := family(w, "nyx_probes_total", "counter", "Probes that Stream nodes made of the network.")
-	p95 := family(w, "end_to_end_latency_p95", "gauge", "Seconds from a probe's question over its session until the answer, P95 since the start.")
-	took := family(w, "end_to_end_latency", "histogram", "The same, of all.")
-	each := func(write func(p *probeFigures, part string)) {
-		for i := range parts {
-			if p := parts[i].probes; p != nil {
-				write(p, probesPart(parts[i].Name))
-			}
-		}
-	}
-	each(func(p *probeFigures, part string) { made("{part=%q} %d", part, p.asked) })
-	each(func(p *probeFigures, part string) {
+		to.Add("nyx_probes_total", float64(p.asked), "part", name)
 		if p.latency.Count > 0 {
-			p95("{part=%q} %g", part, seconds(p.latency.Quantile(0.95)))
+			to.Add("end_to_end_latency_p95", seconds(p.latency.Quantile(0.95)), "part", name)
 		}
-	})
-	each(func(p *probeFigures, part string) { times(took, part, "", &p.latency) })
+		to.Distribute("end_to_end_latency", metric.Times(&p.latency), "part", name)
+	}
 }

@@ -105,7 +105,7 @@ func TestProbeIsOneTrace(t *testing.T) {
 		}
 	}
 	var page strings.Builder
-	writeArrivals(&page, l.parts(), false)
+	l.source().page().Text(&page)
 	part := `part="` + probesPart(whole.Root().Process) + `"`
 	for _, want := range []string{"end_to_end_success_ratio{" + part + "} 1\n", "end_to_end_latency_p95{" + part, "end_to_end_latency_count{" + part, "nyx_probes_total{" + part} {
 		if !strings.Contains(page.String(), want) {

@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"bytes"
 	"errors"
 	"slices"
 	"strings"
@@ -10,6 +9,7 @@ import (
 
 	"github.com/nyxnet/nyx/internal/audit"
 	"github.com/nyxnet/nyx/internal/control"
+	"github.com/nyxnet/nyx/internal/metric"
 	"github.com/nyxnet/nyx/internal/obfs"
 	"github.com/nyxnet/nyx/internal/telemetry"
 	"github.com/nyxnet/nyx/internal/wire"
@@ -38,7 +38,7 @@ func TestTelemetryBecomesAProposal(t *testing.T) {
 	if err := n.teller.telemetry(t.Context(), []byte("no report")); !errors.Is(err, telemetry.ErrRefused) {
 		t.Errorf("what is no report is answered %v", err)
 	}
-	var b bytes.Buffer
+	var b metric.Page
 	c.write(&b, "control")
 	for _, name := range []string{"telemetry_pipeline_lag_seconds_count{part=\"control\"}", "control_nodes_overloaded{part=\"control\"} 0"} {
 		if !strings.Contains(b.String(), "\n"+name) {

@@ -3,12 +3,12 @@ package daemon
 import (
 	"context"
 	"errors"
-	"io"
 	"sync"
 	"time"
 
 	"github.com/nyxnet/nyx/internal/control"
 	"github.com/nyxnet/nyx/internal/control/records"
+	"github.com/nyxnet/nyx/internal/metric"
 	"github.com/nyxnet/nyx/internal/setup"
 	"github.com/nyxnet/nyx/internal/trace"
 )
@@ -287,29 +287,19 @@ func (r *registrar) close() error {
 }
 
 // writeRecords writes what nodes have done with session records.
-func writeRecords(w io.Writer, parts []part) {
-	over := func(name, help string, of func(*recordFigures) *trace.Values) {
-		h := family(w, name, "histogram", help)
-		for i := range parts {
-			if f := parts[i].records; f != nil {
-				times(h, parts[i].Name, "", of(f))
-			}
+func writeRecords(to *metric.Page, parts []part) {
+	for i := range parts {
+		f, name := parts[i].records, parts[i].Name
+		if f == nil {
+			continue
 		}
+		to.Distribute("stream_state_replication_lag", metric.Times(&f.Lag), "part", name)
+		to.Distribute("stream_state_lookup_latency", metric.Times(&f.Looked), "part", name)
+		to.Add("nyx_session_records_lost_total", float64(f.Lost), "part", name)
+		to.Add("nyx_session_records_duplicate_total", float64(f.Duplicates), "part", name)
+		to.Add("nyx_session_records_claimed_again_total", float64(f.Again), "part", name)
+		to.Add("nyx_session_records_unknown_total", float64(f.Unknown), "part", name)
+		to.Add("nyx_session_records_conflicts_total", float64(f.Conflicts), "part", name)
+		to.Add("nyx_session_records_expired_total", float64(f.Expired), "part", name)
 	}
-	over("stream_state_replication_lag", "Seconds from what became of a session until the fleet's records said so.", func(f *recordFigures) *trace.Values { return &f.Lag })
-	over("stream_state_lookup_latency", "Seconds in which the record of a session was found that is resumed here.", func(f *recordFigures) *trace.Values { return &f.Looked })
-	counter := func(name, help string, of func(*recordFigures) uint64) {
-		c := family(w, "nyx_session_records_"+name+"_total", "counter", help)
-		for i := range parts {
-			if f := parts[i].records; f != nil {
-				c("{part=%q} %d", parts[i].Name, of(f))
-			}
-		}
-	}
-	counter("lost", "Changes of records for which there was no room.", func(f *recordFigures) uint64 { return f.Lost })
-	counter("duplicate", "Sessions of which there was another record already.", func(f *recordFigures) uint64 { return f.Duplicates })
-	counter("claimed_again", "Sessions that were resumed by a ticket that had been used before.", func(f *recordFigures) uint64 { return f.Again })
-	counter("unknown", "Sessions that were resumed before their record was there.", func(f *recordFigures) uint64 { return f.Unknown })
-	counter("conflicts", "Claims that another change of the record overtook.", func(f *recordFigures) uint64 { return f.Conflicts })
-	counter("expired", "Records that were removed because their time was over.", func(f *recordFigures) uint64 { return f.Expired })
 }

@@ -1,12 +1,12 @@
 package daemon
 
 import (
-	"io"
 	"sync"
 	"time"
 
 	"github.com/nyxnet/nyx/internal/audit"
 	"github.com/nyxnet/nyx/internal/machine"
+	"github.com/nyxnet/nyx/internal/metric"
 	"github.com/nyxnet/nyx/internal/seal"
 	"github.com/nyxnet/nyx/internal/telemetry"
 )
@@ -61,18 +61,17 @@ func (r *reloads) observe(d time.Duration) {
 	r.time += d
 }
 
-// writeReloads writes the reloads of nodes as histograms.
-func writeReloads(w io.Writer, parts []part) {
-	h := family(w, "key_reload_duration", "histogram", "Seconds from when a key was due to when the node had it.")
+// writeReloads writes the reloads of nodes.
+func writeReloads(to *metric.Page, parts []part) {
 	for _, p := range parts {
 		if p.reloads != nil {
-			p.reloads.write(h, p.Name)
+			to.Distribute("key_reload_duration", p.reloads.distribution(), "part", p.Name)
 		}
 	}
 }
 
-func (r *reloads) write(h sample, part string) {
+func (r *reloads) distribution() metric.Distribution {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	classed(h, part, r.classes[:], func(class int) time.Duration { return reloadBounds[class] }, r.time)
+	return classed(r.classes[:], func(class int) time.Duration { return reloadBounds[class] }, r.time)
 }

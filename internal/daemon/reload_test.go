@@ -10,6 +10,7 @@ import (
 
 	"github.com/nyxnet/nyx/internal/directory"
 	"github.com/nyxnet/nyx/internal/machine"
+	"github.com/nyxnet/nyx/internal/metric"
 	"github.com/nyxnet/nyx/internal/prng"
 	"github.com/nyxnet/nyx/internal/seal"
 	"github.com/nyxnet/nyx/internal/secret"
@@ -73,7 +74,7 @@ func TestFleetKeyIsReloaded(t *testing.T) {
 	rotate()
 	look("there again", 2, false)
 	n.reloads.observe(90 * time.Second)
-	var page strings.Builder
+	var page metric.Page
 	writeReloads(&page, []part{n.part()})
 	for _, want := range []string{`_bucket{part="stream-0",le="5"} 2`, `_bucket{part="stream-0",le="+Inf"} 3`, `_count{part="stream-0"} 3`} {
 		if !strings.Contains(page.String(), "key_reload_duration"+want) {

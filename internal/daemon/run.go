@@ -14,6 +14,7 @@ import (
 	"github.com/nyxnet/nyx/internal/control"
 	"github.com/nyxnet/nyx/internal/control/records"
 	"github.com/nyxnet/nyx/internal/directory"
+	"github.com/nyxnet/nyx/internal/metric"
 	"github.com/nyxnet/nyx/internal/proxy"
 	"github.com/nyxnet/nyx/internal/seal"
 	"github.com/nyxnet/nyx/internal/secret"
@@ -135,7 +136,7 @@ func Run(ctx context.Context, cfg *setup.Config, kinds []joint.Kind, compress Co
 		return out
 	}
 	if cfg.Metrics.IsValid() {
-		s, err := serveMetrics(cfg.Metrics.String(), source{proxy: fromProxy, lines: lines, traffic: cfg.Traffic, usage: newUsage(), parts: all})
+		s, err := serveMetrics(cfg.Metrics.String(), &source{meter: servers.Meter, push: cfg.Telemetry.OTLP, more: servers.Figures, proxy: fromProxy, lines: lines, traffic: cfg.Traffic, usage: newUsage(), parts: all})
 		if err != nil {
 			return err
 		}
@@ -203,6 +204,10 @@ type Servers struct {
 	Replica   func(ReplicaConfig) (*Replica, error)
 	Witness   func(WitnessConfig) (*Witness, error)
 	Control   func(ControlConfig) (*Control, error)
+	// Meter serves the metrics, nil: as text; Figures fills pages with what the program
+	// adds to them, nil: nothing.
+	Meter   StartMeter
+	Figures func(*metric.Page)
 	// Level is that of the program's log, which the configuration of the network may
 	// change; nil: it may not.
 	Level *slog.LevelVar

@@ -220,7 +220,7 @@ func get(t *testing.T, url, host string) (int, string) {
 func TestMetricsDoNotTellContent(t *testing.T) {
 	served := func(c trace.Counts, traffic bool) string {
 		w := httptest.NewRecorder()
-		writeMetrics(w, source{traffic: traffic, proxy: &proxy.Counts{}, parts: func() []part { return []part{newPart("node", c, nil)} }})
+		(&source{traffic: traffic, proxy: &proxy.Counts{}, parts: func() []part { return []part{newPart("node", c, nil)} }}).page().Text(w)
 		b, err := json.Marshal(newPart("node", c, nil))
 		if err != nil {
 			t.Fatal(err)

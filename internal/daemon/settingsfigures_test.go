@@ -3,12 +3,14 @@ package daemon
 import (
 	"strings"
 	"testing"
+
+	"github.com/nyxnet/nyx/internal/metric"
 )
 
 // TestSettingsFigures: the samples of a metric stand together, as the format demands,
 // whatever parts there are.
 func TestSettingsFigures(t *testing.T) {
-	var page strings.Builder
+	var page metric.Page
 	writeSettings(&page, []part{
 		{Name: "node-1", settled: &settled{}}, {Name: "node-2", settled: &settled{}}, {Name: "control", control: &Control{}, desk: &deskFigures{}},
 	})

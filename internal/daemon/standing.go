@@ -62,7 +62,7 @@ type StandingPart struct {
 // that it emitted, content and cover.
 const (
 	working  = "working"
-	CellsOut = cellsOut
+	CellsOut = "cells_out"
 )
 
 // standingOf is what does not change of a process.

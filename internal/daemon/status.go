@@ -2,11 +2,11 @@ package daemon
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"html/template"
 	"net"
 	"net/http"
-	"runtime/debug"
 	"strconv"
 	"sync"
 	"time"
@@ -16,9 +16,7 @@ import (
 	"github.com/nyxnet/nyx/internal/machine"
 	"github.com/nyxnet/nyx/internal/mirror"
 	"github.com/nyxnet/nyx/internal/pipeline"
-	"github.com/nyxnet/nyx/internal/proxy"
 	"github.com/nyxnet/nyx/internal/stream"
-	"github.com/nyxnet/nyx/internal/telemetry"
 	"github.com/nyxnet/nyx/internal/trace"
 )
 
@@ -29,6 +27,7 @@ type Status struct {
 	server   *http.Server
 	listener net.Listener
 	running  sync.WaitGroup
+	meter    Meter
 }
 
 // part is one machine's counters as served. Those that tell content from cover
@@ -65,21 +64,6 @@ type part struct {
 	admitted  trace.Values // how long admissions took, µs: of sessions, not of what is in them
 }
 
-// source is where a Status has its counters from.
-type source struct {
-	parts func() []part
-	// traffic has metrics tell content from cover, and count the proxy's streams.
-	traffic bool
-	usage   *usage           // nil: not told
-	proxy   *proxy.Counts    // nil: no proxy here
-	lines   *telemetry.Lines // nil: the log is not this process's
-}
-
-func (l *Local) source() source { return source{parts: l.parts, proxy: &l.Proxy} }
-
-// cellsOut is the name of trace.Counts.CellsOut.
-const cellsOut = "cells_out"
-
 // ServeStatus starts the server of a network on this machine, on a loopback
 // address.
 func ServeStatus(addr string, l *Local) (*Status, error) {
@@ -97,21 +81,25 @@ func ServeStatus(addr string, l *Local) (*Status, error) {
 }
 
 // serveMetrics starts the server of what nyx node runs.
-func serveMetrics(addr string, s source) (*Status, error) {
+func serveMetrics(addr string, s *source) (*Status, error) {
 	return serveStatus(addr, http.NewServeMux(), s)
 }
 
-func serveStatus(addr string, mux *http.ServeMux, src source) (*Status, error) {
+func serveStatus(addr string, mux *http.ServeMux, src *source) (*Status, error) {
 	ln, err := net.Listen("tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("cannot listen on %s for status and metrics: %w; stop what uses it or choose another address", addr, err)
 	}
-	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) { writeMetrics(w, src) })
+	meter, err := src.start()
+	if err != nil {
+		return nil, errors.Join(err, ln.Close())
+	}
+	mux.Handle("GET /metrics", meter)
 	handler := http.Handler(mux)
 	if ln.Addr().(*net.TCPAddr).IP.IsLoopback() {
 		handler = onlyLoopbackHost(mux, func() {})
 	}
-	s := &Status{listener: ln, server: newServer(handler)}
+	s := &Status{listener: ln, server: newServer(handler), meter: meter}
 	s.running.Go(func() { s.server.Serve(ln) })
 	return s, nil
 }
@@ -137,6 +125,7 @@ func (s *Status) URL() string { return "http://" + s.listener.Addr().String() + 
 func (s *Status) Close() {
 	s.server.Close()
 	s.running.Wait()
+	s.meter.Close()
 }
 
 func (l *Local) parts() []part {
@@ -166,7 +155,7 @@ func newPart(name string, c trace.Counts, err error) part {
 		}
 	}
 	if n := c.CellsOut(); n != 0 {
-		p.Counts[cellsOut] = n
+		p.Counts[CellsOut] = n
 	}
 	return p
 }
@@ -203,79 +192,6 @@ func (n *Node) part() part {
 		p.handshakes = &c
 	}
 	return p
-}
-
-func writeMetrics(w http.ResponseWriter, s source) {
-	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
-	parts := s.parts()
-	fmt.Fprint(w, "# HELP nyx_up Whether a part works fully.\n# TYPE nyx_up gauge\n")
-	for _, p := range parts {
-		up := 0
-		if p.State == "working" {
-			up = 1
-		}
-		fmt.Fprintf(w, "nyx_up{part=%q} %d\n", p.Name, up)
-	}
-	counter := func(name string, of func(*trace.Counts) uint64) {
-		fmt.Fprintf(w, "# TYPE nyx_%s_total counter\n", name)
-		for i := range parts {
-			fmt.Fprintf(w, "nyx_%s_total{part=%q} %d\n", name, parts[i].Name, of(&parts[i].counts))
-		}
-	}
-	for c := trace.Counter(0); c < trace.NumCounters; c++ {
-		if s.traffic || !c.TellsContent() {
-			counter(c.String(), func(n *trace.Counts) uint64 { return n[c] })
-		}
-	}
-	counter(cellsOut, (*trace.Counts).CellsOut)
-	share := func(name, help string, of func(*trace.Counts) (part, whole uint64)) {
-		fmt.Fprintf(w, "# HELP %s %s\n# TYPE %s gauge\n", name, help, name)
-		for i := range parts {
-			if some, all := of(&parts[i].counts); all > 0 {
-				fmt.Fprintf(w, "%s{part=%q} %g\n", name, parts[i].Name, float64(some)/float64(all))
-			}
-		}
-	}
-	share("transport_packet_loss", "Share of the neighbours' datagrams that did not arrive.", (*trace.Counts).PacketLoss)
-	share("mix_packet_drop", "Share of the cells that came and were dropped for want of a route or of room.", (*trace.Counts).MixDrop)
-	writeHandshakes(w, parts)
-	writeReloads(w, parts)
-	writeDirectory(w, parts)
-	writeDelays(w, parts)
-	writeLogs(w, parts)
-	writeCover(w, parts, s.traffic)
-	writeGuards(w, parts)
-	writeLines(w, s.lines)
-	writeAudit(w, parts)
-	writeSettings(w, parts)
-	writeRecords(w, parts)
-	writeAdmission(w, parts)
-	writeArrivals(w, parts, s.traffic)
-	if s.traffic {
-		writeContent(w, parts)
-		if s.usage != nil {
-			s.usage.write(w)
-		}
-		var stops debug.GCStats
-		debug.ReadGCStats(&stops)
-		fmt.Fprintf(w, "# TYPE nyx_stream_gc_pause_duration_seconds_total counter\nnyx_stream_gc_pause_duration_seconds_total %g\n", stops.PauseTotal.Seconds())
-		ratio := func(name string, of, and trace.Counter) {
-			fmt.Fprintf(w, "# TYPE %s gauge\n", name)
-			for i := range parts {
-				if n := &parts[i].counts; n[of]+n[and] > 0 {
-					fmt.Fprintf(w, "%s{part=%q} %.6f\n", name, parts[i].Name, float64(n[of])/float64(n[of]+n[and]))
-				}
-			}
-		}
-		ratio("fec_recovery_ratio", trace.RepairGood, trace.RepairShort)
-		writePaths(w, parts)
-	}
-	if s.proxy == nil || !s.traffic {
-		return
-	}
-	fmt.Fprintf(w, "# TYPE nyx_proxy_active gauge\nnyx_proxy_active %d\n", s.proxy.Active.Load())
-	fmt.Fprintf(w, "# TYPE nyx_proxy_streams_total counter\nnyx_proxy_streams_total %d\n", s.proxy.Streams.Load())
-	fmt.Fprintf(w, "# TYPE nyx_proxy_failed_total counter\nnyx_proxy_failed_total %d\n", s.proxy.Failed.Load())
 }
 
 // statusPage is a function so that programs without the page do not link templates,

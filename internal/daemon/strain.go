@@ -2,13 +2,13 @@ package daemon
 
 import (
 	"context"
-	"io"
 	"math"
 	"time"
 
 	"github.com/nyxnet/nyx/internal/control"
 	"github.com/nyxnet/nyx/internal/gateway"
 	"github.com/nyxnet/nyx/internal/machine"
+	"github.com/nyxnet/nyx/internal/metric"
 	"github.com/nyxnet/nyx/internal/obfs"
 	"github.com/nyxnet/nyx/internal/prng"
 	"github.com/nyxnet/nyx/internal/telemetry"
@@ -158,37 +158,35 @@ func (n *Node) guardFigures() *guardFigures {
 	return f
 }
 
-func writeGuards(w io.Writer, parts []part) {
-	each := func(name, kind, help string, of func(*guardFigures) float64) {
-		to := family(w, name, kind, help)
-		for i := range parts {
-			if f := parts[i].guard; f != nil {
-				to("{part=%q} %g", parts[i].Name, of(f))
-			}
-		}
-	}
+func writeGuards(to *metric.Page, parts []part) {
 	flag := func(is bool) float64 {
 		if is {
 			return 1
 		}
 		return 0
 	}
-	each("node_overloaded", "gauge", "Whether the node holds admissions back.", func(f *guardFigures) float64 { return flag(f.overloaded) })
-	each("node_strain", "gauge", "The greatest of load, waits and drops as a part of its bound; 1 is overload.", func(f *guardFigures) float64 { return f.strain })
-	each("node_overloads_total", "counter", "How often the node became overloaded.", func(f *guardFigures) float64 { return float64(f.trips) })
-	each("node_admissions_held_total", "counter", "Sessions that were not admitted because of it.", func(f *guardFigures) float64 { return float64(f.held) })
-	each("telemetry_alone", "gauge", "Whether the node lacks the control plane and goes by stricter bounds.", func(f *guardFigures) float64 { return flag(f.alone) })
-	each("telemetry_alone_total", "counter", "How often it came to that.", func(f *guardFigures) float64 { return float64(f.alones) })
-	each("telemetry_reports_dropped_total", "counter", "Reports for which there was no room, or which were refused.", func(f *guardFigures) float64 { return float64(f.dropped) })
+	for i := range parts {
+		f, name := parts[i].guard, parts[i].Name
+		if f == nil {
+			continue
+		}
+		to.Add("node_overloaded", flag(f.overloaded), "part", name)
+		to.Add("node_strain", f.strain, "part", name)
+		to.Add("node_overloads_total", float64(f.trips), "part", name)
+		to.Add("node_admissions_held_total", float64(f.held), "part", name)
+		to.Add("telemetry_alone", flag(f.alone), "part", name)
+		to.Add("telemetry_alone_total", float64(f.alones), "part", name)
+		to.Add("telemetry_reports_dropped_total", float64(f.dropped), "part", name)
+	}
 }
 
 // writeLines writes what became of the lines of the log.
-func writeLines(w io.Writer, l *telemetry.Lines) {
+func writeLines(to *metric.Page, l *telemetry.Lines) {
 	if l == nil {
 		return
 	}
 	c := l.Counts()
-	family(w, "stream_log_sampling_gap", "gauge", "Important lines of the log that were not written.")(" %d", c.Gap)
-	family(w, "log_lines_total", "counter", "Lines of the log that were written.")(" %d", c.Kept)
-	family(w, "log_lines_left_out_total", "counter", "Lines of the log that said the same again and were left out.")(" %d", c.LeftOut)
+	to.Add("stream_log_sampling_gap", float64(c.Gap))
+	to.Add("log_lines_total", float64(c.Kept))
+	to.Add("log_lines_left_out_total", float64(c.LeftOut))
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/nyxnet/nyx/internal/client"
+	"github.com/nyxnet/nyx/internal/metric"
 	"github.com/nyxnet/nyx/internal/telemetry"
 	"github.com/nyxnet/nyx/internal/wire"
 )
@@ -41,11 +42,11 @@ func TestNodeTellsTheControlPlane(t *testing.T) {
 	case <-t.Context().Done():
 		t.Fatal("no report")
 	}
-	var b bytes.Buffer
+	var b metric.Page
 	if c.WriteMetrics(&b, "c"); !strings.Contains(b.String(), "telemetry_pipeline_lag_seconds_count{part=\"c\"} 1") {
 		t.Errorf("the report is not counted:\n%s", b.String())
 	}
-	b.Reset()
+	b = metric.Page{}
 	writeGuards(&b, l.parts())
 	for _, name := range []string{"node_overloaded{part=\"stream-1\"} 0", "node_strain{part=\"mix-1\"}", "telemetry_alone{part=\"mix-1\"} 0"} {
 		if !strings.Contains(b.String(), "\n"+name) {

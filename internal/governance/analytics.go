@@ -3,7 +3,6 @@ package governance
 import (
 	"context"
 	"errors"
-	"io"
 	"log/slog"
 	"path/filepath"
 	"sync"
@@ -12,6 +11,7 @@ import (
 	"github.com/nyxnet/nyx/internal/audit"
 	"github.com/nyxnet/nyx/internal/engine/ledger"
 	"github.com/nyxnet/nyx/internal/insight"
+	"github.com/nyxnet/nyx/internal/metric"
 	"github.com/nyxnet/nyx/internal/report"
 	"github.com/nyxnet/nyx/internal/seal"
 )
@@ -100,9 +100,8 @@ func (a *Analytics) Close() {
 	a.running.Wait()
 }
 
-// WriteMetrics writes what was done, in the Prometheus text format, of a part of a
-// process.
-func (a *Analytics) WriteMetrics(w io.Writer, part string) {
-	a.Stream.WriteMetrics(w, part)
-	a.Reports.writeLongest(w, part, "report_generation_duration")
+// WriteMetrics writes what was done, of a part of a process.
+func (a *Analytics) WriteMetrics(to *metric.Page, part string) {
+	a.Stream.WriteMetrics(to, part)
+	to.Add("report_generation_duration", a.Reports.longest().Seconds(), "part", part)
 }

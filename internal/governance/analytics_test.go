@@ -9,6 +9,7 @@ import (
 
 	"github.com/nyxnet/nyx/internal/audit"
 	"github.com/nyxnet/nyx/internal/insight"
+	"github.com/nyxnet/nyx/internal/metric"
 )
 
 // TestAnalytics: what is recorded in a log comes to the feed and into a report, and the
@@ -37,7 +38,7 @@ func TestAnalytics(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.report(person(Auditor), aDay)
-	var out strings.Builder
+	var out metric.Page
 	a.WriteMetrics(&out, "control")
 	for _, want := range []string{"compliance_export_latency_count{part=\"control\"} ", "report_generation_duration{part=\"control\"}", "nyx_stream_export_entries_total", "nyx_insight_updates_total"} {
 		if !strings.Contains(out.String(), want) {

@@ -2,8 +2,6 @@ package governance
 
 import (
 	"context"
-	"fmt"
-	"io"
 	"time"
 
 	"github.com/nyxnet/nyx/internal/audit"
@@ -67,12 +65,10 @@ func (r *Reporter) Copy(ctx context.Context, dir string, format audit.Format, f 
 	return m, err
 }
 
-// writeLongest writes how long what was asked for took, in the Prometheus text format,
-// of a part of a process.
-func (x *Exports) writeLongest(w io.Writer, part, name string) {
-	longest := time.Duration(0)
+// longest is how long what was asked for took, at most, of the last thousand.
+func (x *Exports) longest() (most time.Duration) {
 	for _, d := range x.Stats().Durations {
-		longest = max(longest, d)
+		most = max(most, d)
 	}
-	fmt.Fprintf(w, "# HELP %s Seconds from a request until what was asked for was made and signed: the longest of the last thousand.\n# TYPE %[1]s gauge\n%[1]s{part=%q} %g\n", name, part, longest.Seconds())
+	return most
 }

@@ -6,13 +6,12 @@ package insight
 
 import (
 	"context"
-	"fmt"
-	"io"
 	"sync"
 	"time"
 
 	"github.com/nyxnet/nyx/internal/aggregate"
 	"github.com/nyxnet/nyx/internal/audit"
+	"github.com/nyxnet/nyx/internal/metric"
 )
 
 const (
@@ -65,6 +64,7 @@ type Stream struct {
 	exported uint64
 	strange  uint64           // entries whose times are out of bounds
 	delay    aggregate.Sketch // from an event until it was counted, in ms
+	refresh  aggregate.Sketch // from the oldest event that is new in an update until it was published, in ms
 	updates  uint64
 	said     time.Time // when the last update was published
 	oldest   time.Time // event that is in none
@@ -243,6 +243,7 @@ func (s *Stream) publish(end bool) error {
 	s.cfg.Feed.Publish(u)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.refresh.Observe(uint64(max(0, s.cfg.Now().Sub(s.oldest)).Milliseconds()))
 	s.said, s.oldest = now, time.Time{}
 	s.updates++
 	return nil
@@ -268,21 +269,17 @@ func figuresOf(a *aggregate.Aggregate) Figures {
 	return f
 }
 
-// WriteMetrics writes what the stream has done, in the Prometheus text format, of a
-// part of a process.
-func (s *Stream) WriteMetrics(w io.Writer, part string) {
+// WriteMetrics writes what the stream has done, of a part of a process.
+func (s *Stream) WriteMetrics(to *metric.Page, part string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	name := "compliance_export_latency"
-	fmt.Fprintf(w, "# HELP %s Seconds from an event until it was in the aggregates of its hour.\n# TYPE %[1]s summary\n", name)
-	for _, q := range []float64{0.5, 0.95, 0.99} {
-		fmt.Fprintf(w, "%s{part=%q,quantile=\"%g\"} %g\n", name, part, q, float64(s.delay.Quantile(q))/1e3)
+	summed := func(name string, v *aggregate.Sketch) {
+		to.Distribute(name, metric.Summed([]float64{0.5, 0.95, 0.99},
+			func(q float64) float64 { return float64(v.Quantile(q)) / 1e3 }, float64(v.Sum)/1e3, v.Count), "part", part)
 	}
-	fmt.Fprintf(w, "%s_sum{part=%q} %g\n%[1]s_count{part=%[2]q} %[4]d\n", name, part, float64(s.delay.Sum)/1e3, s.delay.Count)
-	one := func(name, help string, n uint64) {
-		fmt.Fprintf(w, "# HELP %s %s\n# TYPE %[1]s counter\n%[1]s{part=%[3]q} %[4]d\n", name, help, part, n)
-	}
-	one("nyx_stream_export_entries_total", "Entries of the audit log that were summed up.", s.exported)
-	one("nyx_stream_export_strange_total", "Entries of which the time is more than a day ahead, or 400 days ago: they are in no hour.", s.strange)
-	one("nyx_insight_updates_total", "Updates that were published.", s.updates)
+	summed("compliance_export_latency", &s.delay)
+	summed("dashboard_refresh_latency", &s.refresh)
+	to.Add("nyx_stream_export_entries_total", float64(s.exported), "part", part)
+	to.Add("nyx_stream_export_strange_total", float64(s.strange), "part", part)
+	to.Add("nyx_insight_updates_total", float64(s.updates), "part", part)
 }

@@ -75,6 +75,13 @@ var facts = []struct {
 	{"SCL-046", "directory_lookup_latency", "p95", "<=", 180, "ms", map[string]float64{"cache_ttl_ms": 0}},
 	{"SCL-011", "directory_rebuild_duration", "max", "<=", 10, "s", map[string]float64{"nodes": 50_000}},
 	{"SCL-045", "mix_packet_drop", "ratio", "<", 0.2, "%", map[string]float64{"restarts_per_hour": 30, "mix_nodes": 300}},
+	{"DF-036", "dashboard.refresh_latency", "max", "<=", 10, "s", nil},
+	{"DF-042", "transport.path_metric_coverage", "ratio", ">=", 99, "%", map[string]float64{"looks_lost": 0.1}},
+	{"SCL-025", "sli_completeness", "max", "<=", 0, "count", map[string]float64{"looks": 3}},
+	{"SCL-026", "alertmanager_notifications", "max", "<=", 60, "s", map[string]float64{"error_ratio": 0.05}},
+	{"SCL-027", "slo_burn_rate", "max", "<", 2, "ratio", map[string]float64{"error_ratio": 0.0008}},
+	{"SCL-041", "log_volume_bytes", "max", "<", 0.8, "ratio", map[string]float64{"hours": 2}},
+	{"SCL-047", "alertmanager_notifications_total", "ratio", ">=", 99.9, "%", map[string]float64{"alerts_per_minute": 500}},
 	{"SCL-012", "mix_failover_duration", "max", "<=", 25, "s", map[string]float64{
 		"messages_per_minute": 300_000, "kill_share": 0.1, "mix_nodes": 150}},
 }

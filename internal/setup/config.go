@@ -60,8 +60,10 @@ type Config struct {
 	// Traffic has metrics tell content from cover.
 	Traffic   bool
 	Telemetry TelemetryConfig
-	// LogLevel is debug, info, warn or error.
-	LogLevel string
+	// LogLevel is debug, info, warn or error; LogFormat text or json. LogFile is where
+	// lines go instead of standard error, in so many bytes at most.
+	LogLevel, LogFormat, LogFile string
+	LogBudget                    int64
 }
 
 // RelayConfig is what a node says of itself in the directory.
@@ -232,7 +234,10 @@ type configFile struct {
 	} `toml:"metrics"`
 	Telemetry telemetryFile `toml:"telemetry"`
 	Log       struct {
-		Level string `toml:"level"`
+		Level     string `toml:"level"`
+		Format    string `toml:"format"`
+		File      string `toml:"file"`
+		Megabytes int64  `toml:"megabytes"`
 	} `toml:"log"`
 }
 
@@ -383,6 +388,7 @@ func (d *document) common(c *Config, f *configFile) {
 	if c.LogLevel = f.Log.Level; !slices.Contains([]string{"debug", "info", "warn", "error"}, c.LogLevel) {
 		d.bad("log.level", "%q is not a level. Use debug, info, warn or error", f.Log.Level)
 	}
+	d.told(c, f)
 }
 
 func (d *document) relay(c *Config, f *configFile) {

@@ -70,7 +70,7 @@ func (d *document) url(key, s string) {
 		rest, ok = strings.CutPrefix(s, "https://")
 	}
 	if !ok || rest == "" || strings.ContainsAny(rest, " \t\n") {
-		d.bad(key, "%q is not a URL of a directory. Write http://host:port", s)
+		d.bad(key, "%q is not a URL. Write http://host:port", s)
 	}
 }
 

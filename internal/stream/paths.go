@@ -220,6 +220,7 @@ func (s *Session) failOver(now machine.Time, id uint8) {
 	if !told {
 		s.tell(Event{Kind: PathSuspect, Path: dead})
 	}
+	s.cfg.Distributions.ObserveTime(trace.PathFailover, silent)
 	s.cfg.Sink.Emit(now, trace.PathSwitched, uint64(silent), 0)
 }
 

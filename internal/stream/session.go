@@ -201,6 +201,7 @@ type Stats struct {
 	// Backlog is the bytes that wait to be sent, for the choice of a class.
 	Backlog        int
 	Paths          []PathStats // of the paths in use; nil while the session is idle
+	Known          uint16      // the paths that there are, used or not, a bit for each
 	Streams        int
 	HeartbeatQueue int
 	SessionWindow  uint64 // receive window in bytes
@@ -274,6 +275,11 @@ func (s *Session) Stats() Stats {
 			for _, e := range open.in.early {
 				st.Early += e.hi - e.lo
 			}
+		}
+	}
+	for id := range s.paths {
+		if s.paths[id].present {
+			st.Known |= 1 << id
 		}
 	}
 	if s.work != nil {

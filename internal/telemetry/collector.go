@@ -12,6 +12,7 @@ import (
 	"github.com/nyxnet/nyx/internal/control"
 	"github.com/nyxnet/nyx/internal/directory"
 	"github.com/nyxnet/nyx/internal/machine"
+	"github.com/nyxnet/nyx/internal/metric"
 	"github.com/nyxnet/nyx/internal/obfs"
 	"github.com/nyxnet/nyx/internal/wire"
 )
@@ -211,34 +212,27 @@ func (c *Collector) serveRates(w http.ResponseWriter, _ *http.Request, _ wire.No
 	w.Write(b)
 }
 
-// WriteMetrics writes what the collector knows, in the Prometheus text format, of a
-// part of a process.
-func (c *Collector) WriteMetrics(w io.Writer, part string) {
+// WriteMetrics writes what the collector knows, of a part of a process.
+func (c *Collector) WriteMetrics(to *metric.Page, part string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	one := func(name, kind, help string, v float64) {
-		fmt.Fprintf(w, "# HELP %s %s\n# TYPE %s %s\n%s{part=%q} %g\n", name, help, name, kind, name, part, v)
-	}
 	s, f := c.scheduler, &c.figures
-	fmt.Fprint(w, "# HELP telemetry_pipeline_lag_seconds Age of the reports of nodes when they came.\n# TYPE telemetry_pipeline_lag_seconds summary\n")
-	for _, q := range []float64{0.5, 0.95, 0.99} {
-		fmt.Fprintf(w, "telemetry_pipeline_lag_seconds{part=%q,quantile=\"%g\"} %g\n", part, q, float64(s.Lag.Quantile(q))/1000)
-	}
-	fmt.Fprintf(w, "telemetry_pipeline_lag_seconds_sum{part=%q} %g\ntelemetry_pipeline_lag_seconds_count{part=%q} %d\n", part, float64(s.Lag.Sum)/1000, part, s.Lag.Count)
+	to.Distribute("telemetry_pipeline_lag_seconds", metric.Summed([]float64{0.5, 0.95, 0.99},
+		func(q float64) float64 { return float64(s.Lag.Quantile(q)) / 1000 }, float64(s.Lag.Sum)/1000, s.Lag.Count), "part", part)
 	if len(c.newest) > 0 {
-		one("telemetry_freshness", "gauge", "Seconds since the newest report of the node of which the newest is oldest.", c.freshness(time.Now()).Seconds())
+		to.Add("telemetry_freshness", c.freshness(time.Now()).Seconds(), "part", part)
 	}
 	if rate, ok := f.SamplingError(); ok {
-		one("telemetry_sampling_error_rate", "gauge", "How far sampled reports of the last five minutes were off what they stand for.", rate)
+		to.Add("telemetry_sampling_error_rate", rate, "part", part)
 	}
-	one("telemetry_reports_refused_total", "counter", "Reports that were out of order, of the future, malformed, or of nobody known.", float64(s.Refused+c.stale+c.malformed))
-	one("telemetry_fallback_used_total", "counter", "How often the telemetry of a region was gone and its rates were left alone.", float64(s.Fallbacks))
-	one("telemetry_fallback_regions", "gauge", "Regions whose telemetry is gone.", float64(len(s.Safe())))
-	one("control_nodes_overloaded", "gauge", "Nodes that hold admissions back.", float64(s.Overloaded()))
+	to.Add("telemetry_reports_refused_total", float64(s.Refused+c.stale+c.malformed), "part", part)
+	to.Add("telemetry_fallback_used", float64(s.Fallbacks), "part", part)
+	to.Add("telemetry_fallback_regions", float64(len(s.Safe())), "part", part)
+	to.Add("control_nodes_overloaded", float64(s.Overloaded()), "part", part)
 	if c.days > 0 {
-		one("analytics_batch_duration", "gauge", "Seconds that the last day took to be summed up when its last hour was closed.", c.batch.Seconds())
+		to.Add("analytics_batch_duration", c.batch.Seconds(), "part", part)
 	}
 	if swing, ok := s.Oscillation(); ok {
-		one("control_feedback_oscillation", "gauge", "Half the distance between the greatest and the least λ' of a class in the last minute, as a part of their mean: the greatest of all classes.", swing)
+		to.Add("control_feedback_oscillation", swing, "part", part)
 	}
 }

@@ -28,7 +28,8 @@ const (
 	RouteUpdateLatency              // µs from when a route was to leave a node until another carried on in its place
 	TimingJitter                    // µs by which the moment of a cell was drawn: before it is sent, and at mixes as a plan has it
 	SessionHandshake                // µs from a SESSION_INIT until it was admitted: since it came, or was first sent
-	SessionCloseLag                 // µs from the last sign of life of a session that ended here until it was released
+	SessionCloseLag                 // µs from the last sign of life of a session until an entry released what it held
+	PathFailover                    // µs from when a session's path was last heard until another took its place
 	NumDistributions
 )
 
@@ -89,9 +90,13 @@ func (v *Values) Observe(value uint64) {
 	v.Count++
 }
 
-// Below is how many values lie below 2^power, which is at least 4.
-func (v *Values) Below(power int) (n uint64) {
-	for _, in := range v.classes[:min(4*(power-1), classes)] {
+// Under is how many values lie below the end of a class: any power of two from 4 on,
+// and what divides the way to the next in four.
+func (v *Values) Under(end uint64) (n uint64) {
+	for class, in := range v.classes {
+		if classEnd(class) > end {
+			break
+		}
 		n += in
 	}
 	return n

@@ -30,7 +30,7 @@ func TestClasses(t *testing.T) {
 
 func TestValues(t *testing.T) {
 	var d Distributions
-	if v := &d[MetadataSize]; v.Quantile(0.95) != 0 || v.Below(10) != 0 {
+	if v := &d[MetadataSize]; v.Quantile(0.95) != 0 || v.Under(1<<10) != 0 {
 		t.Error("values before the first")
 	}
 	for i := range 1000 {
@@ -38,8 +38,8 @@ func TestValues(t *testing.T) {
 		d.ObserveTime(DropDetect, time.Duration(i)*time.Millisecond)
 	}
 	v := &d[MetadataSize]
-	if v.Count != 1000 || v.Sum != 499_500 || v.Below(2) != 4 || v.Below(8) != 256 || v.Below(10) != 1000 || v.Below(60) != 1000 {
-		t.Errorf("%d values, sum %d, %d below 4, %d below 256", v.Count, v.Sum, v.Below(2), v.Below(8))
+	if v.Count != 1000 || v.Sum != 499_500 || v.Under(1<<2) != 4 || v.Under(1<<8) != 256 || v.Under(1<<10) != 1000 || v.Under(1<<60) != 1000 {
+		t.Errorf("%d values, sum %d, %d below 4, %d below 256", v.Count, v.Sum, v.Under(1<<2), v.Under(1<<8))
 	}
 	for q, want := range map[float64]uint64{0.5: 499, 0.95: 949, 1: 999} {
 		if got := v.Quantile(q); got < want || got > want*5/4 {
