@@ -1,0 +1,588 @@
+package worm
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/nyxnet/nyx/internal/audit"
+	"github.com/nyxnet/nyx/internal/engine/ledger"
+	"github.com/nyxnet/nyx/internal/engine/s3"
+)
+
+// memory is a bucket with object lock in memory.
+type memory struct {
+	mu       sync.Mutex
+	unlocked bool
+	objects  map[string][]version // by key, the first first
+	puts     int
+	// fail is asked before each request, and lose after each object that was put: their
+	// errors are the answers.
+	fail func(op, key string) error
+	lose func(key string) error
+}
+
+type version struct {
+	content []byte
+	until   time.Time
+}
+
+func newMemory() *memory { return &memory{objects: map[string][]version{}} }
+
+func (m *memory) do(op, key string, f func() error) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.fail != nil {
+		if err := m.fail(op, key); err != nil {
+			return err
+		}
+	}
+	return f()
+}
+
+func (m *memory) String() string { return "a bucket in memory" }
+
+func (m *memory) Check(context.Context) error {
+	return m.do("check", "", func() error {
+		if m.unlocked {
+			return s3.ErrUnlocked
+		}
+		return nil
+	})
+}
+
+func (m *memory) Put(_ context.Context, key string, content []byte, until time.Time) error {
+	return m.do("put", key, func() error {
+		if len(m.objects[key]) > 0 {
+			return s3.ErrExists
+		}
+		m.puts++
+		m.objects[key] = []version{{bytes.Clone(content), until}}
+		if m.lose != nil {
+			return m.lose(key)
+		}
+		return nil
+	})
+}
+
+func (m *memory) List(_ context.Context, prefix string) (out []s3.Object, err error) {
+	err = m.do("list", prefix, func() error {
+		for key, versions := range m.objects {
+			if strings.HasPrefix(key, prefix) {
+				out = append(out, s3.Object{Key: key, Version: "1", Size: int64(len(versions[0].content)), Later: len(versions) - 1})
+			}
+		}
+		slices.SortFunc(out, func(a, b s3.Object) int { return strings.Compare(a.Key, b.Key) })
+		return nil
+	})
+	return out, err
+}
+
+func (m *memory) Get(_ context.Context, o s3.Object) (content []byte, lock s3.Lock, err error) {
+	err = m.do("get", o.Key, func() error {
+		if len(m.objects[o.Key]) == 0 {
+			return s3.ErrNone
+		}
+		v := m.objects[o.Key][0]
+		content, lock = bytes.Clone(v.content), s3.Lock{Compliance: true, Until: v.until}
+		return nil
+	})
+	return content, lock, err
+}
+
+// upon puts a version upon an object, as who holds the credentials can.
+func (m *memory) upon(key string, content string) {
+	m.objects[key] = append(m.objects[key], version{content: []byte(content)})
+}
+
+// away makes every request fail from now on, or none.
+func (m *memory) away(why error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.fail = func(string, string) error { return why }
+}
+
+// fixture is a log with small segments, and the bucket of its copy.
+type fixture struct {
+	*testing.T
+	cfg    ledger.Config
+	log    *ledger.Log
+	bucket *memory
+	place  Place
+	made   int
+	keep   time.Duration
+}
+
+func newFixture(t *testing.T) *fixture {
+	t.Helper()
+	f := &fixture{T: t, bucket: newMemory(), keep: 24 * time.Hour}
+	f.place = Place{f.bucket, "control-1/"}
+	f.cfg = ledger.Config{Dir: filepath.Join(t.TempDir(), "audit"), Origin: "nyx/test/audit", Node: "control-1", SegmentBytes: 8 << 10}
+	keys, err := ledger.OpenFileKeys(t.TempDir(), true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.cfg.Signer, f.cfg.Wrapper = keys.Signer, keys.Wrapper
+	f.open()
+	return f
+}
+
+func (f *fixture) open() {
+	f.Helper()
+	var err error
+	if f.log, err = ledger.Open(f.Context(), f.cfg); err != nil {
+		f.Fatal(err)
+	}
+}
+
+func (f *fixture) close() {
+	f.Helper()
+	if err := f.log.Close(); err != nil {
+		f.Fatal(err)
+	}
+}
+
+// record records so many events in calls of ten, and signs them if it says so.
+func (f *fixture) record(many int, sign bool) {
+	f.Helper()
+	var events []audit.Event
+	for n := range many {
+		f.made++
+		now := time.Now().UTC().Truncate(time.Millisecond)
+		events = append(events, audit.Event{ID: audit.NewID(now, [10]byte{byte(f.made), byte(f.made >> 8), 7}), Time: now, Kind: audit.AdminAction,
+			Actor: "alice", Subject: "mix-1", Action: "drain", Count: 1})
+		if len(events) == 10 || n+1 == many {
+			if err := f.log.Record(f.Context(), events...); err != nil {
+				f.Fatal(err)
+			}
+			events = events[:0]
+		}
+	}
+	if sign {
+		if _, err := f.log.Checkpoint(f.Context()); err != nil {
+			f.Fatal(err)
+		}
+	}
+}
+
+func (f *fixture) config() Config {
+	return Config{Place: f.place, Keep: f.keep, Every: time.Minute, Store: f.log.Store(), Size: f.log.Size, Wait: f.log.Wait}
+}
+
+// start starts a copier, which is closed with the test unless it is before.
+func (f *fixture) start(edit ...func(*Config)) (*Copier, error) {
+	cfg := f.config()
+	for _, e := range edit {
+		e(&cfg)
+	}
+	return Start(cfg)
+}
+
+// copier is one that has copied everything that is signed now. It must run in a bubble.
+func (f *fixture) copier(edit ...func(*Config)) *Copier {
+	f.Helper()
+	c, err := f.start(edit...)
+	if err != nil {
+		f.Fatal(err)
+	}
+	synctest.Wait()
+	return c
+}
+
+// wantCopy restores the copy and verifies it: so many entries are in it.
+func (f *fixture) wantCopy(entries int64) (dir string, r Restored) {
+	f.Helper()
+	dir = filepath.Join(f.TempDir(), "restored")
+	r, err := Restore(f.Context(), f.place, dir, time.Now(), nil)
+	if err != nil {
+		f.Fatal(err)
+	}
+	key := f.log.Key()
+	v, torn, err := (&ledger.Store{Dir: dir, Wrapper: f.cfg.Wrapper}).Verify(f.Context(), &key, nil, nil)
+	if err != nil || v.Entries != entries || torn != 0 || v.Unsigned != 0 {
+		f.Fatalf("the copy has %d entries, not %d, %d of them not signed, and %d bytes more: %v", v.Entries, entries, v.Unsigned, torn, err)
+	}
+	return dir, r
+}
+
+// inBubble runs a test on virtual time.
+func inBubble(t *testing.T, run func(f *fixture)) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		defer func() { f.log.Close() }()
+		run(f)
+	})
+}
+
+// The copy follows the log through segments and restarts: at every look it verifies and
+// has all that was signed, and no byte was put twice.
+func TestCopyFollows(t *testing.T) {
+	inBubble(t, func(f *fixture) {
+		c := f.copier()
+		if _, err := Restore(f.Context(), f.place, f.TempDir(), time.Now(), nil); !errors.Is(err, s3.ErrNone) {
+			f.Errorf("a copy of nothing: %v", err)
+		}
+		entries := int64(0)
+		for range 5 {
+			f.record(70, true)
+			entries += 70
+			time.Sleep(f.config().Every + time.Second)
+			synctest.Wait()
+			f.wantCopy(entries)
+			if got := c.Figures(); got.Entries != entries || got.Behind != 0 || got.Lag != 0 || got.Faults != 0 {
+				f.Errorf("%+v", got)
+			}
+		}
+		f.record(10, false) // not signed: a crash of the machine may take it
+		time.Sleep(f.config().Every / 2)
+		synctest.Wait()
+		if got := c.Figures(); got.Behind != 10 || got.Lag == 0 {
+			f.Errorf("%+v", got)
+		}
+		c.Close()
+		f.close()
+		f.open()
+		f.record(50, true)
+		c = f.copier()
+		_, r := f.wantCopy(entries + 60)
+		c.Close()
+		bytes := int64(0)
+		for key, versions := range f.bucket.objects {
+			bytes += int64(len(versions[0].content))
+			if left := time.Until(versions[0].until); len(versions) != 1 || left > f.keep || left < f.keep-time.Hour {
+				f.Errorf("%s has %d versions, the first locked for %v", key, len(versions), left)
+			}
+		}
+		if r.Bytes != bytes || r.Objects != f.bucket.puts || r.Locked != r.Objects || r.Upon != 0 || r.Files < 5 {
+			f.Errorf("%+v of %d bytes in %d objects", r, bytes, f.bucket.puts)
+		}
+		if segments, _ := f.log.Store().Segments(); len(segments) < 3 {
+			f.Errorf("%d segments", len(segments))
+		}
+	})
+}
+
+// While the server is away the log goes on, and the copy follows when it is back.
+// Events say so once each. Retention removes nothing that has no copy.
+func TestServerAway(t *testing.T) {
+	inBubble(t, func(f *fixture) {
+		var told []string
+		c := f.copier(func(cfg *Config) {
+			cfg.Tell = func(_ context.Context, severity audit.Severity, action, _ string) error {
+				told = append(told, fmt.Sprint(severity, " ", action))
+				return nil
+			}
+		})
+		defer c.Close()
+		f.record(100, true)
+		time.Sleep(2 * time.Minute)
+		f.bucket.away(errors.New("connection refused"))
+		for range 24 {
+			time.Sleep(time.Hour)
+			f.record(20, true)
+		}
+		synctest.Wait()
+		got := c.Figures()
+		if got.Behind != 480 || got.Lag < 23*time.Hour || got.Faults < 24*10 || got.Faults > 24*14 || got.Why != "connection refused" {
+			f.Errorf("%+v", got)
+		}
+		if !slices.Equal(told, []string{"warning copy.behind"}) {
+			f.Errorf("told %v", told)
+		}
+		f.bucket.away(nil)
+		time.Sleep(againMost + time.Second)
+		synctest.Wait()
+		f.wantCopy(580)
+		if got := c.Figures(); got.Behind != 0 || got.Why != "" {
+			f.Errorf("%+v", got)
+		}
+		if !slices.Equal(told, []string{"warning copy.behind", "notice copy.resumed"}) {
+			f.Errorf("told %v", told)
+		}
+	})
+}
+
+// A server that is away when the process starts is waited for.
+func TestAwayAtStart(t *testing.T) {
+	inBubble(t, func(f *fixture) {
+		f.record(30, true)
+		f.bucket.away(errors.New("connection refused"))
+		c := f.copier()
+		defer c.Close()
+		f.bucket.away(nil)
+		time.Sleep(againMost)
+		synctest.Wait()
+		f.wantCopy(30)
+	})
+}
+
+// An answer that is lost, and a request that is cut at any point, leave no part missing
+// and none twice.
+func TestLostAnswers(t *testing.T) {
+	inBubble(t, func(f *fixture) {
+		f.record(300, true)
+		n := 0
+		f.bucket.lose = func(string) error {
+			if n++; n%3 == 0 {
+				return errors.New("the connection was reset")
+			}
+			return nil
+		}
+		m := 0
+		f.bucket.fail = func(string, string) error {
+			if m++; m%17 == 0 {
+				return errors.New("the connection was cut")
+			}
+			return nil
+		}
+		c := f.copier()
+		for range 10 {
+			time.Sleep(againMost + time.Minute)
+			f.record(20, true)
+		}
+		time.Sleep(24 * time.Hour)
+		synctest.Wait()
+		c.Close()
+		f.bucket.fail = nil
+		f.wantCopy(500)
+		if c.Figures().Faults < 5 {
+			f.Errorf("%+v", c.Figures())
+		}
+	})
+}
+
+// Without a look at what an answer that was lost has left, a part would be refused for
+// ever: this is what a server says of one that is there.
+func TestPartIsThere(t *testing.T) {
+	inBubble(t, func(f *fixture) {
+		f.record(10, true)
+		key, err := os.ReadFile(filepath.Join(f.cfg.Dir, "log.key"))
+		if err != nil {
+			f.Fatal(err)
+		}
+		c := f.copier()
+		f.record(10, true)
+		f.bucket.mu.Lock()
+		extents, _, err := f.log.Store().Settled(f.Context())
+		last := extents[len(extents)-1] // checkpoints
+		if err != nil || len(c.parts[last.Name]) != 1 {
+			f.Fatalf("%v, %v", c.parts, err)
+		}
+		notes, err := os.ReadFile(filepath.Join(f.cfg.Dir, last.Name))
+		if err != nil {
+			f.Fatal(err)
+		}
+		// A part is there that the copier has not put: half of what it would put.
+		at := c.parts[last.Name][0].Size
+		f.bucket.objects[f.place.key(last.Name, at)] = []version{{notes[at : at+(last.Bytes-at)/2], time.Now().Add(f.keep)}}
+		f.bucket.mu.Unlock()
+		time.Sleep(f.config().Every + time.Second)
+		synctest.Wait()
+		f.wantCopy(20)
+		c.Close()
+
+		// What somebody else has put there is not taken for the log's.
+		f.record(10, true)
+		f.bucket.objects[f.place.key(last.Name, last.Bytes)] = []version{{key, time.Now().Add(f.keep)}}
+		if _, err := f.start(); !errors.Is(err, ErrOther) {
+			f.Errorf("started upon what somebody else has put: %v", err)
+		}
+	})
+}
+
+// Places that a copy cannot be in are refused at the start, in one line that says why.
+func TestRefused(t *testing.T) {
+	for what, c := range map[string]struct {
+		spoil func(f *fixture)
+		is    error
+		says  string
+	}{
+		"no object lock":      {func(f *fixture) { f.bucket.unlocked = true }, s3.ErrUnlocked, "no object lock"},
+		"another key":         {func(f *fixture) { f.bucket.away(s3.ErrRefused) }, s3.ErrRefused, "refused"},
+		"no bucket":           {func(f *fixture) { f.bucket.away(s3.ErrNone) }, s3.ErrNone, "not there"},
+		"another log":         {func(f *fixture) { f.other() }, ErrOther, "another"},
+		"a log that was lost": {func(f *fixture) { f.again() }, ErrOther, "nyx audit restore"},
+	} {
+		t.Run(what, func(t *testing.T) {
+			inBubble(t, func(f *fixture) {
+				f.record(30, true)
+				f.copier().Close()
+				c.spoil(f)
+				_, err := f.start()
+				if !errors.Is(err, c.is) || !strings.Contains(err.Error(), c.says) || strings.Contains(err.Error(), "\n") {
+					f.Errorf("%v", err)
+				}
+				if f.bucket.puts > 3 {
+					f.Errorf("%d objects put", f.bucket.puts)
+				}
+			})
+		})
+	}
+}
+
+// other makes the log one of another key, of which more is signed than of this one.
+func (f *fixture) other() {
+	f.close()
+	keys, err := ledger.OpenFileKeys(f.TempDir(), true)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.cfg.Dir, f.cfg.Signer, f.cfg.Wrapper = filepath.Join(f.TempDir(), "other"), keys.Signer, keys.Wrapper
+	f.open()
+	f.record(300, true)
+	f.record(300, true)
+}
+
+// again makes the log anew under its own keys, as if its directory had been lost.
+func (f *fixture) again() {
+	f.close()
+	if err := os.RemoveAll(f.cfg.Dir); err != nil {
+		f.Fatal(err)
+	}
+	f.open()
+}
+
+// A log that was restored from its copy goes on, in the same copy.
+func TestRestoredGoesOn(t *testing.T) {
+	inBubble(t, func(f *fixture) {
+		f.record(200, true)
+		f.copier().Close()
+		f.close()
+		f.cfg.Dir, _ = f.wantCopy(200)
+		f.open()
+		f.record(25, true)
+		f.copier().Close()
+		f.wantCopy(225)
+	})
+}
+
+// What retention removes stays in the copy, whole, until its lock is over; and nothing
+// is removed that has no copy.
+func TestRetention(t *testing.T) {
+	inBubble(t, func(f *fixture) {
+		var c *Copier
+		f.close()
+		f.cfg.Copied = func() int64 { return c.Copied() }
+		f.open()
+		f.record(100, true)
+		c = f.copier()
+		time.Sleep(24 * time.Hour)
+		f.bucket.away(errors.New("connection refused"))
+		f.record(100, true)
+		time.Sleep(24 * time.Hour)
+		f.record(5, true)
+		tomorrow := audit.DayOf(time.Now()) + 1
+		if n, err := f.log.Prune(f.Context(), tomorrow); err != nil || n > 100 {
+			f.Errorf("%d removed, of which 100 have a copy: %v", n, err)
+		}
+		f.bucket.away(nil)
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if n, err := f.log.Prune(f.Context(), tomorrow); err != nil || n < 50 {
+			f.Errorf("%d removed: %v", n, err)
+		}
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		c.Close()
+		f.wantCopy(f.log.Size()) // all of it
+
+		// Locks are over, and a rule of the bucket has removed what retention had.
+		begin, err := f.log.Store().Begin()
+		if err != nil || begin < 150 {
+			f.Fatal(begin, err)
+		}
+		segments, err := f.log.Store().Segments()
+		if err != nil {
+			f.Fatal(err)
+		}
+		for key := range f.bucket.objects {
+			if file := strings.TrimPrefix(key, f.place.Prefix+segmentsDir); file != key && file < segments[0].Name {
+				delete(f.bucket.objects, key)
+			}
+		}
+		f.wantCopy(f.log.Size() - begin)
+		c = f.copier()
+		c.Close()
+	})
+}
+
+// What somebody puts upon the objects of a copy changes nothing of what is read, and is
+// said. A part that is gone is missed.
+func TestPutUpon(t *testing.T) {
+	inBubble(t, func(f *fixture) {
+		f.record(100, true)
+		f.copier().Close()
+		for key := range f.bucket.objects {
+			f.bucket.upon(key, "forged")
+		}
+		if _, r := f.wantCopy(100); r.Upon != len(f.bucket.objects) {
+			f.Errorf("%+v", r)
+		}
+		c := f.copier() // and does not stop the copying
+		f.record(10, true)
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		c.Close()
+		f.wantCopy(110)
+		delete(f.bucket.objects, f.place.key(checkpointsFile, 0))
+		if _, err := Restore(f.Context(), f.place, f.TempDir(), time.Now(), nil); err == nil || !strings.Contains(err.Error(), "are missing") {
+			f.Errorf("a copy without its beginning: %v", err)
+		}
+		f.copier().Close() // which is put again
+		f.wantCopy(110)
+	})
+}
+
+// A directory that holds something is not written to, and names that are none of a
+// log's are not files of one.
+func TestRestoreIsCareful(t *testing.T) {
+	inBubble(t, func(f *fixture) {
+		f.record(10, true)
+		f.copier().Close()
+		for _, key := range []string{"control-1/../escape/000000000000", "control-1/segments/../../x.seg/000000000000", "control-1/sign.key/000000000000", "control-1/log.key/1", "control-1/log.key/-00000000001"} {
+			f.bucket.objects[key] = []version{{[]byte("planted"), time.Now()}}
+		}
+		dir, _ := f.wantCopy(10)
+		if _, err := Restore(f.Context(), f.place, dir, time.Now(), nil); err == nil || !strings.Contains(err.Error(), "not empty") {
+			f.Errorf("restored upon a log: %v", err)
+		}
+	})
+}
+
+// Holes are found wherever they are, and are no longer than an object can be.
+func TestHole(t *testing.T) {
+	row := func(bounds ...int64) (out []part) {
+		for i := 0; i < len(bounds); i += 2 {
+			out = append(out, part{s3.Object{Size: bounds[i+1] - bounds[i]}, bounds[i]})
+		}
+		return out
+	}
+	for _, c := range []struct {
+		parts          []part
+		size, from, to int64
+	}{
+		{nil, 0, 0, 0},
+		{nil, 7, 0, 7},
+		{nil, 20 << 20, 0, s3.ContentMax},
+		{row(0, 5), 5, 5, 5},
+		{row(0, 5), 9, 5, 9},
+		{row(0, 5, 7, 9), 9, 5, 7},
+		{row(3, 9), 9, 0, 3},
+		{row(0, 5, 3, 8), 9, 8, 9},
+		{row(0, 9), 5, 5, 5},
+		{row(0, 5, 40<<20, 41<<20), 41 << 20, 5, 5 + s3.ContentMax},
+	} {
+		if from, to := hole(c.parts, c.size); from != c.from || to != c.to {
+			t.Errorf("of %d bytes with %v: %d to %d, not %d to %d", c.size, c.parts, from, to, c.from, c.to)
+		}
+	}
+}

@@ -1,0 +1,159 @@
+package servers
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// OpenBaoName is the program of OpenBao, which has Vault's API.
+const OpenBaoName = "bao"
+
+// Policy is what the role of a Nyx process may do, as docs/secrets.md has it.
+const Policy = `path "secret/data/nyx/*" { capabilities = ["create", "read", "update"] }
+path "secret/metadata/nyx/*" { capabilities = ["read", "list", "delete"] }
+path "secret/destroy/nyx/*" { capabilities = ["update"] }
+`
+
+// OpenBao is a running server, with its storage on the disk, a KV engine of version 2 at
+// secret/, and a role that may do what Policy says.
+type OpenBao struct {
+	URL, Version     string
+	RoleID, SecretID string
+
+	process         *process
+	program, config string
+	root, unseal    string
+}
+
+// StartOpenBao starts the program in a directory. Its tokens live for lease, renewed up
+// to most.
+func StartOpenBao(ctx context.Context, program, dir string, lease, most time.Duration) (*OpenBao, error) {
+	at, err := freeAddress()
+	if err != nil {
+		return nil, err
+	}
+	b := &OpenBao{URL: "http://" + at, program: program, config: filepath.Join(dir, "bao.hcl")}
+	text := fmt.Sprintf("storage \"file\" { path = %q }\nlistener \"tcp\" {\n  address = %q\n  tls_disable = true\n}\napi_addr = %q\nlog_level = \"error\"\n", filepath.Join(dir, "data"), at, b.URL)
+	if err := os.WriteFile(b.config, []byte(text), 0o600); err != nil {
+		return nil, err
+	}
+	if err := b.Start(); err != nil {
+		return nil, err
+	}
+	if err := b.equip(ctx, lease, most); err != nil {
+		return nil, errors.Join(err, b.Stop())
+	}
+	return b, nil
+}
+
+// Start runs the server again after Stop. It is sealed then.
+func (b *OpenBao) Start() (err error) {
+	b.process, err = start("server started", exec.Command(b.program, "server", "-config="+b.config))
+	return err
+}
+
+// Stop ends it.
+func (b *OpenBao) Stop() error { return b.process.stop() }
+
+// Unseal opens a sealed server.
+func (b *OpenBao) Unseal(ctx context.Context) error {
+	return b.ask(ctx, http.MethodPut, "sys/unseal", map[string]any{"key": b.unseal}, nil)
+}
+
+// Seal closes it.
+func (b *OpenBao) Seal(ctx context.Context) error {
+	return b.ask(ctx, http.MethodPut, "sys/seal", nil, nil)
+}
+
+// Revoke revokes the tokens of the role.
+func (b *OpenBao) Revoke(ctx context.Context) error {
+	return b.ask(ctx, http.MethodPut, "sys/leases/revoke-prefix/auth/approle/login", nil, nil)
+}
+
+// equip makes of an empty server one with engine, role and policy.
+func (b *OpenBao) equip(ctx context.Context, lease, most time.Duration) error {
+	var made struct {
+		Keys []string `json:"keys_base64"`
+		Root string   `json:"root_token"`
+	}
+	var health struct {
+		Version string `json:"version"`
+	}
+	var role, secret struct {
+		Data struct {
+			RoleID   string `json:"role_id"`
+			SecretID string `json:"secret_id"`
+		} `json:"data"`
+	}
+	ask := func(err error, method, path string, body, answer any) error {
+		if err != nil {
+			return err
+		}
+		return b.ask(ctx, method, path, body, answer)
+	}
+	err := ask(nil, http.MethodPut, "sys/init", map[string]any{"secret_shares": 1, "secret_threshold": 1}, &made)
+	if err != nil {
+		return err
+	}
+	b.root, b.unseal = made.Root, made.Keys[0]
+	err = b.Unseal(ctx)
+	err = ask(err, http.MethodGet, "sys/health", nil, &health)
+	err = ask(err, http.MethodPost, "sys/mounts/secret", map[string]any{"type": "kv", "options": map[string]string{"version": "2"}}, nil)
+	err = ask(err, http.MethodPost, "sys/auth/approle", map[string]any{"type": "approle"}, nil)
+	err = ask(err, http.MethodPut, "sys/policies/acl/nyx", map[string]any{"policy": Policy}, nil)
+	err = ask(err, http.MethodPost, "auth/approle/role/nyx", map[string]any{"token_policies": []string{"nyx"}, "token_ttl": lease.String(), "token_max_ttl": most.String()}, nil)
+	err = ask(err, http.MethodGet, "auth/approle/role/nyx/role-id", nil, &role)
+	err = ask(err, http.MethodPost, "auth/approle/role/nyx/secret-id", nil, &secret)
+	b.Version, b.RoleID, b.SecretID = health.Version, role.Data.RoleID, secret.Data.SecretID
+	return err
+}
+
+// engineTries and enginePause: a new KV engine makes itself ready beside its mounting,
+// and says so until it is.
+const (
+	engineTries = 100
+	enginePause = 50 * time.Millisecond
+)
+
+// ask makes a request under the root token.
+func (b *OpenBao) ask(ctx context.Context, method, path string, body, answer any) error {
+	content, err := json.Marshal(body)
+	if err != nil {
+		return err
+	}
+	for n := 1; ; n++ {
+		r, err := http.NewRequestWithContext(ctx, method, b.URL+"/v1/"+path, bytes.NewReader(content))
+		if err != nil {
+			return err
+		}
+		r.Header.Set("X-Vault-Token", b.root)
+		resp, err := http.DefaultClient.Do(r)
+		if err != nil {
+			return err
+		}
+		got, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+		resp.Body.Close()
+		switch {
+		case err != nil:
+			return err
+		case resp.StatusCode >= 300 && n < engineTries && strings.Contains(string(got), "Upgrading"):
+			time.Sleep(enginePause)
+			continue
+		case resp.StatusCode >= 300:
+			return fmt.Errorf("%s %s: %s: %.200s", method, path, resp.Status, got)
+		case answer != nil:
+			return json.Unmarshal(got, answer)
+		}
+		return nil
+	}
+}
