@@ -98,8 +98,10 @@ func TestRealLock(t *testing.T) {
 	// A version or a mark that is put upon it leaves the first where it is.
 	s.Ask(t.Context(), http.MethodPut, at, "", nil, []byte("forged"))
 	unchanged(1)
+	refused("remove a part upon which another was put", s.Ask(t.Context(), http.MethodDelete, at, version, nil, nil))
 	s.Ask(t.Context(), http.MethodDelete, at, "", nil, nil)
 	unchanged(2)
+	refused("remove a part that is marked as deleted", s.Ask(t.Context(), http.MethodDelete, at, version, nil, nil))
 
 	// The control: without a lock the same key removes it.
 	if err := s.Ask(t.Context(), http.MethodPut, "locked/b/free", "", nil, content); err != nil {

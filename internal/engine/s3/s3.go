@@ -132,6 +132,13 @@ func (b *Bucket) unlocked() error {
 	return fmt.Errorf("%v has %w: what is put there can be removed; make a bucket with object lock", b, ErrUnlocked)
 }
 
+// The headers of a lock, and the mode that binds everybody.
+const (
+	compliance = "COMPLIANCE"
+	lockMode   = "X-Amz-Object-Lock-Mode"
+	lockUntil  = "X-Amz-Object-Lock-Retain-Until-Date"
+)
+
 // Lock is until when the server refuses to remove or change an object.
 type Lock struct {
 	Compliance bool // for whoever asks, without exception
@@ -147,11 +154,11 @@ func (b *Bucket) Put(ctx context.Context, key string, content []byte, until time
 	until = until.UTC().Truncate(time.Second)
 	sum := seal.SHA256(content)
 	got, _, err := b.call(ctx, http.MethodPut, key, nil, map[string]string{
-		"If-None-Match":                       "*",
-		"X-Amz-Object-Lock-Mode":              "COMPLIANCE",
-		"X-Amz-Object-Lock-Retain-Until-Date": until.Format(time.RFC3339),
-		"X-Amz-Checksum-Sha256":               base64.StdEncoding.EncodeToString(sum[:]),
-		"X-Amz-Sdk-Checksum-Algorithm":        "SHA256",
+		"If-None-Match":                "*",
+		lockMode:                       compliance,
+		lockUntil:                      until.Format(time.RFC3339),
+		"X-Amz-Checksum-Sha256":        base64.StdEncoding.EncodeToString(sum[:]),
+		"X-Amz-Sdk-Checksum-Algorithm": "SHA256",
 	}, content)
 	if err != nil {
 		return err
@@ -233,25 +240,37 @@ func (b *Bucket) Get(ctx context.Context, o Object) ([]byte, Lock, error) {
 	if int64(len(content)) != o.Size {
 		return nil, Lock{}, fmt.Errorf("%s: %d bytes came of %d", o.Key, len(content), o.Size)
 	}
-	return content, lockOf(header), nil
+	if mode := header.Get(lockMode); mode != "" {
+		until, err := time.Parse(time.RFC3339, header.Get(lockUntil))
+		return content, Lock{mode == compliance, until}, err
+	}
+	lock, err := b.lock(ctx, o) // some servers say it only when they are asked for it
+	return content, lock, err
 }
 
+// lock asks how an object is locked.
 func (b *Bucket) lock(ctx context.Context, o Object) (Lock, error) {
-	header, _, err := b.call(ctx, http.MethodHead, o.Key, versioned(o), nil, nil)
-	return lockOf(header), err
+	parameters := versioned(o)
+	parameters["retention"] = ""
+	_, answer, err := b.call(ctx, http.MethodGet, o.Key, parameters, nil, nil)
+	if f := (&fault{}); errors.As(err, &f) && f.code == "NoSuchObjectLockConfiguration" {
+		return Lock{}, nil
+	}
+	var said struct {
+		Mode  string    `xml:"Mode"`
+		Until time.Time `xml:"RetainUntilDate"`
+	}
+	if err == nil {
+		err = xml.Unmarshal(answer, &said)
+	}
+	return Lock{said.Mode == compliance, said.Until}, err
 }
 
 func versioned(o Object) map[string]string {
 	if o.Version == "" || o.Version == "null" {
-		return nil
+		return map[string]string{}
 	}
 	return map[string]string{"versionId": o.Version}
-}
-
-func lockOf(header http.Header) (l Lock) {
-	l.Compliance = header.Get("X-Amz-Object-Lock-Mode") == "COMPLIANCE"
-	l.Until, _ = time.Parse(time.RFC3339, header.Get("X-Amz-Object-Lock-Retain-Until-Date"))
-	return l
 }
 
 // fault is an answer other than success.
@@ -278,11 +297,11 @@ func (f *fault) Error() string {
 func (f *fault) Is(target error) bool {
 	switch target {
 	case ErrRefused:
-		return f.status == http.StatusForbidden || f.status == http.StatusUnauthorized
+		return f.status == http.StatusForbidden || f.status == http.StatusUnauthorized || f.code == "XAdminUserNotFound" // the Versity gateway's
 	case ErrExists:
 		return f.status == http.StatusPreconditionFailed || f.code == "ObjectLocked" || f.code == "ConditionalRequestConflict"
 	case ErrNone:
-		return f.status == http.StatusNotFound
+		return f.status == http.StatusNotFound && !f.Is(ErrRefused)
 	}
 	return false
 }

@@ -88,7 +88,7 @@ func Start(cfg Config) (*Copier, error) {
 	err := c.look(ctx)
 	cancel()
 	if final(err) {
-		return nil, fmt.Errorf("cannot copy the audit log to %v: %w", cfg.Place, err)
+		return nil, fmt.Errorf("the audit log cannot be copied: %w", err)
 	}
 	c.note(err)
 	ctx, c.cancel = context.WithCancel(context.Background())

@@ -42,6 +42,8 @@ const (
 	// gone.
 	startMost = time.Minute
 	stopMost  = 10 * time.Second
+	// dialPause is between looks whether it listens: some say that they do before.
+	dialPause = 5 * time.Millisecond
 )
 
 // process is a running server.
@@ -50,8 +52,8 @@ type process struct {
 	ends chan error
 }
 
-// start runs a program until it has printed a text.
-func start(ready string, cmd *exec.Cmd) (*process, error) {
+// start runs a program until it has printed a text and listens at an address.
+func start(ready, at string, cmd *exec.Cmd) (*process, error) {
 	read, write := io.Pipe()
 	cmd.Stdout, cmd.Stderr = write, write
 	if err := cmd.Start(); err != nil {
@@ -80,16 +82,31 @@ func start(ready string, cmd *exec.Cmd) (*process, error) {
 	defer late.Stop()
 	select {
 	case <-serves:
-		return p, nil
+		return p, listens(at, late.C)
 	case last := <-said:
 		select {
 		case <-serves:
-			return p, nil
+			return p, listens(at, late.C)
 		default:
 		}
 		return nil, errors.Join(fmt.Errorf("%s ended before it served; it said last: %s", cmd.Path, last), p.stop())
 	case <-late.C:
 		return nil, errors.Join(fmt.Errorf("%s does not serve after %v", cmd.Path, startMost), p.stop())
+	}
+}
+
+// listens waits until somebody listens at an address.
+func listens(at string, late <-chan time.Time) error {
+	for {
+		conn, err := net.Dial("tcp", at)
+		if err == nil {
+			return conn.Close()
+		}
+		select {
+		case <-time.After(dialPause):
+		case <-late:
+			return err
+		}
 	}
 }
 

@@ -43,9 +43,10 @@ func StartS3(program, dir string) (*S3, error) {
 
 // Start runs the server again after Stop, at the same address, with what it kept.
 func (s *S3) Start() (err error) {
-	cmd := exec.Command(s.program, "--port", strings.TrimPrefix(s.URL, "http://"), "posix", "--versioning-dir", filepath.Join(s.dir, "versions"), filepath.Join(s.dir, "objects"))
+	at := strings.TrimPrefix(s.URL, "http://")
+	cmd := exec.Command(s.program, "--port", at, "posix", "--versioning-dir", filepath.Join(s.dir, "versions"), filepath.Join(s.dir, "objects"))
 	cmd.Env = append(os.Environ(), "ROOT_ACCESS_KEY="+s.KeyID, "ROOT_SECRET_KEY="+s.Secret)
-	s.process, err = start("listening", cmd)
+	s.process, err = start("listening", at, cmd)
 	return err
 }
 

@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-// OpenBaoName is the program of OpenBao, which has Vault's API.
-const OpenBaoName = "bao"
+// VaultName is the program of a Vault server.
+const VaultName = "vault"
 
 // Policy is what the role of a Nyx process may do, as docs/secrets.md has it.
 const Policy = `path "secret/data/nyx/*" { capabilities = ["create", "read", "update"] }
@@ -24,9 +24,9 @@ path "secret/metadata/nyx/*" { capabilities = ["read", "list", "delete"] }
 path "secret/destroy/nyx/*" { capabilities = ["update"] }
 `
 
-// OpenBao is a running server, with its storage on the disk, a KV engine of version 2 at
+// Vault is a running server, with its storage on the disk, a KV engine of version 2 at
 // secret/, and a role that may do what Policy says.
-type OpenBao struct {
+type Vault struct {
 	URL, Version     string
 	RoleID, SecretID string
 
@@ -35,53 +35,62 @@ type OpenBao struct {
 	root, unseal    string
 }
 
-// StartOpenBao starts the program in a directory. Its tokens live for lease, renewed up
-// to most.
-func StartOpenBao(ctx context.Context, program, dir string, lease, most time.Duration) (*OpenBao, error) {
+// StartVault starts a program in a directory: that of test/servers.sh, or the whole of
+// Vault or OpenBao. Its tokens live for lease, renewed up to most.
+func StartVault(ctx context.Context, program, dir string, lease, most time.Duration) (*Vault, error) {
 	at, err := freeAddress()
 	if err != nil {
 		return nil, err
 	}
-	b := &OpenBao{URL: "http://" + at, program: program, config: filepath.Join(dir, "bao.hcl")}
-	text := fmt.Sprintf("storage \"file\" { path = %q }\nlistener \"tcp\" {\n  address = %q\n  tls_disable = true\n}\napi_addr = %q\nlog_level = \"error\"\n", filepath.Join(dir, "data"), at, b.URL)
-	if err := os.WriteFile(b.config, []byte(text), 0o600); err != nil {
+	v := &Vault{URL: "http://" + at, program: program, config: filepath.Join(dir, "vault.json")}
+	text, err := json.Marshal(map[string]any{
+		"storage":       map[string]any{"file": map[string]any{"path": filepath.Join(dir, "data")}},
+		"listener":      map[string]any{"tcp": map[string]any{"address": at, "tls_disable": true}},
+		"api_addr":      v.URL,
+		"disable_mlock": true,
+		"log_level":     "error",
+	})
+	if err == nil {
+		err = os.WriteFile(v.config, text, 0o600)
+	}
+	if err == nil {
+		err = v.Start()
+	}
+	if err != nil {
 		return nil, err
 	}
-	if err := b.Start(); err != nil {
-		return nil, err
+	if err := v.equip(ctx, lease, most); err != nil {
+		return nil, errors.Join(err, v.Stop())
 	}
-	if err := b.equip(ctx, lease, most); err != nil {
-		return nil, errors.Join(err, b.Stop())
-	}
-	return b, nil
+	return v, nil
 }
 
 // Start runs the server again after Stop. It is sealed then.
-func (b *OpenBao) Start() (err error) {
-	b.process, err = start("server started", exec.Command(b.program, "server", "-config="+b.config))
+func (v *Vault) Start() (err error) {
+	v.process, err = start("server started", strings.TrimPrefix(v.URL, "http://"), exec.Command(v.program, "server", "-config="+v.config))
 	return err
 }
 
 // Stop ends it.
-func (b *OpenBao) Stop() error { return b.process.stop() }
+func (v *Vault) Stop() error { return v.process.stop() }
 
 // Unseal opens a sealed server.
-func (b *OpenBao) Unseal(ctx context.Context) error {
-	return b.ask(ctx, http.MethodPut, "sys/unseal", map[string]any{"key": b.unseal}, nil)
+func (v *Vault) Unseal(ctx context.Context) error {
+	return v.ask(ctx, http.MethodPut, "sys/unseal", map[string]any{"key": v.unseal}, nil)
 }
 
 // Seal closes it.
-func (b *OpenBao) Seal(ctx context.Context) error {
-	return b.ask(ctx, http.MethodPut, "sys/seal", nil, nil)
+func (v *Vault) Seal(ctx context.Context) error {
+	return v.ask(ctx, http.MethodPut, "sys/seal", nil, nil)
 }
 
 // Revoke revokes the tokens of the role.
-func (b *OpenBao) Revoke(ctx context.Context) error {
-	return b.ask(ctx, http.MethodPut, "sys/leases/revoke-prefix/auth/approle/login", nil, nil)
+func (v *Vault) Revoke(ctx context.Context) error {
+	return v.ask(ctx, http.MethodPut, "sys/leases/revoke-prefix/auth/approle/login", nil, nil)
 }
 
 // equip makes of an empty server one with engine, role and policy.
-func (b *OpenBao) equip(ctx context.Context, lease, most time.Duration) error {
+func (v *Vault) equip(ctx context.Context, lease, most time.Duration) error {
 	var made struct {
 		Keys []string `json:"keys_base64"`
 		Root string   `json:"root_token"`
@@ -99,14 +108,14 @@ func (b *OpenBao) equip(ctx context.Context, lease, most time.Duration) error {
 		if err != nil {
 			return err
 		}
-		return b.ask(ctx, method, path, body, answer)
+		return v.ask(ctx, method, path, body, answer)
 	}
 	err := ask(nil, http.MethodPut, "sys/init", map[string]any{"secret_shares": 1, "secret_threshold": 1}, &made)
 	if err != nil {
 		return err
 	}
-	b.root, b.unseal = made.Root, made.Keys[0]
-	err = b.Unseal(ctx)
+	v.root, v.unseal = made.Root, made.Keys[0]
+	err = v.Unseal(ctx)
 	err = ask(err, http.MethodGet, "sys/health", nil, &health)
 	err = ask(err, http.MethodPost, "sys/mounts/secret", map[string]any{"type": "kv", "options": map[string]string{"version": "2"}}, nil)
 	err = ask(err, http.MethodPost, "sys/auth/approle", map[string]any{"type": "approle"}, nil)
@@ -114,7 +123,7 @@ func (b *OpenBao) equip(ctx context.Context, lease, most time.Duration) error {
 	err = ask(err, http.MethodPost, "auth/approle/role/nyx", map[string]any{"token_policies": []string{"nyx"}, "token_ttl": lease.String(), "token_max_ttl": most.String()}, nil)
 	err = ask(err, http.MethodGet, "auth/approle/role/nyx/role-id", nil, &role)
 	err = ask(err, http.MethodPost, "auth/approle/role/nyx/secret-id", nil, &secret)
-	b.Version, b.RoleID, b.SecretID = health.Version, role.Data.RoleID, secret.Data.SecretID
+	v.Version, v.RoleID, v.SecretID = health.Version, role.Data.RoleID, secret.Data.SecretID
 	return err
 }
 
@@ -126,17 +135,17 @@ const (
 )
 
 // ask makes a request under the root token.
-func (b *OpenBao) ask(ctx context.Context, method, path string, body, answer any) error {
+func (v *Vault) ask(ctx context.Context, method, path string, body, answer any) error {
 	content, err := json.Marshal(body)
 	if err != nil {
 		return err
 	}
 	for n := 1; ; n++ {
-		r, err := http.NewRequestWithContext(ctx, method, b.URL+"/v1/"+path, bytes.NewReader(content))
+		r, err := http.NewRequestWithContext(ctx, method, v.URL+"/v1/"+path, bytes.NewReader(content))
 		if err != nil {
 			return err
 		}
-		r.Header.Set("X-Vault-Token", b.root)
+		r.Header.Set("X-Vault-Token", v.root)
 		resp, err := http.DefaultClient.Do(r)
 		if err != nil {
 			return err
