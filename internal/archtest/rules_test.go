@@ -76,10 +76,11 @@ var ranks = map[string]int{
 	"internal/pack":   86, // their content compressed
 	"scenarios":       85, // the catalogue's data
 
-	"internal/lab/duo":    86, // two ends of a session
-	"internal/lab/cpu":    86, // the processor time of a process
-	"internal/lab/attack": 86, // what an adversary computes
-	"internal/lab/vault":  86, // a double of a secret server
+	"internal/lab/duo":     86, // two ends of a session
+	"internal/lab/cpu":     86, // the processor time of a process
+	"internal/lab/attack":  86, // what an adversary computes
+	"internal/lab/vault":   86, // a double of a secret server
+	"internal/lab/servers": 86, // servers of others, run for tests and scenarios
 
 	"internal/lab":     90,
 	"internal/console": 90,

@@ -84,6 +84,7 @@ func (l *Lab) row(s *Scenario, e *Evidence) Row {
 		row.Metrics = append(row.Metrics, m.Name)
 	}
 	if e != nil {
+		row.Mode = e.Mode
 		row.Verdict, row.Reason, row.Scale, row.Seed = e.Verdict, e.Reason, e.Scale, e.Seed
 		row.Commit, row.Evidence, row.Replay = e.Versions.Commit, e.FileName(), e.Replay
 		for _, r := range e.Run.Results {

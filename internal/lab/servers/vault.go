@@ -18,6 +18,10 @@ import (
 // VaultName is the program of a Vault server.
 const VaultName = "vault"
 
+// VaultEnv names a server to use in the place of that program: the path of another, or
+// URL,ROLE-ID,SECRET-ID of one that runs, whose role may do what Policy says.
+const VaultEnv = "NYX_VAULT"
+
 // Policy is what the role of a Nyx process may do, as docs/secrets.md has it.
 const Policy = `path "secret/data/nyx/*" { capabilities = ["create", "read", "update"] }
 path "secret/metadata/nyx/*" { capabilities = ["read", "list", "delete"] }
@@ -33,6 +37,23 @@ type Vault struct {
 	process         *process
 	program, config string
 	root, unseal    string
+}
+
+// RunningVault is the server that runs already, by VaultEnv, if there is one.
+func RunningVault() (v *Vault, ok bool) {
+	parts := strings.Split(os.Getenv(VaultEnv), ",")
+	if len(parts) != 3 {
+		return nil, false
+	}
+	return &Vault{URL: parts[0], RoleID: parts[1], SecretID: parts[2]}, true
+}
+
+// FindVault returns the path of the program, by VaultEnv or as it is built here.
+func FindVault() (string, error) {
+	if path := os.Getenv(VaultEnv); path != "" {
+		return path, nil
+	}
+	return Find(VaultName)
 }
 
 // StartVault starts a program in a directory: that of test/servers.sh, or the whole of
