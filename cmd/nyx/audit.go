@@ -41,7 +41,7 @@ records that you asked.`,
 		fs.BoolVar(&a.json, "json", false, "print JSON")
 		cmd.AddCommand(sub)
 	}
-	cmd.AddCommand(a.bearer(), restoreCommand())
+	cmd.AddCommand(a.bearer(), restoreLogCommand())
 	return cmd
 }
 

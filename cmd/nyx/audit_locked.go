@@ -145,8 +145,8 @@ func (a *auditPlace) verifyFrom(cmd *cobra.Command, f *copyFlags, others [][]byt
 	return a.verifyLog(cmd, others, &r)
 }
 
-// restoreCommand makes the command that needs no log.
-func restoreCommand() *cobra.Command {
+// restoreLogCommand makes the command that needs no log.
+func restoreLogCommand() *cobra.Command {
 	var f copyFlags
 	var out string
 	var asJSON bool
