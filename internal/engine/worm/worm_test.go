@@ -23,7 +23,9 @@ import (
 type memory struct {
 	mu       sync.Mutex
 	unlocked bool
+	careless bool                 // puts upon what is there, as servers do that know no If-None-Match
 	objects  map[string][]version // by key, the first first
+	order    []string             // in which they came
 	puts     int
 	// fail is asked before each request, and lose after each object that was put: their
 	// errors are the answers.
@@ -62,11 +64,12 @@ func (m *memory) Check(context.Context) error {
 
 func (m *memory) Put(_ context.Context, key string, content []byte, until time.Time) error {
 	return m.do("put", key, func() error {
-		if len(m.objects[key]) > 0 {
+		if len(m.objects[key]) > 0 && !m.careless {
 			return s3.ErrExists
 		}
 		m.puts++
-		m.objects[key] = []version{{bytes.Clone(content), until}}
+		m.objects[key] = append(m.objects[key], version{bytes.Clone(content), until})
+		m.order = append(m.order, key)
 		if m.lose != nil {
 			return m.lose(key)
 		}
@@ -326,42 +329,75 @@ func TestAwayAtStart(t *testing.T) {
 }
 
 // An answer that is lost, and a request that is cut at any point, leave no part missing
-// and none twice.
+// and none twice; nor on a server that puts upon what is there.
 func TestLostAnswers(t *testing.T) {
+	for _, careless := range []bool{false, true} {
+		inBubble(t, func(f *fixture) {
+			f.bucket.careless = careless
+			f.record(300, true)
+			n := 0
+			f.bucket.lose = func(string) error {
+				if n++; n%3 == 0 {
+					return errors.New("the connection was reset")
+				}
+				return nil
+			}
+			m := 0
+			f.bucket.fail = func(string, string) error {
+				if m++; m%17 == 0 {
+					return errors.New("the connection was cut")
+				}
+				return nil
+			}
+			c := f.copier()
+			for range 10 {
+				time.Sleep(againMost + time.Minute)
+				f.record(20, true)
+			}
+			time.Sleep(24 * time.Hour)
+			synctest.Wait()
+			c.Close()
+			f.bucket.fail = nil
+			if _, r := f.wantCopy(500); r.Upon != 0 {
+				f.Errorf("%+v", r)
+			}
+			if c.Figures().Faults < 5 {
+				f.Errorf("%+v", c.Figures())
+			}
+		})
+	}
+}
+
+// Wherever the copying ends, what is there verifies.
+func TestEveryMoment(t *testing.T) {
 	inBubble(t, func(f *fixture) {
-		f.record(300, true)
-		n := 0
-		f.bucket.lose = func(string) error {
-			if n++; n%3 == 0 {
-				return errors.New("the connection was reset")
+		for range 4 {
+			f.record(70, true)
+			f.copier().Close()
+		}
+		whole := f.bucket.objects
+		for n := range f.bucket.order {
+			if n == 0 {
+				continue
 			}
-			return nil
-		}
-		m := 0
-		f.bucket.fail = func(string, string) error {
-			if m++; m%17 == 0 {
-				return errors.New("the connection was cut")
+			f.bucket.objects = map[string][]version{}
+			for _, key := range f.bucket.order[:n] {
+				f.bucket.objects[key] = whole[key]
 			}
-			return nil
-		}
-		c := f.copier()
-		for range 10 {
-			time.Sleep(againMost + time.Minute)
-			f.record(20, true)
-		}
-		time.Sleep(24 * time.Hour)
-		synctest.Wait()
-		c.Close()
-		f.bucket.fail = nil
-		f.wantCopy(500)
-		if c.Figures().Faults < 5 {
-			f.Errorf("%+v", c.Figures())
+			dir := filepath.Join(f.TempDir(), "restored")
+			if _, err := Restore(f.Context(), f.place, dir, time.Now(), nil); err != nil {
+				f.Fatalf("after %d of %d objects: %v", n, len(f.bucket.order), err)
+			}
+			key := f.log.Key()
+			if _, _, err := (&ledger.Store{Dir: dir, Wrapper: f.cfg.Wrapper}).Verify(f.Context(), &key, nil, nil); err != nil {
+				f.Errorf("after %d of %d objects, the last of which is %s: %v", n, len(f.bucket.order), f.bucket.order[n-1], err)
+			}
 		}
 	})
 }
 
-// Without a look at what an answer that was lost has left, a part would be refused for
-// ever: this is what a server says of one that is there.
+// A part that is there already is taken if it is the log's, as when its answer was lost,
+// however long it is.
 func TestPartIsThere(t *testing.T) {
 	inBubble(t, func(f *fixture) {
 		f.record(10, true)
