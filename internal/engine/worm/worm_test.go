@@ -129,7 +129,7 @@ func newFixture(t *testing.T) *fixture {
 	t.Helper()
 	f := &fixture{T: t, bucket: newMemory(), keep: 24 * time.Hour}
 	f.place = Place{f.bucket, "control-1/"}
-	f.cfg = ledger.Config{Dir: filepath.Join(t.TempDir(), "audit"), Origin: "nyx/test/audit", Node: "control-1", SegmentBytes: 8 << 10}
+	f.cfg = ledger.Config{Dir: filepath.Join(t.TempDir(), "audit"), Origin: "nyx/test/audit", Node: "control-1", SegmentBytes: 8 << 10, CheckpointEvery: time.Hour}
 	keys, err := ledger.OpenFileKeys(t.TempDir(), true)
 	if err != nil {
 		t.Fatal(err)
@@ -246,8 +246,9 @@ func TestCopyFollows(t *testing.T) {
 			}
 		}
 		f.record(10, false) // not signed: a crash of the machine may take it
-		time.Sleep(f.config().Every / 2)
+		time.Sleep(3 * f.config().Every)
 		synctest.Wait()
+		f.wantCopy(entries)
 		if got := c.Figures(); got.Behind != 10 || got.Lag == 0 {
 			f.Errorf("%+v", got)
 		}
