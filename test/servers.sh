@@ -86,7 +86,7 @@ build_vault() {
 			}
 		}
 	END
-	(cd "$work" && go build -mod=mod -trimpath -o vault .)
+	(cd "$work" && go build -mod=mod -o vault .)
 }
 
 [ $# -gt 0 ] || set -- versitygw vault
