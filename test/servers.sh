@@ -15,7 +15,7 @@
 # version that is wanted is kept.
 set -euo pipefail
 versitygw_version=v1.8.0
-vault_version=v1.21.4
+vault_version=v1.21.4 vault_sdk_version=v0.20.0
 
 dir=${NYX_SERVERS:-${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/nyx-servers}
 mkdir -p "$dir"
@@ -34,6 +34,9 @@ build_vault() {
 		go 1.26
 
 		require github.com/hashicorp/vault $vault_version
+
+		// Vault builds with the SDK in its own tree, of which this is the like.
+		replace github.com/hashicorp/vault/sdk => github.com/hashicorp/vault/sdk $vault_sdk_version
 	END
 	cat >"$work/main.go" <<-'END'
 		package main
