@@ -53,6 +53,8 @@ build_vault() {
 			kv "github.com/hashicorp/vault-plugin-secrets-kv"
 			"github.com/hashicorp/vault/builtin/credential/approle"
 			vaulthttp "github.com/hashicorp/vault/http"
+			"github.com/hashicorp/vault/internalshared/configutil"
+			"github.com/hashicorp/vault/sdk/helper/consts"
 			"github.com/hashicorp/vault/sdk/logical"
 			"github.com/hashicorp/vault/sdk/physical/file"
 			"github.com/hashicorp/vault/vault"
@@ -74,13 +76,45 @@ build_vault() {
 				Physical: storage, Logger: log, DisableMlock: true,
 				CredentialBackends: map[string]logical.Factory{"approle": approle.Factory},
 				LogicalBackends:    map[string]logical.Factory{"kv": kv.Factory},
+				BuiltinRegistry:    builtin{{consts.PluginTypeCredential, "approle"}: approle.Factory, {consts.PluginTypeSecrets, "kv"}: kv.Factory},
 			})
 			check(err)
 			listener, err := net.Listen("tcp", config.Listener.TCP.Address)
 			check(err)
 			fmt.Println("==> Vault server started!")
-			check(http.Serve(listener, vaulthttp.Handler.Handler(&vault.HandlerProperties{Core: core})))
+			as := &configutil.Listener{Type: "tcp", MaxRequestDuration: vault.DefaultMaxRequestDuration, MaxRequestSize: vaulthttp.DefaultMaxRequestSize}
+			check(http.Serve(listener, vaulthttp.Handler.Handler(&vault.HandlerProperties{Core: core, ListenerConfig: as})))
 		}
+
+		// builtin are the engines that the program has.
+		type builtin map[engine]logical.Factory
+
+		type engine struct {
+			of   consts.PluginType
+			name string
+		}
+
+		func (b builtin) Contains(name string, of consts.PluginType) bool { return b[engine{of, name}] != nil }
+
+		func (b builtin) Get(name string, of consts.PluginType) (func() (any, error), bool) {
+			f := b[engine{of, name}]
+			return func() (any, error) { return f, nil }, f != nil
+		}
+
+		func (b builtin) Keys(of consts.PluginType) (names []string) {
+			for e := range b {
+				if e.of == of {
+					names = append(names, e.name)
+				}
+			}
+			return names
+		}
+
+		func (b builtin) DeprecationStatus(name string, of consts.PluginType) (consts.DeprecationStatus, bool) {
+			return consts.Supported, b.Contains(name, of)
+		}
+
+		func (b builtin) IsBuiltinEntPlugin(string, consts.PluginType) bool { return false }
 
 		func check(err error) {
 			if err != nil {

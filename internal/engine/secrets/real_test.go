@@ -12,6 +12,9 @@ import (
 	"github.com/nyxnet/nyx/internal/secret/secrettest"
 )
 
+// begun tells this run's secrets from those of others in a server that goes on.
+var begun = time.Now().Format("-20060102-150405/")
+
 // startVault starts a real server whose tokens live for lease, renewed up to most.
 func startVault(t *testing.T, lease, most time.Duration) *servers.Vault {
 	t.Helper()
@@ -31,7 +34,7 @@ func startVault(t *testing.T, lease, most time.Duration) *servers.Vault {
 // openReal opens a store in a real server, below nyx/ as its policy has it.
 func openReal(t *testing.T, v *servers.Vault, edit ...func(*VaultConfig)) *Vault {
 	t.Helper()
-	cfg := VaultConfig{URL: v.URL, Prefix: "nyx/" + strings.ToLower(t.Name()) + time.Now().Format("-150405.000/"), RoleID: v.RoleID, SecretID: func() ([]byte, error) { return []byte(v.SecretID), nil }}
+	cfg := VaultConfig{URL: v.URL, Prefix: "nyx/" + strings.ToLower(t.Name()) + begun, RoleID: v.RoleID, SecretID: func() ([]byte, error) { return []byte(v.SecretID), nil }}
 	for _, e := range edit {
 		e(&cfg)
 	}
