@@ -35,7 +35,7 @@ func tokenRush(r *Run) error {
 	if _, err := first.Put(context.Background(), "fleet", []byte("a key"), 0); err != nil {
 		return err
 	}
-	services, reads := r.Scaled("services"), int(r.Param("reads_a_service"))
+	services, reads := r.Scaled("services"), int(r.Param(s.reads))
 	var mu sync.Mutex
 	var failed error
 	logins := uint64(0)
@@ -85,6 +85,7 @@ func tokenRush(r *Run) error {
 type rush struct {
 	cfg   secrets.VaultConfig
 	what  string // it is, for evidence
+	reads string // the figure of how often a service reads
 	close func()
 }
 
@@ -98,7 +99,7 @@ func rushServer(r *Run) (*rush, error) {
 	}
 	if v, ok := servers.RunningVault(); ok {
 		r.There()
-		return &rush{realConfig(v.URL, v.RoleID, v.SecretID), "It is a real server, at the address that " + servers.VaultEnv + " names", func() {}}, nil
+		return &rush{realConfig(v.URL, v.RoleID, v.SecretID), "It is a real server, at the address that " + servers.VaultEnv + " names", "reads_there", func() {}}, nil
 	}
 	dir, err := os.MkdirTemp("", "nyx-vault-")
 	if err != nil {
@@ -111,7 +112,7 @@ func rushServer(r *Run) (*rush, error) {
 	}
 	r.There()
 	what := fmt.Sprintf("It is a real server, version %s, on this machine, with its storage in files", v.Version)
-	return &rush{realConfig(v.URL, v.RoleID, v.SecretID), what, func() { v.Stop(); os.RemoveAll(dir) }}, nil
+	return &rush{realConfig(v.URL, v.RoleID, v.SecretID), what, "reads_there", func() { v.Stop(); os.RemoveAll(dir) }}, nil
 }
 
 func realConfig(url, role, id string) secrets.VaultConfig {
@@ -135,5 +136,5 @@ func doubleServer(lease, issue time.Duration) (*rush, error) {
 	server := &http.Server{Handler: double, ReadHeaderTimeout: time.Minute}
 	go server.Serve(ln)
 	cfg := realConfig("http://"+ln.Addr().String(), vault.RoleID, vault.SecretID)
-	return &rush{cfg, fmt.Sprintf("It is a double of Vault's API that takes %v for each, and the figure says nothing of a real one", issue), func() { server.Close() }}, nil
+	return &rush{cfg, fmt.Sprintf("It is a double of Vault's API that takes %v for each, and the figure says nothing of a real one", issue), "reads_a_service", func() { server.Close() }}, nil
 }
