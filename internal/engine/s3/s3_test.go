@@ -67,7 +67,9 @@ func TestAnswers(t *testing.T) {
 		"another key":     {func(w http.ResponseWriter, _ *http.Request) { refuse(w, 403, "SignatureDoesNotMatch") }, ErrRefused, "check the access key"},
 		"an endless code": {func(w http.ResponseWriter, _ *http.Request) { refuse(w, 400, strings.Repeat("x", 500)) }, nil, "400"},
 		"an endless one":  {func(w http.ResponseWriter, _ *http.Request) { w.Write(make([]byte, answerMax+1)) }, nil, "was cut"},
-		"somewhere else":  {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "http://elsewhere.test/", http.StatusTemporaryRedirect) }, nil, "307"},
+		"somewhere else": {func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "http://elsewhere.test/", http.StatusTemporaryRedirect)
+		}, nil, "307"},
 	} {
 		err := answering(t, c.answer).Check(t.Context())
 		if err == nil || c.is != nil && !errors.Is(err, c.is) || !strings.Contains(err.Error(), c.says) ||
