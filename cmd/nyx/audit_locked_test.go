@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/nyxnet/nyx/internal/audit"
 	"github.com/nyxnet/nyx/internal/daemon"
 	others "github.com/nyxnet/nyx/internal/lab/servers"
 	"github.com/nyxnet/nyx/internal/setup"
@@ -47,7 +48,8 @@ func TestLockedCopy(t *testing.T) {
 	}
 	configure(t, dir, fmt.Sprintf("copies = \"s3://locked/control-1\"\ncopies_server = %q\ncopies_key_id = %q\ncopies_secret = \"s3.secret\"\ncopies_days = 2\n", s.URL, s.KeyID))
 	for range 2 { // what one life signs at its end the next one copies
-		_, stop := runControl(t, dir)
+		log, stop := runControl(t, dir)
+		log.await(t, "start", func(e *audit.Event) bool { return e.Action == "start" })
 		stop()
 	}
 	flags := []string{"--from", "s3://locked/control-1", "--server", s.URL, "--access-key", s.KeyID, "--secret-file", secret}
