@@ -15,6 +15,7 @@ import (
 	"github.com/nyxnet/nyx/internal/audit"
 	"github.com/nyxnet/nyx/internal/cli"
 	"github.com/nyxnet/nyx/internal/engine/ledger"
+	"github.com/nyxnet/nyx/internal/engine/worm"
 )
 
 // auditCommand reads the audit log: its files, beside the process that writes them
@@ -41,7 +42,7 @@ records that you asked.`,
 		fs.BoolVar(&a.json, "json", false, "print JSON")
 		cmd.AddCommand(sub)
 	}
-	cmd.AddCommand(a.bearer())
+	cmd.AddCommand(a.bearer(), restoreLogCommand())
 	return cmd
 }
 
@@ -191,23 +192,21 @@ func (a *auditPlace) tail() *cobra.Command {
 
 func (a *auditPlace) verify() *cobra.Command {
 	var checkpoints, exports, proofs []string
+	var locked copyFlags
 	cmd := &cobra.Command{
 		Use:   "verify",
 		Short: "Verify the whole log, by its key and by what was kept elsewhere",
 		Long: `Verify that every event is there, unchanged and in its order: each entry carries the
 hash of the one before, every signed checkpoint has the root of the entries, and what
 is missing was removed by retention, on the record. Checkpoints that were kept
-elsewhere (--checkpoint) show a log that was made anew or cut. With --proof or
+elsewhere (--checkpoint) show a log that was made anew or cut. With --from, the copy
+under object lock is verified in place of the log, with the same keys. With --proof or
 --export, only these are verified, by the key alone: no log is needed.`,
 		Example: "  nyx audit verify --dir control-1/audit --key auditor/log.key --checkpoint auditor/2026-10.note\n  nyx audit verify --key log.key --proof event.proof",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if len(proofs)+len(exports) > 0 {
 				return a.verifyCopies(cmd, proofs, exports)
-			}
-			store, key, _, err := a.open()
-			if err != nil {
-				return err
 			}
 			var others [][]byte
 			for _, path := range checkpoints {
@@ -217,30 +216,45 @@ elsewhere (--checkpoint) show a log that was made anew or cut. With --proof or
 				}
 				others = append(others, b)
 			}
-			begun := time.Now()
-			show, done := progress(cmd, "verified")
-			v, torn, err := store.Verify(cmd.Context(), key, others, show)
-			done()
-			if err != nil {
-				return err
+			if locked.from != "" {
+				return a.verifyFrom(cmd, &locked, others)
 			}
-			rate := float64(v.Entries) / max(time.Since(begun).Seconds(), 1e-6)
-			if a.json {
-				return json.NewEncoder(cmd.OutOrStdout()).Encode(struct {
-					audit.Verified
-					Unfinished int64   `json:"unfinished_bytes"`
-					Replay     float64 `json:"audit_replay_throughput"`
-				}{v, torn, rate})
-			}
-			fmt.Fprintf(cmd.OutOrStdout(), "ok: %d events in %d segments, %d removed on the record, %d checkpoints, %d events not signed yet; %.0f events/s\n",
-				v.Entries, v.Segments, v.Removed, v.Checkpoints, v.Unsigned, rate)
-			return nil
+			return a.verifyLog(cmd, others, nil)
 		},
 	}
 	cmd.Flags().StringArrayVar(&checkpoints, "checkpoint", nil, "signed checkpoint that was kept elsewhere (may be given again)")
 	cmd.Flags().StringArrayVar(&proofs, "proof", nil, "proof of an event (may be given again)")
 	cmd.Flags().StringArrayVar(&exports, "export", nil, "directory of an export (may be given again)")
+	locked.add(cmd)
 	return cmd
+}
+
+// verifyLog verifies the log in the directory; restored says of which copy it was made,
+// if of any.
+func (a *auditPlace) verifyLog(cmd *cobra.Command, others [][]byte, restored *worm.Restored) error {
+	store, key, _, err := a.open()
+	if err != nil {
+		return err
+	}
+	begun := time.Now()
+	show, done := progress(cmd, "verified")
+	v, torn, err := store.Verify(cmd.Context(), key, others, show)
+	done()
+	if err != nil {
+		return err
+	}
+	rate := float64(v.Entries) / max(time.Since(begun).Seconds(), 1e-6)
+	if a.json {
+		return json.NewEncoder(cmd.OutOrStdout()).Encode(struct {
+			audit.Verified
+			Unfinished int64          `json:"unfinished_bytes"`
+			Replay     float64        `json:"audit_replay_throughput"`
+			Copy       *worm.Restored `json:"copy,omitempty"`
+		}{v, torn, rate, restored})
+	}
+	fmt.Fprintf(cmd.OutOrStdout(), "ok: %d events in %d segments, %d removed on the record, %d checkpoints, %d events not signed yet; %.0f events/s\n",
+		v.Entries, v.Segments, v.Removed, v.Checkpoints, v.Unsigned, rate)
+	return nil
 }
 
 // progress shows to who watches how far a command is that goes through events; done takes

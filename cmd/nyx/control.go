@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"sync"
@@ -29,8 +30,10 @@ const (
 )
 
 // openLog opens the log of a compliance store, in the directory of a control process of a
-// network. Who has it open keeps everybody else from what the control process has.
-func openLog(dir, network, name string) (*ledger.Log, error) {
+// network. Who has it open keeps everybody else from what the control process has. copied
+// says of how much there is a copy, before which nothing is removed; nil: there is to be
+// none.
+func openLog(dir, network, name string, copied func() int64) (*ledger.Log, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("cannot make the directory of the control process: %w", err)
 	}
@@ -40,7 +43,7 @@ func openLog(dir, network, name string) (*ledger.Log, error) {
 	}
 	return ledger.Open(context.Background(), ledger.Config{
 		Dir: filepath.Join(dir, auditDir), Origin: "nyx/" + network + "/audit/" + name, Node: name,
-		Signer: keys.Signer, Wrapper: keys.Wrapper,
+		Signer: keys.Signer, Wrapper: keys.Wrapper, Copied: copied,
 	})
 }
 
@@ -193,16 +196,36 @@ type compliance struct {
 	log    *ledger.Log // nil: it failed, and could not be opened yet
 	size   int64       // of the log when it was last open
 	failed time.Time
+	copied func() int64 // how much of the log has a copy; nil: there is to be none
 }
 
 func openCompliance(dir, network, name string) (*compliance, error) {
-	s := &compliance{reopen: func() (*ledger.Log, error) { return openLog(dir, network, name) }}
+	s := &compliance{}
+	s.reopen = func() (*ledger.Log, error) { return openLog(dir, network, name, s.removable) }
 	var err error
 	if s.log, err = s.reopen(); err != nil {
 		return nil, err
 	}
 	s.Store, s.key = s.log.Store(), s.log.Key()
 	return s, nil
+}
+
+// copiedBy has retention wait for a copy.
+func (s *compliance) copiedBy(copied func() int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.copied = copied
+}
+
+// removable is before which entry retention may remove.
+func (s *compliance) removable() int64 {
+	s.mu.Lock()
+	copied := s.copied
+	s.mu.Unlock()
+	if copied == nil {
+		return math.MaxInt64
+	}
+	return copied()
 }
 
 // Record implements audit.Recorder.

@@ -26,10 +26,12 @@ import (
 const exportsDir = "exports"
 
 // governed is what runs beside a control process on its compliance store: the index,
-// which follows the log, and the governance API, if it is configured.
+// which follows the log, and, if they are configured, the copy under object lock and the
+// governance API.
 type governed struct {
-	index *index.Follower
-	log   *slog.Logger
+	index  *index.Follower
+	copies *copying // nil: none
+	log    *slog.Logger
 
 	rego     *governance.Rego // nil, as all below, without the API
 	exports  *governance.Exports
@@ -44,6 +46,10 @@ func startGoverned(cfg *daemon.ControlConfig, store *compliance) (*governed, err
 	g := &governed{log: cfg.Log}
 	if g.log == nil {
 		g.log = slog.New(slog.DiscardHandler)
+	}
+	var err error
+	if g.copies, err = startCopying(cfg, store); err != nil {
+		return nil, err
 	}
 	where := cfg.Plane.Index
 	if where == "" {
@@ -191,6 +197,9 @@ func (g *governed) Close() (err error) {
 	}
 	if g.rego != nil {
 		g.rego.Close()
+	}
+	if g.copies != nil {
+		err = errors.Join(err, g.copies.Close())
 	}
 	return errors.Join(err, g.index.Close())
 }

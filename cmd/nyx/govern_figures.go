@@ -26,6 +26,9 @@ func (g *governed) WriteMetrics(to *metric.Page, part string) {
 		m.one("db_query_latency_p95", seconds(f.Asked.Quantile(0.95)))
 	}
 	m.times("audit_query_latency", &f.Waited)
+	if g.copies != nil {
+		g.copies.write(m)
+	}
 	if g.exports != nil {
 		m.exports(g.exports.Stats())
 	}

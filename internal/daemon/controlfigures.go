@@ -84,6 +84,9 @@ func startConfiguredControl(cfg *setup.Config, keys *keyring, start func(Control
 		return nil, err
 	}
 	plane, err := keys.indexed(cfg.Plane)
+	if err == nil {
+		err = keys.copied(&plane.Copies)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -127,6 +128,17 @@ func (k *keyring) indexed(c setup.ControlConfig) (setup.ControlConfig, error) {
 		return c, fmt.Errorf("secret %s is not the URL of a database; put postgres://… there", c.IndexSecret)
 	}
 	return c, nil
+}
+
+// copied reads the secret with which a control process copies its log, if it is in the
+// store.
+func (k *keyring) copied(c *setup.CopiesConfig) error {
+	if c.SecretName == "" {
+		return nil
+	}
+	s, err := in(func(ctx context.Context) (secret.Secret, error) { return k.store.Get(ctx, c.SecretName, 0) })
+	c.Secret = bytes.TrimSpace(s.Value)
+	return err
 }
 
 func (k *keyring) replica() (*[front.KeySize]byte, error) {

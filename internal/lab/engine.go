@@ -79,6 +79,9 @@ func (l *Lab) Run(ctx context.Context, id string, o Options) (*Evidence, error) 
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("scenario %s was stopped: %w", s.ID, err)
 	}
+	if e.Run.There {
+		e.Mode = Live
+	}
 	e.DurationSeconds = time.Since(started).Seconds()
 	e.Verdict, e.Reason = verdict(s, e)
 	return e, nil
@@ -108,7 +111,7 @@ func execute(s *Scenario, f Func, o Options, protected bool) (x Execution) {
 	}
 	x.Protected = protected
 	x.VirtualSeconds = r.virtual().Seconds()
-	x.Notes = r.notes
+	x.Notes, x.There = r.notes, r.there
 	for _, n := range r.networks {
 		x.TraceHashes = append(x.TraceHashes, n.TraceHash())
 		x.Datagrams += n.Stats().Sent
@@ -163,7 +166,7 @@ func verdict(s *Scenario, e *Evidence) (verdict, reason string) {
 		}
 	}
 	switch {
-	case s.Mode == Model:
+	case e.Mode == Model:
 		return VerdictNotThere, "calculated: " + met
 	case e.Control == nil:
 		return VerdictUnproven, met

@@ -164,6 +164,7 @@ func TestVerdictsOfFaults(t *testing.T) {
 		{"missed", observe(98, 40), nil, VerdictNotMet, "is 98 % (>= 99 %)"},
 		{"control sees nothing", observe(100, 100), nil, VerdictVoid, "the negative control met the objective"},
 		{"model", observe(100, 40), []string{`"sim"`, `"model"`}, VerdictNotThere, "calculated: "},
+		{"model, run there", func(r *Run) error { r.There(); return observe(100, 40)(r) }, []string{`"sim"`, `"model"`}, VerdictMet, "ratio of success_ratio is 100 % (>= 99 %)"},
 		{"too few samples", observe(100, 40), []string{"at_least = 10", "at_least = 21"}, VerdictVoid, "has 20 samples of 21"},
 		{"error", func(*Run) error { return errors.New("no network") }, nil, VerdictError, "no network"},
 		{"panic", func(r *Run) error { return map[bool]error{}[r.Param("nothing") > 0] }, nil, VerdictError, `no parameter "nothing"`},

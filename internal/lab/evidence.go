@@ -52,6 +52,7 @@ type Execution struct {
 	Results        []Result  `json:"results"`
 	Series         []Summary `json:"series"`
 	Notes          []string  `json:"notes,omitempty"`
+	There          bool      `json:"run_there,omitempty"` // by Run.There
 	TraceHashes    []string  `json:"trace_hashes,omitempty"`
 	Datagrams      uint64    `json:"datagrams,omitempty"`
 	VirtualSeconds float64   `json:"virtual_seconds,omitempty"`

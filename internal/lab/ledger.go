@@ -129,6 +129,7 @@ func (l *Lab) row(s *Scenario, e *Evidence) Row {
 		row.Metrics = append(row.Metrics, m.Name)
 	}
 	if e != nil {
+		row.Mode = e.Mode
 		row.Verdict, row.Reason, row.Scale, row.Seed = e.Verdict, e.Reason, e.Scale, e.Seed
 		row.Ran, row.Evidence, row.Replay = e.ran(), e.FileName(), e.Replay
 		row.Moved = moved(s, e.Run.Series)

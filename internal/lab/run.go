@@ -30,6 +30,7 @@ type Run struct {
 	names    []string // of series, in order of first observation
 	series   map[string]*series
 	notes    []string
+	there    bool
 	networks []*sim.Network
 	progress func(string)
 }
@@ -125,6 +126,10 @@ func (r *Run) Trial(name string, hit bool) {
 func (r *Run) Note(format string, args ...any) {
 	r.notes = append(r.notes, fmt.Sprintf(format, args...))
 }
+
+// There says that the run was made on what the scenario names, not calculated: its
+// evidence is of mode live then, whatever the catalogue says.
+func (r *Run) There() { r.there = true }
 
 // Progress tells whoever waits how far the run is.
 func (r *Run) Progress(format string, args ...any) {

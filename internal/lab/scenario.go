@@ -26,7 +26,7 @@ const (
 	// Sim runs the real cores on virtual time.
 	Sim Mode = "sim"
 	// Model calculates from measured inputs. Its objective counts as "not met
-	// until run there", whatever the calculation gives.
+	// until run there", whatever the calculation gives, unless the run was (Run.There).
 	Model Mode = "model"
 )
 

@@ -182,6 +182,11 @@ var named = []Metric{
 	{"policy_bundles_refused_total", Counter, None, Open, "Policy bundles that were not taken, and tries to have one that failed."},
 
 	{"audit_outbox_depth", Gauge, None, Open, "Events that wait at a node, or an authority, for a control process to take them."},
+	{"audit_copy_lag_events", Gauge, None, Open, "Entries of the audit log that are not in its copy under object lock."},
+	{"audit_copy_lag_seconds", Gauge, Seconds, Open, "Time since the copy had all that was signed; 0: it has all there is."},
+	{"nyx_audit_copy_bytes_total", Counter, Bytes, Open, "Bytes put under object lock."},
+	{"nyx_audit_copy_objects_total", Counter, None, Open, "Objects put under object lock."},
+	{"nyx_audit_copy_faults_total", Counter, None, Open, "Tries to copy that failed; they are made again."},
 	{"nyx_audit_events_given_up_total", Counter, None, Open, "Events that were given up there: there was no room, or no control process takes them."},
 	{"audit_queue_depth", Gauge, None, Open, "Events on the bus that are not in the compliance store."},
 	{"audit_dead_letters", Gauge, None, Open, "Messages on the bus that are delivered no more."},

@@ -31,6 +31,8 @@ type ControlConfig struct {
 	Passes Passes
 	// Governing is how the audit log is indexed and read.
 	Governing
+	// Copies are of that log, where nobody can change them.
+	Copies CopiesConfig
 	// Policy is where policies of admission come from: a directory, an archive, or the
 	// URL of one; "" for the one that is built in. PolicyKey is the PEM file of the public
 	// key of who signs them; "" for none.
@@ -68,6 +70,7 @@ type controlFile struct {
 	PassesPerHour int    `toml:"passes_per_hour"`
 	PassLife      string `toml:"pass_life"`
 	governingFile
+	copiesFile
 }
 
 const (
@@ -133,6 +136,7 @@ func (d *document) control(c *Config, f *configFile) {
 		d.bad("control.operators", "this process has no configuration for operators (store = \"none\"). Remove the key, or ask the process that has it")
 	}
 	d.governing(&out.Governing, &in.governingFile, in.Passes, &c.Secrets)
+	d.copies(&out.Copies, &in.copiesFile, &c.Secrets)
 	d.passes(c, f)
 	if len(c.Directories) == 0 {
 		d.bad("directory.urls", `missing here and in the network file. Write urls = ["http://host:port"]`)

@@ -69,6 +69,9 @@ type Config struct {
 	CheckpointEvery time.Duration
 	// SegmentBytes is when a segment is full; 64 MiB.
 	SegmentBytes int64
+	// Copied says of how many entries there is a copy elsewhere, before which none is
+	// removed; nil: no copy is waited for.
+	Copied func() int64
 	// Now is the clock; time.Now.
 	Now func() time.Time
 

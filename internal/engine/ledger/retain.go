@@ -12,7 +12,8 @@ import (
 
 // Prune removes the segments of the days before one, and returns how many entries
 // were in them. Of each entry its hash stays, so that the chain and proofs hold, and
-// an event says what was removed before it is. The newest segment stays.
+// an event says what was removed before it is. The newest segment stays, and so does
+// what has no copy yet where there is to be one (Config.Copied).
 func (l *Log) Prune(ctx context.Context, before audit.Day) (removed int64, err error) {
 	l.pruning.Lock()
 	defer l.pruning.Unlock()
@@ -21,7 +22,7 @@ func (l *Log) Prune(ctx context.Context, before audit.Day) (removed int64, err e
 		return 0, err
 	}
 	old := 0
-	for old+1 < len(all) && all[old].head.Day < before {
+	for old+1 < len(all) && all[old].head.Day < before && (l.cfg.Copied == nil || all[old+1].head.First <= l.cfg.Copied()) {
 		old++
 	}
 	if old == 0 {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -38,33 +37,6 @@ func TestVaultDouble(t *testing.T) {
 	if all, err := openDouble(t, s, "other/").List(t.Context(), ""); err != nil || len(all) != 0 {
 		t.Errorf("%v, error %v", all, err)
 	}
-}
-
-// TestVaultServer runs the same against a server, as openbao or vault in dev mode
-// with an AppRole, whose address and role the environment names.
-func TestVaultServer(t *testing.T) {
-	cfg, ok := realServer(t)
-	if !ok {
-		t.Skip("NYX_TEST_VAULT names no server")
-	}
-	open := func() secret.Store {
-		v, err := OpenVault(cfg)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return v
-	}
-	secrettest.Run(t, open(), open)
-}
-
-// realServer is what NYX_TEST_VAULT names: URL,ROLE-ID,SECRET-ID.
-func realServer(t *testing.T) (VaultConfig, bool) {
-	parts := strings.Split(os.Getenv("NYX_TEST_VAULT"), ",")
-	if len(parts) != 3 {
-		return VaultConfig{}, false
-	}
-	return VaultConfig{URL: parts[0], Prefix: strings.ToLower(t.Name()) + "-" + time.Now().Format("150405.000") + "/", RoleID: parts[1],
-		SecretID: func() ([]byte, error) { return []byte(parts[2]), nil }}, true
 }
 
 // A token is asked for once, however many wait for it, renewed before it ends, and
