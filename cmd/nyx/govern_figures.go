@@ -27,6 +27,8 @@ func (g *governed) WriteMetrics(w io.Writer, part string) {
 		m.one("db_query_latency_p95", "gauge", "The same, P95 since the start.", seconds(f.Asked.Quantile(0.95)))
 	}
 	m.times("audit_query_latency", "Seconds that they took in all, with waiting until the index has what the log has.", &f.Waited)
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	if g.exports != nil {
 		m.exports(g.exports.Stats())
 	}

@@ -23,6 +23,7 @@ import (
 	"github.com/nyxnet/nyx/internal/seal"
 	"github.com/nyxnet/nyx/internal/setup"
 	"github.com/nyxnet/nyx/internal/stream"
+	"github.com/nyxnet/nyx/internal/wire"
 )
 
 // LocalConfig is a complete network on this machine.
@@ -94,6 +95,9 @@ type Local struct {
 	Proxy     proxy.Counts
 
 	trust    directory.Trust
+	level    wire.Level // of the client
+	rotating sync.Mutex
+	rotated  time.Time           // when the fleet key was, under rotating
 	starting chan startedControl // nil: there is none, or it has started
 	listener net.Listener
 	cancel   context.CancelFunc
@@ -112,7 +116,7 @@ func StartLocal(cfg LocalConfig) (*Local, error) {
 	if cfg.Entropy != nil {
 		entropy = *cfg.Entropy
 	}
-	l := &Local{}
+	l := &Local{level: cfg.Client.Level}
 	if err := l.start(cfg, entropy); err != nil {
 		l.Close()
 		return nil, err
