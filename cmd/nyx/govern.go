@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -12,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/nyxnet/nyx/internal/audit"
 	"github.com/nyxnet/nyx/internal/carrier/front"
 	"github.com/nyxnet/nyx/internal/daemon"
 	"github.com/nyxnet/nyx/internal/engine/ledger"
@@ -117,7 +119,7 @@ func (g *governed) equip(cfg *daemon.ControlConfig, store *compliance) error {
 	if g.rego, err = startAccess(plane, g.log); err != nil {
 		return err
 	}
-	reader := &governance.Compliance{Store: store.Store, Index: g.index, Key: &store.key, Signer: keys.Signer}
+	reader := &signing{&governance.Compliance{Store: store.Store, Index: g.index, Key: &store.key, Signer: keys.Signer}, store}
 	g.exports, err = governance.OpenExports(governance.ExportConfig{
 		Dir: filepath.Join(cfg.StateDir, exportsDir), Copier: reader, Recorder: store, Node: cfg.Name, Entropy: entropy, Logger: g.log,
 	})
@@ -142,6 +144,33 @@ func (g *governed) equip(cfg *daemon.ControlConfig, store *compliance) error {
 	}
 	g.api, err = governance.New(api)
 	return err
+}
+
+// signing is a compliance store whose log is signed when somebody asks for what is not
+// covered yet: a copy has all that was written before it was asked for, and an event is
+// proven as soon as it is found. Who asks is limited in rate.
+type signing struct {
+	*governance.Compliance
+	store *compliance
+}
+
+// Copy implements governance.Copier.
+func (s *signing) Copy(ctx context.Context, dir string, format audit.Format, f audit.Filter, now time.Time, done func(audit.Part)) (*audit.Manifest, error) {
+	if err := s.store.sign(ctx); err != nil {
+		return nil, err
+	}
+	return s.Compliance.Copy(ctx, dir, format, f, now, done)
+}
+
+// Prove implements governance.Log.
+func (s *signing) Prove(ctx context.Context, seq int64) ([]byte, error) {
+	b, err := s.Compliance.Prove(ctx, seq)
+	if err != nil {
+		if err = s.store.sign(ctx); err == nil {
+			b, err = s.Compliance.Prove(ctx, seq)
+		}
+	}
+	return b, err
 }
 
 // startAccess takes up the policy of who may read what.
