@@ -169,9 +169,9 @@ func (f *figures) meters(p *telemetry.Picture) map[string]float64 {
 	return m
 }
 
-// states are ok, warn, bad or leaving, by place.
+// states are ok, warn, bad or leaving, or none where there is no figure, by place.
 func (f *figures) states(p *telemetry.Picture) map[string]string {
-	s := map[string]string{"p95": "ok", "budget": "ok", "cover": "ok"}
+	s := map[string]string{"p95": "ok", "budget": "ok", "cover": "ok", "rate": "ok"}
 	if f.LatencyMatters && f.P95 > p95Objective {
 		s["p95"] = "bad"
 	}
@@ -181,7 +181,12 @@ func (f *figures) states(p *telemetry.Picture) map[string]string {
 	case b < 0.25:
 		s["budget"] = "warn"
 	}
+	if f.Rate == 0 {
+		s["rate"] = "none"
+	}
 	switch {
+	case f.Cover < 0:
+		s["cover"] = "none"
 	case f.Cover > coverLimit:
 		s["cover"] = "bad"
 	case f.Cover > coverAlert:

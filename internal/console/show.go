@@ -102,8 +102,8 @@ func (g *region) place(i, of int, nodes []telemetry.NodePicture) {
 	if of > 1 {
 		angle := 2*math.Pi*float64(i)/float64(of) - math.Pi
 		g.X += int(math.Round(mapWidth * 0.31 * math.Cos(angle)))
-		g.Y += int(math.Round(mapHeight * 0.26 * math.Sin(angle)))
-		g.R = max(40, min(130, 420/of))
+		g.Y += int(math.Round(mapHeight * 0.29 * math.Sin(angle)))
+		g.R = max(40, min(112, 400/of))
 	}
 	for j, n := range nodes {
 		angle := 2*math.Pi*float64(j)/float64(len(nodes)) - math.Pi/2

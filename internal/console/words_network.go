@@ -17,7 +17,7 @@ var networkWords = map[string][2]string{
 	"rate.small":              {"emitted, over routes:", "送出量、経路数:"},
 	"cover":                   {"Cover ratio", "カバー比率"},
 	"cover.small":             {"alert 45 %, limit 60 %", "警告 45 %、上限 60 %"},
-	"charts":                  {"Since", "推移"},
+	"charts":                  {"Over time", "推移"},
 	"charts.span":             {"Time shown", "表示期間"},
 	"chart.p95":               {"Latency, P95", "遅延 P95"},
 	"chart.carried":           {"Carried by all nodes", "全ノードの転送量"},

@@ -16,7 +16,7 @@
   const beat = on => {
     if (!pulse || pulse.dataset.state === String(on)) return;
     pulse.dataset.state = on;
-    pulseText.textContent = on ? pulse.dataset.on : pulse.dataset.lost;
+    pulseText.textContent = on ? pulse.dataset.liveWord : pulse.dataset.lost;
   };
   const text = (e, v) => { if (e.textContent !== v) e.textContent = v; };
   const alerts = document.getElementById("alerts");
@@ -90,10 +90,10 @@
     const axis = { stroke: ink, grid: { stroke: grid, width: 1 }, ticks: { show: false }, font: "11px system-ui, sans-serif" };
     const now = Date.now() / 1000;
     return new uPlot({
-      width: e.clientWidth, height: 168, legend: { show: false }, padding: [8, 8, 0, 0],
+      width: e.clientWidth, height: 168, legend: { show: false }, padding: [8, 20, 0, 0],
       cursor: { y: false, points: { size: 6 } },
       scales: { x: { time: true, range: () => [Date.now() / 1000 - spans[span], Date.now() / 1000] }, y: { range: (_, lo, hi) => [0, hi > 0 ? hi * 1.15 : 1] } },
-      axes: [{ ...axis, space: 64, values: (_, all) => all.map(hour) }, { ...axis, size: 46, values: (_, all) => all.map(v => v >= 1000 ? (v / 1000) + "k" : String(+v.toFixed(2))) }],
+      axes: [{ ...axis, size: 28, space: 64, values: (_, all) => all.map(hour) }, { ...axis, size: 46, values: (_, all) => all.map(v => v >= 1000 ? (v / 1000) + "k" : String(+v.toFixed(2))) }],
       series: [{}, { stroke: line, width: 1.5, fill: colour("--accent-wash"), spanGaps: false, points: { show: false } }],
     }, data, e);
   };
@@ -140,6 +140,8 @@
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", load);
     load();
   }
+
+  document.querySelector(".menu [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
 
   // The sheet of the header closes when somebody goes elsewhere.
   const me = document.querySelector("details.me");
