@@ -108,14 +108,15 @@ func TestSigningInByAnIssuer(t *testing.T) {
 // verifier, and to a role that there is.
 func TestSigningInByAnIssuerIsBound(t *testing.T) {
 	for what, spoil := range map[string]func(i *issuer, w **browser, back url.Values){
-		"another browser":                func(_ *issuer, w **browser, _ url.Values) { *w = (*w).board.browser() },
-		"a state that was made up":       func(_ *issuer, _ **browser, back url.Values) { back.Set("state", "made up") },
-		"another code":                   func(_ *issuer, _ **browser, back url.Values) { back.Set("code", "other") },
-		"a code of another flow":         func(i *issuer, _ **browser, _ url.Values) { i.challenge = "other" },
-		"a token of another flow":        func(i *issuer, _ **browser, _ url.Values) { i.nonceSaid = "other" },
-		"a role that is none":            func(i *issuer, _ **browser, _ url.Values) { i.role = "root" },
-		"a refusal":                      func(_ *issuer, _ **browser, back url.Values) { back.Set("error", "access_denied") },
-		"a flow that was begun long ago": func(_ *issuer, w **browser, _ url.Values) { (*w).advance(flowLife + time.Second) },
+		"another browser": func(_ *issuer, w **browser, _ url.Values) { *w = (*w).board.browser() },
+		"another browser that began one of its own": func(_ *issuer, w **browser, _ url.Values) { *w = (*w).board.browser(); (*w).get("/oidc/begin") },
+		"a state that was made up":                  func(_ *issuer, _ **browser, back url.Values) { back.Set("state", "made up") },
+		"another code":                              func(_ *issuer, _ **browser, back url.Values) { back.Set("code", "other") },
+		"a code of another flow":                    func(i *issuer, _ **browser, _ url.Values) { i.challenge = "other" },
+		"a token of another flow":                   func(i *issuer, _ **browser, _ url.Values) { i.nonceSaid = "other" },
+		"a role that is none":                       func(i *issuer, _ **browser, _ url.Values) { i.role = "root" },
+		"a refusal":                                 func(_ *issuer, _ **browser, back url.Values) { back.Set("error", "access_denied") },
+		"a flow that was begun long ago":            func(_ *issuer, w **browser, _ url.Values) { (*w).advance(flowLife + time.Second) },
 	} {
 		b, i := withIssuer(t)
 		w := b.browser()
