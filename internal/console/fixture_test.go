@@ -158,9 +158,22 @@ func newBoard(t *testing.T, change func(*Config)) *board {
 		t.Fatal(err)
 	}
 	b.Console = c
+	<-b.looked()
 	b.server = httptest.NewServer(c)
 	t.Cleanup(func() { c.Close(); b.server.CloseClientConnections(); b.server.Close() })
 	return b
+}
+
+// looked is closed when there is a picture.
+func (b *board) looked() <-chan struct{} {
+	b.live.mu.Lock()
+	defer b.live.mu.Unlock()
+	if b.live.picture.Network == "" {
+		return b.live.moved // as it was before the first
+	}
+	there := make(chan struct{})
+	close(there)
+	return there
 }
 
 func (b *board) clock() time.Time {

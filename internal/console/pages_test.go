@@ -37,11 +37,10 @@ func TestPages(t *testing.T) {
 
 // TestAPageWithoutItsSourceSaysSo.
 func TestAPageWithoutItsSourceSaysSo(t *testing.T) {
-	b := newBoard(t, func(c *Config) { c.Scenarios = nil; c.Record = nil })
-	b.network.mu.Lock()
-	b.network.change = func(p *telemetry.Picture) { p.Own, p.Nodes, p.Directory = nil, nil, nil }
-	b.network.mu.Unlock()
-	b.live.look(b.clock())
+	b := newBoard(t, func(c *Config) {
+		c.Scenarios, c.Record = nil, nil
+		c.Network.(*fakeNetwork).change = func(p *telemetry.Picture) { p.Own, p.Nodes, p.Directory = nil, nil, nil }
+	})
 	w := b.as(Admin)
 	for path, key := range map[string]string{
 		"/map": "none.nodes", "/sessions": "none.own", "/routes": "none.own", "/relays": "none.nodes", "/directory": "none.directory",
@@ -110,7 +109,7 @@ func TestWords(t *testing.T) {
 	}
 }
 
-// TestSettingsAreNamed: each key of the configuration has its words.
+// TestPreferred: the language that a browser wants most, of those that there are.
 func TestPreferred(t *testing.T) {
 	for header, lang := range map[string]string{"": "en", "ja": "ja", "ja-JP,en;q=0.5": "ja", "fr,de;q=0.9": "en", "de, ja;q=0.8, en;q=0.7": "ja", "en-GB,ja": "en"} {
 		if got := preferred(header); got != lang {
