@@ -106,25 +106,35 @@ func closeEngines(cfg *daemon.ControlConfig) {
 // openEngines opens the bus and the store of the configuration, side by side: each
 // starts a server.
 func openEngines(cfg *daemon.ControlConfig) error {
+	if cfg.Plane.Store.Kind == setup.StoreMembers {
+		err := openMembers(cfg)
+		if err == nil && cfg.Bus == nil {
+			err = openBus(cfg)
+		}
+		return err
+	}
 	settings := make(chan error, 1)
 	go func() {
 		var err error
 		cfg.Settings, cfg.Office, err = openSettings(cfg)
 		settings <- err
 	}()
-	var err error
+	return errors.Join(openBus(cfg), <-settings)
+}
+
+func openBus(cfg *daemon.ControlConfig) (err error) {
 	if p := cfg.Plane; len(p.Bus) > 0 {
 		cfg.Bus, err = opened(bus.Cluster(p.Bus, "nyx-"+cfg.Trust.Network, bus.Files{CA: p.BusCA, Certificate: p.BusCertificate, Key: p.BusKey}, pipeline.Limits{}))
 	} else {
 		cfg.Bus, err = opened(bus.Embedded(filepath.Join(cfg.StateDir, busDir), "nyx", pipeline.Limits{}))
 	}
-	return errors.Join(err, <-settings)
+	return err
 }
 
 // openSettings opens the store of the configuration; of a cluster also the office of who
 // leads the control plane.
 func openSettings(cfg *daemon.ControlConfig) (registry.Store, registry.Office, error) {
-	prefix, s := "/nyx/"+cfg.Trust.Network+"/config/", &cfg.Plane.Store
+	prefix, s := prefixOf(cfg, "config"), &cfg.Plane.Store
 	switch s.Kind {
 	case setup.StoreNone:
 		return nil, nil, nil

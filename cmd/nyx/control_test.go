@@ -289,7 +289,7 @@ func TestControlsOfOneCluster(t *testing.T) {
 		urls[i] = "http://" + ln.Addr().String()
 		ln.Close()
 	}
-	member, err := etcd.Member{Name: "m", Dir: t.TempDir(), Peer: urls[0], Client: urls[1], Cluster: "m=" + urls[0]}.Start("/test/")
+	member, err := etcd.Member{Name: "m", Dir: t.TempDir(), Peer: urls[0], Client: urls[1], Cluster: "m=" + urls[0]}.Start(t.Context(), "/test/")
 	if err != nil {
 		t.Fatal(err)
 	}

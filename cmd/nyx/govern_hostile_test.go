@@ -29,6 +29,7 @@ import (
 
 	"github.com/nyxnet/nyx/internal/audit"
 	"github.com/nyxnet/nyx/internal/daemon"
+	"github.com/nyxnet/nyx/internal/engine/oidc/oidctest"
 	"github.com/nyxnet/nyx/internal/governance"
 	"github.com/nyxnet/nyx/internal/setup"
 )
@@ -168,9 +169,7 @@ func newIssuer(t *testing.T) *issuer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		json.NewEncoder(w).Encode(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: key.Public(), KeyID: "a"}}})
-	}))
+	s := httptest.NewServer(oidctest.Keys{"a": key.Public()})
 	t.Cleanup(s.Close)
 	return &issuer{t, key, s.URL}
 }
@@ -184,23 +183,7 @@ func (i *issuer) token(alg jose.SignatureAlgorithm, key any, change func(map[str
 	if change != nil {
 		change(claims)
 	}
-	b, err := json.Marshal(claims)
-	if err != nil {
-		i.Fatal(err)
-	}
-	s, err := jose.NewSigner(jose.SigningKey{Algorithm: alg, Key: key}, (&jose.SignerOptions{}).WithHeader("kid", "a"))
-	if err != nil {
-		i.Fatal(err)
-	}
-	signed, err := s.Sign(b)
-	if err != nil {
-		i.Fatal(err)
-	}
-	raw, err := signed.CompactSerialize()
-	if err != nil {
-		i.Fatal(err)
-	}
-	return raw
+	return oidctest.Sign(i, alg, key, "a", claims)
 }
 
 // unsigned is a token whose algorithm is none.

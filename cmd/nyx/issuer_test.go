@@ -4,7 +4,6 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
-	"encoding/json"
 	"net/http"
 	"net/http/httptest"
 	"testing"
@@ -14,39 +13,9 @@ import (
 
 	"github.com/nyxnet/nyx/internal/daemon"
 	"github.com/nyxnet/nyx/internal/engine/oidc"
+	"github.com/nyxnet/nyx/internal/engine/oidc/oidctest"
 	"github.com/nyxnet/nyx/internal/setup"
 )
-
-// provider is an identity provider that publishes a key.
-type provider struct{ key *ecdsa.PrivateKey }
-
-func (p provider) RoundTrip(*http.Request) (*http.Response, error) {
-	w := httptest.NewRecorder()
-	json.NewEncoder(w).Encode(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: p.key.Public(), KeyID: "a", Algorithm: "ES256", Use: "sig"}}})
-	return w.Result(), nil
-}
-
-// token signs claims.
-func token(t *testing.T, key *ecdsa.PrivateKey, claims map[string]any) string {
-	t.Helper()
-	s, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: key}, (&jose.SignerOptions{}).WithHeader("kid", "a"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, err := json.Marshal(claims)
-	if err != nil {
-		t.Fatal(err)
-	}
-	signed, err := s.Sign(b)
-	if err != nil {
-		t.Fatal(err)
-	}
-	raw, err := signed.CompactSerialize()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return raw
-}
 
 // An issuer knows people by tokens of the provider that its configuration trusts.
 func TestIssuerIdentifies(t *testing.T) {
@@ -58,7 +27,7 @@ func TestIssuerIdentifies(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	v, err := oidc.New([]oidc.Issuer{{URL: "https://id.example", Keys: "https://id.example/keys", Audience: "nyx"}}, &http.Client{Transport: provider{own}})
+	v, err := oidc.New([]oidc.Issuer{{URL: "https://id.example", Keys: "https://id.example/keys", Audience: "nyx"}}, &http.Client{Transport: oidctest.Keys{"a": own.Public()}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,17 +46,17 @@ func TestIssuerIdentifies(t *testing.T) {
 		}
 		return known(r, nil)
 	}
-	alice, err := ask(token(t, own, claims("", nil)))
+	alice, err := ask(oidctest.Sign(t, jose.ES256, own, "a", claims("", nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if bob, err := ask(token(t, own, claims("sub", "bob"))); err != nil || bob == alice {
+	if bob, err := ask(oidctest.Sign(t, jose.ES256, own, "a", claims("sub", "bob"))); err != nil || bob == alice {
 		t.Errorf("two people are one: %v", err)
 	}
 	for name, raw := range map[string]string{
-		"no token": "", "another's signature": token(t, other, claims("", nil)), "for another service": token(t, own, claims("aud", "governance")),
-		"expired":                token(t, own, claims("exp", now.Add(-time.Hour).Unix())),
-		"bound to a certificate": token(t, own, claims("cnf", map[string]string{"x5t#S256": "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"})),
+		"no token": "", "another's signature": oidctest.Sign(t, jose.ES256, other, "a", claims("", nil)), "for another service": oidctest.Sign(t, jose.ES256, own, "a", claims("aud", "governance")),
+		"expired":                oidctest.Sign(t, jose.ES256, own, "a", claims("exp", now.Add(-time.Hour).Unix())),
+		"bound to a certificate": oidctest.Sign(t, jose.ES256, own, "a", claims("cnf", map[string]string{"x5t#S256": "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"})),
 	} {
 		if who, err := ask(raw); err == nil {
 			t.Errorf("%s: taken for %q", name, who)

@@ -34,8 +34,8 @@ import (
 )
 
 var (
-	kills    = flag.Int("kills", 4, "how often TestKilledControl kills")
-	killSeed = flag.Uint64("kill-seed", 1, "of what TestKilledControl draws")
+	kills    = flag.Int("kills", 4, "how often TestKilledControl and TestKilledMembers kill")
+	killSeed = flag.Uint64("kill-seed", 1, "of what they draw")
 )
 
 const (
@@ -485,6 +485,7 @@ func (w *watched) awaitAll(t *testing.T, missing map[string]bool) {
 type killed struct {
 	*exec.Cmd
 	ready, ended chan struct{} // closed when its control process serves, and when it is gone
+	leads, waits chan struct{} // closed when it first leads the control plane, and when it waits for other members
 
 	mu    sync.Mutex
 	lines []string // of its log, that are not for information
@@ -497,9 +498,9 @@ func startNode(t *testing.T, dir string) *killed {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &killed{Cmd: exec.Command(self, "node", "--config", filepath.Join(dir, "node.toml")), ready: make(chan struct{}), ended: make(chan struct{})}
+	p := &killed{Cmd: exec.Command(self, "node", "--config", filepath.Join(dir, "node.toml")), ready: make(chan struct{}), ended: make(chan struct{}), leads: make(chan struct{}), waits: make(chan struct{})}
 	p.Env = append(os.Environ(), asProgram+"=1")
-	said, err := p.StderrPipe()
+	out, err := p.StderrPipe()
 	if err == nil {
 		err = p.Start()
 	}
@@ -508,10 +509,15 @@ func startNode(t *testing.T, dir string) *killed {
 	}
 	go func() {
 		defer close(p.ended)
-		serves := sync.OnceFunc(func() { close(p.ready) })
-		for lines := bufio.NewScanner(said); lines.Scan(); {
-			if strings.Contains(lines.Text(), `msg="control process"`) {
-				serves()
+		said := map[string]func(){}
+		for word, c := range map[string]chan struct{}{`msg="control process"`: p.ready, "this process leads the control plane": p.leads, "waits for most of the members": p.waits} {
+			said[word] = sync.OnceFunc(func() { close(c) })
+		}
+		for lines := bufio.NewScanner(out); lines.Scan(); {
+			for word, come := range said {
+				if strings.Contains(lines.Text(), word) {
+					come()
+				}
 			}
 			if !strings.Contains(lines.Text(), "level=INFO") {
 				p.mu.Lock()

@@ -195,6 +195,9 @@ func printEvidence(w io.Writer, e *lab.Evidence, path string) error {
 	}
 	fmt.Fprintf(t, "verdict\t%s\n", e.Verdict)
 	fmt.Fprintf(t, "duration\t%.1f s, %.0f s of virtual time, %d datagrams\n", e.DurationSeconds, e.Run.VirtualSeconds, e.Run.Datagrams)
+	if x := &e.Run; x.StalledMost > 0 {
+		fmt.Fprintf(t, "machine\tof %.1f s of the run the process had no processor for %.1f s, %.0f ms at a time at the most\n", x.WallSeconds, x.StalledSeconds, 1000*x.StalledMost)
+	}
 	fmt.Fprintf(t, "evidence\t%s\n", path)
 	fmt.Fprintf(t, "repeat\t%s\n", e.Replay)
 	return t.Flush()
@@ -232,8 +235,14 @@ definition of done: ledger.md, ledger.json and ledger.html beside the evidence.`
 			for _, r := range g.Rows {
 				fmt.Fprintf(t, "%s\t%s\t%s\n", r.Scenario, r.Verdict, strings.Join(r.Measured, "; "))
 			}
-			fmt.Fprintf(t, "\n%d of %d scenarios are done. Written: %s\n", g.Done, g.Total, strings.Join(paths, ", "))
-			return t.Flush()
+			if err := t.Flush(); err != nil {
+				return err
+			}
+			for _, gap := range g.Gaps {
+				fmt.Fprintf(cmd.OutOrStdout(), "%s (%d): %s\n", gap.What, len(gap.Scenarios), strings.Join(gap.Scenarios, ", "))
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "\n%d of %d scenarios are done. Written: %s\n", g.Done, g.Total, strings.Join(paths, ", "))
+			return nil
 		},
 	}
 	cmd.Flags().StringVar(&out, "out", evidenceDir, "directory of the evidence, and for the ledger")

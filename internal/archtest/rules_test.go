@@ -56,9 +56,11 @@ var ranks = map[string]int{
 	"internal/control/records":             65, // what a fleet knows of sessions
 	"internal/control/records/recordstest": 66, // for tests: what holds for every store of them
 	"internal/registry/changes":            66, // the configuration of a network, as events
+	"internal/registry/mail":               66, // a bus in a store that processes share
 
-	"internal/report":  75, // compliance reports of the audit log
-	"internal/insight": 75, // aggregates of it, and the feed of dashboards
+	"internal/engine/oidc/oidctest": 69, // for tests: an issuer of tokens
+	"internal/report":               75, // compliance reports of the audit log
+	"internal/insight":              75, // aggregates of it, and the feed of dashboards
 
 	"internal/engine":        70,
 	"internal/carrier/inbox": 70, // what all carriers share
@@ -80,14 +82,15 @@ var ranks = map[string]int{
 	"internal/lab/cpu":    86, // the processor time of a process
 	"internal/lab/attack": 86, // what an adversary computes
 	"internal/lab/vault":  86, // a double of a secret server
+	"internal/lab/stall":  86, // whether a process had a processor
 
-	"internal/lab":     90,
 	"internal/console": 90,
 	"internal/proxy":   90,
 	"internal/exit":    90,
 	"internal/setup":   90,
 
 	"internal/governance": 90, // HTTP API for those who read the audit log
+	"internal/lab":        91, // scenarios, some of which ask that API
 
 	"":                   105, // package nyx, the SDK
 	"internal/bench":     105, // measures whole networks

@@ -60,6 +60,8 @@ var latencies = [...]struct {
 		[]labelled{{"", trace.RoutePlanLatency}}},
 	{"route_update_latency", "Seconds from when a route was to leave a node until another carried on in its place.",
 		[]labelled{{"", trace.RouteUpdateLatency}}},
+	{"stream_session_close_lag", "Seconds from the last sign of life of a session that ended at a Stream node until it was released.",
+		[]labelled{{"", trace.SessionCloseLag}}},
 }
 
 // writeContent writes what parts have measured of content, by the names of the

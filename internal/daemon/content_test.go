@@ -24,7 +24,7 @@ func served(s source) string {
 var contentNames = []string{
 	"transport_retransmission_ratio", "stream_heartbeat_queue_share", "stream_latency_p95", "stream_latency_seconds",
 	"stream_queue_latency", "mix_frame_drop_detect_latency", "fec_encode_latency", "stream_metadata_size",
-	"mix_route_plan_latency", "route_update_latency", "stream_compressed_frame_size", "cpu_user_pct",
+	"mix_route_plan_latency", "route_update_latency", "stream_compressed_frame_size", "stream_session_close_lag", "cpu_user_pct",
 }
 
 // What a client and an exit measure of their sessions is served where metrics may
@@ -82,7 +82,7 @@ func TestFamiliesOfContent(t *testing.T) {
 	}
 	for _, want := range []string{
 		`stream_latency_p95{part="node",lane="low"} 0.001023`, `stream_latency_seconds_bucket{part="node",lane="high",le="0.001024"} 1`,
-		`stream_queue_latency_bucket{part="node",queue="in",le="0.000512"} 0`, `fec_encode_latency_sum{part="node"} 0.001`,
+		`stream_queue_latency_bucket{part="node",queue="in",le="0.000512"} 0`, `fec_encode_latency_sum{part="node"} 0.001`, `stream_session_close_lag_sum{part="node"} 0.001`,
 		`stream_metadata_size_bucket{part="node",le="1023"} 1`, `stream_compressed_frame_size_sum{part="node"} 102`, `transport_retransmission_ratio{part="node"} 0`,
 	} {
 		if !strings.Contains(out, "\n"+want+"\n") {

@@ -114,6 +114,7 @@ type Control struct {
 	drawMu sync.Mutex
 	counts controlCounts
 
+	turned *tally[turnedAway]
 	issuer *issuer // nil: none
 	rates  *telemetry.Collector
 	planMu sync.Mutex
@@ -129,7 +130,7 @@ type Control struct {
 // StartControl runs a control process. After an error the engines are the caller's to
 // close.
 func StartControl(cfg ControlConfig) (*Control, error) {
-	c := &Control{cfg: cfg, log: logOrNone(cfg.Log), health: health{log: logOrNone(cfg.Log)}, draw: systemEntropy().Stream("control")}
+	c := &Control{cfg: cfg, log: logOrNone(cfg.Log), health: health{log: logOrNone(cfg.Log)}, draw: systemEntropy().Stream("control"), turned: newTally(turnedEvent)}
 	c.recording, c.giveUp = context.WithCancel(context.Background())
 	cert, err := front.Issue(cfg.Key, time.Now())
 	if err == nil {
@@ -197,7 +198,7 @@ func (c *Control) open(ctx context.Context) error {
 // run starts what goes on until ctx ends.
 func (c *Control) run(ctx context.Context) {
 	c.running.Go(func() {
-		if err := mirror.Serve(c.server, c.listener, c.cfg.Key); !errors.Is(err, http.ErrServerClosed) {
+		if err := mirror.Serve(c.server, c.listener, c.cfg.Key, func(why string) { c.turn(nodesDoor, why) }); !errors.Is(err, http.ErrServerClosed) {
 			c.log.Error("the control process does not serve", "why", err)
 		}
 	})
@@ -207,7 +208,7 @@ func (c *Control) run(ctx context.Context) {
 		c.running.Go(func() { c.issuer.run(ctx, c.tell) })
 	}
 	c.running.Go(func() { c.keepRates(ctx) })
-	c.running.Go(func() { c.policy.keepClasses(ctx) })
+	c.running.Go(func() { c.keepCounts(ctx) })
 	if c.desk != nil {
 		c.running.Go(func() { c.lead(ctx) })
 		c.running.Go(func() { c.followSettings(ctx) })
@@ -257,12 +258,21 @@ func (c *Control) tell(e audit.Event) {
 }
 
 func (c *Control) record(e audit.Event) error {
+	c.complete(&e)
+	return c.recordOwn(e)
+}
+
+func (c *Control) complete(e *audit.Event) {
+	c.drawMu.Lock()
+	defer c.drawMu.Unlock()
+	complete(e, c.cfg.Name, c.draw)
+}
+
+// recordOwn records events of the process itself, which are complete.
+func (c *Control) recordOwn(events ...audit.Event) error {
 	ctx, cancel := context.WithTimeout(c.recording, keepMax)
 	defer cancel()
-	c.drawMu.Lock()
-	complete(&e, c.cfg.Name, c.draw)
-	c.drawMu.Unlock()
-	return c.Record(ctx, e)
+	return c.Record(ctx, events...)
 }
 
 // complete fills in what events have in common; actor is of those that name none.
@@ -282,7 +292,7 @@ func (c *Control) Close() error {
 	defer c.giveUp()
 	defer time.AfterFunc(endMax, c.giveUp).Stop()
 	err := c.server.Close()
-	c.policy.tellClasses()
+	c.tellCounts()
 	c.tell(audit.Event{Kind: audit.AdminAction, Action: "stop", Subject: c.cfg.Name})
 	c.cancel()
 	err = errors.Join(err, c.shut())

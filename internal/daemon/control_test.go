@@ -143,7 +143,7 @@ func TestControl(t *testing.T) {
 		writeAdmission(&page, l.parts())
 		for _, want := range []string{`audit_queue_depth{part="control",lane="incidents"} `, "audit_incident_capture_latency_count", `control_duplicate_event_detected{part="control"} `, `control_event_queue_depth{part="control"} 0`,
 			`config_dead_letter_count{part="control"} 0`, `config_applied_version{part="mix-0"} 0`, "opa_decision_latency_count", `control_api_latency_count{part="control",path="/control/v1/policy"} `,
-			"etcd_server_commit_duration_count", `policy_cache_miss{part="stream-0"} `, "telemetry_session_handshake_latency_count", `audit_outbox_depth{part="mix-0"} `} {
+			"etcd_server_commit_duration_count", `policy_cache_miss{part="stream-0"} `, `api_handshake_errors_total{part="stream-0"} `, "telemetry_session_handshake_latency_count", `audit_outbox_depth{part="mix-0"} `} {
 			if !strings.Contains(page.String(), want) {
 				t.Errorf("the metrics lack %s:\n%s", want, &page)
 			}
@@ -154,7 +154,7 @@ func TestControl(t *testing.T) {
 // TestControlAdmits: a control process takes events of nodes that the directory
 // lists, under their own identity, and of nobody else.
 func TestControlAdmits(t *testing.T) {
-	l, _ := controlled(t)
+	l, store := controlled(t)
 	ask := func(p *plane, path string, body []byte) (int, string) {
 		t.Helper()
 		ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -232,6 +232,14 @@ func TestControlAdmits(t *testing.T) {
 	}
 	if r, err := exchange(t.Context(), stranger.clients[0], request{server: stranger.servers[0].URL, path: introducePath, post: stolen, most: 1 << 10}); err != nil || r.StatusCode != http.StatusForbidden {
 		t.Errorf("an introduction under another's certificate: %v, %v", r.Response, err)
+	}
+	l.Control.tellCounts()
+	turned := map[string]bool{}
+	for _, e := range store.await(t, 2, audit.AdmissionRefusal, "refuse") {
+		turned[e.Subject+" "+e.Reason] = true
+	}
+	if !turned[nodesDoor+" "+notIntroduced] || !turned[nodesDoor+" "+forgedEvents] {
+		t.Errorf("who was turned away: %v", turned)
 	}
 	bus := l.Control.cfg.Bus.(*fillable)
 	bus.full.Store(true)

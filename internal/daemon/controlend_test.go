@@ -37,9 +37,7 @@ func TestControlEndsWithoutBus(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.policy.mu.Lock()
-	c.policy.classes[class{question: control.Question{}}] = 1
-	c.policy.mu.Unlock()
+	c.policy.classes.add(class{question: control.Question{}}, 1)
 	bus.lost.Store(true)
 	begun := time.Now()
 	if err := c.Close(); err != nil {

@@ -198,6 +198,7 @@ func (c *Control) takeIntroduction(w http.ResponseWriter, r *http.Request) {
 		err = c.known.admit(own, identity, time.Now())
 	}
 	if err != nil {
+		c.turn(nodesDoor, notIntroduced)
 		http.Error(w, err.Error(), http.StatusForbidden)
 	}
 }
@@ -235,6 +236,7 @@ func (c *Control) takeEvents(w http.ResponseWriter, r *http.Request, from wire.N
 	for i := range events {
 		if e := &events[i]; e.Actor != actor || !slices.Contains(nodeKinds, e.Kind) {
 			c.counts.forged.Add(1)
+			c.turn(nodesDoor, forgedEvents)
 			http.Error(w, fmt.Sprintf("event %d of the batch is of %q and of kind %v: a node tells of its own acts", i+1, e.Actor, e.Kind), http.StatusForbidden)
 			return
 		}

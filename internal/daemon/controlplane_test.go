@@ -225,7 +225,7 @@ func TestTheControlPlaneOfANetwork(t *testing.T) {
 	if e := store.await(t, 1, audit.AdmissionRefusal, "refuse")[0]; e.Reason != "policy" {
 		t.Errorf("a refusal: %+v", e)
 	}
-	l.Control.policy.tellClasses()
+	l.Control.tellCounts()
 	for _, e := range store.await(t, 2, audit.PolicyClass, "decide") {
 		if refused := strings.Contains(e.Detail("class"), "/fast/"); refused != (e.Outcome == audit.Refused) || refused && e.Reason != "policy" || e.Detail("revision") != "no-fast" {
 			t.Errorf("decisions of a class: %+v", e)

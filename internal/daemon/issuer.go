@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -18,6 +19,7 @@ import (
 	"time"
 
 	"github.com/nyxnet/nyx/internal/audit"
+	"github.com/nyxnet/nyx/internal/carrier/front"
 	"github.com/nyxnet/nyx/internal/pass"
 	"github.com/nyxnet/nyx/internal/seal"
 	"github.com/nyxnet/nyx/internal/seal/blind"
@@ -40,8 +42,8 @@ type IssuerConfig struct {
 	// Life is how long a key signs, in whole seconds; PerHour how many passes one gets.
 	Life    time.Duration
 	PerHour int
-	// Identify tells who asks; nil: all who ask are one. The name is hashed with a key
-	// of the process and forgotten.
+	// Identify tells who asks, "" for nobody with a name; nil: nobody has one. Those are
+	// told by their addresses. Either is hashed with a key of the process and forgotten.
 	Identify Identify
 	// Class is by what they are known, for the audit log.
 	Class string
@@ -58,8 +60,8 @@ const (
 	// issuersAtOnce bounds the batches that are signed at a time: each takes a quarter
 	// of a second of a processor.
 	issuersAtOnce = 1
-	// issuedTell is how often it is told how many were issued.
-	issuedTell = time.Minute
+	// issuerTurn is how often is looked whether a key is due.
+	issuerTurn = time.Minute
 	passHour   = int64(time.Hour / time.Second)
 )
 
@@ -73,9 +75,9 @@ type issuer struct {
 
 	mu     sync.Mutex
 	quota  pass.Quota
-	keys   []periodKey // the oldest first
-	listed []byte      // signed
-	counts map[string]uint64
+	keys   []periodKey    // the oldest first
+	listed []byte         // signed
+	counts *tally[string] // of passes that were issued, and of refusals
 }
 
 type periodKey struct {
@@ -88,7 +90,7 @@ func openIssuer(cfg IssuerConfig, now time.Time, log *slog.Logger) (*issuer, err
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("issuer: cannot make the directory of its keys: %w", err)
 	}
-	i := &issuer{cfg: cfg, log: log, slots: make(chan struct{}, issuersAtOnce), quota: pass.Quota{Most: cfg.PerHour, Window: passHour}, counts: map[string]uint64{}}
+	i := &issuer{cfg: cfg, log: log, slots: make(chan struct{}, issuersAtOnce), quota: pass.Quota{Most: cfg.PerHour, Window: passHour}, counts: newTally(issuedEvent(cfg.Class))}
 	systemEntropy().Stream("issuer").Read(i.secret[:])
 	names, err := filepath.Glob(filepath.Join(cfg.Dir, "*"+passKeySuffix))
 	if err != nil {
@@ -224,19 +226,19 @@ type refused struct {
 func (i *issuer) serve(w http.ResponseWriter, r *http.Request) {
 	b, ok := takeBody(w, r, "batch of requests", wire.PassBatchMax*wire.PassRequestSize)
 	if !ok {
-		i.count("malformed", 1)
+		i.counts.add("malformed", 1)
 		return
 	}
 	answer, why := i.issue(r, b, time.Now())
 	if why != nil {
-		i.count(why.reason, 1)
+		i.counts.add(why.reason, 1)
 		if why.wait > 0 {
 			w.Header().Set("Retry-After", strconv.FormatInt(why.wait, 10))
 		}
 		http.Error(w, why.told, why.status)
 		return
 	}
-	i.count(issuedCount, uint64(len(answer)/wire.PassSignatureSize))
+	i.counts.add(issuedCount, uint64(len(answer)/wire.PassSignatureSize))
 	w.Header().Set("Content-Type", "application/octet-stream")
 	w.Write(answer)
 }
@@ -256,12 +258,9 @@ func (i *issuer) issue(r *http.Request, b []byte, now time.Time) ([]byte, *refus
 			return nil, &refused{http.StatusConflict, "key", "a request is for another key than that of this time; ask for the keys again, and compare the clocks", 0}
 		}
 	}
-	who := ""
-	if i.cfg.Identify != nil {
-		var err error
-		if who, err = i.cfg.Identify(r, b); err != nil {
-			return nil, &refused{http.StatusUnauthorized, "identity", "who asks is not known: " + err.Error(), 0}
-		}
+	who, err := i.who(r, b)
+	if err != nil {
+		return nil, &refused{http.StatusUnauthorized, "identity", "who asks is not known: " + err.Error(), 0}
 	}
 	i.mu.Lock()
 	ok, wait := i.quota.Take(now.Unix(), pass.Subject(seal.MAC(&i.secret, []byte(who))), len(batch))
@@ -286,41 +285,44 @@ func (i *issuer) issue(r *http.Request, b []byte, now time.Time) ([]byte, *refus
 	return answer, nil
 }
 
+// who is who asks: by name, or where nobody has one by address, so that one who asks for
+// all passes of an hour leaves the others theirs. Both are hashed and forgotten.
+func (i *issuer) who(r *http.Request, body []byte) (string, error) {
+	if i.cfg.Identify != nil {
+		if name, err := i.cfg.Identify(r, body); err != nil || name != "" {
+			return "name " + name, err
+		}
+	}
+	from, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil { // of no address: all of these are one
+		return "address", nil
+	}
+	return "address " + front.Block(from.Addr()).String(), nil
+}
+
 // issuedCount is under which passes are counted that were issued; every other name is
 // the reason of a refusal.
 const issuedCount = "issued"
 
-func (i *issuer) count(what string, n uint64) {
-	i.mu.Lock()
-	i.counts[what] += n
-	i.mu.Unlock()
-}
-
-// tellCounts tells how many passes were issued since, and how many requests were
-// refused: no event says when, or to whom.
-func (i *issuer) tellCounts(tell func(audit.Event)) {
-	i.mu.Lock()
-	counts := i.counts
-	i.counts = map[string]uint64{}
-	i.mu.Unlock()
-	for what, n := range counts {
-		details := []audit.Detail{{Key: "class", Value: i.cfg.Class}, {Key: "window", Value: issuedTell.String()}}
-		if what == issuedCount {
-			tell(audit.Event{Kind: audit.PolicyClass, Action: "issue", Subject: "passes", Count: n, Details: details})
-			continue
+// issuedEvent is what is told of passes that were issued, or of a refusal, to who is known
+// by a class: no event says when, or to whom.
+func issuedEvent(class string) func(what, window string) audit.Event {
+	return func(what, window string) audit.Event {
+		e := audit.Event{Kind: audit.PolicyClass, Action: "issue", Subject: "passes", Details: details("class", class, "window", window)}
+		if what != issuedCount {
+			e.Kind, e.Action, e.Outcome, e.Reason = audit.AdmissionRefusal, "refuse", audit.Refused, what
 		}
-		tell(audit.Event{Kind: audit.AdmissionRefusal, Action: "refuse", Subject: "passes", Outcome: audit.Refused, Reason: what, Count: n, Details: details})
+		return e
 	}
 }
 
-// run turns keys and tells counts until ctx ends.
+// run turns keys until ctx ends.
 func (i *issuer) run(ctx context.Context, tell func(audit.Event)) {
-	tick := time.NewTicker(issuedTell)
+	tick := time.NewTicker(issuerTurn)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
-			i.tellCounts(tell)
 			return
 		case now := <-tick.C:
 			turned, err := i.turn(now)
@@ -330,7 +332,6 @@ func (i *issuer) run(ctx context.Context, tell func(audit.Event)) {
 			if turned {
 				tell(audit.Event{Kind: audit.KeyEvent, Action: "rotate", Subject: "passes"})
 			}
-			i.tellCounts(tell)
 		}
 	}
 }
@@ -357,7 +358,7 @@ func keyProof(key *seal.Key, body []byte) string {
 
 var errNoProof = errors.New("show the network's key, or the network file has another one")
 
-// identifyHolder knows who holds the network's key, all of them as one.
+// identifyHolder knows who holds the network's key, none of them by a name.
 func identifyHolder(key *seal.Key) Identify {
 	return func(r *http.Request, body []byte) (string, error) {
 		if want := keyProof(key, body); !seal.Equal([]byte(want), []byte(r.Header.Get("Authorization"))) {

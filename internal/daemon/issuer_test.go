@@ -126,18 +126,69 @@ func TestIssuerTellsCounts(t *testing.T) {
 	i.asked(t, "user-a", 5)
 	i.asked(t, "", 1)
 	told := map[string]uint64{}
-	i.tellCounts(func(e audit.Event) {
-		complete(&e, "control", prng.FromUint64(1).Stream("events"))
-		if err := e.Validate(); err != nil {
-			t.Errorf("%+v: %v", e, err)
+	draw := prng.FromUint64(1).Stream("events")
+	err := i.counts.tell(func(e *audit.Event) { complete(e, "control", draw) }, func(events ...audit.Event) error {
+		for _, e := range events {
+			if err := e.Validate(); err != nil || e.Detail("class") != "oidc" {
+				t.Errorf("%+v: %v", e, err)
+			}
+			if b := audit.Append(nil, &e); bytes.Contains(b, []byte("user-")) {
+				t.Errorf("an event names who asked: %q", b)
+			}
+			told[e.Action+e.Reason] = e.Count
 		}
-		if b := audit.Append(nil, &e); bytes.Contains(b, []byte("user-")) {
-			t.Errorf("an event names who asked: %q", b)
-		}
-		told[e.Action+e.Reason] = e.Count
+		return nil
 	})
-	if told["issue"] != 8 || told["refuserate"] != 1 || told["refuseidentity"] != 1 || len(told) != 3 {
+	if err != nil || told["issue"] != 8 || told["refuserate"] != 1 || told["refuseidentity"] != 1 || len(told) != 3 {
 		t.Errorf("told %v", told)
+	}
+}
+
+// Where nobody has a name each address has passes of its own: who takes all of an hour
+// leaves the others theirs. (Control: with one quota for all, the others get none.)
+func TestPassesOfAnAddress(t *testing.T) {
+	key := &seal.Key{1}
+	for to, known := range map[string]Identify{"open": nil, "key": identifyHolder(key)} {
+		cfg := testIssuer(t, t.TempDir())
+		cfg.Identify, cfg.Class = known, to
+		i, err := openIssuer(cfg, time.Now(), logOrNone(nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		signing, ok := i.signing(time.Now())
+		if !ok {
+			t.Fatal("no key")
+		}
+		for _, c := range []struct {
+			from   string
+			n      int
+			status int
+		}{
+			{"192.0.2.1:1000", 8, http.StatusOK},
+			{"192.0.2.1:2000", 1, http.StatusTooManyRequests},
+			{"[::ffff:192.0.2.1]:3000", 1, http.StatusTooManyRequests},
+			{"192.0.2.2:1000", 8, http.StatusOK},
+			{"[2001:db8::1]:1000", 5, http.StatusOK},
+			{"[2001:db8::2]:1000", 5, http.StatusTooManyRequests}, // of the same /64
+			{"[2001:db8:1::1]:1000", 5, http.StatusOK},
+			{"nowhere", 8, http.StatusOK},
+			{"elsewhere", 1, http.StatusTooManyRequests},
+		} {
+			order, err := pass.NewOrder(rand.Reader, localName, signing.Public(), make([]wire.NodeID, c.n), blinder)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r := httptest.NewRequest(http.MethodPost, passesPath, nil)
+			r.RemoteAddr = c.from
+			r.Header.Set("Authorization", keyProof(key, order.Body()))
+			status := http.StatusOK
+			if _, why := i.issue(r, order.Body(), time.Now()); why != nil {
+				status = why.status
+			}
+			if status != c.status {
+				t.Errorf("%s: %d for %s, want %d", to, status, c.from, c.status)
+			}
+		}
 	}
 }
 

@@ -103,7 +103,7 @@ func TestPasses(t *testing.T) {
 	if admitted == 0 {
 		t.Error("no entry has admitted the client")
 	}
-	l.Control.issuer.tellCounts(l.Control.tell)
+	l.Control.tellCounts()
 	if e := store.await(t, 1, audit.PolicyClass, "issue")[0]; e.Count != passBatch || e.Subject != "passes" {
 		t.Errorf("told %+v", e)
 	}

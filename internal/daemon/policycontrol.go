@@ -35,10 +35,21 @@ type PolicyEngine interface {
 // brought, or why it was not taken. draw is for the moments at which it looks for one.
 type OpenPolicy func(source string, draw prng.Source, told func(PolicyVersion, error)) (PolicyEngine, error)
 
-// class is what decisions are counted by.
+// class is what decisions are counted by. While nothing can be told there are as many
+// as policies come into force, 72 of each at most.
 type class struct {
 	question control.Question
 	refused  wire.Refusal
+	revision string // of the policy that was in force
+}
+
+func classEvent(c class, window string) audit.Event {
+	e := audit.Event{Kind: audit.PolicyClass, Action: "decide", Subject: "POLICY_CHECK", Details: details(
+		"class", c.question.Credential.String()+"/"+c.question.Level.String()+"/"+c.question.Load.String(), "revision", c.revision, "window", window)}
+	if c.refused != 0 {
+		e.Outcome, e.Reason = audit.Refused, reasons[c.refused]
+	}
+	return e
 }
 
 // underPolicy is an engine with what became of its bundles.
@@ -62,7 +73,7 @@ type policyDesk struct {
 	version PolicyVersion // that was said last
 	refused string        // likewise
 	changed chan struct{} // closed, and made anew, with version
-	classes map[class]uint64
+	classes *tally[class]
 	latency trace.Values // µs of decisions
 	counts  policyCounts
 }
@@ -71,7 +82,7 @@ type policyDesk struct {
 type policyCounts struct{ failed, taken, refused uint64 }
 
 func newPolicyDesk(open OpenPolicy, source string, tell func(audit.Event), log *slog.Logger) (*policyDesk, error) {
-	d := &policyDesk{open: open, own: source, tell: tell, log: log, changed: make(chan struct{}), classes: map[class]uint64{}}
+	d := &policyDesk{open: open, own: source, tell: tell, log: log, changed: make(chan struct{}), classes: newTally(classEvent)}
 	if open == nil {
 		return nil, errors.New("no engine of policies")
 	}
@@ -159,7 +170,7 @@ func (d *policyDesk) Decide(ctx context.Context, region string, q control.Questi
 		d.counts.failed++
 		return decision, err
 	}
-	d.classes[class{q, decision.Refused}]++
+	d.classes.add(class{q, decision.Refused, d.version.Revision}, 1)
 	return decision, nil
 }
 
@@ -192,35 +203,6 @@ func (d *policyDesk) subscriber() settings.Subscriber {
 // serve answers nodes.
 func (d *policyDesk) serve(w http.ResponseWriter, r *http.Request, _ wire.NodeID) {
 	PolicyHandler(d).ServeHTTP(w, r)
-}
-
-// keepClasses tells once a minute how many decisions of each class there were.
-func (d *policyDesk) keepClasses(ctx context.Context) {
-	tick := time.NewTicker(tellEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-			d.tellClasses()
-		}
-	}
-}
-
-func (d *policyDesk) tellClasses() {
-	d.mu.Lock()
-	classes, v := d.classes, d.version
-	d.classes = map[class]uint64{}
-	d.mu.Unlock()
-	for c, n := range classes {
-		e := audit.Event{Kind: audit.PolicyClass, Action: "decide", Subject: "POLICY_CHECK", Count: n, Details: details(
-			"class", c.question.Credential.String()+"/"+c.question.Level.String()+"/"+c.question.Load.String(), "revision", v.Revision, "window", tellEvery.String())}
-		if c.refused != 0 {
-			e.Outcome, e.Reason = audit.Refused, reasons[c.refused]
-		}
-		d.tell(e)
-	}
 }
 
 func (d *policyDesk) close() {

@@ -27,6 +27,12 @@ func writeAdmission(w io.Writer, parts []part) {
 			missed("{part=%q} %d", parts[i].Name, parts[i].counts[trace.PolicyCacheMiss])
 		}
 	}
+	refused := family(w, "api_handshake_errors_total", "counter", "SESSION_INITs that an entry refused, challenges apart.")
+	for i := range parts {
+		if parts[i].sessions != nil && !parts[i].own {
+			refused("{part=%q} %d", parts[i].Name, parts[i].counts[trace.HandshakeErrors])
+		}
+	}
 	limit := family(w, "admission_per_minute", "gauge", "Sessions that one client may open at an entry in a minute, by the node's limits.")
 	for i := range parts {
 		if n := parts[i].perMinute; n > 0 {

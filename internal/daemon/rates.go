@@ -125,9 +125,25 @@ func (a *Authority) consult(controls []string) error {
 // askRates asks the control plane what it would have changed, and has the planner take
 // it. Without an answer the planner goes by what nodes report to it, as ever.
 func (a *Authority) askRates(ctx context.Context) {
+	all := a.wantedRates(ctx)
+	a.crier.mu.Lock()
+	defer a.crier.mu.Unlock()
+	a.adjust(time.Now().Unix(), all)
+}
+
+// adjust has the planner take what the control plane would have changed at a second
+// since 1970. The crier's lock is held.
+func (a *Authority) adjust(unix int64, all []wire.AdjustRate) {
+	for _, one := range all {
+		a.crier.planner.Adjust(unix, one)
+	}
+}
+
+// wantedRates is what the control plane would have changed, nothing without an answer.
+func (a *Authority) wantedRates(ctx context.Context) (all []wire.AdjustRate) {
 	plane := a.plane.Load()
 	if plane == nil {
-		return
+		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, bulletinPoll)
 	defer cancel()
@@ -135,7 +151,6 @@ func (a *Authority) askRates(ctx context.Context) {
 	if err == nil && !r.ok() {
 		err = fmt.Errorf("the control process answers %s", r.Status)
 	}
-	var all []wire.AdjustRate
 	for b := r.body; err == nil && len(b) > 0; {
 		var one wire.AdjustRate
 		var n int
@@ -145,11 +160,7 @@ func (a *Authority) askRates(ctx context.Context) {
 	}
 	if err != nil {
 		a.log.Debug("no word of the control plane on rates", "why", err)
-		return
+		return nil
 	}
-	a.crier.mu.Lock()
-	defer a.crier.mu.Unlock()
-	for _, one := range all {
-		a.crier.planner.Adjust(time.Now().Unix(), one)
-	}
+	return all
 }

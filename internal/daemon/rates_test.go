@@ -21,6 +21,8 @@ func TestTelemetryBecomesAProposal(t *testing.T) {
 	l, store := controlled(t)
 	store.await(t, len(l.Nodes)+1, audit.AdminAction, "start") // the directory lists them all
 	n, c := l.Nodes[0], l.Control
+	c.planMu.Lock() // the steps of the loop are the test's, and no plan comes into force meanwhile
+	defer c.planMu.Unlock()
 	now := time.Now()
 	class := slices.Index(obfs.Classes[:], 500)
 	for i := range 13 { // seconds: of a region that is silent for longer nothing is asked
@@ -43,16 +45,18 @@ func TestTelemetryBecomesAProposal(t *testing.T) {
 			t.Errorf("no %q in\n%s", name, b.String())
 		}
 	}
+	wanted := l.Authority.wantedRates(t.Context())
+	if len(wanted) == 0 {
+		t.Fatal("nothing is asked for")
+	}
 	crier := l.Authority.crier
-	crier.mu.Lock()
+	crier.mu.Lock() // the network's own epoch may end at any moment
+	defer crier.mu.Unlock()
 	own := crier.planner
 	crier.planner = control.NewPlanner(3, 2)
-	crier.mu.Unlock()
-	l.Authority.askRates(t.Context())
-	crier.mu.Lock()
-	defer crier.mu.Unlock()
-	unix := time.Now().Unix()
-	crier.planner.Turn((unix/wire.CoverEpochSeconds+1)*wire.CoverEpochSeconds-1, nil, []string{"region-0"})
+	last := int64(wanted[0].Epoch)*wire.CoverEpochSeconds - 1 // second before the epoch that it is for
+	l.Authority.adjust(last, wanted)
+	crier.planner.Turn(last, nil, []string{"region-0"})
 	if p := crier.planner.Proposal(); p == nil || p.Region("region-0").Rates[class] != 400 {
 		t.Errorf("proposes %+v", p)
 	}

@@ -117,7 +117,7 @@ func StartReplica(cfg ReplicaConfig) (*Replica, error) {
 			r.server.Serve(r.listener)
 			return
 		}
-		if err := mirror.Serve(r.server, r.listener, r.cfg.Key); !errors.Is(err, http.ErrServerClosed) {
+		if err := mirror.Serve(r.server, r.listener, r.cfg.Key, nil); !errors.Is(err, http.ErrServerClosed) {
 			r.log.Error("the replica does not serve", "why", err)
 		}
 	})

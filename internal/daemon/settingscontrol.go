@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/nyxnet/nyx/internal/audit"
+	"github.com/nyxnet/nyx/internal/carrier/front"
 	"github.com/nyxnet/nyx/internal/control/settings"
 	"github.com/nyxnet/nyx/internal/registry/changes"
 	"github.com/nyxnet/nyx/internal/wire"
@@ -18,6 +19,15 @@ import (
 
 // errNoSettings says that another process of the control plane has the configuration.
 var errNoSettings = errors.New("this control process has no configuration; another one has")
+
+const (
+	// operatorsMost bounds the connections of operators, who are people and their
+	// programs: each costs some 10 kB.
+	operatorsMost = 64
+	// operatorsFull is what a connection beyond them is told.
+	operatorsFull = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\nRetry-After: 5\r\nConnection: close\r\n\r\n" +
+		"as many connections of operators are open as may be; close some, or come again\n"
+)
 
 // openSettings opens the configuration of the network, where this process has a part in
 // it, and serves operators.
@@ -52,13 +62,16 @@ func (c *Control) serveOperators() error {
 	systemEntropy().Stream("operator").Read(token[:])
 	f := OperatorFile{URL: "http://" + ln.Addr().String(), Token: hex.EncodeToString(token[:])}
 	mux := http.NewServeMux()
-	c.desk.RegisterOperator(mux, ByToken("operator", f.Token))
-	c.operators = newServer(onlyLoopbackHost(mux))
+	turned := func(why string) { c.turn(operatorsDoor, why) }
+	c.desk.RegisterOperator(mux, ByToken("operator", f.Token), turned)
+	c.operators = newServer(onlyLoopbackHost(mux, func() { turned(foreignPage) }))
+	bounded := &front.Listener{Listener: ln, Limits: front.NewLimits(operatorsMost, operatorsMost), Answer: []byte(operatorsFull), Turned: turned}
+	bounded.Watch(c.operators)
 	if err := f.Save(c.cfg.OperatorFile); err != nil {
 		ln.Close()
 		return err
 	}
-	c.running.Go(func() { c.operators.Serve(ln) })
+	c.running.Go(func() { c.operators.Serve(bounded) })
 	return nil
 }
 

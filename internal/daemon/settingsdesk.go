@@ -55,10 +55,29 @@ type NodeSettings struct {
 	Seen     time.Time `json:"seen"`
 }
 
-// trialHealth is how nodes were at one stage of a trial.
+// trialHealth is how nodes were at one stage of a trial. A node is asked how it is each
+// deskTrial, and its word counts as often: who asks in a loop is one node like the others.
 type trialHealth struct {
 	percent    int
 	on, others settings.Health
+	counted    map[string]time.Time // of each node, when its word counted last
+}
+
+// hear takes the word of a node that has the trial, or has not.
+func (h *trialHealth) hear(n *NodeSettings, has bool) {
+	if last, ok := h.counted[n.Node]; ok && n.Seen.Sub(last) < deskTrial {
+		return
+	}
+	h.counted[n.Node] = n.Seen
+	one := settings.Health{Tried: 1}
+	if n.Failing || n.Refused != 0 {
+		one.Failed = 1
+	}
+	if has {
+		h.on.Add(one)
+	} else {
+		h.others.Add(one)
+	}
 }
 
 // NewSettingsDesk returns the desk of a log.
@@ -116,18 +135,11 @@ func (d *SettingsDesk) hear(name string, q url.Values) (trial bool) {
 	for id, t := range on {
 		h := d.trials[id]
 		if h == nil || h.percent != t.Stage.Percent {
-			h = &trialHealth{percent: t.Stage.Percent}
+			h = &trialHealth{percent: t.Stage.Percent, counted: map[string]time.Time{}}
 			d.trials[id] = h
 		}
-		one := settings.Health{Tried: 1}
-		if n.Failing || n.Refused != 0 {
-			one.Failed = 1
-		}
-		switch {
-		case !t.Stage.Has(name):
-			h.others.Add(one)
-		case n.Revision >= t.Revision || n.Refused >= t.Revision:
-			h.on.Add(one)
+		if on := t.Stage.Has(name); !on || n.Revision >= t.Revision || n.Refused >= t.Revision {
+			h.hear(&n, on)
 		}
 	}
 	return len(on) > 0

@@ -67,12 +67,13 @@ type SettingsOrder struct {
 }
 
 // RegisterOperator has a server answer operators. who tells the name of the operator
-// that asks, or not ok: then it is refused.
-func (d *SettingsDesk) RegisterOperator(mux *http.ServeMux, who func(*http.Request) (name string, ok bool)) {
+// that asks, or why it is refused, which turned is told.
+func (d *SettingsDesk) RegisterOperator(mux *http.ServeMux, who func(*http.Request) (name, why string), turned func(why string)) {
 	handle := func(pattern string, do func(r *http.Request, actor string) (any, error)) {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
-			actor, ok := who(r)
-			if !ok {
+			actor, why := who(r)
+			if why != "" {
+				turned(why)
 				http.Error(w, "the configuration is for operators of the network; the operator file has what to show", http.StatusForbidden)
 				return
 			}
@@ -207,10 +208,16 @@ func (d *SettingsDesk) retry(r *http.Request, actor string) (any, error) {
 }
 
 // ByToken tells an operator by the token of the operator file.
-func ByToken(name, token string) func(*http.Request) (string, bool) {
-	return func(r *http.Request) (string, bool) {
-		shown, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-		return name, ok && token != "" && seal.Equal([]byte(shown), []byte(token))
+func ByToken(name, token string) func(*http.Request) (who, why string) {
+	return func(r *http.Request) (string, string) {
+		shown, ok := BearerOf(r)
+		switch {
+		case !ok:
+			return "", noCredential
+		case token == "" || !seal.Equal([]byte(shown), []byte(token)):
+			return "", forgedToken
+		}
+		return name, ""
 	}
 }
 

@@ -107,7 +107,7 @@ func serveStatus(addr string, mux *http.ServeMux, src source) (*Status, error) {
 	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) { writeMetrics(w, src) })
 	handler := http.Handler(mux)
 	if ln.Addr().(*net.TCPAddr).IP.IsLoopback() {
-		handler = onlyLoopbackHost(mux)
+		handler = onlyLoopbackHost(mux, func() {})
 	}
 	s := &Status{listener: ln, server: newServer(handler)}
 	s.running.Go(func() { s.server.Serve(ln) })
@@ -115,11 +115,12 @@ func serveStatus(addr string, mux *http.ServeMux, src source) (*Status, error) {
 }
 
 // onlyLoopbackHost refuses requests that a foreign page made a browser send
-// (DNS rebinding): their Host is a name.
-func onlyLoopbackHost(next http.Handler) http.Handler {
+// (DNS rebinding): their Host is a name. turned is called for each.
+func onlyLoopbackHost(next http.Handler, turned func()) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		host, _, err := net.SplitHostPort(r.Host)
 		if ip := net.ParseIP(host); err != nil || ip == nil || !ip.IsLoopback() {
+			turned()
 			http.Error(w, "use the loopback address itself, not a name for it", http.StatusForbidden)
 			return
 		}

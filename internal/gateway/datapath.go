@@ -158,7 +158,9 @@ func (g *Gateway) endSession(now machine.Time, m *session.Member[ending]) {
 	}
 	g.End(m)
 	g.acceptor.Forget(m.Core)
-	g.cfg.Sink.Emit(now, trace.SessionClosed, uint64(now.Sub(m.Owner.seen)), 0)
+	lag := now.Sub(m.Owner.seen)
+	g.Distributions.ObserveTime(trace.SessionCloseLag, lag)
+	g.cfg.Sink.Emit(now, trace.SessionClosed, uint64(lag), 0)
 }
 
 // fillSlots emits one cell for every sending slot that has come, and takes in

@@ -25,6 +25,7 @@ import (
 
 	"github.com/nyxnet/nyx/internal/audit"
 	"github.com/nyxnet/nyx/internal/engine/oidc"
+	"github.com/nyxnet/nyx/internal/engine/oidc/oidctest"
 	"github.com/nyxnet/nyx/internal/seal"
 )
 
@@ -255,7 +256,7 @@ func (a *authority) issue(name pkix.Name, change func(*x509.Certificate)) tls.Ce
 func TestCertificates(t *testing.T) {
 	people, strangers := newAuthority(t), newAuthority(t)
 	issuer := people.issue(pkix.Name{CommonName: "issuer"}, nil).PrivateKey.(*ecdsa.PrivateKey)
-	tokens, err := oidc.New([]oidc.Issuer{{URL: "https://id.example", Keys: "https://id.example/keys", Audience: "governance"}}, &http.Client{Transport: keySet{issuer}})
+	tokens, err := oidc.New([]oidc.Issuer{{URL: "https://id.example", Keys: "https://id.example/keys", Audience: "governance"}}, &http.Client{Transport: oidctest.Keys{"a": issuer.Public()}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -305,7 +306,7 @@ func TestCertificates(t *testing.T) {
 		}
 		return c
 	}
-	bound, once := sign(t, issuer, claim("1", &mallory)), sign(t, issuer, claim("2", nil))
+	bound, once := oidctest.Sign(t, jose.ES256, issuer, "a", claim("1", &mallory)), oidctest.Sign(t, jose.ES256, issuer, "a", claim("2", nil))
 	for _, c := range []struct {
 		what   string
 		cert   *tls.Certificate
@@ -322,8 +323,8 @@ func TestCertificates(t *testing.T) {
 		{"a bound token without a certificate", nil, bound, 401, "replayed"},
 		{"a token", nil, once, 200, ""},
 		{"a token again", nil, once, 401, "replayed"},
-		{"a token that cannot be told from others", nil, sign(t, issuer, claim("", nil)), 401, "replayed"},
-		{"a token of another key", nil, sign(t, alice.PrivateKey.(*ecdsa.PrivateKey), claim("3", nil)), 401, "forged"},
+		{"a token that cannot be told from others", nil, oidctest.Sign(t, jose.ES256, issuer, "a", claim("", nil)), 401, "replayed"},
+		{"a token of another key", nil, oidctest.Sign(t, jose.ES256, alice.PrivateKey.(*ecdsa.PrivateKey), "a", claim("3", nil)), 401, "forged"},
 		{"an unsigned token", nil, base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"none"}`)) + "." + strings.Split(once, ".")[1] + ".", 401, "algorithm"},
 	} {
 		if code, reason := ask(c.cert, c.token); code != c.code || reason != c.reason {
@@ -337,34 +338,4 @@ func TestCertificates(t *testing.T) {
 			t.Errorf("%+v", e.Event)
 		}
 	}
-}
-
-// keySet publishes an issuer's key.
-type keySet struct{ key *ecdsa.PrivateKey }
-
-func (k keySet) RoundTrip(*http.Request) (*http.Response, error) {
-	w := httptest.NewRecorder()
-	json.NewEncoder(w).Encode(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: k.key.Public(), KeyID: "a"}}})
-	return w.Result(), nil
-}
-
-func sign(t *testing.T, key *ecdsa.PrivateKey, claims map[string]any) string {
-	t.Helper()
-	b, err := json.Marshal(claims)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: key}, (&jose.SignerOptions{}).WithHeader("kid", "a"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	signed, err := s.Sign(b)
-	if err != nil {
-		t.Fatal(err)
-	}
-	raw, err := signed.CompactSerialize()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return raw
 }

@@ -17,6 +17,7 @@ import (
 
 func startRego(t *testing.T, cfg opa.Config) (*Rego, error) {
 	t.Helper()
+	cfg.Limit = time.Minute // what is compared is what it says, not how long a busy machine keeps it
 	g, err := StartRego(cfg, prng.FromUint64(1), slog.New(slog.DiscardHandler))
 	if err == nil {
 		t.Cleanup(g.Close)
@@ -51,9 +52,6 @@ func TestRego(t *testing.T) {
 						asked++
 						ok, why := Table{}.Decide(t.Context(), s, a, &r)
 						said, reason := g.Decide(t.Context(), s, a, &r)
-						if reason == noAnswer { // the machine held the process up for a second
-							said, reason = g.Decide(t.Context(), s, a, &r)
-						}
 						if said != ok || reason != why {
 							t.Fatalf("%+v %s %+v: Rego says %v %q, the table %v %q", s, a, r, said, reason, ok, why)
 						}

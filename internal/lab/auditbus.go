@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -79,6 +80,30 @@ func (t *auditTrail) publish(lane pipeline.Lane, events []audit.Event) error {
 		messages = messages[len(some):]
 	}
 	return nil
+}
+
+// outbox is that of a node whose batches come to the bus, as a control process takes
+// them: into the lanes of their events, or all into one.
+func (t *auditTrail) outbox(lanes bool) (*pipeline.Outbox, error) {
+	return pipeline.OpenOutbox(pipeline.OutboxConfig{Path: filepath.Join(t.dir, "node.events"), Send: func(ctx context.Context, batch []byte) error {
+		events, messages, err := pipeline.ParseBatch(batch)
+		if err != nil {
+			return err
+		}
+		byLane := pipeline.ByLane(events, messages)
+		if !lanes {
+			byLane = [pipeline.NumLanes][]pipeline.Message{pipeline.Ordinary: messages}
+		}
+		for lane, some := range byLane {
+			if len(some) == 0 {
+				continue
+			}
+			if _, err := t.bus.Publish(ctx, pipeline.Lane(lane), some...); err != nil {
+				return err
+			}
+		}
+		return nil
+	}})
 }
 
 // await waits until the store has n events, or for no longer than limit.

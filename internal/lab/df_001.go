@@ -44,7 +44,8 @@ func reconnections(r *Run) error {
 	}
 	count := r.Scaled("sessions")
 	began, open := make([]machine.Time, count), count
-	end := w.Sim.Now().Add(time.Hour)
+	first, end := w.Sim.Now(), w.Sim.Now().Add(time.Hour)
+	windows := make([]series, 1) // of the sessions that began in each
 	w.Poisson("reconnections", r.Param("sessions_per_second"), end, func(now machine.Time, i int) {
 		if i >= count {
 			return
@@ -53,13 +54,24 @@ func reconnections(r *Run) error {
 		w.AddUsers(1)
 		w.Users[len(w.Users)-1].Ask("a", []byte("hello"), func(now machine.Time, _ []byte, err error) {
 			if open--; err == nil {
-				r.ObserveTime("telemetry_session_handshake_latency", now.Sub(began[i])-r.roundTrip())
+				took := now.Sub(began[i]) - r.roundTrip()
+				r.ObserveTime("telemetry_session_handshake_latency", took)
+				at := int(began[i].Sub(first) / r.Duration("window_s", time.Second))
+				for at >= len(windows) {
+					windows = append(windows, series{})
+				}
+				windows[at].samples = append(windows[at].samples, float64(took)/float64(time.Millisecond))
 			}
 			r.Trial("session_establish_failed", err != nil)
 		})
 	})
 	if !w.Sim.RunWhile(w.Sim.Now().Add(30*time.Second+time.Duration(float64(count)/r.Param("sessions_per_second"))*time.Second), func() bool { return open > 0 }) {
 		r.Tally("session_establish_failed", uint64(open), uint64(open))
+	}
+	for i := range windows {
+		if len(windows[i].samples) > 0 {
+			r.Observe("handshake_p95_of_window", windows[i].quantile(0.95))
+		}
 	}
 	n := w.counts()
 	r.Note("%d sessions; %d POLICY_CHECKs beside %d decisions from caches; %d SESSION_INITs told that the entry is busy", count, asked, n[trace.PolicyCacheHit], n[trace.AdmissionShed])

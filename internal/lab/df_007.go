@@ -40,6 +40,10 @@ func lateTelemetry(r *Run) error {
 	for _, n := range s.nodes {
 		trips, held = trips+n.g.Core().Guard.Trips, held+n.g.Core().Guard.Held
 	}
-	r.Note("%d surges; guards tripped %d times; %d overloads ended before anybody reacted; by telemetry alone the control plane would know after telemetry_pipeline_lag_seconds and up to a second more", surges, trips, missed)
+	age := &s.scheduler.Lag // as the control plane counts and exports it
+	for _, q := range []float64{0.5, 0.95, 0.99} {
+		r.Observe("telemetry_pipeline_lag_seconds", float64(age.Quantile(q))/1000)
+	}
+	r.Note("%d reports were %.1f s old when they came, on average; %d surges; guards tripped %d times; %d overloads ended before anybody reacted; by telemetry alone the control plane would know after telemetry_pipeline_lag_seconds and up to a second more", age.Count, float64(age.Sum)/1000/float64(max(1, age.Count)), surges, trips, missed)
 	return nil
 }

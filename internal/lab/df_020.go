@@ -52,7 +52,7 @@ func lostTelemetry(r *Run) error {
 		alone(from.Add(gap), false)
 	}
 	s.Sim.RunUntil(end.Add(10 * time.Second))
-	r.Observe("telemetry_fallback_used", float64(s.scheduler.Fallbacks))
+	r.Observe("telemetry_fallback_used_total", float64(s.scheduler.Fallbacks))
 	r.Note("%d gaps of %v; the control plane left the rates alone %d times", gaps, gap, s.scheduler.Fallbacks)
 	return nil
 }

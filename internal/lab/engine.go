@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/nyxnet/nyx/internal/lab/stall"
 )
 
 // Lab joins the catalogue with what executes it.
@@ -88,6 +90,13 @@ func execute(s *Scenario, f Func, o Options, protected bool) (x Execution) {
 	r := &Run{Scenario: s, Seed: o.Seed, Scale: o.Scale, Protected: protected,
 		series: map[string]*series{}, progress: o.Progress}
 	started := time.Now()
+	if s.Mode == Live {
+		end := stall.Watch()
+		defer func() {
+			lost, longest := end()
+			x.StalledSeconds, x.StalledMost = lost.Seconds(), longest.Seconds()
+		}()
+	}
 	defer func() {
 		if p := recover(); p != nil {
 			x.Error = fmt.Sprintf("%v\n%s", p, firstFrames(debug.Stack()))

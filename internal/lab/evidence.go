@@ -56,7 +56,12 @@ type Execution struct {
 	Datagrams      uint64    `json:"datagrams,omitempty"`
 	VirtualSeconds float64   `json:"virtual_seconds,omitempty"`
 	WallSeconds    float64   `json:"wall_seconds"`
-	Error          string    `json:"error,omitempty"`
+	// StalledSeconds is for how long, of that, the process had no processor, in live
+	// runs: what a verdict cannot say, because it is of the machine and not of what runs
+	// on it. StalledMost is the longest at a time.
+	StalledSeconds float64 `json:"stalled_seconds,omitempty"`
+	StalledMost    float64 `json:"stalled_most_seconds,omitempty"`
+	Error          string  `json:"error,omitempty"`
 }
 
 // Versions is what ran, and where.
@@ -80,13 +85,30 @@ func (l *Lab) newEvidence(s *Scenario, o Options, started time.Time) *Evidence {
 
 // same compares all but the wall clock.
 func (x Execution) same(o Execution) bool {
-	x.WallSeconds, o.WallSeconds = 0, 0
+	x.WallSeconds, x.StalledSeconds, x.StalledMost = 0, 0, 0
+	o.WallSeconds, o.StalledSeconds, o.StalledMost = 0, 0, 0
 	return reflect.DeepEqual(x, o)
 }
 
 // Passed reports whether the scenario's objectives were met, and shown to be
 // measurable by the control.
 func (e *Evidence) Passed() bool { return e.Verdict == VerdictMet }
+
+// ran says when the run was, how long it took, and of which version it is.
+func (e *Evidence) ran() string {
+	of := e.Versions.Nyx
+	if c := e.Versions.Commit; c != "" {
+		of = c[:min(len(c), 10)]
+		if e.Versions.Modified {
+			of += " with changes"
+		}
+	}
+	text := fmt.Sprintf("%s, %.0f s", e.Started.Format("2006-01-02 15:04"), e.DurationSeconds)
+	if of != "" {
+		text += ", " + of
+	}
+	return text
+}
 
 // FileName is the name of the evidence in its directory.
 func (e *Evidence) FileName() string {

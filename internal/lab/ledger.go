@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -16,9 +17,18 @@ import (
 // and holds nothing that stands in neither.
 type Ledger struct {
 	Rows []Row `json:"rows"`
-	// Done and Total count the scenarios whose checks are all ticked.
+	// Done counts the scenarios whose checks are all ticked, of Total that the
+	// specification has.
 	Done  int `json:"done"`
 	Total int `json:"total"`
+	// Gaps are what is not there, by kind.
+	Gaps []Gap `json:"gaps"`
+}
+
+// Gap is scenarios of which the same is missing.
+type Gap struct {
+	What      string   `json:"what"`
+	Scenarios []string `json:"scenarios"`
 }
 
 // Row is one scenario of the ledger.
@@ -28,14 +38,15 @@ type Row struct {
 	Mode       Mode     `json:"mode"`
 	SLI        string   `json:"sli"`
 	Objectives []string `json:"objectives"`
-	Metrics    []string `json:"metrics"` // with the owner, where it is not nyx
-	Verdict    string   `json:"verdict"` // VerdictNone without evidence
+	Metrics    []string `json:"metrics"`         // with the owner, where it is not nyx
+	Moved      []string `json:"moved,omitempty"` // what the run saw of those that are nyx's
+	Verdict    string   `json:"verdict"`         // VerdictNone without evidence
 	Reason     string   `json:"reason,omitempty"`
 	Measured   []string `json:"measured,omitempty"`
 	Control    []string `json:"control,omitempty"` // what the negative control measured
 	Scale      float64  `json:"scale,omitempty"`
 	Seed       uint64   `json:"seed,omitempty"`
-	Commit     string   `json:"commit,omitempty"`
+	Ran        string   `json:"ran,omitempty"`      // when, how long, of which version
 	Evidence   string   `json:"evidence,omitempty"` // file name
 	Replay     string   `json:"replay,omitempty"`
 	Checks     []Check  `json:"checks"`
@@ -57,19 +68,53 @@ func (l *Lab) NewLedger(all []*Evidence) *Ledger {
 	for _, e := range all {
 		latest[e.Scenario] = e
 	}
-	g := &Ledger{Total: len(l.Catalogue.Scenarios)}
+	g := &Ledger{}
 	for _, s := range l.Catalogue.Scenarios {
 		row := l.row(s, latest[s.ID])
-		done := true
-		for _, c := range row.Checks {
-			done = done && c.Done
-		}
-		if done {
+		if row.done() {
 			g.Done++
+		} else {
+			g.miss(row.gap(), s.ID)
 		}
 		g.Rows = append(g.Rows, row)
 	}
+	for _, id := range specified() {
+		g.Total++
+		if _, ok := l.Catalogue.Find(id); !ok {
+			g.miss("not in the catalogue", id)
+		}
+	}
 	return g
+}
+
+// specified are the ids of all scenarios that the specification has.
+func specified() (ids []string) {
+	for _, family := range []string{"DF", "SCL"} {
+		for n := range 50 {
+			ids = append(ids, fmt.Sprintf("%s-%03d", family, n+1))
+		}
+	}
+	return ids
+}
+
+func (g *Ledger) miss(what, id string) {
+	i := slices.IndexFunc(g.Gaps, func(gap Gap) bool { return gap.What == what })
+	if i < 0 {
+		i, g.Gaps = len(g.Gaps), append(g.Gaps, Gap{What: what})
+	}
+	g.Gaps[i].Scenarios = append(g.Gaps[i].Scenarios, id)
+}
+
+func (r *Row) done() bool {
+	return !slices.ContainsFunc(r.Checks, func(c Check) bool { return !c.Done })
+}
+
+// gap is what a scenario lacks that is not done.
+func (r *Row) gap() string {
+	if r.Verdict == VerdictMet {
+		return "met, but the catalogue has changed since"
+	}
+	return r.Verdict
 }
 
 func (l *Lab) row(s *Scenario, e *Evidence) Row {
@@ -85,7 +130,8 @@ func (l *Lab) row(s *Scenario, e *Evidence) Row {
 	}
 	if e != nil {
 		row.Verdict, row.Reason, row.Scale, row.Seed = e.Verdict, e.Reason, e.Scale, e.Seed
-		row.Commit, row.Evidence, row.Replay = e.Versions.Commit, e.FileName(), e.Replay
+		row.Ran, row.Evidence, row.Replay = e.ran(), e.FileName(), e.Replay
+		row.Moved = moved(s, e.Run.Series)
 		for _, r := range e.Run.Results {
 			row.Measured = append(row.Measured, r.String())
 		}
@@ -139,12 +185,15 @@ func (g *Ledger) WriteJSON(w io.Writer) error {
 func (g *Ledger) WriteMarkdown(w io.Writer) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# Scenario ledger\n\n%d of %d scenarios are done. Computed by `nyx scenario report`.\n\n", g.Done, g.Total)
-	b.WriteString("| scenario | mode | indicator | metric | objective | measured | control | verdict | scale | evidence |\n")
+	for _, gap := range g.Gaps {
+		fmt.Fprintf(&b, "- %s (%d): %s\n", gap.What, len(gap.Scenarios), strings.Join(gap.Scenarios, ", "))
+	}
+	b.WriteString("\n| scenario | mode | indicator | metric | objective | measured | control | verdict | scale | evidence |\n")
 	b.WriteString("|---|---|---|---|---|---|---|---|---|---|\n")
 	for _, r := range g.Rows {
 		fmt.Fprintf(&b, "| %s %s | %s | %s | %s | %s | %s | %s | %s | %s | %s |\n", r.Scenario, cell(r.Title), r.Mode,
-			cell(r.SLI), code(r.Metrics), cell(r.Objectives...), cell(r.Measured...), cell(r.Control...), r.Verdict,
-			scaleText(r.Scale), code([]string{r.Evidence}))
+			cell(r.SLI), code(r.Metrics)+" "+cell(r.Moved...), cell(r.Objectives...), cell(r.Measured...), cell(r.Control...), r.Verdict,
+			scaleText(r.Scale), r.link())
 	}
 	b.WriteString("\n## Definition of done\n")
 	for _, r := range g.Rows {
@@ -180,6 +229,26 @@ func code(names []string) string {
 	return strings.Join(out, ", ")
 }
 
+// link leads to the evidence, and says when it was made.
+func (r *Row) link() string {
+	if r.Evidence == "" {
+		return ""
+	}
+	return fmt.Sprintf("[%s](%s), %s", r.Evidence, r.Evidence, r.Ran)
+}
+
+// moved says what a run saw of the metrics that are this system's own.
+func moved(s *Scenario, all []Summary) (out []string) {
+	for _, m := range s.Metric {
+		for i := range all {
+			if m.Owner == OwnerNyx && all[i].Name == SeriesName(m.Name) {
+				out = append(out, all[i].String())
+			}
+		}
+	}
+	return out
+}
+
 func scaleText(scale float64) string {
 	if scale == 0 {
 		return ""
@@ -204,13 +273,14 @@ ul{list-style:none;margin:.3rem 0 0;padding:0}
 </style></head><body>
 <h1>Scenario ledger</h1>
 <p>{{.Done}} of {{.Total}} scenarios are done. Computed by <code>nyx scenario report</code>.</p>
+<ul>{{range .Gaps}}<li>{{.What}} ({{len .Scenarios}}):{{range .Scenarios}} {{.}}{{end}}</li>{{end}}</ul>
 <table><thead><tr><th>Scenario</th><th>Indicator and metric</th><th>Objective and result</th><th>Control</th><th>Verdict</th><th>Done</th></tr></thead><tbody>
 {{range .Rows}}<tr id="{{.Scenario}}">
 <td><strong>{{.Scenario}}</strong> <small>{{.Mode}}{{if .Scale}}, scale {{.Scale}}{{end}}</small><br>{{.Title}}</td>
-<td>{{.SLI}}<br>{{range .Metrics}}<code>{{.}}</code> {{end}}</td>
+<td>{{.SLI}}<br>{{range .Metrics}}<code>{{.}}</code> {{end}}<small>{{range .Moved}}<br>{{.}}{{end}}</small></td>
 <td>{{range .Objectives}}{{.}}<br>{{end}}<small>{{range .Measured}}{{.}}<br>{{end}}</small></td>
 <td><small>{{range .Control}}{{.}}<br>{{end}}</small></td>
-<td class="{{if eq .Verdict "met"}}met{{else if eq .Verdict "not run"}}none{{else}}missed{{end}}">{{.Verdict}}{{if .Evidence}}<br><a href="{{.Evidence}}"><small>evidence</small></a>{{end}}</td>
+<td class="{{if eq .Verdict "met"}}met{{else if eq .Verdict "not run"}}none{{else}}missed{{end}}">{{.Verdict}}{{if .Evidence}}<br><a href="{{.Evidence}}"><small>evidence</small></a> <small>{{.Ran}}</small>{{end}}</td>
 <td><ul>{{range .Checks}}<li>{{if .Done}}☑{{else}}☐{{end}} {{.Text}}</li>{{end}}</ul></td>
 </tr>
 {{end}}</tbody></table></body></html>

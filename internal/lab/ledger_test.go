@@ -88,18 +88,27 @@ func TestLedgerTicksOnlyWhatEvidenceShows(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, want := range []string{"1 of 1 scenarios are done", `Synthetic \| &lt;b&gt;`, "`success.ratio`", "- [x] without its protection",
-		"`scl-007-seed1-scale0.5.json`", "Repeat: `nyx scenario run SCL-007 --seed 1 --scale 0.5`", "ratio of success_ratio is 100 %"} {
+	for _, want := range []string{"1 of 100 scenarios are done", "- not in the catalogue (99): DF-001, DF-002, ", `Synthetic \| &lt;b&gt;`, "`success.ratio`", "- [x] without its protection",
+		"[scl-007-seed1-scale0.5.json](scl-007-seed1-scale0.5.json), 20", "mean 1 of ", "Repeat: `nyx scenario run SCL-007 --seed 1 --scale 0.5`", "ratio of success_ratio is 100 %"} {
 		if !strings.Contains(md.String(), want) {
 			t.Errorf("Markdown lacks %q:\n%s", want, md.String())
 		}
 	}
-	if h := html.String(); !strings.Contains(h, `class="met"`) || strings.Contains(h, "<b>") {
+	if h := html.String(); !strings.Contains(h, `class="met"`) || !strings.Contains(h, "not in the catalogue (99)") || strings.Contains(h, "<b>") {
 		t.Errorf("HTML:\n%s", h)
 	}
 	var back Ledger
 	if err := json.Unmarshal(js.Bytes(), &back); err != nil || back.Done != 1 {
 		t.Errorf("JSON: %v, %+v", err, back)
+	}
+	gap := func(all ...*Evidence) string {
+		if g := l.NewLedger(all); len(g.Gaps) > 0 {
+			return g.Gaps[0].What
+		}
+		return ""
+	}
+	if got := []string{gap(), gap(&stale), gap(good)}; !slices.Equal(got, []string{"not run", "met, but the catalogue has changed since", "not in the catalogue"}) {
+		t.Errorf("what is not there: %q", got)
 	}
 	l.Catalogue.Scenarios[0].Metric[0].Owner = "k6"
 	if r := row(); r.Metrics[0] != "success.ratio (k6)" {

@@ -145,7 +145,6 @@ func (s *strained) report(now machine.Time, n *strainedNode) {
 		}
 		millis := int64(at / machine.Time(time.Millisecond))
 		s.scheduler.Take(at, millis, n.id, region, &t)
-		s.run.Observe("telemetry_pipeline_lag_seconds", float64(millis-t.Millis)/1000)
 	})
 }
 

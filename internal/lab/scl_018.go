@@ -59,13 +59,12 @@ func decisionRush(r *Run) error {
 	took, failed, late := make([]time.Duration, decisions), atomic.Int64{}, time.Duration(0)
 	turn := make(chan struct{}, int(r.Param("in_flight")))
 	draw := r.Source("questions").Stream("draw")
-	var deciding sync.WaitGroup
+	var deciding, replacing sync.WaitGroup
+	var replaced error
 	begun := time.Now()
 	for i := range decisions {
-		if i == decisions/4 {
-			if err := writePolicy(dir, regions, 2); err != nil {
-				return err
-			}
+		if i == decisions/4 { // beside, or whoever asks would wait for the disk
+			replacing.Go(func() { replaced = writePolicy(dir, regions, 2) })
 		}
 		due := begun.Add(time.Duration(i) * gap)
 		if wait := time.Until(due); wait > 0 {
@@ -73,28 +72,30 @@ func decisionRush(r *Run) error {
 		}
 		region, q := fmt.Sprint("region-", draw.IntN(regions)), control.QuestionAt(draw.IntN(control.NumQuestions))
 		turn <- struct{}{}
-		asked := time.Now()
-		late = max(late, asked.Sub(due))
+		late = max(late, time.Since(due))
 		deciding.Go(func() {
 			defer func() { <-turn }()
 			if _, err := engines[i%len(engines)].Decide(context.Background(), region, q); err != nil {
 				failed.Add(1)
 			}
-			took[i] = time.Since(asked)
+			took[i] = time.Since(due) // with what the generator is late
 		})
 	}
 	deciding.Wait()
+	if replacing.Wait(); replaced != nil {
+		return replaced
+	}
 	offered := float64(decisions) / time.Since(begun).Minutes()
 	for _, d := range took {
 		r.ObserveTime("opa_decision_latency", d)
 	}
 	r.Tally("decisions_failed", uint64(failed.Load()), uint64(decisions))
 	for _, e := range engines {
-		_, _, loads := e.Figures()
+		alone, _, loads := e.Figures()
 		r.Trial("bundle_in_force", loads.Revision == "2")
+		r.ObserveTime("told_by_engine_p99", time.Duration(alone.Quantile(0.99))*time.Microsecond)
 	}
-	alone, _, _ := engines[0].Figures()
-	r.Note("%d decisions at %.0f a minute, with a bundle replaced beside, asked for at most %v late; one engine by itself takes %d µs at the 50th and %d at the 99th of 100", decisions, offered, late.Round(time.Millisecond), alone.Quantile(0.5), alone.Quantile(0.99))
+	r.Note("%d decisions at %.0f a minute, with a bundle replaced beside, asked for at most %v late; told_by_engine_p99 is opa_decision_latency as each engine counts and exports it", decisions, offered, late.Round(time.Millisecond))
 	return nil
 }
 

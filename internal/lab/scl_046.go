@@ -96,7 +96,7 @@ func serveReplica(shelf *mirror.Shelf) (client *http.Client, url string, stop fu
 	mux := http.NewServeMux()
 	shelf.Register(mux, true)
 	server := mirror.NewServer(mux)
-	go mirror.Serve(server, ln, key)
+	go mirror.Serve(server, ln, key, nil)
 	at := mirror.Server{URL: "https://" + ln.Addr().String(), Pin: pin, Replica: true}
 	clients, err := mirror.Clients([]mirror.Server{at})
 	if err != nil {

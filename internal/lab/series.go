@@ -30,6 +30,14 @@ type Summary struct {
 	Max     float64 `json:"max,omitempty"`
 }
 
+// String writes a summary as the ledger shows it. Of a ratio there is the mean alone.
+func (s Summary) String() string {
+	if s.Min == 0 && s.Max == 0 {
+		return fmt.Sprintf("mean %.5g of %d", s.Mean, s.Samples)
+	}
+	return fmt.Sprintf("%d samples from %.5g to %.5g, P95 %.5g", s.Samples, s.Min, s.Max, s.P95)
+}
+
 func (s *series) count() uint64 { return s.whole + uint64(len(s.samples)) }
 
 func (s *series) sort() {

@@ -174,7 +174,8 @@ func TestReplicasSpeakHTTP2WithCertificates(t *testing.T) {
 		}
 		mux.ServeHTTP(rw, r)
 	}))
-	go Serve(server, ln, &[front.KeySize]byte{1, 2, 3})
+	turned := make(chan string, 8)
+	go Serve(server, ln, &[front.KeySize]byte{1, 2, 3}, func(why string) { turned <- why })
 	defer server.Close()
 	own, err := front.SelfSigned("", time.Now())
 	if err != nil {
@@ -200,8 +201,19 @@ func TestReplicasSpeakHTTP2WithCertificates(t *testing.T) {
 	if len(protos) != 2 || protos[0] != "HTTP/2.0" {
 		t.Errorf("%v", protos)
 	}
+	if len(turned) != 0 {
+		t.Errorf("who was served is told to be turned away: %s", <-turned)
+	}
 	if err := get(s, tls.Certificate{}); err == nil {
 		t.Error("a client without a certificate is served")
+	}
+	select {
+	case why := <-turned:
+		if why != front.Silent {
+			t.Errorf("a client without a certificate is turned away for %s", why)
+		}
+	case <-time.After(time.Minute):
+		t.Error("nobody is told of a client without a certificate")
 	}
 	s.Pin[0] ^= 1
 	if err := get(s, own); err == nil {

@@ -35,20 +35,24 @@ func NewServer(h http.Handler) *http.Server {
 	s := &http.Server{
 		Handler: h, ReadHeaderTimeout: requestMax, ReadTimeout: requestMax, WriteTimeout: 2 * requestMax, IdleTimeout: idleMax,
 		MaxHeaderBytes: 16 << 10, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0), Protocols: &http.Protocols{},
+		HTTP2: &http.HTTP2Config{MaxConcurrentStreams: streamsMost, MaxReceiveBufferPerConnection: unreadMost, MaxReceiveBufferPerStream: unreadMost},
 	}
 	s.Protocols.SetHTTP2(true)
 	return s
 }
 
-// Serve serves a listener with a certificate for a key, until the server is
-// closed.
-func Serve(s *http.Server, ln net.Listener, key *[front.KeySize]byte) error {
+// Serve serves a listener with a certificate for a key, until the server is closed.
+// Connections are bounded, in all and of one address (package front); turned is told
+// why one was turned away, and not whose it was. nil: nobody is told.
+func Serve(s *http.Server, ln net.Listener, key *[front.KeySize]byte, turned func(why string)) error {
 	cert, err := front.Issue(key, time.Now())
 	if err != nil {
 		return err
 	}
 	s.TLSConfig = ServerTLS(cert)
-	return s.ServeTLS(ln, "", "")
+	bounded := &front.Listener{Listener: ln, Limits: front.NewLimits(front.ConnectionsMax, front.PerAddressMax), Turned: turned}
+	bounded.Watch(s)
+	return s.ServeTLS(bounded, "", "")
 }
 
 // Server is where to ask.
@@ -89,6 +93,10 @@ const (
 	// requestMax bounds one request, in whatever time the first byte comes.
 	requestMax = 20 * time.Second
 	idleMax    = time.Minute
+	// streamsMost bounds the requests of one connection at a time, and unreadMost the
+	// bytes of their bodies that wait to be read: the greatest body is 256 KiB.
+	streamsMost = 100
+	unreadMost  = 256 << 10
 )
 
 // Clients returns an HTTP client for each server. All show one certificate, with

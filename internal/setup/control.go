@@ -23,6 +23,10 @@ type ControlConfig struct {
 	// BusCA, BusCertificate and BusKey are PEM files for tls; "" for what the system
 	// trusts, and for no certificate of our own.
 	BusCA, BusCertificate, BusKey string
+	// Members are the control processes that are one cluster, this one included; nil for
+	// none. BusMembers says that their bus is there too.
+	Members    []Member
+	BusMembers bool
 	// Passes are the unlinkable tokens that it issues.
 	Passes Passes
 	// Governing is how the audit log is indexed and read.
@@ -55,6 +59,8 @@ type controlFile struct {
 	StoreCA          string `toml:"store_ca"`
 	StoreCertificate string `toml:"store_certificate"`
 	StoreKey         string `toml:"store_key"`
+
+	Members []string `toml:"members"`
 
 	Operators string `toml:"operators"`
 
@@ -99,7 +105,9 @@ func LoadControlKey(dir string) (*[front.KeySize]byte, error) {
 func (d *document) control(c *Config, f *configFile) {
 	out, in := &c.Plane, &f.Control
 	out.Listen = d.address("control.listen", in.Listen)
-	if in.Bus != "" && in.Bus != "nats" {
+	if in.Bus == membersWord {
+		out.BusMembers = true
+	} else if in.Bus != "" && in.Bus != "nats" {
 		for u := range strings.SplitSeq(in.Bus, ",") {
 			u = strings.TrimSpace(u)
 			if rest, ok := strings.CutPrefix(strings.Replace(u, "tls://", "nats://", 1), "nats://"); !ok || rest == "" || strings.ContainsAny(rest, " \t/") {
@@ -107,7 +115,8 @@ func (d *document) control(c *Config, f *configFile) {
 			}
 			out.Bus = append(out.Bus, u)
 		}
-	} else if in.BusCA != "" || in.BusCertificate != "" || in.BusKey != "" {
+	}
+	if len(out.Bus) == 0 && (in.BusCA != "" || in.BusCertificate != "" || in.BusKey != "") {
 		d.bad("control.bus", "bus_ca, bus_certificate and bus_key are for a cluster. Write its URLs, or remove them")
 	}
 	if (in.BusCertificate == "") != (in.BusKey == "") {
@@ -115,7 +124,7 @@ func (d *document) control(c *Config, f *configFile) {
 	}
 	out.BusCA, out.BusCertificate, out.BusKey = d.file(in.BusCA), d.file(in.BusCertificate), d.file(in.BusKey)
 	d.policy(out, in)
-	d.store(&out.Store, "control", "none", StoreNone, storeFile{in.Store, in.StoreCA, in.StoreCertificate, in.StoreKey})
+	d.members(out, c.Name, in)
 	out.Operators = d.address("control.operators", cmp.Or(in.Operators, defaultOperators))
 	if a := out.Operators.Addr(); a.IsValid() && !a.IsLoopback() {
 		d.bad("control.operators", "%q is not an address of this machine alone: what operators show goes there unencrypted. Write \"127.0.0.1:PORT\", and reach it from elsewhere by ssh -L", in.Operators)
@@ -169,8 +178,12 @@ func (d *document) controls(key string, urls []string) {
 
 // controlNodes makes the keys and the configurations of the control processes.
 func (g *generator) controlNodes(dir string) error {
+	members, err := g.controlMembers()
+	if err != nil {
+		return err
+	}
 	for i := range g.Controls {
-		at, name := g.place(false), fmt.Sprintf("control-%d", i+1)
+		at, name := g.controls[i], controlName(i)
 		pin, err := MakeControlKey(filepath.Join(g.dir, name, "keys"), g.Random)
 		if err != nil {
 			return err
@@ -184,13 +197,18 @@ func (g *generator) controlNodes(dir string) error {
 		g.network.Controls = append(g.network.Controls, mirror.Server{URL: "https://" + at.String(), Pin: pin, Replica: true}.String())
 		var b strings.Builder
 		g.head(&b, name, []string{"control"})
-		fmt.Fprintf(&b, "\n[control]\nlisten = %q\n# In the process; with several control processes, the URLs of a NATS cluster that they share.\nbus = \"nats\"\n", at)
-		store := "etcd"
-		if i > 0 {
-			store = "none"
+		fmt.Fprintf(&b, "\n[control]\nlisten = %q\n", at)
+		if members != "" {
+			b.WriteString(members)
+		} else {
+			store := "etcd"
+			if i > 0 {
+				store = "none"
+			}
+			b.WriteString("# In the process; with several control processes, the URLs of a NATS cluster that they share.\nbus = \"nats\"\n")
+			fmt.Fprintf(&b, "# The configuration of the network: in the process (\"etcd\"), at another control process (\"none\"),\n# or the URLs of an etcd cluster, which all of them then name.\nstore = %q\n", store)
 		}
-		b.WriteString("# The configuration of the network: in the process (\"etcd\"), at another control process (\"none\"),\n# or the URLs of an etcd cluster, which all of them then name.\n")
-		fmt.Fprintf(&b, "store = %q\n# The directory, archive or URL of a bundle of policies; without it everybody is admitted.\n# policy = \"policy\"\n%s", store, passes)
+		fmt.Fprintf(&b, "# The directory, archive or URL of a bundle of policies; without it everybody is admitted.\n# policy = \"policy\"\n%s", passes)
 		g.out.Controls = append(g.out.Controls, filepath.Join(dir, name, "node.toml"))
 		if err := writeFile(filepath.Join(g.dir, name, "node.toml"), []byte(b.String()), 0o644, false); err != nil {
 			return err

@@ -1,6 +1,8 @@
 package setup
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"os"
 	"path/filepath"
 	"strings"
@@ -62,20 +64,101 @@ func TestControlConfig(t *testing.T) {
 	}
 }
 
-// Of several control processes of a new network one has the configuration.
+// Of two control processes of a new network one has the configuration. Three and more are
+// a cluster, of which each has its own key and knows the certificates of all.
 func TestInitWritesControlProcesses(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "net")
-	made, err := Init(dir, InitConfig{Network: "testnet", Streams: 2, Mixes: 3, Authorities: 3, Controls: 3})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i, path := range made.Controls {
-		c, err := LoadConfig(path)
+	for _, controls := range []int{2, 3} {
+		dir := filepath.Join(t.TempDir(), "net")
+		made, err := Init(dir, InitConfig{Network: "testnet", Streams: 2, Mixes: 3, Authorities: 3, Controls: controls, Carriers: true})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if has := c.Plane.Store.Kind == StoreEtcd; has != (i == 0) || !c.Plane.Operators.Addr().IsLoopback() || c.Plane.Policy != "" {
-			t.Errorf("%s: %+v", path, c.Plane)
+		for i, path := range made.Controls {
+			c, err := LoadConfig(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			p := &c.Plane
+			kind := [2]StoreKind{StoreEtcd, StoreNone}[min(i, 1)]
+			if controls == 3 {
+				kind = StoreMembers
+			}
+			if p.Store.Kind != kind || !p.Operators.Addr().IsLoopback() || p.Policy != "" || p.BusMembers != (controls == 3) {
+				t.Errorf("%s: %+v", path, *p)
+			}
+			if controls == 3 {
+				checkMember(t, p, c.Name, i)
+			}
+		}
+	}
+}
+
+func checkMember(t *testing.T, p *ControlConfig, name string, i int) {
+	t.Helper()
+	if len(p.Members) != 3 || p.Members[i].Name != name || p.Members[i].Address.Addr() != p.Listen.Addr() {
+		t.Errorf("members %v of %s", p.Members, name)
+	}
+	own, err := tls.LoadX509KeyPair(p.Store.Certificate, p.Store.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := os.ReadFile(p.Store.CA)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(all) || strings.Count(string(all), "BEGIN") != 3 {
+		t.Fatalf("certificates of all: %s", all)
+	}
+	for _, use := range []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth} {
+		if _, err := own.Leaf.Verify(x509.VerifyOptions{Roots: pool, DNSName: p.Members[i].Address.Addr().String(), KeyUsages: []x509.ExtKeyUsage{use}}); err != nil {
+			t.Errorf("the certificate of %s: %v", name, err)
+		}
+	}
+	if about, err := os.Stat(p.Store.Key); err != nil || about.Mode().Perm() != 0o600 {
+		t.Errorf("the key of %s: %v, %v", name, about.Mode(), err)
+	}
+}
+
+// What a configuration says of members has to fit.
+func TestMembersOfControl(t *testing.T) {
+	const good = `name = "control-1"
+roles = ["control"]
+network = "network.toml"
+keys = "keys"
+
+[directory]
+urls = ["http://127.0.0.1:1"]
+
+[control]
+listen = "127.0.0.1:9401"
+store = "members"
+bus = "members"
+members = ["control-1@127.0.0.1:9411", "control-2@127.0.0.1:9412", "control-3@127.0.0.1:9413"]
+store_ca = "controls.pem"
+store_certificate = "keys/member.pem"
+store_key = "keys/member.key"
+`
+	dir := filepath.Join(t.TempDir(), "net")
+	if _, err := Init(dir, InitConfig{Network: "testnet", Streams: 2, Mixes: 3, Authorities: 1}); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "node.toml")
+	c, err := parseConfig(path, []byte(good))
+	if err != nil || len(c.Plane.Members) != 3 || c.Plane.Store.CA != filepath.Join(dir, "controls.pem") {
+		t.Fatalf("%+v, %v", c, err)
+	}
+	for _, c := range []struct{ old, new, want string }{
+		{`store_ca = "controls.pem"`, "", "control.store: members know each other by certificates"},
+		{`, "control-3@127.0.0.1:9413"`, "", "control.members: 2 members"},
+		{"control-3@127.0.0.1:9413", "control-3", "control.members: \"control-3\" is not a member"},
+		{"control-3@127.0.0.1:9413", "control-2@127.0.0.1:9413", "has the name or the address of another"},
+		{"control-3@127.0.0.1:9413", "control-3@127.0.0.1:9412", "has the name or the address of another"},
+		{`"control-1@127.0.0.1:9411"`, `"control-4@127.0.0.1:9411"`, "none of them has the name of this process"},
+		{`store = "members"`, `store = "https://a:2379"`, "have no effect without store"},
+	} {
+		if _, err := parseConfig(path, []byte(strings.Replace(good, c.old, c.new, 1))); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %s", c.new, err, c.want)
 		}
 	}
 }

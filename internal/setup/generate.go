@@ -106,7 +106,7 @@ func (c *InitConfig) Ports() int {
 	if c.Carriers {
 		n += c.Streams
 	}
-	return n
+	return n + c.memberPorts()
 }
 
 // Init makes a network in dir, which must not exist or be empty: the keys and
@@ -115,6 +115,7 @@ func (c *InitConfig) Ports() int {
 //
 //	network.toml             for everybody
 //	members.txt              for the authorities: the nodes that may publish
+//	controls.pem             for control processes, if they are three or more
 //	authority-1/node.toml    and authority-1/keys/…
 //	replica-1/node.toml      and replica-1/keys/…
 //	control-1/node.toml      and control-1/keys/…
@@ -180,7 +181,9 @@ type generator struct {
 	members strings.Builder
 	fleet   seal.Key
 	placed  int // nodes and authorities that have an address
-	out     Initialized
+	// controls are the addresses of control processes.
+	controls []netip.AddrPort
+	out      Initialized
 }
 
 func (g *generator) run(dir string) error {

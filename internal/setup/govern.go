@@ -1,8 +1,11 @@
 package setup
 
 import (
+	"encoding/pem"
 	"fmt"
 	"net/netip"
+	"net/url"
+	"os"
 	"path/filepath"
 	"strings"
 )
@@ -53,7 +56,7 @@ func (d *document) governing(g *Governing, f *governingFile, passes string, s *S
 			d.bad("control.index", "%q is a reference, and there is no [secrets] that says where it leads. Write the table with its store", f.Index)
 		}
 	} else if g.Index = f.Index; g.Index != "" && !ValidIndex(g.Index) {
-		d.bad("control.index", "it is not the URL of a database. Write postgres://…, a reference to it, or nothing for a file in the state directory")
+		d.bad("control.index", "it is not the URL of a database. Write postgres://user:password@host:port/name, a reference to it, or nothing for a file in the state directory")
 	}
 	g.Issuers = f.Issuers
 	for i, id := range f.Issuers {
@@ -73,9 +76,11 @@ func (d *document) governing(g *Governing, f *governingFile, passes string, s *S
 	dir := filepath.Dir(d.path)
 	if g.People = f.People; g.People != "" {
 		g.People = beside(dir, g.People)
+		d.pem("control.people", g.People, "CERTIFICATE", "of the CA that issues certificates of people")
 	}
 	if g.AccessKey = f.AccessKey; g.AccessKey != "" {
 		g.AccessKey = beside(dir, g.AccessKey)
+		d.pem("control.access_key", g.AccessKey, "PUBLIC KEY", "of the public key of who signs the policy of access")
 	}
 	g.Access = f.Access
 	switch remote := strings.HasPrefix(f.Access, "http://") || strings.HasPrefix(f.Access, "https://"); {
@@ -85,10 +90,37 @@ func (d *document) governing(g *Governing, f *governingFile, passes string, s *S
 		d.bad("control.access_key", "has no effect without control.access. Write where the policy is, or remove it")
 	case f.Access != "" && !remote:
 		g.Access = beside(dir, g.Access)
+		if _, err := os.Stat(g.Access); err != nil {
+			d.bad("control.access", "%v. Write the directory, the archive or the URL of a policy bundle, or remove the key for the policy that is built in", err)
+		}
 	}
 }
 
-// ValidIndex reports whether a text is the URL of a database that can hold an index.
-func ValidIndex(url string) bool {
-	return strings.HasPrefix(url, "postgres://") || strings.HasPrefix(url, "postgresql://")
+// pem checks that a file holds a block of a type; what says what it is for.
+func (d *document) pem(key, path, block, what string) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		d.bad(key, "%v. Write the PEM file %s, or remove the key", err, what)
+		return
+	}
+	for rest := b; ; {
+		var found *pem.Block
+		if found, rest = pem.Decode(rest); found == nil {
+			d.bad(key, "%s holds no %s in PEM. Write the PEM file %s, or remove the key", path, block, what)
+			return
+		} else if found.Type == block {
+			return
+		}
+	}
+}
+
+// ValidIndex reports whether a text is the URL of a database that can hold an index:
+// it has a host, or one in its parameters.
+func ValidIndex(text string) bool {
+	u, err := url.Parse(text)
+	if err != nil || u.Scheme != "postgres" && u.Scheme != "postgresql" || u.Opaque != "" {
+		return false
+	}
+	q, err := url.ParseQuery(u.RawQuery)
+	return err == nil && (u.Hostname() != "" || q.Get("host") != "")
 }

@@ -1,6 +1,8 @@
 package setup
 
 import (
+	"encoding/pem"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -29,6 +31,12 @@ algorithms = ["ES256"]
 // TestGoverning: how a control process indexes its log, and to whom it serves it.
 func TestGoverning(t *testing.T) {
 	dir := testFiles(t)
+	for name, block := range map[string]string{"people.pem": "CERTIFICATE", "policy.pem": "PUBLIC KEY", "policy.tar.gz": "", "other.pem": "PRIVATE KEY"} {
+		text := pem.EncodeToMemory(&pem.Block{Type: block, Bytes: []byte{1}})
+		if err := os.WriteFile(filepath.Join(dir, name), text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
 	path := filepath.Join(dir, "node.toml")
 	c, err := parseConfig(path, []byte(governed))
 	if err != nil {
@@ -46,7 +54,16 @@ func TestGoverning(t *testing.T) {
 	}
 	for _, bad := range []struct{ old, new, want string }{
 		{"postgres://audit@db/audit", "index.db", "control.index: it is not the URL"},
+		{"postgres://audit@db/audit", "postgres://audit@db:port/audit", "control.index: it is not the URL"},
+		{"postgres://audit@db/audit", "postgres:///audit", "control.index: it is not the URL"},
+		{"postgres://audit@db/audit", "postgres://audit:pass word@db/audit", "control.index: it is not the URL"},
+		{"postgres://audit@db/audit", "postgres:///audit?host=/run/postgresql", ""},
 		{"postgres://audit@db/audit", "secret://audit/index", "no [secrets]"},
+		{`"people.pem"`, `"nobody.pem"`, "control.people: "},
+		{`"people.pem"`, `"other.pem"`, "other.pem holds no CERTIFICATE in PEM"},
+		{`"policy.pem"`, `"nobody.pem"`, "control.access_key: "},
+		{`"policy.pem"`, `"people.pem"`, "people.pem holds no PUBLIC KEY in PEM"},
+		{`"policy.tar.gz"`, `"gone.tar.gz"`, "control.access: "},
 		{`governance = "127.0.0.1:9500"`, "", "control.people: has no effect without control.governance"},
 		{"127.0.0.1:9500", "here", "control.governance"},
 		{`"policy.tar.gz"`, `"https://policies/a.tar.gz"`, ""},
@@ -56,6 +73,9 @@ func TestGoverning(t *testing.T) {
 		_, err := parseConfig(path, []byte(strings.Replace(governed, bad.old, bad.new, 1)))
 		if bad.want == "" && err == nil {
 			continue
+		}
+		if err != nil && strings.Contains(err.Error(), "pass word") {
+			t.Errorf("the fault shows a password: %v", err)
 		}
 		if err == nil || !strings.Contains(err.Error(), bad.want) {
 			t.Errorf("%s in the place of %s: %v, want %q", bad.new, bad.old, err, bad.want)

@@ -26,6 +26,7 @@ const (
 	StoreCluster                  // etcd elsewhere
 	StoreFiles                    // of an authority
 	StoreNone                     // of a control process: another one has it
+	StoreMembers                  // of control processes that are a cluster among themselves
 )
 
 // storeFile is a store as a table has it.

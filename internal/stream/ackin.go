@@ -80,6 +80,9 @@ func (s *Session) settle(now machine.Time, pn uint64, r *record) {
 	}
 	if r.flags&recMoved != 0 {
 		s.countTwice(r)
+		if k := w.tracks[r.path]; k != nil && s.again {
+			k.rtt.late(now.Sub(r.cc.SentAt))
+		}
 	}
 	switch {
 	case t == nil:

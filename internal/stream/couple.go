@@ -57,6 +57,15 @@ const (
 // beside reports whether a path may carry data beside the active one.
 func (s *Session) beside(t *track) bool { return t.beside || s.cfg.greedy }
 
+// aside has the active path carry data beside the one that takes its place, whose rate
+// is still to be found. What it adds is looked at soon.
+func (s *Session) aside(now machine.Time) {
+	if s.paced() {
+		t := s.work.tracks[s.active]
+		t.beside, t.most, t.tryAt = true, 0, now.Add(trialSoon)
+	}
+}
+
 // weigh goes on with trials. It is asked whenever something could leave.
 func (s *Session) weigh(now machine.Time) {
 	w := s.work

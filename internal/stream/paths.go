@@ -30,9 +30,9 @@ type path struct {
 // silenceLeast keeps a moment's hiccup from moving a session.
 const silenceLeast = 150 * time.Millisecond
 
-// movesMost bounds the doubling of silences, to four times: a path that dies after moves of
-// which none was answered is still left within a second.
-const movesMost = 3
+// silenceUnknown is for a path whose round trip is not known yet: that of another one,
+// by which it is judged, may be a tenth of it.
+const silenceUnknown = 400 * time.Millisecond
 
 // quietMost bounds quietAfter: a longer round trip is no reason to wait.
 const quietMost = 300 * time.Millisecond
@@ -212,7 +212,7 @@ func (s *Session) failOver(now machine.Time, id uint8) {
 	dead := s.active
 	silent := now.Sub(s.paths[dead].heard)
 	told := s.paths[dead].told
-	s.moves = min(s.moves+1, movesMost)
+	s.again, s.moved = s.moved, true
 	s.usePath(now, id)
 	s.announcePath()
 	s.arrived.paths |= 1 << id
@@ -275,7 +275,7 @@ func (s *Session) pathAnswered(now machine.Time, id uint8, t *track) {
 	p := &s.paths[id]
 	p.suspect, p.told, p.quiet, p.rounds = false, false, false, 0
 	if id == s.active && t.newest >= s.activeAt {
-		s.moves = 0
+		s.moved, s.again = false, false
 	}
 	t.await(now)
 }
@@ -289,9 +289,7 @@ func (s *Session) owing(id uint8) machine.Time {
 }
 
 // silence is how long a path may owe an answer: longer on shaped routes, where
-// acknowledgements wait for slots, and twice as long with each move from path to path
-// of which none has answered: what is known of their round trips may be of another path,
-// and too short for all of them.
+// acknowledgements wait for slots.
 func (s *Session) silence(id uint8) time.Duration {
 	r := &s.rtt
 	if s.work != nil && s.work.tracks[id] != nil {
@@ -301,7 +299,10 @@ func (s *Session) silence(id uint8) time.Duration {
 	if !s.paced() {
 		d *= 2
 	}
-	return max(d, silenceLeast) << max(s.moves, 1) >> 1
+	if r.latest == 0 {
+		d = max(d, silenceUnknown)
+	}
+	return max(d, silenceLeast)
 }
 
 // Quiet reports whether the active path owes an answer for so long that

@@ -47,17 +47,19 @@ type Session struct {
 	several   bool // there has been more than one path
 	suite     seal.Suite
 	active    uint8 // path for data, or noPath
-	moves     uint8 // of the session from a silent path to another since one answered
-	pathEpoch uint8 // of the newest track
-	pending   pending
-	common    capabilities // what both sides can do; none before the session is open
-	activeAt  machine.Time // since when it is the path for data
-	localID   uint32
-	peerID    uint32
-	hello     helloHash // responder: of its HELLO
-	eventHead uint32    // of events
-	out       sealing
-	in        opening
+	// moved: the session has left a silent path, and the one that it took has not answered
+	// yet; again: it left that one, too.
+	moved, again bool
+	pathEpoch    uint8 // of the newest track
+	pending      pending
+	common       capabilities // what both sides can do; none before the session is open
+	activeAt     machine.Time // since when it is the path for data
+	localID      uint32
+	peerID       uint32
+	hello        helloHash // responder: of its HELLO
+	eventHead    uint32    // of events
+	out          sealing
+	in           opening
 
 	paths   [MaxPaths]path
 	pathSeq uint64 // of our PATH frames

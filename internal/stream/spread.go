@@ -210,6 +210,13 @@ func (s *Session) soundAll(since machine.Time) {
 	}
 }
 
+// overtakeAfter is for how long another path costs less before it becomes active, where
+// the session decides when packets leave. A beginning transfer that overruns a wire
+// without a queue loses half of what it sends until it knows the rate, as it would by
+// every other path, and would have to send all of that again with the first window of
+// another one.
+const overtakeAfter = time.Second
+
 // overtake makes another path active when even without a queue, which is of our own
 // making, the active one costs more. The client decides; its peer follows.
 func (s *Session) overtake(now machine.Time) {
@@ -219,10 +226,18 @@ func (s *Session) overtake(now machine.Time) {
 	}
 	for id := range uint8(MaxPaths) {
 		if t := s.usable(id); t != nil && id != s.active && lead.rtt.least+lead.worse(now) > t.cost()+s.cfg.PathLag {
-			s.SetActivePath(now, id)
+			if lead.behind == 0 {
+				lead.behind = now
+			}
+			if !s.paced() || now.Sub(lead.behind) >= overtakeAfter {
+				lead.behind = 0
+				s.aside(now)
+				s.SetActivePath(now, id)
+			}
 			return
 		}
 	}
+	lead.behind = 0
 }
 
 // reach is the round trip that receive windows must cover: what one path

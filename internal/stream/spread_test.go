@@ -348,3 +348,37 @@ func TestSpreadTransferDoesNotAllocate(t *testing.T) {
 		t.Errorf("only %d packets on the second path", w.client.track(1).sent)
 	}
 }
+
+// An upload begins by two routes whose wires queue next to nothing: it overruns them,
+// and loses half of what it sends until it knows their rate. It does not take that for a
+// worse path. Where the other one is better it moves, and the path that it leaves carries
+// on until the next one has found its rate.
+func TestABeginningUploadKeepsItsRate(t *testing.T) {
+	for _, c := range []struct {
+		delays  [2]time.Duration
+		moves   int // of both sides
+		atLeast int // MiB in 6 s
+	}{
+		{[2]time.Duration{42 * time.Millisecond, 52 * time.Millisecond}, 0, 55},
+		{[2]time.Duration{120 * time.Millisecond, 90 * time.Millisecond}, 2, 30},
+	} {
+		w := newWorld(t, 1, Config{}, Config{})
+		for i, delay := range c.delays {
+			w.bottleneck(uint8(i), 16_000_000)
+			w.routes[i].delay, w.routes[i].buffer = delay, 2*time.Millisecond
+		}
+		w.until(10*time.Second, func() bool { return w.server != nil && w.server.confirmed })
+		w.client.AddPath(w.now, 1)
+		w.run(2 * time.Second)
+		a := newApp(w)
+		id := a.open(64<<20, 10, PriorityNormal)
+		for range 600 { // as a host does, whom other things wake
+			w.run(10 * time.Millisecond)
+		}
+		got, moves := a.flows[id].upGot.Len()>>20, a.seen[PathChanged]
+		t.Logf("%v: %d MiB in 6 s, %d moves", c.delays, got, moves)
+		if moves != c.moves || got < c.atLeast {
+			t.Errorf("%v one way: %d MiB in 6 s, with %d moves of both sides, want %d and %d", c.delays, got, moves, c.atLeast, c.moves)
+		}
+	}
+}

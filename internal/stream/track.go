@@ -31,6 +31,7 @@ type track struct {
 	ptoCount uint8
 	probes   uint8
 	soundAt  machine.Time // not measured afresh before
+	behind   machine.Time // while it is active: since when another path costs less; 0: none does
 	probeAt  machine.Time // while the path is silent: when it is looked at again
 	epoch    uint8        // tells the tracks of one path id apart
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/nyxnet/nyx/internal/aggregate"
 	"github.com/nyxnet/nyx/internal/control"
+	"github.com/nyxnet/nyx/internal/directory"
 	"github.com/nyxnet/nyx/internal/machine"
 	"github.com/nyxnet/nyx/internal/obfs"
 	"github.com/nyxnet/nyx/internal/wire"
@@ -86,10 +87,10 @@ func (c *Collector) Take(now time.Time, from wire.NodeID, body []byte) error {
 	for len(body) > 0 {
 		t, n, err := wire.ParseTelemetry(body)
 		if err != nil || len(all) == reportsMax {
-			c.mu.Lock()
-			c.malformed++
-			c.mu.Unlock()
-			return fmt.Errorf("telemetry report %d of at most %d is malformed: both ends must be of one version", len(all)+1, reportsMax)
+			return c.refuse("telemetry report %d of at most %d is malformed: both ends must be of one version", len(all)+1, reportsMax)
+		}
+		if ahead := time.UnixMilli(t.Millis).Sub(now); ahead > directory.ClockGrace { // it would refuse its node's next ones
+			return c.refuse("telemetry report %d is of a time %v ahead, and at most %v is taken: set the clock of the node", len(all)+1, ahead.Round(time.Second), directory.ClockGrace)
 		}
 		control.Bound(&t, capacity)
 		all, body = append(all, t), body[n:]
@@ -103,6 +104,14 @@ func (c *Collector) Take(now time.Time, from wire.NodeID, body []byte) error {
 		}
 	}
 	return nil
+}
+
+// refuse counts a body that is refused, and says why.
+func (c *Collector) refuse(format string, args ...any) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.malformed++
+	return fmt.Errorf(format, args...)
 }
 
 // Names of quantities in the calendar.
@@ -178,7 +187,7 @@ func (c *Collector) WriteMetrics(w io.Writer, part string) {
 	if rate, ok := f.SamplingError(); ok {
 		one("telemetry_sampling_error_rate", "gauge", "How far sampled reports of the last five minutes were off what they stand for.", rate)
 	}
-	one("telemetry_reports_refused_total", "counter", "Reports that were out of order, malformed, or of nobody known.", float64(s.Refused+c.malformed))
+	one("telemetry_reports_refused_total", "counter", "Reports that were out of order, of the future, malformed, or of nobody known.", float64(s.Refused+c.malformed))
 	one("telemetry_fallback_used_total", "counter", "How often the telemetry of a region was gone and its rates were left alone.", float64(s.Fallbacks))
 	one("telemetry_fallback_regions", "gauge", "Regions whose telemetry is gone.", float64(len(s.Safe())))
 	one("control_nodes_overloaded", "gauge", "Nodes that hold admissions back.", float64(s.Overloaded()))

@@ -103,6 +103,7 @@ func TestCollectorRefuses(t *testing.T) {
 	p := newPlane(now)
 	m := someReport(now)
 	good := m.Append(nil)
+	tomorrow := someReport(now.Add(24 * time.Hour))
 	for name, c := range map[string]struct {
 		node string
 		body []byte
@@ -111,6 +112,7 @@ func TestCollectorRefuses(t *testing.T) {
 		"a stranger":      {"", good, http.StatusBadRequest},
 		"half a report":   {"a", good[:len(good)-1], http.StatusBadRequest},
 		"another version": {"a", append([]byte{1}, good[1:]...), http.StatusBadRequest},
+		"of the future":   {"a", tomorrow.Append(nil), http.StatusBadRequest},
 		"too many":        {"a", bytes.Repeat(good, reportsMax+1), http.StatusBadRequest},
 		"too large":       {"a", make([]byte, reportsMax*wire.TelemetryMax+1), http.StatusBadRequest},
 	} {
@@ -124,7 +126,7 @@ func TestCollectorRefuses(t *testing.T) {
 	if code, _ := p.post("a", good); code != http.StatusOK { // control
 		t.Error("a good report is refused")
 	}
-	if p.post("a", good); !strings.Contains(p.metrics(), "telemetry_reports_refused_total{part=\"c\"} 4") {
+	if p.post("a", good); !strings.Contains(p.metrics(), "telemetry_reports_refused_total{part=\"c\"} 5") {
 		t.Errorf("the same again is not refused:\n%s", p.metrics())
 	}
 }

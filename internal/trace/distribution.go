@@ -28,6 +28,7 @@ const (
 	RouteUpdateLatency              // µs from when a route was to leave a node until another carried on in its place
 	TimingJitter                    // µs by which the moment of a cell was drawn: before it is sent, and at mixes as a plan has it
 	SessionHandshake                // µs from a SESSION_INIT until it was admitted: since it came, or was first sent
+	SessionCloseLag                 // µs from the last sign of life of a session that ended here until it was released
 	NumDistributions
 )
 

@@ -15,9 +15,11 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/hex"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"math/big"
+	"net"
 	"net/http"
 	"net/netip"
 	"time"
@@ -82,19 +84,46 @@ func Issue(secret *[KeySize]byte, now time.Time) (tls.Certificate, error) {
 	return issue(key, "", now)
 }
 
+// lastingLife is that of a certificate by which members of one cluster know each other:
+// it stands in a file at all of them, which people replace.
+const lastingLife = 10 * 365 * 24 * time.Hour
+
+// Lasting makes a certificate of a server at an address, which is a client of others like
+// it, for a secret key, and returns both in PEM.
+func Lasting(secret *[KeySize]byte, name string, host netip.Addr, now time.Time) (certificate, key []byte, err error) {
+	private, err := ecdsa.ParseRawPrivateKey(elliptic.P256(), secret[:])
+	if err != nil {
+		return nil, nil, fmt.Errorf("make a certificate: %w", err)
+	}
+	made, err := sign(private, &x509.Certificate{
+		Subject: pkix.Name{CommonName: name}, IPAddresses: []net.IP{host.AsSlice()}, NotAfter: now.Add(lastingLife),
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+	}, now)
+	if err != nil {
+		return nil, nil, err
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		return nil, nil, fmt.Errorf("make a certificate: %w", err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: made.Certificate[0]}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), nil
+}
+
 func issue(key *ecdsa.PrivateKey, name string, now time.Time) (tls.Certificate, error) {
+	c := &x509.Certificate{Subject: pkix.Name{CommonName: name}, NotAfter: now.Add(certificateLife), ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}
+	if name != "" {
+		c.DNSNames = []string{name}
+	}
+	return sign(key, c, now)
+}
+
+// sign completes a certificate and has its own key sign it.
+func sign(key *ecdsa.PrivateKey, c *x509.Certificate, now time.Time) (tls.Certificate, error) {
 	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
 	if err != nil {
 		return tls.Certificate{}, fmt.Errorf("make a certificate: %w", err)
 	}
-	c := &x509.Certificate{
-		SerialNumber: serial, Subject: pkix.Name{CommonName: name},
-		NotBefore: now.Add(-time.Hour), NotAfter: now.Add(certificateLife),
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	}
-	if name != "" {
-		c.DNSNames = []string{name}
-	}
+	c.SerialNumber, c.NotBefore, c.KeyUsage = serial, now.Add(-time.Hour), x509.KeyUsageDigitalSignature
 	der, err := x509.CreateCertificate(rand.Reader, c, c, key.Public(), key)
 	if err != nil {
 		return tls.Certificate{}, fmt.Errorf("make a certificate: %w", err)

@@ -29,8 +29,10 @@ const addressesMax = 2 * ConnectionsMax
 
 // Limits counts the connections of a server.
 type Limits struct {
-	gap  time.Duration
-	seen *Handshakes
+	most, each int // connections, in all and of one address
+	gap        time.Duration
+	free       bool // this machine's addresses have no bounds of their own
+	seen       *Handshakes
 
 	mu    sync.Mutex
 	total int
@@ -47,11 +49,23 @@ type account struct {
 
 // Limits returns what bounds one server's connections.
 func (f *Face) Limits() *Limits {
-	l := &Limits{gap: HandshakeGap, seen: &f.Handshakes, of: make(map[netip.Addr]account)}
+	l := newLimits(ConnectionsMax, PerAddressMax, &f.Handshakes)
 	if f.Unbounded {
 		l.gap = 0
 	}
 	return l
+}
+
+// NewLimits returns bounds of so many connections, in all and of one address. What comes
+// from this machine is many programs behind one address, and has the first bound alone.
+func NewLimits(most, each int) *Limits {
+	l := newLimits(most, each, &Handshakes{})
+	l.free = true
+	return l
+}
+
+func newLimits(most, each int, seen *Handshakes) *Limits {
+	return &Limits{most: most, each: each, gap: HandshakeGap, seen: seen, of: make(map[netip.Addr]account)}
 }
 
 // Visit is a connection for which there was room.
@@ -65,16 +79,20 @@ type Visit struct {
 
 // Take counts a connection from an address. Nil: there is no room for it.
 func (l *Limits) Take(a netip.Addr) *Visit {
-	a = block(a)
+	a = Block(a)
 	now := time.Now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.free && (a.IsLoopback() || !a.IsValid()) && l.total < l.most {
+		l.total++
+		return &Visit{limits: l, begun: now}
+	}
 	of := l.of[a]
 	if of.paid.Before(now) {
 		of.paid = now
 	}
 	of.paid = of.paid.Add(l.gap)
-	if l.total >= ConnectionsMax || of.connections >= PerAddressMax || of.paid.Sub(now) > HandshakeBurst || !l.room(now) {
+	if l.total >= l.most || of.connections >= l.each || of.paid.Sub(now) > HandshakeBurst || !l.room(now) {
 		l.seen.refused.Add(1)
 		return nil
 	}
@@ -117,9 +135,10 @@ func (v *Visit) End() {
 	}
 	v.ended = true
 	v.limits.total--
-	of := v.limits.of[v.from]
-	of.connections--
-	v.limits.of[v.from] = of
+	if of, bound := v.limits.of[v.from]; bound { // none, where its address is free
+		of.connections--
+		v.limits.of[v.from] = of
+	}
 }
 
 // Busy reports that addresses should be proven first.
@@ -129,8 +148,8 @@ func (l *Limits) Busy() bool {
 	return l.total >= busyAt
 }
 
-// block is what one owner has of addresses.
-func block(a netip.Addr) netip.Addr {
+// Block is what one owner has of addresses: one of IPv4, a /64 of IPv6.
+func Block(a netip.Addr) netip.Addr {
 	a = a.Unmap().WithZone("")
 	if a.Is6() {
 		p, _ := a.Prefix(64)

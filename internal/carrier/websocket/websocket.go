@@ -127,10 +127,10 @@ func Listen(addr netip.AddrPort, face *front.Face, accept func(pipe.Pipe)) (pipe
 	s.http = &http.Server{
 		Handler:   face.Handler(isUpgrade, func(w http.ResponseWriter, r *http.Request) { s.take(w, r, accept) }),
 		TLSConfig: face.TLS("h2", "http/1.1"), ReadHeaderTimeout: headerTime, MaxHeaderBytes: headerMax, IdleTimeout: idleMax,
-		ConnState: shaken,
+		ConnState: front.Shaken,
 		ErrorLog:  log.New(io.Discard, "", 0), // it would name the addresses of clients
 	}
-	s.serving.Go(func() { s.http.ServeTLS(&limited{ln, face.Limits()}, "", "") })
+	s.serving.Go(func() { s.http.ServeTLS(&front.Listener{Listener: buffered{ln}, Limits: face.Limits()}, "", "") })
 	return s, nil
 }
 
@@ -162,45 +162,15 @@ func (s *Server) Close() error {
 	return err
 }
 
-// limited is a listener that refuses connections beyond the limits.
-type limited struct {
-	*net.TCPListener
-	limits *front.Limits
-}
+// buffered is a listener whose connections have a send buffer of writeBuffer.
+type buffered struct{ *net.TCPListener }
 
-// Accept returns the next connection for which there is room.
-func (l *limited) Accept() (net.Conn, error) {
-	for {
-		c, err := l.AcceptTCP()
-		if err != nil {
-			return nil, err
-		}
-		from := c.RemoteAddr().(*net.TCPAddr).AddrPort().Addr()
-		visit := l.limits.Take(from)
-		if visit == nil {
-			c.Close()
-			continue
-		}
-		c.SetWriteBuffer(writeBuffer)
-		return &counted{c, visit}, nil
+// Accept returns the next connection.
+func (l buffered) Accept() (net.Conn, error) {
+	c, err := l.AcceptTCP()
+	if err != nil {
+		return nil, err
 	}
-}
-
-// counted is a connection whose visit ends when it closes.
-type counted struct {
-	*net.TCPConn
-	visit *front.Visit
-}
-
-// Close closes the connection.
-func (c *counted) Close() error {
-	c.visit.End()
-	return c.TCPConn.Close()
-}
-
-// shaken takes note of a connection's first request: its handshake is done.
-func shaken(c net.Conn, state http.ConnState) {
-	if t, ok := c.(*tls.Conn); ok && state == http.StateActive {
-		t.NetConn().(*counted).visit.Shaken()
-	}
+	c.SetWriteBuffer(writeBuffer)
+	return c, nil
 }

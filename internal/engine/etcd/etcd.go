@@ -27,6 +27,9 @@ const (
 	// without a limit of its own. A fail-over of the cluster takes less.
 	dialTimeout = 5 * time.Second
 	callTimeout = 10 * time.Second
+	// memberTimeout bounds a change by a member: what it has sent to the leader on a
+	// connection that breaks is lost without a word, and it would wait for five seconds.
+	memberTimeout = time.Second
 )
 
 // Store is a registry.Store in etcd.
@@ -34,6 +37,14 @@ type Store struct {
 	client *clientv3.Client
 	prefix string
 	stop   func()
+	// elected is closed when the cluster has another leader; nil: it is not known.
+	elected func() <-chan struct{}
+}
+
+// Beside is another store in the same server or cluster, in which all keys begin with
+// prefix. It ends with this one, and is not closed itself.
+func (s *Store) Beside(prefix string) *Store {
+	return &Store{client: s.client, prefix: prefix, stop: func() {}, elected: s.elected}
 }
 
 // Files are PEM files for https: who may vouch for the servers, "" for whom the
@@ -83,7 +94,7 @@ func Cluster(urls []string, prefix string, files Files) (*Store, error) {
 func (s *Store) Get(ctx context.Context, key string) (registry.Entry, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	resp, err := s.client.Get(ctx, s.prefix+key)
+	resp, err := s.read(ctx, s.prefix+key)
 	if err != nil {
 		return registry.Entry{}, failed(err)
 	}
@@ -91,6 +102,16 @@ func (s *Store) Get(ctx context.Context, key string) (registry.Entry, error) {
 		return registry.Entry{Key: key}, nil
 	}
 	return s.entry(resp.Kvs[0]), nil
+}
+
+// read reads; where the cluster gets another leader meanwhile, again from that one.
+func (s *Store) read(ctx context.Context, key string, opts ...clientv3.OpOption) (*clientv3.GetResponse, error) {
+	for {
+		resp, err := s.client.Get(ctx, key, opts...)
+		if !errors.Is(err, rpctypes.ErrLeaderChanged) || ctx.Err() != nil {
+			return resp, err
+		}
+	}
 }
 
 func (s *Store) entry(kv *mvccpb.KeyValue) registry.Entry {
@@ -107,7 +128,7 @@ func (s *Store) List(ctx context.Context, prefix string, each func(registry.Entr
 	from, end := s.prefix+prefix, clientv3.GetPrefixRangeEnd(s.prefix+prefix)
 	for {
 		page, cancel := context.WithTimeout(ctx, callTimeout)
-		resp, err := s.client.Get(page, from, clientv3.WithRange(end), clientv3.WithLimit(listMost), clientv3.WithRev(revision))
+		resp, err := s.read(page, from, clientv3.WithRange(end), clientv3.WithLimit(listMost), clientv3.WithRev(revision))
 		cancel()
 		if err != nil {
 			return 0, failed(err)
@@ -156,8 +177,13 @@ func (s *Store) change(ctx context.Context, key string, was int64, op clientv3.O
 }
 
 func (s *Store) commit(ctx context.Context, unchanged []clientv3.Cmp, then []clientv3.Op) (int64, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	most := callTimeout
+	if s.elected != nil {
+		most = memberTimeout
+	}
+	ctx, cancel := context.WithTimeout(ctx, most)
 	defer cancel()
+	s.untilElection(ctx, cancel)
 	resp, err := s.client.Txn(ctx).If(unchanged...).Then(then...).Commit()
 	if err != nil {
 		return 0, failed(err)
@@ -166,6 +192,22 @@ func (s *Store) commit(ctx context.Context, unchanged []clientv3.Cmp, then []cli
 		return 0, registry.ErrChanged
 	}
 	return resp.Header.Revision, nil
+}
+
+// untilElection ends a call when the cluster gets another leader: what was on its way to
+// the one before may be lost. The caller asks again.
+func (s *Store) untilElection(ctx context.Context, cancel context.CancelFunc) {
+	if s.elected == nil {
+		return
+	}
+	elected := s.elected()
+	go func() {
+		select {
+		case <-elected:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
 }
 
 // Watch implements registry.Store.

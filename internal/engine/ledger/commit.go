@@ -192,7 +192,7 @@ func (l *Log) commit(batch []*request) error {
 		return nil
 	}
 	if l.size == l.signed { // the first that waits for a signature
-		l.due = time.Now().Add(l.cfg.CheckpointEvery)
+		l.due = time.Now().Add(l.wait)
 	}
 	l.size = l.chain.Size()
 	l.counts.Events, l.counts.Commits, l.counts.Bytes = l.counts.Events+uint64(fresh), l.counts.Commits+1, l.counts.Bytes+uint64(len(l.frame))

@@ -40,6 +40,7 @@ var (
 const (
 	defaultWindow       = 1 << 18
 	defaultCheckpoint   = time.Minute
+	firstCheckpoint     = time.Second / 10
 	defaultSegmentBytes = 64 << 20
 
 	// queueMost bounds the calls of Record that wait, with requestMost bytes each.
@@ -62,14 +63,17 @@ type Config struct {
 	// Window is how many of the newest events are known by their IDs, so that none
 	// of them is recorded twice; 262,144 (12 MB).
 	Window int
-	// CheckpointEvery is how long an event waits for a signature at most; 1 min.
+	// CheckpointEvery is how long an event waits for a signature at most; 1 min, and of a
+	// log without a checkpoint a tenth of a second at first, then twice as long each time:
+	// who looks at a network that has just begun finds what is signed.
 	CheckpointEvery time.Duration
 	// SegmentBytes is when a segment is full; 64 MiB.
 	SegmentBytes int64
 	// Now is the clock; time.Now.
 	Now func() time.Time
 
-	sync func(*os.File) error // of tests; makes what was written durable
+	first time.Duration        // how long the first event of all waits; 0: CheckpointEvery
+	sync  func(*os.File) error // of tests; makes what was written durable
 }
 
 func (c Config) withDefaults() (Config, error) {
@@ -83,7 +87,7 @@ func (c Config) withDefaults() (Config, error) {
 		c.Window = defaultWindow
 	}
 	if c.CheckpointEvery == 0 {
-		c.CheckpointEvery = defaultCheckpoint
+		c.CheckpointEvery, c.first = defaultCheckpoint, firstCheckpoint
 	}
 	if c.SegmentBytes == 0 {
 		c.SegmentBytes = defaultSegmentBytes
@@ -113,8 +117,9 @@ type Log struct {
 	segment *segment
 	tiles   *os.File
 	notes   *os.File
-	signed  int64     // entries under the newest checkpoint
-	due     time.Time // when the next checkpoint is, if there is anything new
+	signed  int64         // entries under the newest checkpoint
+	due     time.Time     // when the next checkpoint is, if there is anything new
+	wait    time.Duration // after the first event that it is to cover
 	frame   []byte
 	entries []byte
 
@@ -161,7 +166,10 @@ func Open(ctx context.Context, cfg Config) (*Log, error) {
 		l.release()
 		return nil, err
 	}
-	l.size = l.chain.Size()
+	l.size, l.wait = l.chain.Size(), cfg.CheckpointEvery
+	if l.signed == 0 && cfg.first > 0 {
+		l.wait = cfg.first
+	}
 	go l.run()
 	if l.counts.Cut > 0 {
 		err := l.Record(ctx, l.own(audit.Incident, audit.Warning, "recover", audit.Detail{Key: "summary", Value: "a frame that was not written to its end was cut off; nothing in it was acknowledged"},

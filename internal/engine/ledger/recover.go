@@ -204,7 +204,7 @@ func (l *Log) sign() error {
 	if err := l.cfg.sync(l.notes); err != nil {
 		return err
 	}
-	l.signed = size
+	l.signed, l.wait = size, min(2*l.wait, l.cfg.CheckpointEvery)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.newest = note

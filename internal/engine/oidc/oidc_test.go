@@ -9,7 +9,6 @@ import (
 	"errors"
 	"maps"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -17,6 +16,8 @@ import (
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
+
+	"github.com/nyxnet/nyx/internal/engine/oidc/oidctest"
 )
 
 var now = time.Date(2026, 11, 23, 9, 0, 0, 0, time.UTC)
@@ -44,18 +45,16 @@ func newKey(t *testing.T) *ecdsa.PrivateKey {
 }
 
 // RoundTrip answers with the keys.
-func (d *double) RoundTrip(*http.Request) (*http.Response, error) {
+func (d *double) RoundTrip(r *http.Request) (*http.Response, error) {
 	d.fetched.Add(1)
 	if d.down {
 		return nil, errors.New("no route to host")
 	}
-	var set jose.JSONWebKeySet
+	published := oidctest.Keys{}
 	for name, k := range d.keys {
-		set.Keys = append(set.Keys, jose.JSONWebKey{Key: k.Public(), KeyID: name, Algorithm: "ES256", Use: "sig"})
+		published[name] = k.Public()
 	}
-	w := httptest.NewRecorder()
-	json.NewEncoder(w).Encode(set)
-	return w.Result(), nil
+	return published.RoundTrip(r)
 }
 
 func (d *double) verifier() *Verifier {
@@ -71,24 +70,7 @@ func sign(t *testing.T, alg jose.SignatureAlgorithm, key any, kid string, claims
 	t.Helper()
 	all := map[string]any{"iss": "https://id.example", "aud": "governance", "sub": "alice", "jti": "1", "iat": now.Unix(), "exp": now.Add(time.Minute).Unix()}
 	maps.Copy(all, claims)
-	maps.DeleteFunc(all, func(_ string, v any) bool { return v == nil })
-	b, err := json.Marshal(all)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := jose.NewSigner(jose.SigningKey{Algorithm: alg, Key: key}, (&jose.SignerOptions{}).WithHeader("kid", kid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	signed, err := s.Sign(b)
-	if err != nil {
-		t.Fatal(err)
-	}
-	raw, err := signed.CompactSerialize()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return raw
+	return oidctest.Sign(t, alg, key, kid, all)
 }
 
 // TestVerify: a good token says who presents it; each that is not good is refused for

@@ -40,7 +40,7 @@ type Access struct{ *keeper }
 // roles and actions are all that there are: a policy is taken if it has an answer to
 // each of them.
 func StartAccess(cfg Config, rng prng.Source, roles, actions []string) (*Access, error) {
-	asked := question{"data.nyx.governance.decision", "policy/governance.rego", func(ctx context.Context, p *policy) error {
+	asked := question{query: "data.nyx.governance.decision", file: "policy/governance.rego", check: func(ctx context.Context, p *policy) error {
 		for _, role := range roles {
 			for _, action := range actions {
 				if _, err := p.grant(ctx, &Request{Role: role, Action: action, Clearance: 2, Age: -1}); err != nil {

@@ -46,9 +46,10 @@ var builtIn embed.FS
 type question struct {
 	query, file string
 	check       func(context.Context, *policy) error
+	limit       time.Duration // of one evaluation
 }
 
-var admission = question{"data.nyx.admission.decision", "policy/admission.rego", checkAdmission}
+var admission = question{query: "data.nyx.admission.decision", file: "policy/admission.rego", check: checkAdmission}
 
 // Engine decides admission. Its methods may be called by many goroutines.
 type Engine struct{ *keeper }
@@ -87,6 +88,7 @@ type policy struct {
 	Version
 	number int64 // of the manifest; newer ones are not lower
 	rule   string
+	limit  time.Duration
 	query  rego.PreparedEvalQuery
 	bundle *bundle.Bundle // to be compiled for each decision: a control of tests; else nil
 }
@@ -105,7 +107,7 @@ func capabilities() *ast.Capabilities {
 
 // prepare compiles a bundle and asks it every question.
 func prepare(ctx context.Context, asked question, b *bundle.Bundle) (*policy, error) {
-	p := &policy{Version: Version{Revision: b.Manifest.Revision}, rule: asked.query}
+	p := &policy{Version: Version{Revision: b.Manifest.Revision}, rule: asked.query, limit: asked.limit}
 	var err error
 	if p.Digest, err = digest(b); err != nil {
 		return nil, err
@@ -178,7 +180,7 @@ func (p *policy) decide(ctx context.Context, region string, q control.Question) 
 
 // ask evaluates the policy and decodes what it yields.
 func (p *policy) ask(ctx context.Context, input ast.Value, into any) error {
-	ctx, cancel := context.WithTimeout(ctx, evalMax)
+	ctx, cancel := context.WithTimeout(ctx, p.limit)
 	defer cancel()
 	results, err := p.eval(ctx, input)
 	if err != nil {

@@ -2,6 +2,7 @@ package opa
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -33,6 +34,8 @@ type Config struct {
 	Told func(v Version, err error)
 	// Client fetches from a URL; nil is one with a time limit.
 	Client *http.Client
+	// Limit bounds one evaluation; 1 s.
+	Limit time.Duration
 	// Unprepared has the policy compiled for every decision: a control of tests.
 	Unprepared bool
 }
@@ -67,6 +70,7 @@ func keep(cfg Config, rng prng.Source, asked question) (*keeper, error) {
 	if cfg.Told == nil {
 		cfg.Told = func(Version, error) {}
 	}
+	asked.limit = cmp.Or(cfg.Limit, evalMax)
 	s := &source{Config: cfg, file: asked.file}
 	if s.remote() && len(cfg.Key) == 0 {
 		return nil, fmt.Errorf("policy bundle %s: a bundle from elsewhere must be signed: name the file of the signer's public key", cfg.Source)

@@ -2,6 +2,7 @@ package sql
 
 import (
 	"context"
+	"database/sql"
 	"encoding/base64"
 	"encoding/binary"
 	"fmt"
@@ -77,6 +78,48 @@ func (x *Index) Query(ctx context.Context, q Query) (Page, error) {
 		return Page{}, fmt.Errorf("index: %w", err)
 	}
 	return p, nil
+}
+
+// Explain returns how the database finds a page, in its own words, one step a line.
+func (x *Index) Explain(ctx context.Context, q Query) (plan string, err error) {
+	text, values, err := x.text(q)
+	if err != nil {
+		return "", err
+	}
+	release, err := x.acquire(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer release()
+	tx, err := x.db.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
+	if err != nil {
+		return "", fmt.Errorf("index: %w", err)
+	}
+	defer tx.Rollback()
+	var next int64 // reading has SQLite look whether its picture of the schema still holds, which explaining has not
+	if err := tx.QueryRowContext(ctx, "SELECT next FROM audit_position").Scan(&next); err != nil {
+		return "", fmt.Errorf("index: %w", err)
+	}
+	explain, row, step := "EXPLAIN QUERY PLAN ", make([]any, 4), ""
+	if x.postgres {
+		explain, row = "EXPLAIN ", make([]any, 1)
+	}
+	for i := range row {
+		row[i] = new(any)
+	}
+	row[len(row)-1] = &step
+	rows, err := tx.QueryContext(ctx, explain+text, values...)
+	if err != nil {
+		return "", fmt.Errorf("index: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := rows.Scan(row...); err != nil {
+			return "", fmt.Errorf("index: %w", err)
+		}
+		plan += step + "\n"
+	}
+	return plan, rows.Err()
 }
 
 // text is the statement of a query. What the caller gave is in the values alone,

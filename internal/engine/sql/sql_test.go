@@ -134,6 +134,40 @@ func wantEqual(t *testing.T, x *Index, l *memoryLog, next int64) {
 	}
 }
 
+// An index says how it finds a page: by a secondary index, as long as there is one, even
+// if another connection has dropped it.
+func TestExplain(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "index.db")
+	open := func() *Index {
+		x, err := SQLite(t.Context(), path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { x.Close() })
+		return x
+	}
+	x, other := open(), open()
+	l := &memoryLog{}
+	l.add(1000)
+	wantEqual(t, x, l, 1000)
+	indexed := func() bool {
+		plan, err := x.Explain(t.Context(), Query{Filter: audit.Filter{Actor: "alice", From: start}})
+		if err != nil || plan == "" {
+			t.Fatalf("plan %q, %v", plan, err)
+		}
+		return strings.Contains(plan, "USING INDEX audit_events_actor")
+	}
+	if !indexed() {
+		t.Error("the index of actors is not used")
+	}
+	if err := other.do(t.Context(), func(tx *sql.Tx) error { return dropSecondary(t.Context(), tx) }); err != nil {
+		t.Fatal(err)
+	}
+	if indexed() {
+		t.Error("an index that was dropped is used")
+	}
+}
+
 // projects: the index follows the log, survives a restart, is dropped and built anew
 // to the same, and forgets what retention removes.
 func projects(t *testing.T, x *Index, open func() (*Index, error)) {

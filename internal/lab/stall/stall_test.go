@@ -28,6 +28,17 @@ func TestAfter(t *testing.T) {
 	})
 }
 
+// On a machine that has time nothing is lost.
+func TestWatch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		end := Watch()
+		time.Sleep(5 * time.Second)
+		if lost, longest := end(); lost != 0 || longest != 0 {
+			t.Errorf("%v lost, %v at the most", lost, longest)
+		}
+	})
+}
+
 // A time in which the process did not wake counts for two beats.
 func TestAStallDoesNotCount(t *testing.T) {
 	at := time.Unix(0, 0)
@@ -40,5 +51,8 @@ func TestAStallDoesNotCount(t *testing.T) {
 		if had := g.wake(at) - before; had != c.had {
 			t.Errorf("%v counts for %v, want %v", c.slept, had, c.had)
 		}
+	}
+	if most := 16*time.Second - 2*beat; g.lost != most || g.longest != most {
+		t.Errorf("%v lost, %v at a time, want %v", g.lost, g.longest, most)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/nyxnet/nyx/internal/control/settings"
@@ -20,6 +21,11 @@ const (
 	batchMost = 32
 	// acceptMost is how long a batch is tried.
 	acceptMost = 30 * time.Second
+	// aheadMost is how far ahead a change may be set: by what is not in force for longer
+	// nobody would know any more why it was set.
+	aheadMost = 366 * 24 * time.Hour
+	// reachMost is how long a change of another process is waited for before it is read.
+	reachMost = 20 * time.Millisecond
 )
 
 // ErrStale is a change of a key that was changed since its submitter looked.
@@ -150,6 +156,9 @@ func (l *Log) accept(batch []*submission) (twice []*submission) {
 	batch, twice = apart(batch)
 	ctx, cancel := context.WithTimeout(l.ending, acceptMost)
 	defer cancel()
+	if newest := l.State().Revision(); slices.ContainsFunc(batch, func(s *submission) bool { return s.Seen > newest }) {
+		l.catchUp(ctx) // another process may have accepted what was seen; if it fails, the change is refused
+	}
 	for {
 		var made []settings.Change
 		if made, batch = l.number(batch); len(made) == 0 {
@@ -176,12 +185,37 @@ func (l *Log) accept(batch []*submission) (twice []*submission) {
 			refuse(batch, fmt.Errorf("the store of the configuration does not answer: %w. Try again", err))
 			return twice
 		}
-		if _, err = l.catchUp(ctx); err == nil {
+		if errors.Is(err, registry.ErrChanged) && l.reaches(ctx, made[0].Revision) {
+			err = nil
+		} else {
+			_, err = l.catchUp(ctx)
+		}
+		if err == nil {
 			batch, err = l.known(ctx, batch)
 		}
 		if err != nil && ctx.Err() != nil {
 			refuse(batch, fmt.Errorf("the store of the configuration does not answer: %w. Try again", err))
 			return twice
+		}
+	}
+}
+
+// reaches waits a moment for the change that another process has put at a revision: who
+// had to read it would lose the next race too, to who need not.
+func (l *Log) reaches(ctx context.Context, revision uint64) bool {
+	ctx, cancel := context.WithTimeout(ctx, reachMost)
+	defer cancel()
+	for {
+		l.mu.Lock()
+		there, grown := l.receiver.State().Revision() >= revision, l.grown
+		l.mu.Unlock()
+		if there {
+			return true
+		}
+		select {
+		case <-grown:
+		case <-ctx.Done():
+			return false
 		}
 	}
 }
@@ -215,6 +249,12 @@ func (l *Log) number(batch []*submission) (made []settings.Change, left []*submi
 		switch {
 		case stale(state, s):
 			s.answer <- answer{err: fmt.Errorf("%w: look at nyx config history, and set it again", ErrStale)}
+			continue
+		case s.Seen > state.Revision():
+			s.answer <- answer{err: fmt.Errorf("the change is made in sight of revision %d, and the newest is %d here; look at nyx config history, and set it again", s.Seen, state.Revision())}
+			continue
+		case c.Effective.After(l.cfg.Now().Add(aheadMost)):
+			s.answer <- answer{err: fmt.Errorf("the change is to hold from %s on, and at most %d days ahead are taken; set it when it is nearer", c.Effective.UTC().Format(time.RFC3339), aheadMost/(24*time.Hour))}
 			continue
 		case state.Full() && c.Effective.After(l.cfg.Now()):
 			s.answer <- answer{err: errors.New("too many changes wait for their time; set fewer ahead")}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -128,6 +129,22 @@ func guards(t *testing.T, s registry.Store) {
 	seen.Seen = first.Revision
 	if c, err := two.Submit(t.Context(), seen); err != nil || c.Revision != first.Revision+1 {
 		t.Errorf("over one that was: %+v, %v", c, err)
+	}
+	seen.Change, seen.Seen = newChange(2, 4, settings.LogLevel, "error"), first.Revision+2
+	if _, err := two.Submit(t.Context(), seen); err == nil || !strings.Contains(err.Error(), "the newest is") {
+		t.Errorf("in sight of a revision that is not there: %v", err)
+	}
+	seen.Change = newChange(2, 5, settings.LogLevel, "error")
+	seen.Seen = submit(t, one, newChange(2, 6, settings.ExitPorts, "80")).Revision
+	if _, err := two.Submit(t.Context(), seen); err != nil {
+		t.Errorf("in sight of another process's newest: %v", err)
+	}
+	ahead := changes.Submission{Change: newChange(2, 7, settings.LogLevel, "warn")}
+	for _, days := range []int{400, 365} {
+		ahead.Change.Effective = time.Now().UTC().Truncate(time.Millisecond).AddDate(0, 0, days)
+		if _, err := one.Submit(t.Context(), ahead); (err == nil) != (days == 365) || err != nil && !strings.Contains(err.Error(), "at most 366 days ahead") {
+			t.Errorf("%d days ahead: %v", days, err)
+		}
 	}
 	if _, err := one.Submit(t.Context(), changes.Submission{Change: newChange(2, 3, settings.LogLevel, "loud")}); err == nil {
 		t.Error("a value out of bounds was accepted")

@@ -1,0 +1,133 @@
+package front
+
+import (
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// line is a listener of connections in memory, from addresses of the test's choice.
+type line chan net.Conn
+
+func (l line) Accept() (net.Conn, error) {
+	c, ok := <-l
+	if !ok {
+		return nil, net.ErrClosed
+	}
+	return c, nil
+}
+func (l line) Close() error   { return nil }
+func (l line) Addr() net.Addr { return &net.TCPAddr{} }
+
+// from is a connection that comes from an address.
+type from struct {
+	net.Conn
+	addr net.Addr
+}
+
+func (c from) RemoteAddr() net.Addr { return c.addr }
+
+// dial has somebody at an address connect.
+func (l line) dial(ip string) net.Conn {
+	ours, theirs := net.Pipe()
+	l <- from{theirs, &net.TCPAddr{IP: net.ParseIP(ip), Port: 1}}
+	return ours
+}
+
+// Connections beyond the bounds, of one address or in all, are told so and closed; who
+// leaves makes room; this machine's own have the bound of all alone. (Control: without
+// the limits all are taken.)
+func TestListenerIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		in := make(line)
+		turned := map[string]int{}
+		l := &Listener{Listener: in, Limits: NewLimits(8, 3), Answer: []byte("full"), Turned: func(why string) { turned[why]++ }}
+		taken := make(chan net.Conn, 100)
+		go func() {
+			for {
+				c, err := l.Accept()
+				if err != nil {
+					close(taken)
+					return
+				}
+				taken <- c
+			}
+		}()
+		comes := func(ip string, want bool) {
+			t.Helper()
+			c := in.dial(ip)
+			said := make(chan string, 1)
+			go func() {
+				b, _ := io.ReadAll(c)
+				said <- string(b)
+			}()
+			if synctest.Wait(); (len(said) == 0) != want {
+				t.Errorf("%s is taken: %v", ip, !want)
+			} else if !want && <-said != "full" {
+				t.Errorf("%s is not told why it is not taken", ip)
+			}
+		}
+		for i := range 4 {
+			comes("192.0.2.1", i < 3)
+		}
+		comes("2001:db8::1", true)
+		comes("2001:db8::2", true)
+		comes("2001:db8::3", true)
+		comes("2001:db8::4", false) // of the same /64
+		comes("127.0.0.1", true)
+		comes("127.0.0.1", true)
+		comes("127.0.0.1", false) // of all
+		comes("192.0.2.2", false)
+		c := <-taken
+		c.Close()
+		c.Close()
+		comes("192.0.2.1", true)
+		comes("192.0.2.2", false)
+		if turned[NoRoom] != 5 || len(turned) != 1 {
+			t.Errorf("turned away: %v", turned)
+		}
+		close(in)
+		for c := range taken {
+			c.Close()
+		}
+		if l.Limits.total != 0 {
+			t.Errorf("%d connections are counted when none is left", l.Limits.total)
+		}
+	})
+}
+
+// A connection that brings no request, or one too slowly, is let go of, and counted; one
+// that brings a request is not counted.
+func TestListenerCountsTheSilent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const headers = 10 * time.Second
+		in := make(line)
+		turned := map[string]int{}
+		l := &Listener{Listener: in, Limits: NewLimits(8, 8), Turned: func(why string) { turned[why]++ }}
+		s := &http.Server{ReadHeaderTimeout: headers, IdleTimeout: headers, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "hello") })}
+		l.Watch(s)
+		served := make(chan error, 1)
+		go func() { served <- s.Serve(l) }()
+		for i, say := range []string{"", "GET / HTTP/1.1\r\nHost: a\r\n", "GET / HTTP/1.1\r\nHost: a\r\n\r\n"} {
+			c, begun := in.dial("192.0.2.1"), time.Now()
+			go io.WriteString(c, say)
+			b, _ := io.ReadAll(c)
+			if took := time.Since(begun); took != headers || strings.Contains(string(b), "hello") != (i == 2) {
+				t.Errorf("%q is answered %q after %v", say, b, took)
+			}
+		}
+		synctest.Wait()
+		if turned[Silent] != 2 || len(turned) != 1 || l.Limits.total != 0 {
+			t.Errorf("turned away: %v, %d connections are left", turned, l.Limits.total)
+		}
+		close(in)
+		if err := <-served; !errors.Is(err, net.ErrClosed) {
+			t.Error(err)
+		}
+	})
+}
