@@ -34,7 +34,8 @@ func main() {
 		Args:          cobra.NoArgs,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	root.AddCommand(cli.Proxy(carriers), cli.Node(directory.RoleMix, carriers, nil, daemon.Servers{}), cli.Token())
+	root.AddCommand(cli.Proxy(carriers), cli.Node(directory.RoleMix, carriers, nil, daemon.Servers{}), cli.Token(), cli.Status(), cli.Doctor(carriers))
+	cli.Finish(root)
 	if err := root.ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "nyx-lite: "+cli.OneLine(err))
 		os.Exit(1)

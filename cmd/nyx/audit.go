@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/nyxnet/nyx/internal/audit"
+	"github.com/nyxnet/nyx/internal/cli"
 	"github.com/nyxnet/nyx/internal/engine/ledger"
 )
 
@@ -217,7 +218,9 @@ elsewhere (--checkpoint) show a log that was made anew or cut. With --proof or
 				others = append(others, b)
 			}
 			begun := time.Now()
-			v, torn, err := store.Verify(cmd.Context(), key, others, progress(cmd, "verified"))
+			show, done := progress(cmd, "verified")
+			v, torn, err := store.Verify(cmd.Context(), key, others, show)
+			done()
 			if err != nil {
 				return err
 			}
@@ -240,20 +243,16 @@ elsewhere (--checkpoint) show a log that was made anew or cut. With --proof or
 	return cmd
 }
 
-// progress shows every ten seconds how far a command is, to people.
-func progress(cmd *cobra.Command, what string) func(audit.Entry) error {
-	said := time.Now()
-	terminal := false
-	if info, err := os.Stderr.Stat(); err == nil {
-		terminal = info.Mode()&os.ModeCharDevice != 0
-	}
+// progress shows to who watches how far a command is that goes through events; done takes
+// that away.
+func progress(cmd *cobra.Command, what string) (show func(audit.Entry) error, done func()) {
+	line := cli.Watch(cmd)
 	return func(e audit.Entry) error {
-		if terminal && e.Seq%4096 == 0 && time.Since(said) > 2*time.Second {
-			said = time.Now()
-			fmt.Fprintf(cmd.ErrOrStderr(), "%s %d events\n", what, e.Seq+1)
+		if e.Seq%4096 == 0 {
+			line.Bar(what+" events:", uint64(e.Seq), 0)
 		}
 		return nil
-	}
+	}, line.Done
 }
 
 // verifyCopies verifies what left the log.

@@ -124,7 +124,9 @@ entry by entry. The index is a projection: nothing is lost with it.`,
 			}
 			defer x.Close()
 			begun := time.Now()
-			v, _, err := store.Verify(cmd.Context(), key, nil, progress(cmd, "verified"))
+			show, done := progress(cmd, "verified")
+			v, _, err := store.Verify(cmd.Context(), key, nil, show)
+			done()
 			if err != nil {
 				return err
 			}
@@ -180,10 +182,11 @@ on where it was, with the same command. Verify one with nyx audit verify --expor
 				return err
 			}
 			x.Signer = keys.Signer
-			show := progress(cmd, "exported")
+			show, done := progress(cmd, "exported")
 			x.Done = func(p audit.Part) { show(audit.Entry{Seq: p.Before &^ 4095}) }
 			begun := time.Now()
 			m, err := x.Run(cmd.Context(), store, key)
+			done()
 			if err != nil {
 				return err
 			}

@@ -44,13 +44,14 @@ verify it with nyx audit verify --export.`,
 			if err != nil {
 				return err
 			}
-			show := progress(cmd, "counted")
+			show, done := progress(cmd, "counted")
 			ctx := report.WithStep(cmd.Context(), func(ctx context.Context, entries int64) error {
 				show(audit.Entry{Seq: entries &^ 4095})
 				return ctx.Err()
 			})
 			c := report.Config{Days: &report.Days{Store: store, Key: key, Signer: keys.Signer, Dir: days}}
 			m, err := c.Write(ctx, out, f, p, now)
+			done()
 			if err != nil {
 				return err
 			}

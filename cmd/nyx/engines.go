@@ -18,7 +18,7 @@ import (
 
 // servers are the roles that serve the directory, with the engines that they run
 // on.
-var servers = daemon.Servers{Authority: startAuthority, Replica: startReplica, Witness: daemon.StartWitness, Control: startControl, Secrets: openSecrets, Records: openRecords}
+var servers = daemon.Servers{Authority: startAuthority, Replica: startReplica, Witness: daemon.StartWitness, Control: startControl, Secrets: openSecrets, Records: openRecords, Spans: exportSpans}
 
 // etcdDir holds the state of an authority beside its keys.
 const etcdDir = "etcd"

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/nyxnet/nyx/internal/cli"
 	"github.com/nyxnet/nyx/internal/directory"
 	"github.com/nyxnet/nyx/internal/setup"
 )
@@ -83,7 +84,10 @@ func networkCommand() *cobra.Command {
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c.Wall = time.Now().Unix()
+			line := cli.Watch(cmd)
+			line.Show("making keys")
 			made, err := setup.Init(dir, c)
+			line.Done()
 			if err != nil {
 				return err
 			}
@@ -111,6 +115,7 @@ func networkCommand() *cobra.Command {
 	fs.Uint16Var(&c.Port, "port", setup.DefaultPort, "first port; nodes of one machine have ports in a row")
 	fs.BoolVar(&c.AllowPrivate, "allow-private", false, "let exits open private and loopback targets")
 	fs.BoolVar(&c.Carriers, "carriers", false, "let entries take links by QUIC and WebSocket too")
+	fs.DurationVar(&c.Probe, "probe", 0, "how often each Stream node probes the network, as in 1m, with traces for nyx trace (default: never)")
 	fs.BoolVar(&c.PSK, "psk", false, "make a pre-shared key that clients need")
 	fs.BoolVar(&c.Passes, "tokens", false, "have entries admit by unlinkable tokens only, which the first control process issues")
 	initialise.MarkFlagRequired("dir")
@@ -134,7 +139,7 @@ func processNetwork(f upFlags, carriers bool) (dir string, files []string, netwo
 	}
 	init := setup.InitConfig{
 		Network: "local", Streams: f.streams, Mixes: f.mixes, Authorities: 3, Witnesses: f.witnesses, Controls: f.control, Regions: max(f.regions, 1),
-		AllowPrivate: true, Carriers: carriers, Wall: time.Now().Unix(),
+		AllowPrivate: true, Carriers: carriers, Probe: f.probe, Wall: time.Now().Unix(),
 	}
 	init.Port, err = freePorts(init.Ports())
 	if err != nil {

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -30,6 +32,7 @@ import (
 	"github.com/nyxnet/nyx/internal/engine/etcd"
 	"github.com/nyxnet/nyx/internal/pipeline"
 	"github.com/nyxnet/nyx/internal/setup"
+	"github.com/nyxnet/nyx/internal/telemetry/span"
 	"github.com/nyxnet/nyx/internal/wire"
 )
 
@@ -185,7 +188,7 @@ func from(t *testing.T, server string) string {
 func operate(t *testing.T, people *people) (o *operated, network *setup.Network, api string) {
 	o = &operated{T: t, dir: filepath.Join(t.TempDir(), "network"), temporary: t.TempDir(), metrics: map[string]string{}}
 	o.control = filepath.Join(o.dir, "control-1", "keys")
-	c := setup.InitConfig{Network: "test", Streams: 2, Mixes: 3, Authorities: 1, Controls: 1, Witnesses: 1, PSK: true, AllowPrivate: true, Wall: time.Now().Unix()}
+	c := setup.InitConfig{Network: "test", Streams: 2, Mixes: 3, Authorities: 1, Controls: 1, Witnesses: 1, PSK: true, AllowPrivate: true, Probe: 5 * time.Second, Wall: time.Now().Unix()}
 	ports := c.Ports()
 	var err error
 	if c.Port, err = freePorts(2*ports + 1); err != nil {
@@ -307,6 +310,11 @@ func TestOperatorHasNoNames(t *testing.T) {
 		t.Error("the operator has a name: " + found)
 	}
 	searched(t, running, stopped)
+	if !slices.ContainsFunc(running, func(p place) bool {
+		return strings.HasSuffix(p.name, span.FileName) && bytes.Contains(p.content, []byte(span.PolicyCheck))
+	}) {
+		t.Error("no trace was there to be searched")
+	}
 
 	wantHits(t, append(running, stopped...), map[string]string{
 		knownNode: "log metrics event table answer copy", knownAuditor: "event table answer copy",

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/nyxnet/nyx/internal/cli"
 	"github.com/nyxnet/nyx/internal/daemon"
 	"github.com/nyxnet/nyx/internal/setup"
 )
@@ -96,6 +97,11 @@ func runProcesses(ctx context.Context, f upFlags, cfg daemon.LocalConfig, say fu
 		return err
 	}
 	defer p.Close()
+	shows, err := p.ServeStanding(cli.Shown(), network, f.level)
+	if err != nil {
+		say("%v", err)
+	}
+	defer shows.Close()
 	waiting, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
 	if err := p.Client.WaitReady(waiting); err != nil {

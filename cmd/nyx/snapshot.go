@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/nyxnet/nyx/internal/cli"
 	"github.com/nyxnet/nyx/internal/daemon"
 	"github.com/nyxnet/nyx/internal/directory"
 	"github.com/nyxnet/nyx/internal/registry"
@@ -35,7 +36,10 @@ default, the authority must not run meanwhile; with a cluster it may.`,
 			}
 			defer store.Close()
 			begun := time.Now()
+			line := cli.Watch(cmd)
+			line.Show("writing " + path)
 			entries, sum, err := writeSnapshot(cmd.Context(), store, path)
+			line.Done()
 			if err != nil {
 				return err
 			}
@@ -67,6 +71,9 @@ signs none of the present epoch, and goes on with the next.`,
 			}
 			defer f.Close()
 			begun := time.Now()
+			line := cli.Watch(cmd)
+			defer line.Done()
+			line.Show("verifying " + path)
 			_, sum, err := registry.Verify(f)
 			if err == nil && want != "" && want != fmt.Sprintf("%x", sum) {
 				err = fmt.Errorf("the hash of %s is %x, not that of --hash", path, sum)
@@ -83,6 +90,7 @@ signs none of the present epoch, and goes on with the next.`,
 			}
 			defer store.Close()
 			signed := directory.Mark{Epoch: params.EpochAt(begun.Unix()), Revision: math.MaxUint32}
+			line.Show("restoring " + path)
 			entries, err := registry.Restore(cmd.Context(), store, f, signed)
 			if errors.Is(err, registry.ErrNotEmpty) {
 				return fmt.Errorf("%w; restore into another, or remove it if what it holds is not needed", err)
@@ -90,6 +98,7 @@ signs none of the present epoch, and goes on with the next.`,
 			if err != nil {
 				return err
 			}
+			line.Done()
 			fmt.Fprintf(cmd.OutOrStdout(), "%d entries in %.1f s, hash %x; documents are signed from epoch %d on\n", entries, time.Since(begun).Seconds(), sum, signed.Epoch+1)
 			return nil
 		},

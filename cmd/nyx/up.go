@@ -31,6 +31,7 @@ type upFlags struct {
 	issuer                                                  consoleIssuer
 	streams, mixes, regions, class, witnesses, control      int
 	quiet, processes                                        bool
+	probe                                                   time.Duration
 }
 
 // readyTimeout is how long nyx up waits for its own network. On two cores it
@@ -70,6 +71,7 @@ strangers use.`,
 	fs.StringVar(&f.issuer.url, "console-issuer", "", "OpenID Connect issuer at which people sign in to the console (default: a link, which is printed)")
 	fs.StringVar(&f.issuer.client, "console-client", "nyx-console", "the console's name at its issuer")
 	fs.StringVar(&f.issuer.secretFile, "console-secret", "", "file with what the console shows its issuer (default: none, it is a public client)")
+	fs.DurationVar(&f.probe, "probe", 0, "how often each Stream node probes the network, as in 1m, with traces for nyx trace (default: never)")
 	fs.BoolVar(&f.quiet, "quiet", false, "print nothing but errors")
 	fs.BoolVar(&f.processes, "processes", false, "run every node as a process of its own")
 	return cmd
@@ -97,6 +99,9 @@ func (f *upFlags) local() (cfg daemon.LocalConfig, err error) {
 	if f.control < 0 || f.control > 1 {
 		return cfg, fmt.Errorf("--control %d is out of range; use 0 or 1 on one machine", f.control)
 	}
+	if f.probe != 0 && (f.probe < setup.ProbeLeast || f.probe > setup.ProbeMost) {
+		return cfg, fmt.Errorf("--probe %v is out of range; use %v to %v", f.probe, setup.ProbeLeast, setup.ProbeMost)
+	}
 	kind, ok := map[string]congestion.Kind{"bbr": congestion.BBR, "cubic": congestion.Cubic, "fixed": congestion.Fixed}[f.congestion]
 	if !ok {
 		return cfg, fmt.Errorf("--congestion %q is not known; use bbr, cubic or fixed", f.congestion)
@@ -116,8 +121,8 @@ func (f *upFlags) local() (cfg daemon.LocalConfig, err error) {
 	return daemon.LocalConfig{
 		Streams: f.streams, Mixes: f.mixes, Socks: f.socks, Regions: f.regions, Witnesses: f.witnesses,
 		Class: obfs.Class(f.class), Stream: streams, Carriers: offered, Use: use, UseCarriers: kinds,
-		Compress: new(pack.Codec),
-		Client:   client.Config{Level: level, Profile: profile, Class: obfs.Class(f.class), Stream: streams},
+		Compress: new(pack.Codec), Probe: daemon.ProbeConfig{Every: f.probe, Level: level},
+		Client: client.Config{Level: level, Profile: profile, Class: obfs.Class(f.class), Stream: streams},
 	}, nil
 }
 
@@ -141,6 +146,14 @@ func runUp(ctx context.Context, f upFlags, out io.Writer) error {
 	if err := f.audited(&cfg, &beside, say); err != nil {
 		return err
 	}
+	if f.probe > 0 {
+		file, err := f.traced(say)
+		if err != nil {
+			return err
+		}
+		defer file.Close()
+		cfg.Spans = file
+	}
 	begun := time.Now()
 	local, err := daemon.StartLocal(cfg)
 	if err != nil {
@@ -162,6 +175,11 @@ func runUp(ctx context.Context, f upFlags, out io.Writer) error {
 		return err
 	}
 	defer board.Close()
+	shows, err := local.ServeStanding(cli.Shown(), f.level)
+	if err != nil {
+		say("%v", err)
+	}
+	defer shows.Close()
 	say("starting %d Stream nodes and %d Mix nodes, level %s", f.streams, f.mixes, f.level)
 	waiting, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()

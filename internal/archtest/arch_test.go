@@ -19,6 +19,7 @@ var rules = []struct {
 	{"Cores", checkCores},
 	{"Crypto", checkCrypto},
 	{"Proxy", checkProxy},
+	{"Traces", checkTraces},
 	{"PureGo", checkPureGo},
 	{"Style", checkStyle},
 	{"Docs", checkDocs},

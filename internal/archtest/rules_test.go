@@ -73,10 +73,13 @@ var ranks = map[string]int{
 	"internal/sim":       80,
 	"internal/telemetry": 80,
 
+	"internal/engine/otlp": 81, // sends the spans of telemetry
+
 	"internal/mirror": 85, // replicas of the directory
 	"internal/tunnel": 85, // streams of a driven machine as net.Conn
 	"internal/pack":   86, // their content compressed
 	"scenarios":       85, // the catalogue's data
+	"deploy":          85, // files for programs beside this one
 
 	"internal/lab/duo":    86, // two ends of a session
 	"internal/lab/cpu":    86, // the processor time of a process
@@ -95,6 +98,7 @@ var ranks = map[string]int{
 	"":                   105, // package nyx, the SDK
 	"internal/bench":     105, // measures whole networks
 	"internal/cli":       105, // commands of both programs
+	"internal/doctor":    103, // finds out what is wrong
 	"internal/daemon":    100,
 	"internal/anonymity": 100, // attacks on whole simulated networks
 	"cmd":                110,

@@ -84,7 +84,7 @@ func Node(allowed directory.Roles, kinds []joint.Kind, compress daemon.Compresso
 				return nil
 			}
 			log, level := logger(cmd.ErrOrStderr(), cfg.LogLevel, quiet)
-			servers.Level = level
+			servers.Level, servers.Standing = level, Shown()
 			return daemon.Run(cmd.Context(), cfg, kinds, compress, servers, log)
 		},
 	}
@@ -141,6 +141,11 @@ func Proxy(kinds []joint.Kind) *cobra.Command {
 				return err
 			}
 			defer p.Close()
+			shows, err := p.ServeStanding(Shown(), n, level)
+			if err != nil && !quiet {
+				fmt.Fprintln(cmd.ErrOrStderr(), err)
+			}
+			defer shows.Close()
 			if !quiet {
 				fmt.Fprintf(cmd.OutOrStdout(), "proxy %s (SOCKS5 and HTTP), level %v; waiting for the network\n", p.Addr(), l)
 			}

@@ -73,6 +73,12 @@ type Config struct {
 	Patient bool
 	Stream  stream.Config // Level is set from above
 	Sink    trace.Sink
+	// Entry is the Stream node by which every route enters, if it is not zero. The
+	// client asks it for admission as soon as the directory lists it.
+	Entry wire.NodeID
+	// Steps hears of the steps by which a session comes about (trace.StepInit and on).
+	// It is for probes: what it hears names the nonce by which an entry knows them.
+	Steps trace.Sink
 }
 
 const (
@@ -216,6 +222,7 @@ func (c *Client) SetView(now machine.Time, v *directory.View) {
 	if c.view = v; changed {
 		c.abroad = c.entriesAbroad()
 		c.moveAway(now)
+		c.enter(now)
 	}
 	if c.cfg.Level != wire.Fast && c.watcher.At() == machine.Never {
 		c.timers.Set(&c.watcher, now.Add(watchEvery))

@@ -2,6 +2,7 @@ package client
 
 import (
 	"cmp"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
@@ -71,6 +72,17 @@ func (c *Client) entryFor(now machine.Time, n *directory.Node) (*entry, error) {
 	return e, nil
 }
 
+// enter asks the entry that the configuration names for admission.
+func (c *Client) enter(now machine.Time) {
+	n, ok := c.view.Node(c.cfg.Entry)
+	if !ok {
+		return
+	}
+	if _, err := c.entryFor(now, n); err != nil {
+		c.lastError = err
+	}
+}
+
 // entriesAbroad lists the entries that a client which says where it is would
 // rather not use.
 func (c *Client) entriesAbroad() (abroad []wire.NodeID) {
@@ -110,6 +122,7 @@ func (c *Client) sendInit(now machine.Time, e *entry) {
 	c.links.Push(e.link, f)
 	if e.tries == 0 {
 		e.asked = now
+		c.cfg.Steps.Emit(now, trace.StepInit, binary.BigEndian.Uint64(e.nonce[:]), binary.BigEndian.Uint64(e.nonce[8:]))
 	}
 	c.timers.Set(&e.renew, now.Add(machine.RepeatAfter(e.tries, initRetry, initRetryMax)))
 	e.tries++
@@ -140,6 +153,7 @@ func (c *Client) admit(now machine.Time, e *entry, ready *wire.SessionReady) {
 	e.token, e.refused = ready.Token, nil
 	trip := now.Sub(e.asked)
 	c.Distributions.ObserveTime(trace.SessionHandshake, trip)
+	c.cfg.Steps.Emit(now, trace.StepGranted, 0, 0)
 	if !e.admitted {
 		trip /= 2 // the link's handshake came first
 		e.admitted = true
@@ -206,6 +220,7 @@ func (c *Client) HandleJob(now machine.Time, j machine.Job) {
 
 // refuse gives up the routes that waited, and asks again later.
 func (c *Client) refuse(now machine.Time, e *entry, why wire.Refusal) {
+	c.cfg.Steps.Emit(now, trace.StepDenied, uint64(why), 0)
 	waiting := e.waiting
 	e.waiting, e.admitted, e.refused = nil, false, c.refusal(why)
 	c.avoid(now, &c.refusing, e.node, refusedRetry, trace.ReasonRefused)

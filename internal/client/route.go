@@ -84,6 +84,7 @@ func (c *Client) build(now machine.Time, k *circuit, slot int, first []byte) err
 			return err
 		}
 	}
+	c.step(now, k, trace.StepRequest, 0)
 	plan, err := c.draw(now, k)
 	if err != nil {
 		return err
@@ -95,6 +96,7 @@ func (c *Client) build(now machine.Time, k *circuit, slot int, first []byte) err
 	if err := c.prepare(now, r, first); err != nil {
 		return err
 	}
+	c.step(now, k, trace.StepPlan, len(plan.Nodes()))
 	if r.entry, err = c.entryFor(now, plan.Entry()); err != nil {
 		return err
 	}
@@ -115,6 +117,13 @@ func (c *Client) build(now machine.Time, k *circuit, slot int, first []byte) err
 	return nil
 }
 
+// step tells of a step by which a session comes about that somebody has asked for.
+func (c *Client) step(now machine.Time, k *circuit, kind trace.Kind, n int) {
+	if k.key != (circuitKey{}) {
+		c.cfg.Steps.Emit(now, kind, uint64(n), 0)
+	}
+}
+
 var errSetupTimeout = errors.New("client: no answer to the set-up of a route")
 
 // draw plans a circuit's next route: to its exit, and through no node that
@@ -129,15 +138,22 @@ func (c *Client) draw(now machine.Time, k *circuit) (directory.Plan, error) {
 		Fresh: c.failures > 0 && c.view.Stale(),
 		Level: c.cfg.Level, QoS: c.cfg.QoS, TTL: c.cfg.RouteTTL, Conditions: c.conditions,
 	}
+	c.step(now, k, trace.StepQuery, int(c.view.Epoch()))
+	defer c.step(now, k, trace.StepResponse, c.view.Len())
 	// Of entries, those that do not answer, or would refuse; those of the other routes;
 	// those far away.
 	passless := c.passless()
 	silent := slices.Concat(c.mute.nodes(now), c.refusing.nodes(now), passless)
+	if c.cfg.Entry != (wire.NodeID{}) {
+		req.Entry, passless, silent = &c.cfg.Entry, nil, nil
+	}
 	var entries, own []wire.NodeID
 	for _, r := range k.routes {
 		if r != nil {
 			nodes := r.path.Nodes()
-			entries = append(entries, nodes[0].ID)
+			if req.Entry == nil {
+				entries = append(entries, nodes[0].ID)
+			}
 			for _, n := range nodes[1 : len(nodes)-1] {
 				own = append(own, n.ID)
 			}
@@ -152,9 +168,11 @@ func (c *Client) draw(now machine.Time, k *circuit) (directory.Plan, error) {
 	lately := failing[len(failing)-c.failing.since(now, failingShun-failedNow):]
 	if k.exit != nil {
 		req.Exit = &k.exit.ID
-		isExit := func(n wire.NodeID) bool { return n == k.exit.ID }
-		wished, failing, lately = without(wished, isExit), without(failing, isExit), without(lately, isExit)
 	}
+	fixed := func(n wire.NodeID) bool {
+		return req.Exit != nil && n == *req.Exit || req.Entry != nil && n == *req.Entry
+	}
+	wished, failing, lately = without(wished, fixed), without(failing, fixed), without(lately, fixed)
 	var apart []wire.NodeID
 	if k.exit == nil {
 		apart = c.elsewhere()

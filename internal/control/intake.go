@@ -1,6 +1,7 @@
 package control
 
 import (
+	"slices"
 	"time"
 
 	"github.com/nyxnet/nyx/internal/machine"
@@ -48,6 +49,11 @@ type Intake struct {
 	Decisions *Decisions
 	// Latency is told how long those took that were admitted, in µs; nil: nobody is.
 	Latency *trace.Values
+	// Own reports whether a nonce is of a session that the owner's own probe has begun;
+	// nil: none is. The decision of such a one is asked for anew, and Steps hears of it
+	// (trace.StepCame, StepDecided). Of no other does Steps hear.
+	Own   func(nonce [16]byte) bool
+	Steps trace.Sink
 
 	records *Admission
 	counts  *trace.Counts
@@ -58,6 +64,7 @@ type Intake struct {
 	work    work
 	passes  passes
 	answers []Answer
+	probes  []*pending // that wait for a decision that was asked for anew
 }
 
 // NewIntake returns the intake before records, under the same policy.
@@ -81,7 +88,7 @@ func (i *Intake) Handle(now machine.Time, m *wire.SessionInit, by Holder) {
 		i.answers = append(i.answers, Answer{By: by, Client: m.ClientID, Ready: ready})
 		return
 	}
-	if i.queue.repeated(m, by) {
+	if i.queue.repeated(m, by) || slices.ContainsFunc(i.probes, func(p *pending) bool { return p.by == by && p.init.Nonce == m.Nonce }) {
 		return
 	}
 	p := &pending{init: *m, by: by, came: now, question: i.question(m)}
@@ -101,12 +108,20 @@ func (i *Intake) Handle(now machine.Time, m *wire.SessionInit, by Holder) {
 		i.ask(now, p, i.work.bits)
 		return
 	}
+	if i.probed(now, p) {
+		return
+	}
 	if i.queue.held == 0 && i.pace.ready(now) {
 		if d := i.decision(now, p.question); d.known() {
 			i.settle(now, p, d)
 			return
 		}
 	}
+	i.push(now, p)
+}
+
+// push has a request wait for its turn.
+func (i *Intake) push(now machine.Time, p *pending) {
 	if shed := i.queue.push(p); shed != nil {
 		i.counts[trace.AdmissionShed]++
 		i.refuse(shed, wire.RefusedBusy)
@@ -167,6 +182,7 @@ func (i *Intake) decision(now machine.Time, q Question) *Decision {
 }
 
 func (i *Intake) settle(now machine.Time, p *pending, d *Decision) {
+	i.step(now, p, d)
 	switch {
 	case d.Refused != 0:
 		i.refuse(p, d.Refused)
@@ -217,7 +233,14 @@ func (i *Intake) ask(now machine.Time, p *pending, difficulty uint8) {
 // HandleDecision takes the answer to a check.
 func (i *Intake) HandleDecision(now machine.Time, q Question, d Decision) {
 	i.Decisions.HandleDecision(now, q, d)
+	i.resume(now, q)
 	i.serve(now)
+}
+
+// HandleFault says that a check had no answer.
+func (i *Intake) HandleFault(now machine.Time, q Question) {
+	i.Decisions.HandleFault(now, q)
+	i.resume(now, q)
 }
 
 // HandleTimer serves whose turn has come, and tells those who have waited for too
@@ -243,11 +266,11 @@ func (i *Intake) NextTimer() machine.Time {
 // Release forgets what a holder that is gone has asked for.
 func (i *Intake) Release(by Holder) {
 	i.queue.release(by)
+	i.probes = slices.DeleteFunc(i.probes, func(p *pending) bool { return p.by == by })
 	delete(i.passes.barred, by)
 }
 
-// PollCheck yields a POLICY_CHECK, to be answered by HandleDecision or
-// Decisions.HandleFault.
+// PollCheck yields a POLICY_CHECK, to be answered by HandleDecision or HandleFault.
 func (i *Intake) PollCheck(now machine.Time) (Question, bool) { return i.Decisions.PollCheck(now) }
 
 // PollAnswer yields what is to be said to a client.

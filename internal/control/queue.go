@@ -12,6 +12,7 @@ type pending struct {
 	came     machine.Time
 	question Question
 	passed   bool // it shows a pass that was good when it came
+	own      bool // it is of the owner's probe
 	gone     bool // its holder is, or has asked anew
 }
 

@@ -67,6 +67,8 @@ type Client struct {
 	passErr atomic.Pointer[error] // why passes cannot be had or kept
 	asker   *mirror.Asker
 	delays  delays // between regions, by which paths are drawn
+	// fellBack says whether datagrams go otherwise than by UDP; nil: they cannot.
+	fellBack func() bool
 	// asked are the streams that were opened to another end, answered those of
 	// them from which it answered, whatever it said. What a caller gave up first
 	// is in neither.
@@ -111,6 +113,9 @@ func StartClient(cfg ClientConfig, rng prng.Source) (*Client, error) {
 		return nil, fmt.Errorf("client: %w", err)
 	}
 	carrier, setDoors := cfg.carrier(conn)
+	if j, ok := carrier.(*joint.Client); ok && cfg.Use == joint.Auto {
+		c.fellBack = j.FellBack
+	}
 	bulletins, err := newAsker(cfg.Replicas, cfg.Directories, nil, rng.Stream("bulletins"), cfg.Log)
 	if err != nil {
 		carrier.Close()

@@ -69,12 +69,6 @@ var latencies = [...]struct {
 func writeContent(w io.Writer, parts []part) {
 	ratio(w, "transport_retransmission_ratio", "Session packets whose content was sent again, of those sent.", parts,
 		func(c *trace.Counts) (part, whole uint64) { return c[trace.Retransmitted], c[trace.SessionPacketOut] })
-	arrived := family(w, "end_to_end_success_ratio", "gauge", "Share of the streams opened to another end from which it answered.")
-	for i := range parts {
-		if c := &parts[i].content; c.asked > 0 {
-			arrived("{part=%q} %g", parts[i].Name, float64(c.answered)/float64(c.asked))
-		}
-	}
 	writeHeartbeats(w, parts)
 	ratio(w, "stream_heartbeat_queue_share", "Heartbeats, of the frames sent that are heartbeats or content.", parts,
 		func(c *trace.Counts) (part, whole uint64) {

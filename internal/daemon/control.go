@@ -24,6 +24,7 @@ import (
 	"github.com/nyxnet/nyx/internal/seal"
 	"github.com/nyxnet/nyx/internal/setup"
 	"github.com/nyxnet/nyx/internal/telemetry"
+	"github.com/nyxnet/nyx/internal/telemetry/span"
 	"github.com/nyxnet/nyx/internal/trace"
 	"github.com/nyxnet/nyx/internal/wire"
 )
@@ -73,7 +74,9 @@ type ControlConfig struct {
 	// Services are what runs beside it on the same store; they are closed with the
 	// Control, before its engines.
 	Services []Service
-	Log      *slog.Logger // nil: none
+	// Spans takes what traces are made of (docs/telemetry.md); nil: nobody.
+	Spans span.Recorder
+	Log   *slog.Logger // nil: none
 
 	listener net.Listener // for tests, in place of Listen
 	client   *http.Client // for tests
@@ -146,6 +149,9 @@ func StartControl(cfg ControlConfig) (*Control, error) {
 	}
 	c.known.authorities = cfg.Trust.Authorities
 	c.pump = pipeline.Pump{Bus: cfg.Bus, Store: cfg.Store, Log: c.log}
+	if cfg.Spans != nil {
+		c.pump.Store = &tracedStore{cfg.Store, newTracer(cfg.Name, cfg.Spans)}
+	}
 	poll := cfg.Poll
 	if poll == 0 {
 		poll = replicaPoll
@@ -176,6 +182,7 @@ func StartControl(cfg ControlConfig) (*Control, error) {
 		c.listener.Close()
 		return nil, errors.Join(fmt.Errorf("control: %w", err), c.shut())
 	}
+	c.policy.traced = newTracer(cfg.Name, cfg.Spans)
 	c.rates = telemetry.NewCollector(time.Now(), c.known.listed)
 	c.server = mirror.NewServer(c.handler())
 	c.run(ctx)

@@ -77,6 +77,7 @@ type herald struct {
 	record audit.Recorder
 	name   string // of this process
 	note   *slog.Logger
+	traces tracer
 }
 
 // run tells until ctx ends.
@@ -113,7 +114,11 @@ func (h *herald) tellChanges(ctx context.Context, some []settings.Change) error 
 		}
 		events = append(events, e)
 	}
-	return h.recordAll(ctx, events...)
+	if err := h.recordAll(ctx, events...); err != nil {
+		return err
+	}
+	h.traces.accepted(some)
+	return nil
 }
 
 func (h *herald) recordAll(ctx context.Context, events ...audit.Event) error {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/nyxnet/nyx/internal/pipeline"
 	"github.com/nyxnet/nyx/internal/setup"
+	"github.com/nyxnet/nyx/internal/telemetry/span"
 )
 
 // figures are what the outbox has done, or nil.
@@ -85,7 +86,7 @@ func (c *Control) write(w io.Writer, part string) {
 	count("nyx_audit_store_failures_total", "Times that the compliance store did not take a batch; it is tried again.", f.Failures)
 }
 
-func startConfiguredControl(cfg *setup.Config, keys *keyring, start func(ControlConfig) (*Control, error), level *slog.LevelVar, log *slog.Logger) (*Control, error) {
+func startConfiguredControl(cfg *setup.Config, keys *keyring, start func(ControlConfig) (*Control, error), level *slog.LevelVar, spans span.Recorder, log *slog.Logger) (*Control, error) {
 	if start == nil {
 		return nil, errNoServer
 	}
@@ -103,7 +104,7 @@ func startConfiguredControl(cfg *setup.Config, keys *keyring, start func(Control
 	}
 	c := ControlConfig{
 		Name: cfg.Name, Listen: plane.Listen.String(), Key: key, Trust: cfg.Network.Trust, Authorities: cfg.Directories, Poll: cfg.Poll,
-		StateDir: cfg.State, Plane: plane, PolicySource: plane.Policy, Level: level, Log: log, Issuer: issuer,
+		StateDir: cfg.State, Plane: plane, PolicySource: plane.Policy, Level: level, Log: log, Issuer: issuer, Spans: spans,
 	}
 	if plane.Store.Kind != setup.StoreNone {
 		c.Operators, c.OperatorFile = plane.Operators.String(), filepath.Join(cfg.State, OperatorFileName)

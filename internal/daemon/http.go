@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"github.com/nyxnet/nyx/internal/telemetry/span"
 )
 
 // feedTimeout bounds one request.
@@ -67,6 +69,7 @@ func exchange(ctx context.Context, client *http.Client, q request) (r reply, err
 	if q.authorization != "" {
 		req.Header.Set("Authorization", q.authorization)
 	}
+	span.Inject(req)
 	if r.Response, err = client.Do(req); err != nil {
 		return reply{}, err
 	}

@@ -208,6 +208,7 @@ func (c *Client) keeperConn(ctx context.Context, isolation string, node wire.Nod
 		return nil, challenge, err
 	}
 	conn.SetDeadline(time.Now().Add(keeperTimeout))
+	defer context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })()
 	if _, err := io.ReadFull(conn, challenge[:]); err != nil {
 		conn.Close()
 		return nil, challenge, err

@@ -23,6 +23,7 @@ import (
 	"github.com/nyxnet/nyx/internal/seal"
 	"github.com/nyxnet/nyx/internal/setup"
 	"github.com/nyxnet/nyx/internal/stream"
+	"github.com/nyxnet/nyx/internal/telemetry/span"
 	"github.com/nyxnet/nyx/internal/wire"
 )
 
@@ -55,6 +56,10 @@ type LocalConfig struct {
 	// OperatorFile where operators find it; "": they do not.
 	Control                  func(ControlConfig) (*Control, error)
 	ControlDir, OperatorFile string
+	// Probe is how Stream nodes probe the network, Spans takes what traces are made of;
+	// see NodeConfig.
+	Probe ProbeConfig
+	Spans span.Recorder
 	// Compress is how exits compress streams that ask for it; nil: not at all.
 	Compress Compressor
 
@@ -166,7 +171,7 @@ func (l *Local) start(cfg LocalConfig, entropy prng.Source) error {
 			return err
 		}
 		node.Trust, node.Directories, node.Controls, node.Clock, node.Workers = trust, urls, controls, clock, workers
-		node.Compress, node.Telemetry = cfg.Compress, cfg.telemetry
+		node.Compress, node.Telemetry, node.Probe, node.Spans = cfg.Compress, cfg.telemetry, cfg.Probe, cfg.Spans
 		if i < cfg.Streams {
 			node.Records = cfg.records
 		}

@@ -29,7 +29,7 @@ func (l *Local) startControl(cfg *LocalConfig, keys prng.Source) (controls []str
 	keys.Stream("control").Read(key[:])
 	c := ControlConfig{
 		Name: LocalControl, Key: &key, Trust: l.trust, Authorities: []string{l.Authority.URL()},
-		Poll: localPoll, StateDir: cfg.ControlDir, Fresh: true, OperatorFile: cfg.OperatorFile, Issuer: cfg.issuer,
+		Poll: localPoll, StateDir: cfg.ControlDir, Fresh: true, OperatorFile: cfg.OperatorFile, Issuer: cfg.issuer, Spans: cfg.Spans,
 	}
 	if c.OperatorFile != "" {
 		c.Operators = "127.0.0.1:0"

@@ -32,6 +32,7 @@ import (
 	"github.com/nyxnet/nyx/internal/relay"
 	"github.com/nyxnet/nyx/internal/seal"
 	"github.com/nyxnet/nyx/internal/stream"
+	"github.com/nyxnet/nyx/internal/telemetry/span"
 	"github.com/nyxnet/nyx/internal/trace"
 	"github.com/nyxnet/nyx/internal/tunnel"
 	"github.com/nyxnet/nyx/internal/wire"
@@ -84,9 +85,13 @@ type NodeConfig struct {
 	Compress Compressor
 	// Carriers are those that an entry has beside UDP.
 	Carriers EntryCarriers
-	Class    obfs.Class   // pins the emission class of shaped routes
-	Clock    *drive.Clock // nil: a new one
-	Ways     int          // as drive.Config.Ways
+	Class    obfs.Class // pins the emission class of shaped routes
+	// Probe is how the node probes the network, if it is an entry; Spans takes what
+	// traces are made of (docs/telemetry.md), nil: nobody.
+	Probe ProbeConfig
+	Spans span.Recorder
+	Clock *drive.Clock // nil: a new one
+	Ways  int          // as drive.Config.Ways
 	// Workers are shared by the nodes of one process; nil: the node's own.
 	Workers *drive.Workers
 	Sink    trace.Sink
@@ -149,6 +154,7 @@ type Node struct {
 	settings Settings
 	opens    atomic.Pointer[directory.ExitPolicy] // of an exit, if it is not cfg.Exit
 	settler  *settler                             // nil without a control plane
+	prober   *prober                              // nil: it does not probe
 }
 
 // StartNode runs a node: its machine on a socket, its descriptor with the
@@ -188,7 +194,9 @@ func StartNode(cfg NodeConfig, rng prng.Source) (*Node, error) {
 			n.checks.ask = n.teller.policy
 		}
 		n.passRule(&cfg.Policy)
+		own, steps := n.probe(rng.Child("probes"))
 		g := gateway.New(gateway.Config{
+			Own: own, Steps: steps,
 			Hop: hopConfig, Policy: cfg.Policy, Fleet: cfg.Fleet, Stream: cfg.Stream, Class: cfg.Class, Region: cfg.Region, Capacity: cfg.Capacity, Sink: cfg.Sink, Records: cfg.Records != nil,
 		}, rng)
 		n.register = newRegistrar(cfg.Records, func(err error) { n.note(sharing, err) })
@@ -358,11 +366,15 @@ func (n *Node) join() error {
 	if n.register != nil {
 		n.running.Go(func() { n.register.run(ctx) })
 	}
+	if n.prober != nil {
+		n.running.Go(func() { n.prober.run(ctx) })
+	}
 	if n.gateway != nil && n.cfg.Issuer != nil {
 		n.running.Go(func() { n.followPassKeys(ctx) })
 	}
 	if n.teller != nil {
 		n.settler = newSettler(hex.EncodeToString(n.id[:]), n.roleOf(), n.cfg.StateDir, n.subscribers(), n.Err, n.log)
+		n.settler.traces = newTracer(n.cfg.Name, n.cfg.Spans)
 		n.running.Go(func() { n.follow(ctx) })
 	}
 	return nil

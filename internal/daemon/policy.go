@@ -22,7 +22,10 @@ type Decider interface {
 
 // PolicyHandler answers POLICY_CHECKs by a Decider. Who may ask is for the server to
 // see to: the questions name nobody, and the answers are no secret.
-func PolicyHandler(d Decider) http.Handler {
+func PolicyHandler(d Decider) http.Handler { return policyHandler(d, nil) }
+
+// policyHandler tells what was decided, if somebody is to be told, before it answers.
+func policyHandler(d Decider, told func(r *http.Request, region string, decisions []control.Decision)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodPost {
 			w.Header().Set("Allow", http.MethodPost)
@@ -44,6 +47,9 @@ func PolicyHandler(d Decider) http.Handler {
 				http.Error(w, "the policy does not decide: "+err.Error(), http.StatusServiceUnavailable)
 				return
 			}
+		}
+		if told != nil {
+			told(r, checks.Region, decisions)
 		}
 		w.Header().Set("Content-Type", "application/json")
 		w.Write(control.EncodeDecisions(decisions))
@@ -145,7 +151,7 @@ func (n *Node) decide(ctx context.Context, questions []control.Question) error {
 }
 
 func (n *Node) check(ctx context.Context, questions []control.Question) ([]control.Decision, error) {
-	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+	ctx, cancel := context.WithTimeout(n.prober.check(ctx), checkTimeout)
 	defer cancel()
 	b, err := n.checks.ask(ctx, (&control.Checks{Region: n.cfg.Region, Questions: questions}).Encode())
 	if err != nil {

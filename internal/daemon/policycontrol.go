@@ -76,6 +76,8 @@ type policyDesk struct {
 	classes *tally[class]
 	latency trace.Values // µs of decisions
 	counts  policyCounts
+
+	traced tracer
 }
 
 // policyCounts are of decisions that were none, and of bundles.
@@ -202,7 +204,7 @@ func (d *policyDesk) subscriber() settings.Subscriber {
 
 // serve answers nodes.
 func (d *policyDesk) serve(w http.ResponseWriter, r *http.Request, _ wire.NodeID) {
-	PolicyHandler(d).ServeHTTP(w, r)
+	policyHandler(d, d.traced.decided(time.Now())).ServeHTTP(w, r)
 }
 
 func (d *policyDesk) close() {

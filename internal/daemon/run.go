@@ -20,6 +20,7 @@ import (
 	"github.com/nyxnet/nyx/internal/setup"
 	"github.com/nyxnet/nyx/internal/stream"
 	"github.com/nyxnet/nyx/internal/telemetry"
+	"github.com/nyxnet/nyx/internal/telemetry/span"
 )
 
 // part of a process that may stop by itself.
@@ -53,6 +54,11 @@ func Run(ctx context.Context, cfg *setup.Config, kinds []joint.Kind, compress Co
 		return err
 	}
 	defer keys.close()
+	traces, err := openTraces(&cfg.Telemetry, cfg.State, servers.Spans, log)
+	if err != nil {
+		return err
+	}
+	parts = append(parts, running{name: "traces", stop: traces.close})
 	var node *Node
 	var counted []func() part
 	var fromProxy *proxy.Counts
@@ -76,7 +82,7 @@ func Run(ctx context.Context, cfg *setup.Config, kinds []joint.Kind, compress Co
 		log.Info("witness", "url", w.URL())
 	}
 	if cfg.Control {
-		c, err := startConfiguredControl(cfg, keys, servers.Control, servers.Level, log.With("part", "control"))
+		c, err := startConfiguredControl(cfg, keys, servers.Control, servers.Level, traces.recorder(), log.With("part", "control"))
 		if err != nil {
 			return err
 		}
@@ -95,7 +101,7 @@ func Run(ctx context.Context, cfg *setup.Config, kinds []joint.Kind, compress Co
 		log.Info("directory replica", "url", r.URL())
 	}
 	if cfg.Roles != 0 {
-		n, err := startConfiguredNode(cfg, keys, kinds, compress, servers, log.With("part", "node"))
+		n, err := startConfiguredNode(cfg, keys, kinds, compress, servers, traces.recorder(), log.With("part", "node"))
 		if err != nil {
 			return err
 		}
@@ -122,18 +128,30 @@ func Run(ctx context.Context, cfg *setup.Config, kinds []joint.Kind, compress Co
 		log.Info("proxy (SOCKS5 and HTTP)", "address", p.Addr(), "level", cfg.Proxy.Level.String())
 		go announce(ctx, p.Client.Ready(), log, "routes stand; the proxy is ready")
 	}
+	all := func() (out []part) {
+		for _, p := range counted {
+			out = append(out, p())
+		}
+		return out
+	}
 	if cfg.Metrics.IsValid() {
-		s, err := serveMetrics(cfg.Metrics.String(), source{proxy: fromProxy, lines: lines, traffic: cfg.Traffic, usage: newUsage(), parts: func() (out []part) {
-			for _, p := range counted {
-				out = append(out, p())
-			}
-			return out
-		}})
+		s, err := serveMetrics(cfg.Metrics.String(), source{proxy: fromProxy, lines: lines, traffic: cfg.Traffic, usage: newUsage(), parts: all})
 		if err != nil {
 			return err
 		}
 		parts = append(parts, running{name: "metrics", stop: func() error { s.Close(); return nil }})
 		log.Info("metrics", "url", s.URL()+"metrics")
+	}
+	if servers.Standing != "" {
+		about := standingOf("node", &cfg.Network.Trust)
+		if about.Name = cfg.Name; cfg.Client {
+			about.Level, about.Socks = cfg.Proxy.Level.String(), cfg.Proxy.Socks.String()
+		}
+		s, err := serveStanding(servers.Standing, newBeholder(about, all))
+		if err != nil {
+			log.Info("no standing is shown", "why", err)
+		}
+		defer s.Close()
 	}
 	if err := wait(ctx, parts); err != nil || node == nil {
 		return err
@@ -194,6 +212,11 @@ type Servers struct {
 	// Records opens the session records of a fleet, at a place as the configuration
 	// has it.
 	Records func(where string) (records.Store, error)
+	// Spans sends spans to the collector at a URL.
+	Spans func(url string, fail func(error)) (Exporter, error)
+	// Standing is the directory in which the process shows itself to nyx status; "":
+	// it does not.
+	Standing string
 }
 
 var errNoServer = errors.New("this program does not serve; use nyx for the roles authority, replica, witness and control")
@@ -217,7 +240,7 @@ func startConfigured(cfg *setup.Config, keys *keyring, start func(AuthorityConfi
 	})
 }
 
-func startConfiguredNode(cfg *setup.Config, ring *keyring, kinds []joint.Kind, compress Compressor, servers Servers, log *slog.Logger) (*Node, error) {
+func startConfiguredNode(cfg *setup.Config, ring *keyring, kinds []joint.Kind, compress Compressor, servers Servers, spans span.Recorder, log *slog.Logger) (*Node, error) {
 	keys, err := ring.node()
 	if err != nil {
 		return nil, err
@@ -244,6 +267,7 @@ func startConfiguredNode(cfg *setup.Config, ring *keyring, kinds []joint.Kind, c
 		Policy: control.Policy{NetworkKey: cfg.Network.PSK, PerSecond: admittedPerSecond, WorkMost: admissionWorkMost}, Exit: cfg.Exit, Compress: compress, Log: log, Level: servers.Level,
 		Carriers: EntryCarriers{Kinds: kinds, Listen: cfg.Entry.Listen, Name: cfg.Entry.Name, Certificate: cfg.Entry.Certificate, Key: cfg.Entry.Key},
 		Records:  shared,
+		Probe:    ProbeConfig{Every: cfg.Telemetry.Probe, Level: cfg.Telemetry.ProbeLevel}, Spans: spans,
 	}, systemEntropy())
 	if err != nil && shared != nil {
 		shared.Close()

@@ -60,6 +60,7 @@ type settler struct {
 	file   string // "" keeps nothing
 	log    *slog.Logger
 	works  func() error // nil: the node works fully
+	traces tracer
 
 	mu       sync.Mutex
 	receiver *settings.Receiver
@@ -178,6 +179,9 @@ func (s *settler) take(d settings.Delivery, now time.Time) {
 	s.receiver.HandleTimer(now)
 	if grown || s.refused != 0 || s.pending() {
 		s.settle(now)
+	}
+	if s.refused == 0 {
+		s.traces.applied(d.Changes, now)
 	}
 }
 

@@ -88,6 +88,7 @@ func (c *Control) serveSettings(w http.ResponseWriter, r *http.Request, from wir
 // does.
 func (c *Control) followSettings(ctx context.Context) {
 	s := newSettler(c.cfg.Name, settings.Control, "", []settings.Subscriber{logLevel(c.cfg.Level), c.policy.subscriber()}, nil, c.log)
+	s.traces = newTracer(c.cfg.Name, c.cfg.Spans)
 	s.follow(ctx, func(ctx context.Context, query url.Values) (int, []byte, error) {
 		status, b := c.desk.answer(ctx, c.cfg.Name, query)
 		return status, b, ctx.Err()
@@ -96,7 +97,7 @@ func (c *Control) followSettings(ctx context.Context) {
 
 // lead does what one process does for all whenever this one is the leader.
 func (c *Control) lead(ctx context.Context) {
-	h := &herald{store: c.cfg.Settings, log: c.settings, policy: c.policy, record: c, name: c.cfg.Name, note: c.log}
+	h := &herald{store: c.cfg.Settings, log: c.settings, policy: c.policy, record: c, name: c.cfg.Name, note: c.log, traces: newTracer(c.cfg.Name, c.cfg.Spans)}
 	serve := func(term context.Context) {
 		done := make(chan struct{})
 		go func() { defer close(done); h.run(term) }()

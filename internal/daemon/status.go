@@ -49,6 +49,7 @@ type part struct {
 	shelf    *mirror.Shelf // of a server of the directory, else nil
 	rebuilt  time.Duration // of a replica that had a snapshot
 	own      bool          // they are of a client, whose endpoint this is
+	fellBack bool          // whose datagrams go otherwise than by UDP, though they might
 	logs     *logFigures   // of who keeps or watches logs, else nil
 	delays   []directory.Delay
 	cover    *cover        // of a client, Stream node or authority, else nil
@@ -58,6 +59,7 @@ type part struct {
 	settled  *settled                // of a node with a control plane, else nil
 	desk     *deskFigures            // of the control plane, else nil
 	records  *recordFigures          // of a Stream node that shares session records, else nil
+	probes   *probeFigures           // of a Stream node that probes the network, else nil
 	// perMinute is how many sessions an entry admits of one client a minute, else 0.
 	perMinute int
 	admitted  trace.Values // how long admissions took, µs: of sessions, not of what is in them
@@ -175,6 +177,7 @@ func (c *Client) part() part {
 	p.admitted = p.content.measured[trace.SessionHandshake]
 	p.content.answered, p.content.asked = c.answered.Load(), c.asked.Load()
 	p.sessions, p.own, p.asker, p.delays, p.cover = c.Sessions, true, c.asker, c.delays.get(), c.cover()
+	p.fellBack = c.fellBack != nil && c.fellBack()
 	return p
 }
 
@@ -187,7 +190,7 @@ func (n *Node) part() part {
 	}
 	p.reloads, p.sessions, p.asker, p.delays, p.cover = &n.reloads, n.Sessions, n.asker, n.delays.get(), n.cover()
 	p.guard = n.guardFigures()
-	p.outbox, p.records = n.teller.figures(), n.register.known()
+	p.outbox, p.records, p.probes = n.teller.figures(), n.register.known(), n.prober.known()
 	if n.gateway != nil {
 		n.host.Do(func(machine.Time) { p.perMinute = n.gateway.Limits().PerMinute })
 	}
@@ -247,6 +250,7 @@ func writeMetrics(w http.ResponseWriter, s source) {
 	writeSettings(w, parts)
 	writeRecords(w, parts)
 	writeAdmission(w, parts)
+	writeArrivals(w, parts, s.traffic)
 	if s.traffic {
 		writeContent(w, parts)
 		if s.usage != nil {

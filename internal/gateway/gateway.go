@@ -44,6 +44,9 @@ type Config struct {
 	// Records has the gateway tell what becomes of session records (PollRecords).
 	Records bool
 	Sink    trace.Sink
+	// Own and Steps are of the probes of whoever owns the node: see control.Intake.
+	Own   func(nonce [16]byte) bool
+	Steps trace.Sink
 }
 
 const defaultSessionsMax = 1_000_000
@@ -101,6 +104,7 @@ func New(cfg Config, rng prng.Source) *Gateway {
 	}
 	g.admission.Room = g.Guard.Admit
 	g.intake = control.NewIntake(g.admission, rng.Child("intake"), &g.Counts)
+	g.intake.Own, g.intake.Steps = cfg.Own, cfg.Steps
 	g.intake.Latency = &g.Distributions[trace.SessionHandshake]
 	g.cfg.Stream.Distributions = &g.Distributions
 	g.acceptor = stream.NewAcceptor(g.cfg.Stream, rng.Child("sessions"))
@@ -177,7 +181,8 @@ func (g *Gateway) HandleDecision(now machine.Time, q control.Question, d control
 
 // HandleFault says that a POLICY_CHECK had no answer.
 func (g *Gateway) HandleFault(now machine.Time, q control.Question) {
-	g.intake.Decisions.HandleFault(now, q)
+	g.intake.HandleFault(now, q)
+	g.answerAll(now)
 }
 
 // PolicyChanged says that decisions made so far are to be asked for anew.

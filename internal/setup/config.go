@@ -58,7 +58,8 @@ type Config struct {
 	KEM     seal.KEM
 	Metrics netip.AddrPort // of the metrics endpoint; invalid means none
 	// Traffic has metrics tell content from cover.
-	Traffic bool
+	Traffic   bool
+	Telemetry TelemetryConfig
 	// LogLevel is debug, info, warn or error.
 	LogLevel string
 }
@@ -229,7 +230,8 @@ type configFile struct {
 		Listen  string `toml:"listen"`
 		Traffic bool   `toml:"traffic"`
 	} `toml:"metrics"`
-	Log struct {
+	Telemetry telemetryFile `toml:"telemetry"`
+	Log       struct {
 		Level string `toml:"level"`
 	} `toml:"log"`
 }
@@ -247,6 +249,7 @@ func LoadConfig(path string) (*Config, error) {
 func parseConfig(path string, b []byte) (*Config, error) {
 	f := configFile{}
 	f.Relay.Capacity = DefaultCapacity
+	f.Telemetry.ProbeLevel = defaultLevel
 	f.Client.Socks, f.Client.Level, f.Client.Profile, f.Log.Level = defaultSocks, defaultLevel, defaultProfile, defaultLogLevel
 	f.Exit.Ports = []string{"1-65535"}
 	f.Session.KEM = int(seal.KEM768)
@@ -264,6 +267,7 @@ func parseConfig(path string, b []byte) (*Config, error) {
 		d.carriers(c, &f)
 	}
 	d.records(c, &f)
+	d.telemetry(c, &f.Telemetry)
 	if c.Authority {
 		d.authority(c, &f)
 	}

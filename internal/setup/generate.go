@@ -9,7 +9,9 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/nyxnet/nyx/internal/directory"
 	"github.com/nyxnet/nyx/internal/directory/translog"
@@ -49,6 +51,9 @@ type InitConfig struct {
 	// Carriers lets entries take links by QUIC and WebSocket too: WebSocket at
 	// the number of the node's UDP port, QUIC at ports after those of all nodes.
 	Carriers bool
+	// Probe is how often Stream nodes probe the network, and has Stream nodes, Mix nodes
+	// and control processes keep traces; zero: never, and none.
+	Probe time.Duration
 	// Params are the network's; zero fields mean the defaults.
 	Params directory.Params
 	// Wall is the time, in seconds since 1970, from which onion keys count.
@@ -86,6 +91,10 @@ func (c *InitConfig) validate() error {
 		return fmt.Errorf("%d replicas: 0 to %d are possible", c.Replicas, replicasMax)
 	case c.Controls < 0 || c.Controls > controlsMax:
 		return fmt.Errorf("%d control processes: 0 to %d are possible", c.Controls, controlsMax)
+	case c.Probe != 0 && (c.Probe < ProbeLeast || c.Probe > ProbeMost):
+		return fmt.Errorf("a probe every %v: %v to %v are possible", c.Probe, ProbeLeast, ProbeMost)
+	case c.Probe != 0 && c.Passes:
+		return errors.New("probes have no unlinkable tokens, by which alone entries of this network admit: leave out one of the two")
 	case c.Passes && c.Controls == 0:
 		return errors.New("unlinkable tokens need a control process that issues them: ask for one or more")
 	case c.Threshold < 1 || c.Threshold > c.Authorities:
@@ -349,4 +358,11 @@ func (g *generator) head(b *strings.Builder, name string, roles []string) {
 		fmt.Fprintf(b, "%q", r)
 	}
 	b.WriteString("]\nnetwork = \"../network.toml\"\nkeys = \"keys\"\n\n[log]\nlevel = \"info\"\n")
+	entry := slices.Contains(roles, "entry")
+	if g.Probe > 0 && (entry || slices.Contains(roles, "mix") || slices.Contains(roles, "control")) {
+		b.WriteString("\n[telemetry]\n# What nyx trace reads.\ntraces = true\n")
+	}
+	if g.Probe > 0 && entry {
+		fmt.Fprintf(b, "# How often this node asks another one something through the network, to see whether it works.\nprobe = %q\n", g.Probe)
+	}
 }

@@ -2,6 +2,7 @@ package setup
 
 import (
 	"net/netip"
+	"net/url"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -70,6 +71,13 @@ func (d *document) url(key, s string) {
 	}
 	if !ok || rest == "" || strings.ContainsAny(rest, " \t\n") {
 		d.bad(key, "%q is not a URL of a directory. Write http://host:port", s)
+	}
+}
+
+// collector checks the URL of a collector of telemetry.
+func (d *document) collector(key, s string) {
+	if u, err := url.Parse(s); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" {
+		d.bad(key, "%q is not a URL of a collector. Write it as in \"http://127.0.0.1:4318\"", s)
 	}
 }
 

@@ -3,6 +3,7 @@ package telemetry
 import (
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"sync"
 	"time"
@@ -30,6 +31,10 @@ const (
 	// figuresEvery is how often figures of all nodes are made: of a minute, a P95 by one
 	// report in ten would be off by more than the 5 % that are allowed (DF-025).
 	figuresEvery = obfs.ReportWindow
+	// RetryWindow is for how long a body may be on its way and still be known, when it
+	// comes, as one that was posted again meanwhile; and after which a node that tells
+	// nothing is no more waited for.
+	RetryWindow = 15 * time.Minute
 )
 
 // Collector is the control plane's end of telemetry: it takes the reports of nodes,
@@ -46,15 +51,17 @@ type Collector struct {
 	since     time.Time       // of the present one
 	begun     time.Time
 	malformed uint64
-	days      int           // that are over
-	batch     time.Duration // that the last of them took to be summed up
+	newest    map[wire.NodeID]heard // report of each node, for RetryWindow
+	stale     uint64                // reports that came after newer ones
+	days      int                   // that are over
+	batch     time.Duration         // that the last of them took to be summed up
 }
 
 // NewCollector returns a collector that has heard nothing at a time. node is what the
 // directory lists of a node; ok is false where it lists none.
 func NewCollector(now time.Time, node func(wire.NodeID) (region string, capacity uint32, ok bool)) *Collector {
 	return &Collector{node: node, scheduler: control.NewScheduler(), estimator: control.NewEstimator(),
-		calendar: aggregate.NewCalendar(now.Unix()), since: now, begun: now}
+		calendar: aggregate.NewCalendar(now.Unix()), newest: map[wire.NodeID]heard{}, since: now, begun: now}
 }
 
 // at is the scheduler's time.
@@ -98,7 +105,7 @@ func (c *Collector) Take(now time.Time, from wire.NodeID, body []byte) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for i := range all {
-		if t := &all[i]; c.scheduler.Take(c.at(now), now.UnixMilli(), from, region, t) {
+		if t := &all[i]; c.newer(now, from, t) && c.scheduler.Take(c.at(now), now.UnixMilli(), from, region, t) {
 			c.estimator.Take(from, t)
 			c.keep(region, t)
 		}
@@ -112,6 +119,24 @@ func (c *Collector) refuse(format string, args ...any) error {
 	defer c.mu.Unlock()
 	c.malformed++
 	return fmt.Errorf(format, args...)
+}
+
+// heard is the newest report of a node: its time by the node's clock, and when it came.
+type heard struct {
+	millis int64
+	at     time.Time
+}
+
+// newer reports whether a report is newer than all that were taken of its node. What was
+// late, and posted again, is not: its node may have been silent since for so long that
+// the scheduler knows nothing of it, and would go by what was long ago.
+func (c *Collector) newer(now time.Time, from wire.NodeID, t *wire.Telemetry) bool {
+	if h, known := c.newest[from]; known && t.Millis <= h.millis {
+		c.stale++
+		return false
+	}
+	c.newest[from] = heard{t.Millis, now}
+	return true
 }
 
 // Names of quantities in the calendar.
@@ -143,6 +168,7 @@ func (c *Collector) Turn(now time.Time) []*aggregate.Aggregate {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.scheduler.Turn(c.at(now))
+	maps.DeleteFunc(c.newest, func(_ wire.NodeID, h heard) bool { return now.Sub(h.at) > RetryWindow })
 	if now.Sub(c.since) >= figuresEvery {
 		c.since, c.figures = now, c.estimator.Next()
 	}
@@ -152,6 +178,21 @@ func (c *Collector) Turn(now time.Time) []*aggregate.Aggregate {
 		closed, c.batch, c.days = append(closed, days...), time.Since(begun), c.days+len(days)
 	}
 	return closed
+}
+
+// Freshness is the age of the newest report of the node of which the newest is oldest; of
+// nodes of which nothing came for RetryWindow, none: they are gone.
+func (c *Collector) Freshness(now time.Time) (oldest time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.freshness(now)
+}
+
+func (c *Collector) freshness(now time.Time) (oldest time.Duration) {
+	for _, h := range c.newest {
+		oldest = max(oldest, now.Sub(time.UnixMilli(h.millis)))
+	}
+	return oldest
 }
 
 // Adjust is what is to change in the plan of the epoch after now.
@@ -184,10 +225,13 @@ func (c *Collector) WriteMetrics(w io.Writer, part string) {
 		fmt.Fprintf(w, "telemetry_pipeline_lag_seconds{part=%q,quantile=\"%g\"} %g\n", part, q, float64(s.Lag.Quantile(q))/1000)
 	}
 	fmt.Fprintf(w, "telemetry_pipeline_lag_seconds_sum{part=%q} %g\ntelemetry_pipeline_lag_seconds_count{part=%q} %d\n", part, float64(s.Lag.Sum)/1000, part, s.Lag.Count)
+	if len(c.newest) > 0 {
+		one("telemetry_freshness", "gauge", "Seconds since the newest report of the node of which the newest is oldest.", c.freshness(time.Now()).Seconds())
+	}
 	if rate, ok := f.SamplingError(); ok {
 		one("telemetry_sampling_error_rate", "gauge", "How far sampled reports of the last five minutes were off what they stand for.", rate)
 	}
-	one("telemetry_reports_refused_total", "counter", "Reports that were out of order, of the future, malformed, or of nobody known.", float64(s.Refused+c.malformed))
+	one("telemetry_reports_refused_total", "counter", "Reports that were out of order, of the future, malformed, or of nobody known.", float64(s.Refused+c.stale+c.malformed))
 	one("telemetry_fallback_used_total", "counter", "How often the telemetry of a region was gone and its rates were left alone.", float64(s.Fallbacks))
 	one("telemetry_fallback_regions", "gauge", "Regions whose telemetry is gone.", float64(len(s.Safe())))
 	one("control_nodes_overloaded", "gauge", "Nodes that hold admissions back.", float64(s.Overloaded()))

@@ -97,6 +97,42 @@ func TestReportsMoveRates(t *testing.T) {
 	})
 }
 
+// A body that was late, and posted again meanwhile, is known when it comes, though the node
+// was silent since for longer than the scheduler remembers; what is known stays as fresh as
+// it was, and rates do not go by what was.
+func TestLateBodyIsKnown(t *testing.T) {
+	begun := time.Unix(1_800_000_000, 0)
+	c := NewCollector(begun, func(wire.NodeID) (string, uint32, bool) { return "eu", 100_000, true })
+	c.Follow(begun, nil, []string{"eu"})
+	node := wire.NodeID{1}
+	take := func(now, made time.Duration) {
+		t.Helper()
+		m := someReport(begun.Add(made))
+		if err := c.Take(begun.Add(now), node, m.Append(nil)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	take(5*time.Second, 4*time.Second)
+	take(60*time.Second, 59*time.Second)
+	c.Turn(begun.Add(3 * time.Minute)) // the scheduler has forgotten the node
+	take(3*time.Minute, 30*time.Second)
+	if got := c.Freshness(begun.Add(3 * time.Minute)); got != 121*time.Second {
+		t.Errorf("what is known is %v old", got)
+	}
+	if p := c.stale; p != 1 {
+		t.Errorf("%d late reports were told", p)
+	}
+	take(4*time.Minute, 4*time.Minute)
+	if got := c.Freshness(begun.Add(4 * time.Minute)); got != 0 {
+		t.Errorf("after a fresh report: %v", got)
+	}
+	c.Turn(begun.Add(4*time.Minute + RetryWindow + time.Second))
+	if got := c.Freshness(begun.Add(time.Hour)); got != 0 {
+		t.Errorf("of a node that is gone: %v", got)
+	}
+	take(time.Hour, time.Hour-time.Second)
+}
+
 // What is not a report, is too much of it, or comes from nobody known changes nothing.
 func TestCollectorRefuses(t *testing.T) {
 	now := time.Now()

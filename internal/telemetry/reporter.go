@@ -15,6 +15,10 @@ const (
 	// waitingMax bounds the reports that wait for the control plane: the newest, of
 	// which it can still use some.
 	waitingMax = reportsMax
+	// PostMost is how long a body is waited for until it is posted again, with what came
+	// since: what is known of a node is to be of some seconds ago, and a body that was
+	// only late is known by its times when it comes.
+	PostMost = 5 * time.Second
 	// aloneAfter is how long after the last answer a node that gets none goes by its
 	// guard's stricter bounds.
 	aloneAfter = 5 * time.Second
@@ -32,6 +36,7 @@ type Reporter struct {
 	dropped  uint64
 	sampler  *control.Sampler
 	waiting  []wire.Telemetry
+	sent     []wire.Telemetry // of which it is not known whether they were taken
 	wake     chan struct{}
 	failed   bool
 	answered time.Time // the last time
@@ -98,21 +103,34 @@ func (r *Reporter) Run(ctx context.Context) {
 }
 
 func (r *Reporter) send(ctx context.Context) {
-	r.mu.Lock()
-	batch := r.waiting
-	r.waiting = nil
-	r.mu.Unlock()
-	var body []byte
-	for i := range batch {
-		body = batch[i].Append(body)
-	}
-	if len(batch) == 0 {
+	body := r.Next()
+	if len(body) == 0 {
 		return
 	}
+	ctx, cancel := context.WithTimeout(ctx, PostMost)
+	defer cancel()
 	err := r.post(ctx, body)
-	now := time.Now()
+	r.Done(time.Now(), err)
+}
+
+// Next is the body to be posted now; empty if nothing waits. Done must follow before the
+// next.
+func (r *Reporter) Next() (body []byte) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.sent, r.waiting = r.waiting, nil
+	for i := range r.sent {
+		body = r.sent[i].Append(body)
+	}
+	return body
+}
+
+// Done takes what became of the body at a time: without an error it was taken.
+func (r *Reporter) Done(now time.Time, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	batch := r.sent
+	r.sent = nil
 	if errors.Is(err, ErrRefused) {
 		r.dropped += uint64(len(batch))
 		err = nil

@@ -236,6 +236,17 @@ const (
 	RepairSent                 // a repair left; A: ns since the first packet that had none left, B: packets that it covers
 	RouteMoved                 // a route left a node that is to be left; A: its place, B: ns until another carried on
 	NodeAvoided                // a client leaves a node out of its paths; A: Reason
+
+	// Steps of a probe's session (client.Config.Steps, gateway.Config.Steps).
+	StepInit     // SESSION_INIT is sent under a new nonce; A, B: its halves
+	StepGranted  // and answered by a token
+	StepDenied   // or not; A: reason code
+	StepRequest  // a route is wanted for a session
+	StepQuery    // the directory is asked for its nodes; A: epoch of the document
+	StepResponse // it has told them; A: how many it lists
+	StepPlan     // the route has a path, keys and a set-up; A: hops
+	StepCame     // the SESSION_INIT came to the entry; A, B: as of StepInit
+	StepDecided  // and has a decision; A: reason code, 0 of who is admitted under it
 	NumKinds
 )
 
@@ -246,6 +257,7 @@ var kindNames = [NumKinds]string{
 	"route_tampered", "exit_gone", "packet_lost", "key_confirmed", "packet_taken", "stream_answered", "stream_queued", "cover_plan", "repair_sent",
 	"route_moved",
 	"node_avoided",
+	"step_init", "step_granted", "step_denied", "step_request", "step_query", "step_response", "step_plan", "step_came", "step_decided",
 }
 
 // String returns the kind's name as it stands in golden traces.

@@ -200,6 +200,18 @@ func (c *Client) serve(at netip.AddrPort, e *entry, door int, p pipe.Pipe) {
 	conn.Close()
 }
 
+// FellBack reports whether datagrams to an entry go by a connection.
+func (c *Client) FellBack() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, e := range c.entries {
+		if e.choice.onConn {
+			return true
+		}
+	}
+	return false
+}
+
 // Close sends what waits, closes the connections, then the base.
 func (c *Client) Close() error {
 	c.mu.Lock()
