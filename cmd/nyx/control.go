@@ -53,21 +53,24 @@ func startControl(cfg daemon.ControlConfig) (*daemon.Control, error) {
 	if err != nil {
 		return nil, err
 	}
-	return startControlOn(store, cfg)
+	c, _, err := startControlOn(store, cfg)
+	return c, err
 }
 
-// startControlOn starts one on a compliance store, which it owns.
-func startControlOn(store *compliance, cfg daemon.ControlConfig) (*daemon.Control, error) {
+// startControlOn starts one on a compliance store, which it owns, and what runs beside
+// it, which ends with it.
+func startControlOn(store *compliance, cfg daemon.ControlConfig) (*daemon.Control, *governed, error) {
 	beside, err := equip(&cfg, store)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	c, err := daemon.StartControl(cfg)
 	if err != nil {
 		beside.Close()
 		closeEngines(&cfg)
+		return nil, nil, err
 	}
-	return c, err
+	return c, beside, nil
 }
 
 // equip gives a control process its engines, and what runs beside it on them. Store is
@@ -259,6 +262,15 @@ func (s *compliance) open() (log *ledger.Log, err error) {
 	return s.log, err
 }
 
+// sign has the log sign what is in it.
+func (s *compliance) sign(ctx context.Context) error {
+	log, err := s.open()
+	if err == nil {
+		_, err = log.Checkpoint(ctx)
+	}
+	return err
+}
+
 // Size is where the log ends.
 func (s *compliance) Size() int64 {
 	s.mu.Lock()
@@ -298,8 +310,8 @@ func (s *compliance) Close() error {
 }
 
 // audited gives a network on this machine its control process, unless another one
-// has the data directory's.
-func (f *upFlags) audited(cfg *daemon.LocalConfig, say func(string, ...any)) error {
+// has the data directory's. beside becomes what runs beside it.
+func (f *upFlags) audited(cfg *daemon.LocalConfig, beside **governed, say func(string, ...any)) error {
 	if f.control == 0 {
 		return nil
 	}
@@ -313,8 +325,9 @@ func (f *upFlags) audited(cfg *daemon.LocalConfig, say func(string, ...any)) err
 		say("no control process: another network on this machine has %s; choose another directory with --data", cfg.ControlDir)
 		return nil
 	}
-	cfg.Control = func(c daemon.ControlConfig) (*daemon.Control, error) {
-		return startControlOn(store, c)
+	cfg.Control = func(c daemon.ControlConfig) (control *daemon.Control, err error) {
+		control, *beside, err = startControlOn(store, c)
+		return control, err
 	}
 	return err
 }

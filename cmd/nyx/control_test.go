@@ -132,7 +132,8 @@ func runControl(t *testing.T, dir string) (log *watched, stop func()) {
 		}
 		log = watch(store)
 		c.Store = log
-		return startControlOn(store, c)
+		control, _, err := startControlOn(store, c)
+		return control, err
 	}
 	go func() { ended <- daemon.Run(ctx, cfg, nil, nil, own, slog.New(h)) }()
 	select {
@@ -212,7 +213,8 @@ func TestLocalNetworkOnRealEngines(t *testing.T) {
 			ControlDir: dir, OperatorFile: filepath.Join(data, daemon.OperatorFileName),
 			Control: func(c daemon.ControlConfig) (*daemon.Control, error) {
 				c.Store, c.PolicySource = log, bundle
-				return startControlOn(store, c)
+				control, _, err := startControlOn(store, c)
+				return control, err
 			},
 		})
 		if err != nil {

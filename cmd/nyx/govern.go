@@ -1,6 +1,8 @@
 package main
 
 import (
+	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -11,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/nyxnet/nyx/internal/audit"
 	"github.com/nyxnet/nyx/internal/carrier/front"
 	"github.com/nyxnet/nyx/internal/daemon"
 	"github.com/nyxnet/nyx/internal/engine/ledger"
@@ -19,8 +22,12 @@ import (
 	index "github.com/nyxnet/nyx/internal/engine/sql"
 	"github.com/nyxnet/nyx/internal/governance"
 	"github.com/nyxnet/nyx/internal/mirror"
+	"github.com/nyxnet/nyx/internal/seal"
 	"github.com/nyxnet/nyx/internal/setup"
 )
+
+// errEnded means that the control process has ended.
+var errEnded = errors.New("the control process has ended")
 
 // exportsDir holds copies of the log that people have asked for.
 const exportsDir = "exports"
@@ -32,6 +39,13 @@ type governed struct {
 	index  *index.Follower
 	copies *copying // nil: none
 	log    *slog.Logger
+	cfg    *daemon.ControlConfig
+	store  *compliance
+
+	mu     sync.Mutex // held to open and to end what is below
+	opened bool       // or it was tried
+	failed error      // why the API could not be opened, or that all is ended
+	key    *seal.Key  // of bearers made on this machine
 
 	rego     *governance.Rego // nil, as all below, without the API
 	exports  *governance.Exports
@@ -43,7 +57,7 @@ type governed struct {
 }
 
 func startGoverned(cfg *daemon.ControlConfig, store *compliance) (*governed, error) {
-	g := &governed{log: cfg.Log}
+	g := &governed{log: cfg.Log, cfg: cfg, store: store}
 	if g.log == nil {
 		g.log = slog.New(slog.DiscardHandler)
 	}
@@ -56,10 +70,13 @@ func startGoverned(cfg *daemon.ControlConfig, store *compliance) (*governed, err
 		where = filepath.Join(cfg.StateDir, auditDir, indexFile)
 	}
 	g.index = index.Follow(index.FollowConfig{Where: where, Name: store.key.ID(), Source: store, Log: g.log})
+	if cfg.Settings != nil {
+		cfg.History = &daemon.SettingsHistory{}
+	}
 	if !cfg.Plane.Governance.IsValid() {
 		return g, nil
 	}
-	if err := g.serve(cfg, store); err != nil {
+	if err := g.serve(); err != nil {
 		return nil, errors.Join(err, g.Close())
 	}
 	return g, nil
@@ -77,20 +94,38 @@ func drawing(label string) func([]byte) {
 }
 
 // serve begins to serve the governance API.
-func (g *governed) serve(cfg *daemon.ControlConfig, store *compliance) error {
+func (g *governed) serve() error {
+	if err := g.open(); err != nil {
+		return err
+	}
+	return g.listen(g.cfg)
+}
+
+// open opens the API, once: for its server, or for a console when somebody first asks.
+func (g *governed) open() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.opened {
+		g.opened = true
+		g.failed = g.equip(g.cfg, g.store)
+	}
+	return g.failed
+}
+
+// equip gives the API what it stands on.
+func (g *governed) equip(cfg *daemon.ControlConfig, store *compliance) error {
 	plane, entropy, keysDir := &cfg.Plane, drawing("governance"), filepath.Join(cfg.StateDir, auditDir, auditKeysDir)
 	keys, err := ledger.OpenFileKeys(keysDir, false)
 	if err != nil {
 		return err
 	}
-	bearers, err := ledger.OpenBearerKey(keysDir, true)
-	if err != nil {
+	if g.key, err = ledger.OpenBearerKey(keysDir, true); err != nil {
 		return err
 	}
 	if g.rego, err = startAccess(plane, g.log); err != nil {
 		return err
 	}
-	reader := &governance.Compliance{Store: store.Store, Index: g.index, Key: &store.key, Signer: keys.Signer}
+	reader := &signing{&governance.Compliance{Store: store.Store, Index: g.index, Key: &store.key, Signer: keys.Signer}, store}
 	g.exports, err = governance.OpenExports(governance.ExportConfig{
 		Dir: filepath.Join(cfg.StateDir, exportsDir), Copier: reader, Recorder: store, Node: cfg.Name, Entropy: entropy, Logger: g.log,
 	})
@@ -108,16 +143,40 @@ func (g *governed) serve(cfg *daemon.ControlConfig, store *compliance) error {
 		return err
 	}
 	api := governance.Config{
-		Log: reader, Recorder: store, Node: cfg.Name, Decider: g.rego, Tokens: tokens, Key: bearers, Exports: g.exports, Reports: g.analyses.Reports, Feed: g.analyses.Feed, Entropy: entropy, Logger: g.log,
+		Log: reader, Recorder: store, Node: cfg.Name, Decider: g.rego, Tokens: tokens, Key: g.key, Exports: g.exports, Reports: g.analyses.Reports, Feed: g.analyses.Feed, Entropy: entropy, Logger: g.log,
 	}
-	if cfg.Settings != nil {
-		cfg.History = &daemon.SettingsHistory{}
+	if cfg.History != nil {
 		api.History = cfg.History
 	}
-	if g.api, err = governance.New(api); err != nil {
-		return err
+	g.api, err = governance.New(api)
+	return err
+}
+
+// signing is a compliance store whose log is signed when somebody asks for what is not
+// covered yet: a copy has all that was written before it was asked for, and an event is
+// proven as soon as it is found. Who asks is limited in rate.
+type signing struct {
+	*governance.Compliance
+	store *compliance
+}
+
+// Copy implements governance.Copier.
+func (s *signing) Copy(ctx context.Context, dir string, format audit.Format, f audit.Filter, now time.Time, done func(audit.Part)) (*audit.Manifest, error) {
+	if err := s.store.sign(ctx); err != nil {
+		return nil, err
 	}
-	return g.listen(cfg)
+	return s.Compliance.Copy(ctx, dir, format, f, now, done)
+}
+
+// Prove implements governance.Log.
+func (s *signing) Prove(ctx context.Context, seq int64) ([]byte, error) {
+	b, err := s.Compliance.Prove(ctx, seq)
+	if err != nil {
+		if err = s.store.sign(ctx); err == nil {
+			b, err = s.Compliance.Prove(ctx, seq)
+		}
+	}
+	return b, err
 }
 
 // startAccess takes up the policy of who may read what.
@@ -186,6 +245,9 @@ func (g *governed) Close() (err error) {
 		err = g.server.Close()
 		g.serving.Wait()
 	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.opened, g.failed = true, cmp.Or(g.failed, errEnded)
 	if g.api != nil {
 		g.api.Close()
 	}

@@ -29,6 +29,8 @@ func (g *governed) WriteMetrics(to *metric.Page, part string) {
 	if g.copies != nil {
 		g.copies.write(m)
 	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	if g.exports != nil {
 		m.exports(g.exports.Stats())
 	}

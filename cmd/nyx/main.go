@@ -56,7 +56,7 @@ of every wire nor any single relay learns who talks to whom.`,
 	cmd.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return fmt.Errorf("%w; see %s --help", err, c.CommandPath())
 	})
-	cmd.AddCommand(upCommand(), cli.Node(0, carriers, new(pack.Codec), servers), cli.Proxy(carriers), cli.Token(), keygenCommand(), secretCommand(), networkCommand(), configCommand(), directoryCommand(), benchCommand(), scenarioCommand(), anonymityCommand(), auditCommand(), traceCommand(), sloCommand(), cli.Status(), cli.Top(), cli.Doctor(carriers))
+	cmd.AddCommand(upCommand(), consoleCommand(), cli.Node(0, carriers, new(pack.Codec), servers), cli.Proxy(carriers), cli.Token(), keygenCommand(), secretCommand(), networkCommand(), configCommand(), directoryCommand(), benchCommand(), scenarioCommand(), anonymityCommand(), auditCommand(), traceCommand(), sloCommand(), cli.Status(), cli.Top(), cli.Doctor(carriers))
 	cli.Finish(cmd)
 	return cmd
 }

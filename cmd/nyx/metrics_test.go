@@ -99,7 +99,8 @@ func live(t *testing.T) (socks, metrics string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := f.audited(&cfg, t.Logf); err != nil {
+	var beside *governed
+	if err := f.audited(&cfg, &beside, t.Logf); err != nil {
 		t.Fatal(err)
 	}
 	cfg.Traffic = true

@@ -13,6 +13,7 @@ import (
 	"github.com/nyxnet/nyx/internal/carrier/joint"
 	"github.com/nyxnet/nyx/internal/cli"
 	"github.com/nyxnet/nyx/internal/client"
+	"github.com/nyxnet/nyx/internal/console"
 	"github.com/nyxnet/nyx/internal/daemon"
 	"github.com/nyxnet/nyx/internal/directory/translog"
 	"github.com/nyxnet/nyx/internal/obfs"
@@ -26,6 +27,8 @@ import (
 // upFlags are the flags of nyx up.
 type upFlags struct {
 	data, socks, level, profile, ready, congestion, carrier string
+	console                                                 string
+	issuer                                                  consoleIssuer
 	streams, mixes, regions, class, witnesses, control      int
 	quiet, processes                                        bool
 	probe                                                   time.Duration
@@ -64,6 +67,10 @@ strangers use.`,
 	fs.StringVar(&f.congestion, "congestion", "bbr", "congestion control: bbr, cubic, or fixed at 100 Mbit/s")
 	fs.StringVar(&f.carrier, "carrier", "udp", "how the client's datagrams reach the entry: udp, auto (UDP, else what passes), quic, websocket")
 	fs.StringVar(&f.ready, "ready", "", "write this JSON file when traffic can flow")
+	fs.StringVar(&f.console, "console", "127.0.0.1:0", "loopback address of the console")
+	fs.StringVar(&f.issuer.url, "console-issuer", "", "OpenID Connect issuer at which people sign in to the console (default: a link, which is printed)")
+	fs.StringVar(&f.issuer.client, "console-client", "nyx-console", "the console's name at its issuer")
+	fs.StringVar(&f.issuer.secretFile, "console-secret", "", "file with what the console shows its issuer (default: none, it is a public client)")
 	fs.DurationVar(&f.probe, "probe", 0, "how often each Stream node probes the network, as in 1m, with traces for nyx trace (default: never)")
 	fs.BoolVar(&f.quiet, "quiet", false, "print nothing but errors")
 	fs.BoolVar(&f.processes, "processes", false, "run every node as a process of its own")
@@ -135,7 +142,8 @@ func runUp(ctx context.Context, f upFlags, out io.Writer) error {
 	if cfg.Seed, err = setup.LoadOrMakeSeed(f.data); err != nil {
 		return err
 	}
-	if err := f.audited(&cfg, say); err != nil {
+	var beside *governed
+	if err := f.audited(&cfg, &beside, say); err != nil {
 		return err
 	}
 	if f.probe > 0 {
@@ -162,6 +170,11 @@ func runUp(ctx context.Context, f upFlags, out io.Writer) error {
 		return err
 	}
 	defer status.Close()
+	board, err := f.board(ctx, local, beside)
+	if err != nil {
+		return err
+	}
+	defer board.Close()
 	shows, err := local.ServeStanding(cli.Shown(), f.level)
 	if err != nil {
 		say("%v", err)
@@ -177,14 +190,15 @@ func runUp(ctx context.Context, f upFlags, out io.Writer) error {
 		return fmt.Errorf("the network is not ready after %v: %w", readyTimeout, err)
 	}
 	if f.ready != "" {
-		if err := setup.WriteReady(f.ready, setup.Ready{Socks: local.Socks(), Console: status.URL(), Metrics: status.URL() + "metrics", PID: os.Getpid()}); err != nil {
+		if err := setup.WriteReady(f.ready, setup.Ready{Socks: local.Socks(), Console: board.URL(), Metrics: status.URL() + "metrics", PID: os.Getpid()}); err != nil {
 			return err
 		}
 		defer os.Remove(f.ready)
 	}
 	say("ready after %v", time.Since(begun).Round(time.Millisecond))
 	say("proxy  %s (SOCKS5 and HTTP)", local.Socks())
-	say("status %s", status.URL())
+	say("console %s (signs you in once, within %v; nyx console prints another)", board.Link(), console.LinkLife)
+	say("metrics %smetrics", status.URL())
 	say("try    curl --socks5-hostname %s http://example.com/", local.Socks())
 	select {
 	case <-ctx.Done():

@@ -36,11 +36,12 @@ var ranks = map[string]int{
 
 	"internal/stream/congestion": 40,
 
-	"internal/stream":  50,
-	"internal/control": 50,
-	"internal/audit":   49, // events, which control makes too
-	"internal/session": 55, // the sessions of one machine
-	"internal/hop":     55, // link and mix composed, as relay and gateway share it
+	"internal/stream":           50,
+	"internal/control":          50,
+	"internal/audit":            49, // events, which control makes too
+	"internal/control/capacity": 50, // what nodes need for so many sessions
+	"internal/session":          55, // the sessions of one machine
+	"internal/hop":              55, // link and mix composed, as relay and gateway share it
 
 	"internal/client":  60,
 	"internal/relay":   60,

@@ -9,25 +9,12 @@ import (
 	"time"
 
 	"github.com/nyxnet/nyx/internal/client"
+	"github.com/nyxnet/nyx/internal/control/capacity"
 	"github.com/nyxnet/nyx/internal/lab"
 	"github.com/nyxnet/nyx/internal/machine"
 	"github.com/nyxnet/nyx/internal/sim"
 	"github.com/nyxnet/nyx/internal/wire"
 )
-
-// phase is a step of the capacity plan.
-type phase struct {
-	name           string
-	sessions       int
-	streams, mixes int
-}
-
-var phases = []phase{
-	{"alpha", 10_000, 10, 15},
-	{"beta", 100_000, 50, 75},
-	{"gamma", 500_000, 200, 300},
-	{"delta", 1_000_000, 400, 600},
-}
 
 const (
 	// capacitySessions and capacitySeconds are what a run holds, and for how
@@ -45,7 +32,7 @@ const (
 
 // capacityRun is what a phase's network did in the simulator.
 type capacityRun struct {
-	plan            phase
+	plan            capacity.Phase
 	sessions        int
 	asked, answered int
 	took            []time.Duration
@@ -68,10 +55,10 @@ func runCapacity(ctx context.Context, o Options) ([]Figure, error) {
 	if os.Getenv(idleNodeEnv) != "" {
 		return runIdle(ctx, o)
 	}
-	var plan *phase
-	for i := range phases {
-		if phases[i].name == o.Phase || o.Phase == "" && i == 0 {
-			plan = &phases[i]
+	var plan *capacity.Phase
+	for i := range capacity.Phases {
+		if capacity.Phases[i].Name == o.Phase || o.Phase == "" && i == 0 {
+			plan = &capacity.Phases[i]
 		}
 	}
 	if plan == nil {
@@ -95,19 +82,19 @@ func runCapacity(ctx context.Context, o Options) ([]Figure, error) {
 		return nil, err
 	}
 	figures := c.figures()
-	for _, p := range phases {
-		figures = append(figures, cost.needs(p)...)
+	for _, p := range capacity.Phases {
+		figures = append(figures, needs(cost, p)...)
 	}
 	return figures, nil
 }
 
 // simulateCapacity builds the network of a phase and has so many sessions stand
 // and ask for so many seconds.
-func simulateCapacity(ctx context.Context, plan phase, sessions, seconds int, progress func(string)) (*capacityRun, error) {
+func simulateCapacity(ctx context.Context, plan capacity.Phase, sessions, seconds int, progress func(string)) (*capacityRun, error) {
 	c := &capacityRun{plan: plan, sessions: sessions, seconds: float64(seconds)}
 	begun, cpu := time.Now(), cpuTime()
-	progress(fmt.Sprintf("building %d Stream and %d Mix nodes", plan.streams, plan.mixes))
-	w, err := lab.NewRun(&lab.Scenario{}, 1).NewNetwork(lab.Plan{Streams: plan.streams, Mixes: plan.mixes, Level: wire.Fast,
+	progress(fmt.Sprintf("building %d Stream and %d Mix nodes", plan.Streams, plan.Mixes))
+	w, err := lab.NewRun(&lab.Scenario{}, 1).NewNetwork(lab.Plan{Streams: plan.Streams, Mixes: plan.Mixes, Level: wire.Fast,
 		Hop: sim.Link{Latency: 10 * time.Millisecond}, Client: func(c *client.Config) { c.Ahead = -1 }})
 	if err != nil {
 		return nil, err
@@ -198,7 +185,7 @@ func (c *capacityRun) traffic(ctx context.Context, w *lab.Network, progress func
 }
 
 func (c *capacityRun) figures() []Figure {
-	where := fmt.Sprintf("phase %s: %d Stream and %d Mix nodes, %d clients, level fast, real cores", c.plan.name, c.plan.streams, c.plan.mixes, c.sessions)
+	where := fmt.Sprintf("phase %s: %d Stream and %d Mix nodes, %d clients, level fast, real cores", c.plan.Name, c.plan.Streams, c.plan.Mixes, c.sessions)
 	return []Figure{
 		{Name: "sessions that stand", Value: float64(c.sessions), Unit: "sessions", Note: where},
 		{Name: "requests answered", Value: 100 * float64(c.answered) / float64(max(c.asked, 1)), Unit: "%", Note: fmt.Sprintf("%d of %d in %.0f s, one of a session in %v", c.answered, c.asked, c.seconds, capacityGap)},

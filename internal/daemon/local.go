@@ -24,6 +24,7 @@ import (
 	"github.com/nyxnet/nyx/internal/setup"
 	"github.com/nyxnet/nyx/internal/stream"
 	"github.com/nyxnet/nyx/internal/telemetry/span"
+	"github.com/nyxnet/nyx/internal/wire"
 )
 
 // LocalConfig is a complete network on this machine.
@@ -104,6 +105,9 @@ type Local struct {
 	trust    directory.Trust
 	traffic  bool
 	meter    StartMeter
+	level    wire.Level // of the client
+	rotating sync.Mutex
+	rotated  time.Time           // when the fleet key was, under rotating
 	starting chan startedControl // nil: there is none, or it has started
 	listener net.Listener
 	cancel   context.CancelFunc
@@ -122,7 +126,7 @@ func StartLocal(cfg LocalConfig) (*Local, error) {
 	if cfg.Entropy != nil {
 		entropy = *cfg.Entropy
 	}
-	l := &Local{traffic: cfg.Traffic, meter: cfg.Meter}
+	l := &Local{traffic: cfg.Traffic, meter: cfg.Meter, level: cfg.Client.Level}
 	if err := l.start(cfg, entropy); err != nil {
 		l.Close()
 		return nil, err

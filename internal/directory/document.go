@@ -120,6 +120,11 @@ func (p Params) OnionFrom(epoch uint64) uint64 {
 	return epoch - epoch%uint64(p.withDefaults().OnionEpochs)
 }
 
+// OnionUntil returns the epoch at which the next onion key becomes the present one.
+func (p Params) OnionUntil(epoch uint64) uint64 {
+	return p.OnionFrom(epoch) + uint64(p.withDefaults().OnionEpochs)
+}
+
 func (p Params) seconds() uint64 {
 	return uint64(max(p.withDefaults().EpochLength/time.Second, 1))
 }

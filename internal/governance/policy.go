@@ -26,7 +26,7 @@ type Action string
 // Roles and Actions are all that there are.
 var (
 	Roles   = []Role{Viewer, Operator, Admin, Auditor}
-	Actions = []Action{ReadEvents, Prove, MakeExport, ReadExport, MakeReport, ReadReport, ReadHistory, ReadFeed}
+	Actions = []Action{ReadEvents, Prove, MakeExport, ReadExport, MakeReport, ReadReport, ReadHistory, ReadFeed, Configure, Operate, RunScenario}
 )
 
 // Actions.
@@ -39,6 +39,10 @@ const (
 	ReadReport  Action = "reports.read"
 	ReadHistory Action = "configuration.read"
 	ReadFeed    Action = "insights.read"
+	// Of the console, by the same policy: this API has no way to them.
+	Configure   Action = "configuration.change"
+	Operate     Action = "network.operate"
+	RunScenario Action = "scenarios.run"
 )
 
 // Subject is who asks.
@@ -73,8 +77,8 @@ const day = 24 * time.Hour
 // takes them runs nothing. internal/engine/opa/policy/governance.rego says the same.
 var grants = map[Role]grant{
 	Viewer:   {[]Action{ReadEvents, ReadReport, ReadHistory, ReadFeed}, 0, 7 * day},
-	Operator: {[]Action{ReadEvents, Prove, ReadReport, ReadHistory, ReadFeed}, 1, 30 * day},
-	Admin:    {[]Action{ReadEvents, Prove, MakeReport, ReadReport, ReadHistory, ReadFeed}, 1, 366 * day},
+	Operator: {[]Action{ReadEvents, Prove, ReadReport, ReadHistory, ReadFeed, Configure, Operate, RunScenario}, 1, 30 * day},
+	Admin:    {[]Action{ReadEvents, Prove, MakeReport, ReadReport, ReadHistory, ReadFeed, Configure, Operate, RunScenario}, 1, 366 * day},
 	Auditor:  {[]Action{ReadEvents, Prove, MakeExport, ReadExport, MakeReport, ReadReport, ReadHistory, ReadFeed}, audit.SensitivityMax, 0},
 }
 

@@ -117,3 +117,20 @@ func (v *Values) Quantile(q float64) uint64 {
 	}
 	return classEnd(class) - 1
 }
+
+// Since returns what was observed after an earlier state of the same values.
+func (v *Values) Since(earlier *Values) Values {
+	d := Values{Sum: v.Sum - earlier.Sum, Count: v.Count - earlier.Count}
+	for i := range d.classes {
+		d.classes[i] = v.classes[i] - earlier.classes[i]
+	}
+	return d
+}
+
+// Add adds what other has observed.
+func (v *Values) Add(other *Values) {
+	v.Sum, v.Count = v.Sum+other.Sum, v.Count+other.Count
+	for i := range v.classes {
+		v.classes[i] += other.classes[i]
+	}
+}

@@ -14,12 +14,15 @@ package nyx.governance
 # Who runs the service takes no copies of its log, and who takes them runs nothing.
 grants := {
 	"viewer": {"actions": reads, "sensitivity": 0, "days": 7},
-	"operator": {"actions": reads | {"events.prove"}, "sensitivity": 1, "days": 30},
-	"admin": {"actions": reads | {"events.prove", "reports.make"}, "sensitivity": 1, "days": 366},
+	"operator": {"actions": reads | runs | {"events.prove"}, "sensitivity": 1, "days": 30},
+	"admin": {"actions": reads | runs | {"events.prove", "reports.make"}, "sensitivity": 1, "days": 366},
 	"auditor": {"actions": reads | {"events.prove", "reports.make", "exports.make", "exports.read"}, "sensitivity": 2, "days": 0},
 }
 
 reads := {"events.read", "reports.read", "configuration.read", "insights.read"}
+
+# What the console changes; the API of the audit log has no way to it.
+runs := {"configuration.change", "network.operate", "scenarios.run"}
 
 default grant := {"actions": set(), "sensitivity": 0, "days": 0}
 

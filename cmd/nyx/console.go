@@ -1,0 +1,315 @@
+package main
+
+import (
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/nyxnet/nyx/internal/audit"
+	"github.com/nyxnet/nyx/internal/console"
+	"github.com/nyxnet/nyx/internal/daemon"
+	"github.com/nyxnet/nyx/internal/engine/oidc"
+	"github.com/nyxnet/nyx/internal/governance"
+	"github.com/nyxnet/nyx/internal/lab"
+	"github.com/nyxnet/nyx/internal/setup"
+	"github.com/nyxnet/nyx/internal/telemetry"
+)
+
+// served is the console of a network on this machine.
+type served struct {
+	*console.Console
+	server   *http.Server
+	listener net.Listener
+	serving  sync.WaitGroup
+	file     string // by which its owner has links made
+}
+
+// consoleFile is the name of that file, where nyx up keeps its data.
+const consoleFile = "console.json"
+
+func consoleCommand() *cobra.Command {
+	var data string
+	cmd := &cobra.Command{
+		Use:     "console",
+		Short:   "Print a link that signs you in to the console of nyx up",
+		Long:    "Has the console of a running nyx up make a link, which signs you in once, within 15 minutes, and prints it.",
+		Example: "  nyx console\n  nyx console --data network",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			link, err := askLink(cmd.Context(), data)
+			if err == nil {
+				fmt.Fprintln(cmd.OutOrStdout(), link)
+			}
+			return err
+		},
+	}
+	cmd.Flags().StringVar(&data, "data", "", "directory that nyx up was given (default: nyx in your configuration directory)")
+	return cmd
+}
+
+// askLink has a running console make a link.
+func askLink(ctx context.Context, data string) (string, error) {
+	dir, err := setup.DataDir(data)
+	if err != nil {
+		return "", err
+	}
+	file, err := daemon.LoadOperatorFile(filepath.Join(dir, consoleFile))
+	if err != nil {
+		return "", fmt.Errorf("%w; start nyx up, or name its directory with --data", err)
+	}
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, file.URL+"/link", nil)
+	if err != nil {
+		return "", err
+	}
+	r.Header.Set("Authorization", "Bearer "+file.Token)
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return "", fmt.Errorf("the console does not answer: %w; does nyx up run?", err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(io.LimitReader(resp.Body, 1<<10))
+	if err == nil && resp.StatusCode != http.StatusOK {
+		err = errors.New(strings.TrimSpace(string(b)))
+	}
+	return file.URL + string(b), err
+}
+
+// board serves the console of a network on a loopback address. beside is what runs
+// beside its control process, nil without one.
+func (f *upFlags) board(ctx context.Context, l *daemon.Local, beside *governed) (*served, error) {
+	dir, err := setup.DataDir(f.data)
+	if err != nil {
+		return nil, err
+	}
+	return serveConsole(ctx, f.console, l, beside, dir, f.issuer)
+}
+
+// serveConsole serves a console that keeps evidence and its owner's file in a directory.
+func serveConsole(ctx context.Context, addr string, l *daemon.Local, beside *governed, dir string, issuer consoleIssuer) (*served, error) {
+	host, _, err := net.SplitHostPort(addr)
+	if ip := net.ParseIP(host); err != nil || ip == nil || !ip.IsLoopback() {
+		return nil, fmt.Errorf("--console %s is not a loopback address with a port; the console has no TLS of its own", addr)
+	}
+	ln, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("cannot listen on %s for the console: %w; stop what uses it or choose another --console", addr, err)
+	}
+	entropy := drawing("console")
+	cfg := console.Config{Network: &onShow{l}, Policy: &deciding{beside}, Scenarios: &shownLab{dir: filepath.Join(dir, evidenceDir)}, Entropy: entropy, Log: slog.New(slog.DiscardHandler)}
+	if k := l.Control; k != nil && beside != nil {
+		cfg.Record, cfg.Refused, cfg.Audit = k, k.TellRefusal, &auditing{beside, entropy}
+		if log := k.Settings(); log != nil {
+			cfg.Settings = log
+		}
+	}
+	if issuer.url != "" {
+		if cfg.OIDC, err = issuer.open(ctx, "http://"+ln.Addr().String()); err != nil {
+			ln.Close()
+			return nil, err
+		}
+	}
+	var token [32]byte
+	entropy(token[:])
+	cfg.Owner = hex.EncodeToString(token[:])
+	s := &served{listener: ln, file: filepath.Join(dir, consoleFile)}
+	if err := (daemon.OperatorFile{URL: "http://" + ln.Addr().String(), Token: cfg.Owner}).Save(s.file); err != nil {
+		ln.Close()
+		return nil, err
+	}
+	if s.Console, err = console.New(cfg); err != nil {
+		ln.Close()
+		return nil, err
+	}
+	s.server = console.NewServer(s.Console)
+	s.serving.Go(func() { s.server.Serve(console.Limit(ln)) })
+	return s, nil
+}
+
+// URL is the address of the console.
+func (s *served) URL() string { return "http://" + s.listener.Addr().String() + "/" }
+
+// Link is where its owner signs in, once.
+func (s *served) Link() string { return "http://" + s.listener.Addr().String() + s.NewLink() }
+
+// Close ends the console and all who watch.
+func (s *served) Close() {
+	s.Console.Close()
+	s.server.Close()
+	s.serving.Wait()
+	os.Remove(s.file)
+}
+
+// onShow is a network on this machine as the console sees it.
+type onShow struct{ *daemon.Local }
+
+// Picture implements console.Network.
+func (w *onShow) Picture() telemetry.Picture { return w.Local.Picture() }
+
+// RotateKeys implements console.Network.
+func (w *onShow) RotateKeys(now time.Time) error { return w.RotateFleet(now) }
+
+// subject is somebody as the policy and the governance API know people.
+func subject(who console.Person) *governance.Subject {
+	return &governance.Subject{Name: who.Name, Role: governance.Role(who.Role), Org: who.Org, Clearance: who.Clearance}
+}
+
+// deciding decides by the policy of the control process; without one by the same policy
+// as it is built in.
+type deciding struct{ beside *governed }
+
+// Decide implements console.Policy.
+func (d *deciding) Decide(ctx context.Context, who console.Person, a console.Action) (bool, string) {
+	decider := governance.Decider(governance.Table{})
+	if d.beside != nil {
+		if err := d.beside.open(); err != nil {
+			return false, err.Error()
+		}
+		decider = d.beside.rego
+	}
+	return decider.Decide(ctx, subject(who), governance.Action(a), &governance.Resource{Org: who.Org})
+}
+
+// auditing asks the governance API of this process, by a bearer for each request.
+type auditing struct {
+	beside  *governed
+	entropy func([]byte)
+}
+
+// ServeAs implements console.Audit.
+func (a *auditing) ServeAs(w http.ResponseWriter, r *http.Request, who console.Person) {
+	if err := a.beside.open(); err != nil {
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		return
+	}
+	var drawn [16]byte
+	a.entropy(drawn[:])
+	r.Header.Set("Authorization", "Bearer "+governance.NewBearer(a.beside.key, subject(who), time.Now(), drawn))
+	a.beside.api.ServeHTTP(w, r)
+}
+
+// shownLab is the lab as the console shows it.
+type shownLab struct {
+	dir  string
+	once sync.Once
+	lab  *lab.Lab
+	err  error
+}
+
+func (s *shownLab) open() (*lab.Lab, error) {
+	s.once.Do(func() { s.lab, s.err = openLab() })
+	return s.lab, s.err
+}
+
+// Ledger implements console.Scenarios.
+func (s *shownLab) Ledger() ([]console.ScenarioRow, error) {
+	l, err := s.open()
+	if err != nil {
+		return nil, err
+	}
+	all, err := lab.ReadEvidence(s.dir)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	var out []console.ScenarioRow
+	for _, r := range l.NewLedger(all).Rows {
+		row := console.ScenarioRow{ID: r.Scenario, Title: r.Title, Mode: string(r.Mode), SLI: r.SLI, Verdict: r.Verdict, Reason: r.Reason,
+			Objectives: r.Objectives, Measured: r.Measured, Control: r.Control, Done: true, Replay: r.Replay}
+		for _, c := range r.Checks {
+			row.Checks = append(row.Checks, console.ScenarioCheck(c))
+			row.Done = row.Done && c.Done
+		}
+		out = append(out, row)
+	}
+	return out, nil
+}
+
+// Evidence implements console.Scenarios.
+func (s *shownLab) Evidence(id string) ([]byte, error) {
+	all, err := lab.ReadEvidence(s.dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	var last *lab.Evidence
+	for _, e := range all {
+		if e.Scenario == id {
+			last = e
+		}
+	}
+	if err != nil || last == nil {
+		return nil, err
+	}
+	return json.MarshalIndent(last, "", "  ")
+}
+
+// Run implements console.Scenarios.
+func (s *shownLab) Run(ctx context.Context, id string, progress func(string)) (string, error) {
+	l, err := s.open()
+	if err != nil {
+		return "", err
+	}
+	e, err := runScenario(ctx, l, id, lab.Options{Seed: 1, Progress: progress})
+	if err != nil {
+		return "", err
+	}
+	_, err = e.Write(s.dir)
+	return e.Verdict, err
+}
+
+// consoleIssuer is who signs people of the console in.
+type consoleIssuer struct{ url, client, secretFile string }
+
+// open asks the issuer for its endpoints, and makes what verifies its tokens.
+func (i *consoleIssuer) open(ctx context.Context, self string) (*console.OIDC, error) {
+	client := &http.Client{Timeout: 10 * time.Second}
+	e, err := console.Discover(ctx, client, i.url)
+	if err != nil {
+		return nil, err
+	}
+	o := &console.OIDC{Client: i.client, Authorize: e.Authorize, Token: e.Token, Return: self + "/oidc/return", HTTP: client}
+	if i.secretFile != "" {
+		b, err := os.ReadFile(i.secretFile)
+		if err != nil {
+			return nil, fmt.Errorf("the secret of the console at its issuer: %w", err)
+		}
+		o.Secret = strings.TrimSpace(string(b))
+	}
+	tokens, err := oidc.New([]oidc.Issuer{{URL: i.url, Keys: e.Keys, Audience: i.client, Algorithms: []string{"ES256", "EdDSA", "RS256", "PS256"}}}, client)
+	if err != nil {
+		return nil, err
+	}
+	o.Verify = func(ctx context.Context, raw string, now time.Time) (console.Identity, error) {
+		t, err := tokens.Verify(ctx, raw, now)
+		if err != nil {
+			return console.Identity{}, err
+		}
+		return identityOf(t)
+	}
+	return o, nil
+}
+
+// identityOf reads the claims that the governance API reads, and the nonce.
+func identityOf(t *oidc.Token) (console.Identity, error) {
+	var said struct {
+		Role      console.Role `json:"nyx_role"`
+		Org       string       `json:"nyx_org"`
+		Clearance uint8        `json:"nyx_clearance"`
+		Nonce     string       `json:"nonce"`
+	}
+	if err := t.Claims(&said); err != nil {
+		return console.Identity{}, fmt.Errorf("the token's claims: %w", err)
+	}
+	return console.Identity{Nonce: said.Nonce, Person: console.Person{Name: t.Subject, Role: said.Role, Org: said.Org, Clearance: min(said.Clearance, audit.SensitivityMax)}}, nil
+}

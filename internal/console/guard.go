@@ -1,0 +1,209 @@
+package console
+
+import (
+	"encoding/hex"
+	"log/slog"
+	"net"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/net/netutil"
+
+	"github.com/nyxnet/nyx/internal/audit"
+	"github.com/nyxnet/nyx/internal/seal"
+)
+
+const (
+	// requestMax is how long a client may take to send a request, answerMax to take an
+	// answer that is no stream of events.
+	requestMax = 10 * time.Second
+	answerMax  = 30 * time.Second
+	idleMax    = time.Minute
+	headersMax = 16 << 10
+	formMax    = 32 << 10
+	// connectionsMost bounds connections: as many as viewers, and as many for pages.
+	connectionsMost = 2 * viewersMost
+	recordMax       = 10 * time.Second
+)
+
+// contentPolicy lets a page have what this server has, and nothing else: no script and
+// no style in the page itself, no frame around it, no form that leads elsewhere.
+const contentPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+
+// NewServer returns a server of a console, on which no client can hold a connection for
+// long without reading what it is sent.
+func NewServer(c *Console) *http.Server {
+	return &http.Server{
+		Handler: c, ReadHeaderTimeout: requestMax, ReadTimeout: requestMax, WriteTimeout: answerMax, IdleTimeout: idleMax,
+		MaxHeaderBytes: headersMax, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0), // it would name clients
+	}
+}
+
+// Limit bounds the connections of a listener: who comes when it is full waits.
+func Limit(ln net.Listener) net.Listener { return netutil.LimitListener(ln, connectionsMost) }
+
+// ServeHTTP implements http.Handler.
+func (c *Console) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	h := w.Header()
+	h.Set("Content-Security-Policy", contentPolicy)
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("X-Frame-Options", "DENY")
+	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("Cross-Origin-Opener-Policy", "same-origin")
+	h.Set("Cross-Origin-Resource-Policy", "same-origin")
+	h.Set("Cache-Control", "no-store")
+	if !c.hostIsOurs(r.Host) {
+		http.Error(w, "use the address at which the console was shown, not a name for it", http.StatusForbidden)
+		return
+	}
+	if err := c.guard.Check(r); err != nil {
+		http.Error(w, "this came from another site; go to the console's own page", http.StatusForbidden)
+		return
+	}
+	r.Body = http.MaxBytesReader(w, r.Body, formMax)
+	c.mux.ServeHTTP(w, r)
+}
+
+// hostIsOurs refuses names that somebody else has lead here (DNS rebinding).
+func (c *Console) hostIsOurs(host string) bool {
+	if slices.Contains(c.cfg.Hosts, host) {
+		return true
+	}
+	name, _, err := net.SplitHostPort(host)
+	ip := net.ParseIP(name)
+	return err == nil && ip != nil && ip.IsLoopback()
+}
+
+// call is a request of somebody who has signed in.
+type call struct {
+	*http.Request
+	w     http.ResponseWriter
+	visit *visit
+	who   visit // as it was when the request came
+	face  *face
+}
+
+// signed serves a pattern to who has signed in and may do an action; "" is left to what
+// serves it.
+func (c *Console) signed(pattern string, a Action, serve func(*call)) {
+	c.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+		v, at, ok := c.guest(r)
+		if !ok {
+			if r.Method == http.MethodGet && r.Header.Get("Accept") != "text/event-stream" {
+				http.Redirect(w, r, "/sign-in", http.StatusSeeOther)
+			} else {
+				http.Error(w, "sign in first", http.StatusUnauthorized)
+			}
+			return
+		}
+		k := &call{r, w, v, at, c.faceOf(r)}
+		if a != "" {
+			if ok, why := c.cfg.Policy.Decide(r.Context(), at.Person, a); !ok {
+				c.tellRefused(k, string(a))
+				c.fail(k, http.StatusForbidden, "refused", why)
+				return
+			}
+		}
+		serve(k)
+	})
+}
+
+// page serves a page under a name.
+func (c *Console) page(pattern, name string, a Action, make func(*call) (any, error)) {
+	c.signed(pattern, a, func(k *call) {
+		content, err := make(k)
+		if err != nil {
+			c.fail(k, statusOf(err), "failed", oneLine(err))
+			return
+		}
+		c.show(k, name, http.StatusOK, content)
+	})
+}
+
+// change serves a request that changes something: the form shows the visit's token. It
+// leads to a page when it is done.
+func (c *Console) change(pattern string, a Action, do func(*call) (next string, err error)) {
+	c.signed(pattern, a, func(k *call) {
+		if err := k.ParseForm(); err != nil {
+			c.fail(k, http.StatusBadRequest, "failed", "the form is too large or cut off")
+			return
+		}
+		if !seal.Equal([]byte(k.PostForm.Get("token")), []byte(k.who.token)) {
+			c.fail(k, http.StatusForbidden, "refused", k.face.say("error.form"))
+			return
+		}
+		next, err := do(k)
+		if err != nil {
+			c.fail(k, statusOf(err), "failed", oneLine(err))
+			return
+		}
+		http.Redirect(k.w, k.Request, next, http.StatusSeeOther)
+	})
+}
+
+// record records what somebody is about to do. What cannot be recorded is not done.
+func (c *Console) record(k *call, action, subject string) error {
+	return c.recordFor(k.Request, k.who.Person, action, subject, audit.OK)
+}
+
+func (c *Console) recordFor(r *http.Request, who Person, action, subject string, outcome audit.Outcome) error {
+	if c.cfg.Record == nil {
+		return errNoRecord
+	}
+	ctx, cancel := timed(r, recordMax)
+	defer cancel()
+	e := c.newEvent(who, action, subject)
+	e.Outcome = outcome
+	if err := c.cfg.Record.Record(ctx, e); err != nil {
+		c.cfg.Log.Error("the console did nothing, because it cannot be recorded", "action", action, "why", err)
+		return errNotRecorded
+	}
+	return nil
+}
+
+func (c *Console) newEvent(who Person, action, subject string) audit.Event {
+	var drawn [10]byte
+	c.cfg.Entropy(drawn[:])
+	now := c.cfg.Now().UTC().Truncate(time.Millisecond)
+	return audit.Event{
+		ID: audit.NewID(now, drawn), Time: now, Kind: audit.AdminAction, Severity: audit.Notice, Actor: who.Name, Org: who.Org,
+		Action: action, Subject: subject, Count: 1, Sensitivity: 1, Details: []audit.Detail{{Key: "role", Value: string(who.Role)}, {Key: "command", Value: "console"}},
+	}
+}
+
+// tellRefused records that somebody wanted what the policy refuses, a few times a
+// minute.
+func (c *Console) tellRefused(k *call, action string) {
+	if c.cfg.Record == nil || !c.tries.take("refused", refusedMost, c.cfg.Now()) {
+		return
+	}
+	c.recordFor(k.Request, k.who.Person, "console.refused", action, audit.Refused)
+}
+
+// refusedMost is how many refusals are recorded a minute, triesMost how often somebody
+// may try to sign in in one.
+const (
+	refusedMost = 10
+	triesMost   = 20
+)
+
+// rate counts what may come so often in a minute.
+type rate struct {
+	mu     sync.Mutex
+	minute int64
+	taken  map[string]int
+}
+
+func (t *rate) take(what string, most int, now time.Time) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if m := now.Unix() / 60; m != t.minute || t.taken == nil {
+		t.minute, t.taken = m, map[string]int{}
+	}
+	t.taken[what]++
+	return t.taken[what] <= most
+}
+
+func hexed(b []byte) string { return hex.EncodeToString(b) }
