@@ -70,7 +70,7 @@ var still = map[string]string{
 	"stream_session_close_lag":          "a session must end",
 	"stream_state_lookup_latency":       "session records are shared by fleets of several processes",
 	"stream_state_replication_lag":      "session records are shared by fleets of several processes",
-	"telemetry_fallback_used":           "a region must fall silent",
+	"telemetry_fallback_used_total":     "a region must fall silent",
 	"telemetry_sampling_error_rate":     "a window of five minutes must end",
 	"transport_multipath_delay_gap":     "paths of one machine are equally long",
 	"transport_packet_loss":             "loopback loses nothing",

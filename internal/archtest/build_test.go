@@ -95,7 +95,7 @@ func forbiddenInLite(packages []string) (bad []string) {
 const (
 	lite        = "cmd/nyx-lite"
 	liteGolden  = "testdata/nyx-lite.deps"
-	liteSizeMax = 13<<20 + 1<<18 // bytes, stripped: fits small routers and phones
+	liteSizeMax = 13<<20 + 1<<19 // bytes, stripped: fits small routers and phones
 )
 
 // skipWithoutLite skips a test as long as there is no nyx-lite to look at.

@@ -12,7 +12,6 @@ import (
 // exports yet.
 var unexported = map[string]string{
 	"transport_jitter_feedback_latency": "DF-014 measures it of machines in the simulator",
-	"mix_failover_duration":             "SCL-012 measures it from outside of the network",
 	"cover_drift_percent":               "SCL-032 measures it over all routes of a network",
 }
 

@@ -161,7 +161,7 @@ var named = []Metric{
 	{"telemetry_sampling_error_rate", Gauge, None, Open, "How far sampled reports of the last five minutes were off what they stand for."},
 	{"telemetry_reports_refused_total", Counter, None, Open, "Reports that were out of order, of the future, malformed, or of nobody known."},
 	{"telemetry_reports_dropped_total", Counter, None, Open, "Reports for which there was no room, or which were refused."},
-	{"telemetry_fallback_used", Counter, None, Open, "How often the telemetry of a region was gone and its rates were left alone."},
+	{"telemetry_fallback_used_total", Counter, None, Open, "How often the telemetry of a region was gone and its rates were left alone."},
 	{"telemetry_fallback_regions", Gauge, None, Open, "Regions whose telemetry is gone."},
 	{"telemetry_alone", Gauge, None, Open, "Whether the node lacks the control plane and goes by stricter bounds."},
 	{"telemetry_alone_total", Counter, None, Open, "How often it came to that."},

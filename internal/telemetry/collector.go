@@ -226,7 +226,7 @@ func (c *Collector) WriteMetrics(to *metric.Page, part string) {
 		to.Add("telemetry_sampling_error_rate", rate, "part", part)
 	}
 	to.Add("telemetry_reports_refused_total", float64(s.Refused+c.stale+c.malformed), "part", part)
-	to.Add("telemetry_fallback_used", float64(s.Fallbacks), "part", part)
+	to.Add("telemetry_fallback_used_total", float64(s.Fallbacks), "part", part)
 	to.Add("telemetry_fallback_regions", float64(len(s.Safe())), "part", part)
 	to.Add("control_nodes_overloaded", float64(s.Overloaded()), "part", part)
 	if c.days > 0 {

@@ -74,13 +74,13 @@ func TestReportsMoveRates(t *testing.T) {
 			t.Errorf("asks for %+v, %v", a, err)
 		}
 		for _, line := range []string{"telemetry_pipeline_lag_seconds{part=\"c\",quantile=\"0.5\"} 2\n", "telemetry_pipeline_lag_seconds_count{part=\"c\"} 90",
-			"telemetry_fallback_used{part=\"c\"} 0", "control_nodes_overloaded{part=\"c\"} 0", "control_feedback_oscillation{part=\"c\"} 0.", "telemetry_reports_refused_total{part=\"c\"} 0"} {
+			"telemetry_fallback_used_total{part=\"c\"} 0", "control_nodes_overloaded{part=\"c\"} 0", "control_feedback_oscillation{part=\"c\"} 0.", "telemetry_reports_refused_total{part=\"c\"} 0"} {
 			if !strings.Contains(p.metrics(), "\n"+line) {
 				t.Errorf("no %q in\n%s", line, p.metrics())
 			}
 		}
 		time.Sleep(30 * time.Second)
-		if p.Turn(time.Now()); !strings.Contains(p.metrics(), "\ntelemetry_fallback_used{part=\"c\"} 1") || len(p.Adjust(time.Now())) != 0 {
+		if p.Turn(time.Now()); !strings.Contains(p.metrics(), "\ntelemetry_fallback_used_total{part=\"c\"} 1") || len(p.Adjust(time.Now())) != 0 {
 			t.Error("half a minute of silence changes nothing")
 		}
 		all, days := 0, 0
