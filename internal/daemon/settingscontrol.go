@@ -41,7 +41,7 @@ func (c *Control) openSettings(ctx context.Context) error {
 		return err
 	}
 	c.settings, c.desk = log, NewSettingsDesk(log, systemEntropy(), c.log)
-	c.desk.tell = c.tell
+	c.desk.tell, c.desk.own = c.tell, c.cfg.Name
 	if c.cfg.History != nil {
 		c.cfg.History.log.Store(log)
 	}
