@@ -161,9 +161,12 @@ func TestWhoKeepsUpIsNotGivenUp(t *testing.T) {
 	for _, b := range c.all[:3] {
 		c.marked(b, c.all[:4]...)
 	}
-	if l := c.all[0].slowest(); len(l) != 0 {
-		t.Fatalf("given up with 2 of 20 between the fourth and the third: %+v", l)
-	}
+	awaitStore(t, c.store, readPrefix+"e", func(e []registry.Entry) bool {
+		if l := c.all[0].slowest(); len(l) != 0 || !strings.HasSuffix(string(e[0].Value), "false") {
+			t.Fatalf("with 2 of 20 between the fourth and the third the mark of the last is %q, and given up are %+v", e[0].Value, l)
+		}
+		return true
+	})
 	c.settle(pipeline.Ordinary, 2, c.all[3])
 	c.gone("e")
 }
