@@ -103,7 +103,7 @@ func (c *Console) settingsPage(ctx context.Context, log Settings) (*settingsPage
 		}
 		p.Keys = append(p.Keys, s)
 	}
-	picture, _ := c.live.now()
+	picture, _ := c.live.now(false)
 	for _, n := range picture.Nodes {
 		if n.Follows && (n.Refused != 0 || n.Revision < p.Revision) {
 			p.Behind = append(p.Behind, n)

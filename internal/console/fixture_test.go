@@ -168,7 +168,7 @@ func newBoard(t *testing.T, change func(*Config)) *board {
 func (b *board) looked() <-chan struct{} {
 	b.live.mu.Lock()
 	defer b.live.mu.Unlock()
-	if b.live.picture.Network == "" {
+	if b.live.owner.picture.Network == "" {
 		return b.live.moved // as it was before the first
 	}
 	there := make(chan struct{})

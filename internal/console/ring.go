@@ -65,6 +65,12 @@ type series struct {
 	Failed   []*float32 `json:"failed"`
 }
 
+// withoutOwn is the series without what the own client did.
+func (s series) withoutOwn() series {
+	none := make([]*float32, len(s.T))
+	return series{Step: s.Step, T: s.T, Carried: s.Carried, P95: none, Own: none, Sessions: none, Cover: none, Failed: none}
+}
+
 // last are the samples of a time until now, in at most pointsMost points: of latencies
 // the greatest, of the others the mean.
 func (r *ring) last(long time.Duration) series {
