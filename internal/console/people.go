@@ -69,7 +69,7 @@ type visit struct {
 	begun   time.Time
 	seen    time.Time
 	watches int
-	exports []string // of the audit log, that it has asked for
+	exports []auditExport // of the audit log, that it has asked for, the newest first
 }
 
 // people are the visits, by the hash of their secret.
