@@ -27,6 +27,7 @@ type fakeNetwork struct {
 	pictures int
 	drained  []string
 	rotated  int
+	fails    error // what orders answer
 	change   func(*telemetry.Picture)
 }
 
@@ -56,14 +57,14 @@ func (f *fakeNetwork) Drain(node string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.drained = append(f.drained, node)
-	return nil
+	return f.fails
 }
 
 func (f *fakeNetwork) RotateKeys(time.Time) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.rotated++
-	return nil
+	return f.fails
 }
 
 // fakePolicy lets operators and admins change things, as the built-in policy does.

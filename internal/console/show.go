@@ -142,18 +142,12 @@ func (c *Console) drain(k *call) (string, error) {
 	if !slices.ContainsFunc(p.Nodes, func(n telemetry.NodePicture) bool { return n.Name == name }) {
 		return "", errNone // nothing that somebody typed goes into the record
 	}
-	if err := c.record(k, "console.drain", name); err != nil {
-		return "", err
-	}
-	return "/relays", c.cfg.Network.Drain(name)
+	return "/relays", c.attempt(k, "console.drain", name, func() error { return c.cfg.Network.Drain(name) })
 }
 
 // rotate replaces the key of the Stream nodes' fleet.
 func (c *Console) rotate(k *call) (string, error) {
-	if err := c.record(k, "console.rotate", "fleet"); err != nil {
-		return "", err
-	}
-	return "/relays", c.cfg.Network.RotateKeys(c.cfg.Now())
+	return "/relays", c.attempt(k, "console.rotate", "fleet", func() error { return c.cfg.Network.RotateKeys(c.cfg.Now()) })
 }
 
 // LossOf is a session's share of lost packets.
