@@ -33,6 +33,9 @@ const (
 // no style in the page itself, no frame around it, no form that leads elsewhere.
 const contentPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 
+// otherSite is said to who was led here by another site.
+const otherSite = "this came from another site; go to the console's own page"
+
 // NewServer returns a server of a console, on which no client can hold a connection for
 // long without reading what it is sent.
 func NewServer(c *Console) *http.Server {
@@ -60,7 +63,7 @@ func (c *Console) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if err := c.guard.Check(r); err != nil {
-		http.Error(w, "this came from another site; go to the console's own page", http.StatusForbidden)
+		http.Error(w, otherSite, http.StatusForbidden)
 		return
 	}
 	r.Body = http.MaxBytesReader(w, r.Body, formMax)
@@ -192,7 +195,8 @@ func (c *Console) newEvent(who Person, action, subject string) audit.Event {
 	}
 }
 
-// triesMost is how often somebody may try to sign in in a minute.
+// triesMost is how often people may fail to sign in in a minute, or begin to at an
+// issuer.
 const triesMost = 20
 
 // rate counts what may come so often in a minute.
@@ -210,6 +214,15 @@ func (t *rate) take(what string, most int, now time.Time) bool {
 	}
 	t.taken[what]++
 	return t.taken[what] <= most
+}
+
+// give takes one back that was no failure.
+func (t *rate) give(what string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.taken[what] > 0 { // else another minute has begun
+		t.taken[what]--
+	}
 }
 
 func hexed(b []byte) string { return hex.EncodeToString(b) }
