@@ -8,6 +8,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/nyxnet/nyx/internal/prng"
 )
 
 // TestWhoHasNotSignedInSeesNothing: every page and every order leads to the page of
@@ -322,7 +324,8 @@ func TestOnlyFailuresAreCounted(t *testing.T) {
 func TestTwoConsolesOfOneMachine(t *testing.T) {
 	one := newBoard(t, nil)
 	w := one.as(Admin)
-	two := newBoard(t, nil)
+	draw := prng.FromUint64(2).Stream("the other console")
+	two := newBoard(t, func(c *Config) { c.Entropy = func(b []byte) { draw.Read(b) } })
 	v := &browser{board: two, Client: w.Client}
 	r, _ := v.post("/enter", url.Values{"key": {strings.TrimPrefix(two.NewLink(), "/enter?key=")}, "role": {"viewer"}})
 	want(t, "signing in at the other", r, http.StatusSeeOther)

@@ -24,7 +24,8 @@ const (
 	patience = 5 * time.Second
 )
 
-// live looks at the network once for all who watch, and has what it saw written once.
+// live looks at the network once for all who watch, and has what it saw written once for
+// each view.
 type live struct {
 	network Network
 	begun   time.Time
