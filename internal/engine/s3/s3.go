@@ -43,11 +43,14 @@ const (
 	ContentMax = 8 << 20
 	// answerMax bounds what else a server says: a list of a thousand names.
 	answerMax = 4 << 20
-	// callMax bounds one request; tries is how often it is made of a server that is
-	// busy or away, with pauses that double from retryMin on.
-	callMax  = 30 * time.Second
-	tries    = 4
-	retryMin = 100 * time.Millisecond
+	// callMax bounds a request, with a second more for each bytesPerSecond of what goes
+	// and comes, so that a line of 0.5 Mbit/s is slow and not a fault; tries is how often
+	// it is made of a server that is busy or away, with pauses that double from retryMin
+	// on.
+	callMax        = 30 * time.Second
+	bytesPerSecond = 64 << 10
+	tries          = 4
+	retryMin       = 100 * time.Millisecond
 	// listMost bounds the objects of a list, so that memory is: ten years at one
 	// every 5 min twice.
 	listMost = 1 << 22
@@ -112,7 +115,7 @@ func (b *Bucket) Check(ctx context.Context) error {
 	var answer struct {
 		Enabled string `xml:"ObjectLockEnabled"`
 	}
-	_, content, err := b.call(ctx, http.MethodGet, "", map[string]string{"object-lock": ""}, nil, nil)
+	_, content, err := b.call(ctx, ask{method: http.MethodGet, parameters: map[string]string{"object-lock": ""}})
 	if f := (&fault{}); errors.As(err, &f) && f.code == "ObjectLockConfigurationNotFoundError" {
 		return b.unlocked()
 	}
@@ -153,13 +156,13 @@ func (b *Bucket) Put(ctx context.Context, key string, content []byte, until time
 	}
 	until = until.UTC().Truncate(time.Second)
 	sum := seal.SHA256(content)
-	got, _, err := b.call(ctx, http.MethodPut, key, nil, map[string]string{
+	got, _, err := b.call(ctx, ask{method: http.MethodPut, key: key, content: content, headers: map[string]string{
 		"If-None-Match":                "*",
 		lockMode:                       compliance,
 		lockUntil:                      until.Format(time.RFC3339),
 		"X-Amz-Checksum-Sha256":        base64.StdEncoding.EncodeToString(sum[:]),
 		"X-Amz-Sdk-Checksum-Algorithm": "SHA256",
-	}, content)
+	}})
 	if err != nil {
 		return err
 	}
@@ -188,7 +191,7 @@ func (b *Bucket) List(ctx context.Context, prefix string) (out []Object, err err
 	parameters := map[string]string{"versions": "", "prefix": prefix}
 	marked := map[string]int{}
 	for {
-		_, content, err := b.call(ctx, http.MethodGet, "", parameters, nil, nil)
+		_, content, err := b.call(ctx, ask{method: http.MethodGet, parameters: parameters})
 		if err != nil {
 			return nil, err
 		}
@@ -233,7 +236,7 @@ func (b *Bucket) List(ctx context.Context, prefix string) (out []Object, err err
 
 // Get reads an object, and says how it is locked.
 func (b *Bucket) Get(ctx context.Context, o Object) ([]byte, Lock, error) {
-	header, content, err := b.call(ctx, http.MethodGet, o.Key, versioned(o), nil, nil)
+	header, content, err := b.call(ctx, ask{method: http.MethodGet, key: o.Key, parameters: versioned(o), comes: o.Size})
 	if err != nil {
 		return nil, Lock{}, err
 	}
@@ -252,7 +255,7 @@ func (b *Bucket) Get(ctx context.Context, o Object) ([]byte, Lock, error) {
 func (b *Bucket) lock(ctx context.Context, o Object) (Lock, error) {
 	parameters := versioned(o)
 	parameters["retention"] = ""
-	_, answer, err := b.call(ctx, http.MethodGet, o.Key, parameters, nil, nil)
+	_, answer, err := b.call(ctx, ask{method: http.MethodGet, key: o.Key, parameters: parameters})
 	if f := (&fault{}); errors.As(err, &f) && f.code == "NoSuchObjectLockConfiguration" {
 		return Lock{}, nil
 	}
@@ -311,10 +314,24 @@ func (f *fault) passing() bool {
 	return f.status >= 500 && f.status != http.StatusNotImplemented || f.status == http.StatusTooManyRequests || f.status == http.StatusRequestTimeout
 }
 
+// ask is a request, of the bucket or of an object in it.
+type ask struct {
+	method, key         string
+	parameters, headers map[string]string
+	content             []byte
+	comes               int64 // bytes of an object that the answer holds
+}
+
+// most is how long it may take.
+func (a *ask) most() time.Duration {
+	bytes := int64(len(a.content)) + min(a.comes, ContentMax)
+	return callMax + time.Duration(bytes)*time.Second/bytesPerSecond
+}
+
 // call makes a request, again after a pause if the server is busy or away.
-func (b *Bucket) call(ctx context.Context, method, key string, parameters, headers map[string]string, content []byte) (http.Header, []byte, error) {
+func (b *Bucket) call(ctx context.Context, a ask) (http.Header, []byte, error) {
 	for n, pause := 1, retryMin; ; n, pause = n+1, 2*pause {
-		header, answer, err := b.once(ctx, method, key, parameters, headers, content)
+		header, answer, err := b.once(ctx, a)
 		f := &fault{}
 		if err == nil || n == tries || ctx.Err() != nil || errors.As(err, &f) && !f.passing() {
 			return header, answer, err
@@ -327,34 +344,30 @@ func (b *Bucket) call(ctx context.Context, method, key string, parameters, heade
 	}
 }
 
-func (b *Bucket) once(ctx context.Context, method, key string, parameters, headers map[string]string, content []byte) (http.Header, []byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, callMax)
+func (b *Bucket) once(ctx context.Context, a ask) (http.Header, []byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, a.most())
 	defer cancel()
-	path := "/" + b.cfg.Bucket
-	if key != "" {
-		path += "/" + key
-	}
-	what := b.String()
-	if key != "" {
-		what = key + " in " + what
+	path, what := "/"+b.cfg.Bucket, b.String()
+	if a.key != "" {
+		path, what = path+"/"+a.key, a.key+" in "+what
 	}
 	at, err := url.Parse(b.cfg.URL)
 	if err != nil {
 		return nil, nil, err
 	}
-	at.Path, at.RawPath, at.RawQuery = path, escape(path, true), query(parameters)
-	r, err := http.NewRequestWithContext(ctx, method, at.String(), bytes.NewReader(content))
+	at.Path, at.RawPath, at.RawQuery = path, escape(path, true), query(a.parameters)
+	r, err := http.NewRequestWithContext(ctx, a.method, at.String(), bytes.NewReader(a.content))
 	if err != nil {
 		return nil, nil, err
 	}
-	for name, value := range headers {
+	for name, value := range a.headers {
 		r.Header.Set(name, value)
 	}
 	secret, err := b.cfg.Secret()
 	if err != nil {
 		return nil, nil, fmt.Errorf("the secret of the access key: %w", err)
 	}
-	Sign(r, content, b.cfg.Region, b.cfg.KeyID, secret, time.Now())
+	Sign(r, a.content, b.cfg.Region, b.cfg.KeyID, secret, time.Now())
 	clear(secret)
 	resp, err := b.client.Do(r)
 	if err != nil {
@@ -362,7 +375,7 @@ func (b *Bucket) once(ctx context.Context, method, key string, parameters, heade
 	}
 	defer resp.Body.Close()
 	most := int64(answerMax)
-	if key != "" {
+	if a.key != "" {
 		most = ContentMax
 	}
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, most+1))
