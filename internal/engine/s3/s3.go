@@ -1,6 +1,6 @@
 // Package s3 speaks to a bucket of a server with S3's API, as much as a copy under
 // object lock needs: objects are put once, with the time until which nobody may remove
-// or change them, listed and read.
+// or change them, which can be made later; they are listed and read.
 //
 // In a bucket with object lock every object has versions. Who holds the credentials
 // can put a later version of an object, or a mark that it is deleted, and cannot touch
@@ -150,25 +150,45 @@ type Lock struct {
 
 // Put puts an object that is not there yet, locked until a time, and returns when the
 // server has said that it is. ErrExists: it is there.
-func (b *Bucket) Put(ctx context.Context, key string, content []byte, until time.Time) error {
+func (b *Bucket) Put(ctx context.Context, key string, content []byte, until time.Time) (Object, error) {
 	if len(content) > ContentMax {
-		return fmt.Errorf("%s: %d bytes, at most %d", key, len(content), ContentMax)
+		return Object{}, fmt.Errorf("%s: %d bytes, at most %d", key, len(content), ContentMax)
 	}
 	until = until.UTC().Truncate(time.Second)
-	sum := seal.SHA256(content)
-	got, _, err := b.call(ctx, ask{method: http.MethodPut, key: key, content: content, headers: map[string]string{
-		"If-None-Match":                "*",
-		lockMode:                       compliance,
-		lockUntil:                      until.Format(time.RFC3339),
-		"X-Amz-Checksum-Sha256":        base64.StdEncoding.EncodeToString(sum[:]),
-		"X-Amz-Sdk-Checksum-Algorithm": "SHA256",
-	}})
+	headers := digest(content)
+	headers["If-None-Match"], headers[lockMode], headers[lockUntil] = "*", compliance, until.Format(time.RFC3339)
+	got, _, err := b.call(ctx, ask{method: http.MethodPut, key: key, headers: headers, content: content})
 	if err != nil {
+		return Object{}, err
+	}
+	o := Object{Key: key, Version: got.Get("X-Amz-Version-Id"), Size: int64(len(content))}
+	return o, b.locked(ctx, o, until)
+}
+
+// Extend locks an object that is there until a time, which is no earlier than that until
+// which it is locked already.
+func (b *Bucket) Extend(ctx context.Context, o Object, until time.Time) error {
+	until = until.UTC().Truncate(time.Second)
+	content := []byte("<Retention xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Mode>" + compliance + "</Mode><RetainUntilDate>" + until.Format(time.RFC3339) + "</RetainUntilDate></Retention>")
+	parameters := versioned(o)
+	parameters["retention"] = ""
+	if _, _, err := b.call(ctx, ask{method: http.MethodPut, key: o.Key, parameters: parameters, headers: digest(content), content: content}); err != nil {
 		return err
 	}
-	lock, err := b.lock(ctx, Object{Key: key, Version: got.Get("X-Amz-Version-Id")})
+	return b.locked(ctx, o, until)
+}
+
+// digest is the headers by which a server knows that all of a content came.
+func digest(content []byte) map[string]string {
+	sum := seal.SHA256(content)
+	return map[string]string{"X-Amz-Checksum-Sha256": base64.StdEncoding.EncodeToString(sum[:]), "X-Amz-Sdk-Checksum-Algorithm": "SHA256"}
+}
+
+// locked returns ErrUnlocked unless the server says that an object is locked until a time.
+func (b *Bucket) locked(ctx context.Context, o Object, until time.Time) error {
+	lock, err := b.lock(ctx, o)
 	if err == nil && (!lock.Compliance || lock.Until.Before(until.Add(-clockSlack))) {
-		err = fmt.Errorf("%s was put, and has %w in compliance mode until %v; the server does not keep what it says", key, ErrUnlocked, until)
+		err = fmt.Errorf("%s is there, and has %w in compliance mode until %v; the server does not keep what it says", o.Key, ErrUnlocked, until)
 	}
 	return err
 }

@@ -125,15 +125,45 @@ func TestPut(t *testing.T) {
 		}
 		w.Header().Set("X-Amz-Version-Id", "v1")
 	})
-	if err := b.Put(t.Context(), "a=b/000000000000", content, until); err != nil {
+	if _, err := b.Put(t.Context(), "a=b/000000000000", content, until); err != nil {
 		t.Error(err)
 	}
 	mode = "GOVERNANCE" // which binds not everybody
-	if err := b.Put(t.Context(), "a=b/000000000000", content, until); !errors.Is(err, ErrUnlocked) {
+	if _, err := b.Put(t.Context(), "a=b/000000000000", content, until); !errors.Is(err, ErrUnlocked) {
 		t.Errorf("not locked: %v", err)
 	}
-	if err := b.Put(t.Context(), "a", make([]byte, ContentMax+1), until); err == nil {
+	if _, err := b.Put(t.Context(), "a", make([]byte, ContentMax+1), until); err == nil {
 		t.Error("put more than an object holds")
+	}
+}
+
+// A lock is made longer of one version, in compliance mode and with a digest; a server
+// that takes it and does not keep it is found out.
+func TestExtend(t *testing.T) {
+	kept := ""
+	b := answering(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/audit/a" || r.URL.RawQuery != "retention=&versionId=v1" {
+			t.Errorf("asked for %s", r.URL)
+		}
+		if r.Method == http.MethodGet {
+			io.WriteString(w, kept)
+			return
+		}
+		got, _ := io.ReadAll(r.Body)
+		sum := seal.SHA256(got)
+		if !strings.Contains(string(got), "<Mode>COMPLIANCE</Mode>") || r.Header.Get("X-Amz-Checksum-Sha256") != base64.StdEncoding.EncodeToString(sum[:]) {
+			t.Errorf("put %q with %v", got, r.Header)
+		}
+		if kept == "" {
+			kept = string(got)
+		}
+	})
+	o, until := Object{Key: "a", Version: "v1"}, time.Date(2036, 11, 23, 9, 0, 0, 5, time.UTC)
+	if err := b.Extend(t.Context(), o, until); err != nil {
+		t.Error(err)
+	}
+	if err := b.Extend(t.Context(), o, until.Add(time.Hour)); !errors.Is(err, ErrUnlocked) {
+		t.Errorf("not made longer: %v", err)
 	}
 }
 
@@ -220,7 +250,7 @@ func TestSlowLine(t *testing.T) {
 		}
 		defer b.Close()
 		content := bytes.Repeat([]byte("part"), ContentMax/4)
-		if err := b.Put(t.Context(), "a", content, time.Now().Add(time.Hour)); err != nil || line.asked != 2 {
+		if _, err := b.Put(t.Context(), "a", content, time.Now().Add(time.Hour)); err != nil || line.asked != 2 {
 			t.Errorf("put in %d requests: %v", line.asked, err)
 		}
 		if got, _, err := b.Get(t.Context(), Object{Key: "a", Size: ContentMax}); err != nil || !bytes.Equal(got, content) || line.asked != 4 {
