@@ -72,10 +72,16 @@ func (k *keptSpans) await(t *testing.T, want func(span.Trace) bool) span.Trace {
 // often.
 func tracedNetwork(t *testing.T, every time.Duration) (*Local, *keptSpans, *compliance) {
 	t.Helper()
+	return tracedUnder(t, every, &decider{decision: control.Decision{CacheFor: time.Minute, Revision: "r1"}})
+}
+
+// tracedUnder is a tracedNetwork under a policy.
+func tracedUnder(t *testing.T, every time.Duration, policy *decider) (*Local, *keptSpans, *compliance) {
+	t.Helper()
 	spans, store := newKeptSpans(), newCompliance()
 	l := standNetwork(t, LocalConfig{
 		Seed: [32]byte{51}, Streams: 2, Mixes: 3, Regions: 1, Client: client.Config{Level: wire.Fast},
-		Control: inMemory(store, &decider{decision: control.Decision{CacheFor: time.Minute, Revision: "r1"}}),
+		Control: inMemory(store, policy),
 		Probe:   ProbeConfig{Every: every, Level: wire.Fast}, Spans: spans,
 	})
 	return l, spans, store
@@ -169,6 +175,48 @@ func TestUsersLeaveNoSpan(t *testing.T) {
 	})
 	if n := steps(underWay); n != 2 {
 		t.Errorf("control: %d steps of a session whose nonce the prober has", n)
+	}
+}
+
+// What users ask together with a probe is no part of its trace, refused or not: the
+// probe's question has a request of its own. (Control: asked in one request with the name
+// of a trace, questions leave no span at all; the probe's alone does.)
+func TestUsersQuestionsLeaveNoSpan(t *testing.T) {
+	own, users := control.Question{Level: wire.Fast}, control.Question{Level: wire.Extreme}
+	l, spans, _ := tracedUnder(t, time.Hour, &decider{
+		decision: control.Decision{CacheFor: time.Minute, Revision: "r1"},
+		refuses:  func(q control.Question) bool { return q.Level == wire.Extreme },
+	})
+	entry := l.Nodes[0]
+	p := entry.prober
+	p.mu.Lock()
+	p.now = newProbing(p.draw)
+	p.now.stamp(trace.Event{Kind: trace.StepCame, A: 0}) // of own
+	together := span.With(t.Context(), span.Context{Trace: p.now.trace, Span: p.now.check})
+	p.mu.Unlock()
+	if control.QuestionAt(0) != own {
+		t.Fatalf("%+v is not the first question", own)
+	}
+	for _, asked := range [][]control.Question{{users}, {users, own}, {own}} { // the control process makes its span before it answers
+		if err := entry.decide(t.Context(), asked); err != nil {
+			t.Fatal(err)
+		}
+	}
+	kept, _ := spans.now()
+	if len(kept) != 2 || kept[0].Name != span.PolicyAccept || kept[1].Name != span.PolicyAccept {
+		t.Errorf("a question of users and two of the probe left %+v", kept)
+	}
+	if _, err := entry.check(together, []control.Question{own, users}); err != nil {
+		t.Fatal(err)
+	}
+	if n, _ := spans.now(); len(n) != 2 {
+		t.Errorf("users' questions under the name of a trace left %+v", n[2:])
+	}
+	if _, err := entry.check(together, []control.Question{own}); err != nil {
+		t.Fatal(err)
+	}
+	if n, _ := spans.now(); len(n) != 3 {
+		t.Errorf("control: the probe's question alone left %d spans", len(n)-2)
 	}
 }
 
