@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"encoding/binary"
+	"encoding/json"
 	"slices"
 	"strings"
 	"sync"
@@ -249,6 +250,22 @@ func TestChangeIsOneTrace(t *testing.T) {
 		}
 		return t.Root().Name == span.ConfigChange && n[span.ConfigApply] == len(l.Nodes)+1 && n[span.AuditEvent] == 1 && n[span.StoreEvent] == 1
 	})
+}
+
+// What is too long for an attribute is cut, and can be written and read again.
+func TestBriefIsWritable(t *testing.T) {
+	for _, text := range []string{"r1", strings.Repeat("x", 70), strings.Repeat("x", span.ValueMax-1) + "é", strings.Repeat("政", 30), "\xff\xfe"} {
+		at := time.Unix(1, 0).UTC()
+		s := span.Span{Trace: span.TraceID{1}, ID: span.ID{1}, Name: span.PolicyAccept, Begin: at, End: at, Attributes: span.Attributes{span.Revision: brief(text)}}
+		b, err := json.Marshal(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var again span.Span
+		if err := json.Unmarshal(b, &again); err != nil || again.Validate() != nil || again.Attributes[span.Revision] != brief(text) {
+			t.Errorf("%q is read again as %q, %v, %v", brief(text), again.Attributes[span.Revision], err, again.Validate())
+		}
+	}
 }
 
 func submission(set map[string]string) changes.Submission {

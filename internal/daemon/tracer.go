@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -63,8 +64,11 @@ func (t *tracer) decided(begun time.Time) func(*http.Request, string, []control.
 	}
 }
 
-// brief is what has room in an attribute.
-func brief(text string) string { return text[:min(len(text), span.ValueMax)] }
+// brief is what has room in an attribute, without half a rune at its end: JSON would put
+// three bytes in the place of each of its bytes, and nobody could read the span again.
+func brief(text string) string {
+	return strings.ToValidUTF8(text[:min(len(text), span.ValueMax)], "")
+}
 
 // changeTrace is the trace of a change of the configuration, and the span of its
 // acceptance in it. They follow from the change's message id, which everybody has whom the
