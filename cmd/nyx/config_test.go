@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/nyxnet/nyx/internal/daemon"
 )
@@ -48,8 +49,10 @@ func TestConfigCommands(t *testing.T) {
 	wrong("get no.such", "no.such: there is no such key")
 	want("set log.level=warn --if-revision 1", "revision 2")
 	wrong("set log.level=info --if-revision 1", "changed meanwhile")
-	want("set exit.ports=80 --at 2999-01-01T00:00:00Z", "revision 3, from 2999")
-	want("history --from 2", "log.level=warn", "from 2999", "operator")
+	later := time.Now().AddDate(0, 10, 0).UTC().Format(time.DateOnly)
+	want("set exit.ports=80 --at "+later+"T00:00:00Z", "revision 3, from "+later)
+	want("history --from 2", "log.level=warn", "from "+later, "operator")
+	wrong("set exit.ports=80 --at 2999-01-01T00:00:00Z", "at most 366 days ahead are taken")
 	want("diff 1 2", "log.level", "→ warn")
 	want("rollback 1", "revision 4")
 	want("get log.level", "debug")

@@ -158,6 +158,7 @@ var named = []Metric{
 	{"nyx_directory_evidence_total", Counter, None, Open, "Findings of two documents of one number, or of logs that fork."},
 
 	{"telemetry_pipeline_lag_seconds", Summary, Seconds, Open, "Age of the reports of nodes when they came."},
+	{"telemetry_freshness", Gauge, Seconds, Open, "Seconds since the newest report of the node of which the newest is oldest."},
 	{"telemetry_sampling_error_rate", Gauge, None, Open, "How far sampled reports of the last five minutes were off what they stand for."},
 	{"telemetry_reports_refused_total", Counter, None, Open, "Reports that were out of order, of the future, malformed, or of nobody known."},
 	{"telemetry_reports_dropped_total", Counter, None, Open, "Reports for which there was no room, or which were refused."},

@@ -152,6 +152,7 @@ func (s *Session) usePath(now machine.Time, id uint8) {
 	p.suspect, p.told, p.quiet, p.ping = false, false, false, false
 	if s.work != nil && s.work.tracks[id] != nil {
 		s.work.tracks[id].await(now)
+		s.work.tracks[id].behind = 0
 	} else {
 		s.rtt.start(s.rtt.smooth)
 	}
