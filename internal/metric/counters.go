@@ -19,8 +19,17 @@ var specified = map[trace.Counter]string{
 }
 
 // coarse are the counters that single users move, and that do not tell content from
-// cover.
+// cover: what counts their coming is no less coarse on the link and the route than in the
+// session, or the one would show what the other holds back.
 var coarse = map[trace.Counter]bool{
+	trace.HandshakesDone:       true,
+	trace.LinkRekeys:           true,
+	trace.LinkPathChanges:      true,
+	trace.LinkCookiesSent:      true,
+	trace.SetupIn:              true,
+	trace.SetupDone:            true,
+	trace.RoutesExpired:        true,
+	trace.RoutesClosed:         true,
 	trace.PQHandshakes:         true,
 	trace.PQHandshakeSuccess:   true,
 	trace.HandshakesRefused:    true,
