@@ -21,8 +21,9 @@ type Objective struct {
 	// series of the metric table, which Series names.
 	Ratio  string
 	Series []string
-	// Few is PromQL for how much happened in a window, and Least how much of it there
-	// must be before an alert says anything: one failure among three is no trend.
+	// Few is PromQL for how much happened in a window, of uptime how much of it was bad,
+	// and Least how much of it there must be before an alert says anything: one failure
+	// among three is no trend.
 	Few   string
 	Least int
 }
@@ -67,7 +68,10 @@ var Objectives = []Objective{
 	},
 	{
 		Name: "uptime", Title: "Parts that work", Bound: "uptime 99.95 %", Target: 0.9995,
-		Ratio: `1 - avg(avg_over_time(up{job="nyx"}[$w])) * avg(avg_over_time(nyx_up[$w]))`, Series: []string{"nyx_up"},
+		// Where no process answers there is no nyx_up, and up alone speaks. One reading that
+		// fails is no outage: of a process or part there must be Least.
+		Ratio: `1 - avg(avg_over_time(up{job="nyx"}[$w])) * (avg(avg_over_time(nyx_up[$w])) or vector(1))`, Series: []string{"nyx_up"},
+		Few: `max((count_over_time(up{job="nyx"}[$w]) - sum_over_time(up{job="nyx"}[$w])) or (count_over_time(nyx_up[$w]) - sum_over_time(nyx_up[$w])))`, Least: 3,
 	},
 	{
 		Name: "cover", Title: "Windows in which cover is as planned", Bound: "cover compliance ≥ 95 %", Target: 0.95,

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"flag"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -233,6 +234,69 @@ func TestErrorSpikeAlertsWithinAMinute(t *testing.T) {
 	without := slices.DeleteFunc(slices.Clone(Objectives), func(o Objective) bool { return o.Name == "errors" })
 	if _, err := promtest(t, without, every, spike); err == nil {
 		t.Error("control: the spike is told without the objective")
+	}
+}
+
+// outage is an hour in which no process answers; miss is one reading that fails, and a part
+// that is down in one reading.
+const (
+	outage = `  - interval: 5s
+    input_series:
+      - series: 'up{job="nyx",instance="a"}'
+        values: '1x120 0x720'
+      - series: 'nyx_up{job="nyx",instance="a",part="stream-1"}'
+        values: '1x120 stale'
+    alert_rule_test:
+      - eval_time: 10m
+        alertname: NyxBudgetBurnsNow
+        exp_alerts: []
+      - eval_time: 69m
+        alertname: NyxBudgetBurnsNow
+        exp_alerts:
+          - exp_labels: {severity: page, layer: slo, slo: uptime, window: 1m}
+            exp_annotations:
+              summary: 'uptime: the budget is spent at 2k times the even rate over 1m'
+              description: 'The rate is above 14.4 over 1m and over 20s: more is bad in this minute than the objective allows in two days of such minutes.'
+              runbook: 'docs/telemetry.md#alerts'
+`
+	miss = `  - interval: 5s
+    input_series:
+      - series: 'up{job="nyx",instance="a"}'
+        values: '1x120 0 1x120'
+      - series: 'up{job="nyx",instance="b"}'
+        values: '1x241'
+      - series: 'nyx_up{job="nyx",instance="a",part="stream-1"}'
+        values: '1x120 stale 1x120'
+      - series: 'nyx_up{job="nyx",instance="b",part="mix-1"}'
+        values: '1x119 0 1x120'
+    alert_rule_test:
+`
+)
+
+// An outage of all is told for as long as it lasts, though nyx_up is gone with it; one
+// reading that fails wakes nobody.
+func TestUptimeOutlivesItsSeries(t *testing.T) {
+	uptime, err := Find("uptime")
+	if err != nil {
+		t.Fatal(err)
+	}
+	short := miss
+	for at := range 12 {
+		short += fmt.Sprintf("      - eval_time: %ds\n        alertname: NyxBudgetBurnsNow\n        exp_alerts: []\n", 600+5*at)
+	}
+	for name, tests := range map[string]string{"an hour's outage": outage, "one reading": short} {
+		if out, err := promtest(t, []Objective{*uptime}, every, tests); err != nil {
+			t.Errorf("%s: %v: %s", name, err, out)
+		}
+	}
+	mute, jumpy := *uptime, *uptime
+	mute.Ratio = strings.Replace(mute.Ratio, " or vector(1)", "", 1)
+	if _, err := promtest(t, []Objective{mute}, every, outage); err == nil {
+		t.Error("control: without a value in place of nyx_up the outage is told for an hour too")
+	}
+	jumpy.Few = ""
+	if _, err := promtest(t, []Objective{jumpy}, every, short); err == nil {
+		t.Error("control: without a least count one reading wakes nobody either")
 	}
 }
 
