@@ -80,7 +80,7 @@ func (r *Run) writePast(path string, from, to time.Time) (sessions, failed int, 
 	defer f.Close()
 	w := bufio.NewWriter(f)
 	draw := r.Source("sessions").Stream("fail")
-	refusals := strings.TrimSuffix(metric.OfCounter(trace.HandshakeErrors), "_total")
+	refusals := strings.TrimSuffix(metric.OfCounter(trace.AdmissionShed), "_total")
 	var refused, admitted strings.Builder
 	per, oneIn := int(r.Param("sessions_per_second")*60), int(1/r.Param("error_ratio"))
 	for at := from; !at.After(to); at = at.Add(time.Minute) {

@@ -158,7 +158,7 @@ var counted = [trace.NumCounters]string{
 	trace.PolicyCacheMiss:        "Decisions that were asked for, because none was there or it was due.",
 	trace.PolicyCacheStale:       "Looks for a decision that found one to be followed until the new one is there.",
 	trace.PolicyFault:            "Checks without an answer.",
-	trace.AdmissionShed:          "SESSION_INITs refused for want of room, or of an answer in time.",
+	trace.AdmissionShed:          "SESSION_INITs refused for what the entry lacks: room, a turn or a decision in time.",
 	trace.WorkAsked:              "SESSION_INITs answered by a challenge.",
 	trace.HandshakeErrors:        "SESSION_INITs refused, challenges apart.",
 	trace.PassesSpent:            "Unlinkable tokens by which sessions were admitted.",

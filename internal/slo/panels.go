@@ -16,7 +16,7 @@ var Dashboards = []Dashboard{
 		{Title: "Series of the objectives that are there", Unit: "percentunit", Stat: true, Queries: []Query{{`sli_completeness`, "there"}}},
 		{Title: "Parts that work", Unit: "percentunit", Queries: []Query{{`avg by (instance) (nyx_up)`, "{{instance}}"}}},
 		{Title: "Sessions admitted a second", Unit: "ops", Queries: []Query{{`sum by (part) (rate(telemetry_session_handshake_latency_count[1m]))`, "{{part}}"}}},
-		{Title: "Sessions refused a second", Unit: "ops", Queries: []Query{{`sum by (part) (rate(api_handshake_errors_total[1m]))`, "{{part}}"}}},
+		{Title: "Sessions refused a second", Unit: "ops", Queries: []Query{{`sum by (part) (rate(api_handshake_errors_total[1m]))`, "{{part}}, all"}, {`sum by (part) (rate(nyx_admission_shed_total[1m]))`, "{{part}}, for want of room, turn or decision"}}},
 		{Title: "Admission, P95", Unit: "s", Queries: []Query{{`histogram_quantile(0.95, sum by (le) (rate(telemetry_session_handshake_latency_bucket[5m])))`, "P95"}}},
 		{Title: "Strain of nodes", Unit: "short", Queries: []Query{{`node_strain`, "{{part}}"}}},
 		{Title: "Overloaded nodes", Unit: "short", Queries: []Query{{`sum(node_overloaded)`, "by themselves"}, {`sum(control_nodes_overloaded)`, "by the control plane"}}},

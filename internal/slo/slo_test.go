@@ -207,7 +207,7 @@ func promtest(t *testing.T, objectives []Objective, every, tests string) (string
 // spike is five minutes without an error, and then 5 % of them, at 100 sessions a second.
 const spike = `  - interval: 5s
     input_series:
-      - series: 'api_handshake_errors_total{part="stream-1"}'
+      - series: 'nyx_admission_shed_total{part="stream-1"}'
         values: '0+0x60 25+25x60'
       - series: 'telemetry_session_handshake_latency_count{part="stream-1"}'
         values: '0+500x60 30475+475x60'
@@ -303,7 +303,7 @@ func TestUptimeOutlivesItsSeries(t *testing.T) {
 // sustained is an hour of 0.08 % of errors.
 const sustained = `  - interval: 1m
     input_series:
-      - series: 'api_handshake_errors_total{part="stream-1"}'
+      - series: 'nyx_admission_shed_total{part="stream-1"}'
         values: '0+8x90'
       - series: 'telemetry_session_handshake_latency_count{part="stream-1"}'
         values: '0+9992x90'
