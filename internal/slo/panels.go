@@ -6,6 +6,7 @@ const (
 	waitsFault   = "Has data after the first fault of its kind."
 	waitsAuditor = "Has data after an auditor asked."
 	waitsGoverns = "Has data where governance is configured."
+	waitsProbes  = "Has data where Stream nodes probe the network."
 )
 
 // Dashboards are those that ship.
@@ -18,6 +19,7 @@ var Dashboards = []Dashboard{
 		{Title: "Sessions admitted a second", Unit: "ops", Queries: []Query{{`sum by (part) (rate(telemetry_session_handshake_latency_count[1m]))`, "{{part}}"}}},
 		{Title: "Sessions refused a second", Unit: "ops", Queries: []Query{{`sum by (part) (rate(api_handshake_errors_total[1m]))`, "{{part}}, all"}, {`sum by (part) (rate(nyx_admission_shed_total[1m]))`, "{{part}}, for want of room, turn or decision"}}},
 		{Title: "Admission, P95", Unit: "s", Queries: []Query{{`histogram_quantile(0.95, sum by (le) (rate(telemetry_session_handshake_latency_bucket[5m])))`, "P95"}}},
+		{Title: "Answers to probes, P95 and P99", Unit: "s", Queries: []Query{{`histogram_quantile(0.95, sum by (le) (increase(end_to_end_latency_bucket[1h])))`, "P95"}, {`histogram_quantile(0.99, sum by (le) (increase(end_to_end_latency_bucket[1h])))`, "P99"}}, Waits: waitsProbes},
 		{Title: "Strain of nodes", Unit: "short", Queries: []Query{{`node_strain`, "{{part}}"}}},
 		{Title: "Overloaded nodes", Unit: "short", Queries: []Query{{`sum(node_overloaded)`, "by themselves"}, {`sum(control_nodes_overloaded)`, "by the control plane"}}},
 	}},

@@ -335,13 +335,10 @@ func TestSustainedErrorsBurnSlowly(t *testing.T) {
 	}
 }
 
-// A series that is gone is told, for its objectives are silent without it.
+// A series that is gone is told, for its objectives are silent without it; that of probes
+// only where there are probes.
 func TestMissingSeriesAreTold(t *testing.T) {
-	var all strings.Builder
-	for _, name := range Series(Objectives) {
-		all.WriteString("      - series: '" + name + "'\n        values: '1x120'\n")
-	}
-	tests := "  - interval: 5s\n    input_series:\n" + all.String() + `    promql_expr_test:
+	const presence = `    promql_expr_test:
       - expr: sli_completeness
         eval_time: 2m
         exp_samples: [{labels: 'sli_completeness', value: 1}]
@@ -350,10 +347,56 @@ func TestMissingSeriesAreTold(t *testing.T) {
         alertname: NyxSLIMissing
         exp_alerts: []
 `
-	if out, err := promtest(t, Objectives, "30s", tests); err != nil {
-		t.Errorf("%v: %s", err, out)
+	told := func(more ...string) string {
+		all := "  - interval: 5s\n    input_series:\n"
+		for _, name := range append(Series(Objectives), more...) {
+			all += "      - series: '" + name + "'\n        values: '1x120'\n"
+		}
+		return all + presence
 	}
-	if _, err := promtest(t, Objectives, "30s", strings.Replace(tests, "'nyx_up'", "'nyx_down'", 1)); err == nil {
-		t.Error("control: a series is gone and nobody hears of it")
+	without := func(tests, name string) string {
+		return strings.Replace(tests, "'"+name+"'", "'nyx_gone'", 1)
+	}
+	for what, c := range map[string]struct {
+		tests string
+		miss  bool
+	}{
+		"all are there":             {told("nyx_probes_total"), false},
+		"a series is gone":          {without(told(), "nyx_up"), true},
+		"nobody probes":             {without(told(), "end_to_end_latency"), false},
+		"probes tell of no latency": {without(told("nyx_probes_total"), "end_to_end_latency"), true},
+	} {
+		if out, err := promtest(t, Objectives, "30s", c.tests); (err != nil) != c.miss {
+			t.Errorf("%s: %v: %s", what, err, out)
+		}
+	}
+}
+
+// late is an hour of 60 probes a minute, of which a fifth has its answer too late and a
+// tenth has none.
+const late = `  - interval: 1m
+    input_series:
+      - series: 'nyx_probes_total{part="stream-1/probes"}'
+        values: '0+60x90'
+      - series: 'end_to_end_latency_bucket{part="stream-1/probes",le="0.32768"}'
+        values: '0+42x90'
+    promql_expr_test:
+      - expr: round(slo_error_ratio{slo="latency_p95",window="1h"}, 0.01)
+        eval_time: 80m
+        exp_samples:
+          - labels: 'slo_error_ratio{slo="latency_p95",window="1h"}'
+            value: 0.3
+      - expr: slo_enough{slo="latency_p95",window="1h"}
+        eval_time: 80m
+        exp_samples:
+          - labels: 'slo_enough{slo="latency_p95",window="1h"}'
+            value: 1
+`
+
+// Latency is judged by probes, and one that has no answer is late.
+func TestLatencyIsThatOfProbes(t *testing.T) {
+	tests := strings.Replace(late, "labels: 'slo_error_ratio{", "labels: '{", 1) // round drops the name
+	if out, err := promtest(t, Objectives, "5m", tests); err != nil {
+		t.Errorf("%v: %s", err, out)
 	}
 }
