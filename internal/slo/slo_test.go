@@ -195,8 +195,13 @@ func TestRoutes(t *testing.T) {
 // promtool plays series through the rules.
 func promtest(t *testing.T, objectives []Objective, every, tests string) (string, error) {
 	t.Helper()
+	return promplay(t, Rules(objectives), every, tests)
+}
+
+func promplay(t *testing.T, rules []byte, every, tests string) (string, error) {
+	t.Helper()
 	dir := t.TempDir()
-	for name, content := range map[string][]byte{"nyx.rules.yml": Rules(objectives), "test.yml": []byte("rule_files: [nyx.rules.yml]\nevaluation_interval: " + every + "\ntests:\n" + tests)} {
+	for name, content := range map[string][]byte{"nyx.rules.yml": rules, "test.yml": []byte("rule_files: [nyx.rules.yml]\nevaluation_interval: " + every + "\ntests:\n" + tests)} {
 		if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -398,5 +403,33 @@ func TestLatencyIsThatOfProbes(t *testing.T) {
 	tests := strings.Replace(late, "labels: 'slo_error_ratio{", "labels: '{", 1) // round drops the name
 	if out, err := promtest(t, Objectives, "5m", tests); err != nil {
 		t.Errorf("%v: %s", err, out)
+	}
+}
+
+// month is ten days that spend thrice the even rate, and twelve that spend nothing.
+const month = `  - interval: 6h
+    input_series:
+      - series: 'slo_burn_rate{slo="errors",window="1d"}'
+        values: '_x3 3x39 0x47'
+    promql_expr_test:
+      - expr: round(%s, 0.01)
+        eval_time: %dh
+        exp_samples:
+          - labels: '{slo="errors",window="1d"}'
+            value: %s
+`
+
+// What is left of the budget knows what was spent weeks ago.
+func TestBudgetLeftIsOfAMonth(t *testing.T) {
+	rules := []byte("groups: []\n")
+	for hours, left := range map[int]string{5*24 + 12: "0.5", 10*24 + 18: "0", 20 * 24: "0"} {
+		if out, err := promplay(t, rules, "6h", fmt.Sprintf(month, budgetLeft, hours, left)); err != nil {
+			t.Errorf("after %d h: %v: %s", hours, err, out)
+		}
+	}
+	was := `1 - slo_burn_rate{window="3d"} * 3 / 30`
+	was = strings.Replace(was, "3d", "1d", 1)
+	if _, err := promplay(t, rules, "6h", fmt.Sprintf(month, was, 20*24, "0")); err == nil {
+		t.Error("control: the last days know of the month")
 	}
 }
