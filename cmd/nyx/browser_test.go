@@ -278,7 +278,8 @@ func (s *screen) searchAndExport() {
 	if !strings.Contains(proof, "nyx/local/audit") {
 		s.Errorf("the proof is %q", proof)
 	}
-	s.do("an export", chromedp.Click("#export"), holds(`document.querySelector("#made a[href*='.csv']") !== null`))
+	s.do("an export", chromedp.Click("#export"), holds(`document.querySelector("#made a[href*='.csv']") !== null`),
+		holds(`!document.getElementById("made").hasAttribute("data-refresh")`))
 	file := see[string](s, "its file", `fetch(document.querySelector("#made a[href*='.csv']").href).then(r => r.text())`)
 	if !strings.Contains(file, "config.change") || !strings.Contains(file, "log.level") {
 		s.Errorf("the export holds:\n%s", file)

@@ -170,7 +170,8 @@ func subject(who console.Person) *governance.Subject {
 // as it is built in.
 type deciding struct{ beside *governed }
 
-// Decide implements console.Policy.
+// Decide implements console.Policy. What a console shows and changes is of the whole
+// network, so that nobody of a single organisation sees or runs it.
 func (d *deciding) Decide(ctx context.Context, who console.Person, a console.Action) (bool, string) {
 	decider := governance.Decider(governance.Table{})
 	if d.beside != nil {
@@ -179,7 +180,7 @@ func (d *deciding) Decide(ctx context.Context, who console.Person, a console.Act
 		}
 		decider = d.beside.rego
 	}
-	return decider.Decide(ctx, subject(who), governance.Action(a), &governance.Resource{Org: who.Org})
+	return decider.Decide(ctx, subject(who), governance.Action(a), &governance.Resource{AllOrgs: true})
 }
 
 // auditing asks the governance API of this process, by a bearer for each request.

@@ -34,6 +34,7 @@ type auditPage struct {
 	Events   []auditEvent
 	Next     string // link to the next page; "" is the last
 	Exports  []auditExport
+	Making   bool // one of them is not over, so that the page asks again
 	Formats  []audit.Format
 }
 
@@ -53,14 +54,19 @@ type auditEvent struct {
 	Details  map[string]string `json:"details"`
 }
 
-// auditExport is a copy of the log that a visit has asked for.
+// auditExport is a copy of the log that a visit has asked for, as the governance API
+// told of it last.
 type auditExport struct {
+	by     Role
 	ID     string   `json:"id"`
 	State  string   `json:"state"`
 	Format string   `json:"format"`
 	Rows   int64    `json:"rows"`
 	Files  []string `json:"files"`
 }
+
+// making reports whether there is more to be told of an export.
+func (e *auditExport) making() bool { return e.State == "waiting" || e.State == "running" }
 
 // answer is what a source wrote, whole.
 type answer struct {
@@ -133,11 +139,9 @@ func (c *Console) audit(k *call) (any, error) {
 			p.Next = "/audit?" + own.Encode()
 		}
 	}
-	for _, id := range c.exportsOf(k.visit) {
-		var one auditExport
-		if err := c.asks(k, http.MethodGet, "exports/"+id, nil, &one); err == nil {
-			p.Exports = append(p.Exports, one)
-		}
+	p.Exports = c.exportsOf(k)
+	for i := range p.Exports {
+		p.Making = p.Making || p.Exports[i].making()
 	}
 	return p, nil
 }
@@ -188,17 +192,43 @@ func (c *Console) export(k *call) (string, error) {
 	if err := c.asks(k, http.MethodPost, "exports", body, &one); err != nil {
 		return "", err
 	}
+	one.by = k.who.Role
 	c.people.mu.Lock()
 	defer c.people.mu.Unlock()
 	v := k.visit
-	v.exports = slices.Insert(v.exports, 0, one.ID)
+	v.exports = slices.Insert(v.exports, 0, one)
 	v.exports = v.exports[:min(len(v.exports), exportsShown)]
 	return "/audit#exports", nil
 }
 
-// exportsOf are those that a visit has asked for, the newest first.
-func (c *Console) exportsOf(v *visit) []string {
+// exportsOf are those that a visit has asked for in its role. Each question about one is
+// an event of the log and counts towards what somebody may ask, so that what is over is
+// never asked about again.
+func (c *Console) exportsOf(k *call) (out []auditExport) {
+	c.people.mu.Lock()
+	kept := slices.Clone(k.visit.exports)
+	c.people.mu.Unlock()
+	for _, one := range kept {
+		if one.by != k.who.Role {
+			continue
+		}
+		if one.making() {
+			now := auditExport{by: one.by}
+			if err := c.asks(k, http.MethodGet, "exports/"+one.ID, nil, &now); err == nil {
+				one = now
+				c.keep(k.visit, one)
+			}
+		}
+		out = append(out, one)
+	}
+	return out
+}
+
+// keep remembers what was told of an export.
+func (c *Console) keep(v *visit, one auditExport) {
 	c.people.mu.Lock()
 	defer c.people.mu.Unlock()
-	return slices.Clone(v.exports)
+	if i := slices.IndexFunc(v.exports, func(e auditExport) bool { return e.ID == one.ID }); i >= 0 {
+		v.exports[i] = one
+	}
 }

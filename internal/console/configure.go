@@ -103,7 +103,7 @@ func (c *Console) settingsPage(ctx context.Context, log Settings) (*settingsPage
 		}
 		p.Keys = append(p.Keys, s)
 	}
-	picture, _ := c.live.now()
+	picture, _ := c.live.now(false)
 	for _, n := range picture.Nodes {
 		if n.Follows && (n.Refused != 0 || n.Revision < p.Revision) {
 			p.Behind = append(p.Behind, n)
@@ -182,15 +182,13 @@ func (f *orderForm) stage(id settings.ID) (*settings.Stage, error) {
 	return s, c.Validate()
 }
 
-// order has a change accepted. What was accepted the control plane itself records; what
-// was refused is told here.
+// order has a change accepted. Who wants it and in which role is recorded first, under
+// the ID of the change, by which the control plane records what it accepted; what was
+// refused is told here.
 func (c *Console) order(k *call) (string, error) {
 	log := c.cfg.Settings
 	if log == nil {
 		return "", errNone
-	}
-	if c.cfg.Record == nil {
-		return "", errNoRecord
 	}
 	p, err := c.settingsPage(k.Context(), log)
 	if err != nil {
@@ -208,6 +206,9 @@ func (c *Console) order(k *call) (string, error) {
 	if len(change.Set) == 0 {
 		return "/configuration", nil
 	}
+	if err := c.record(k, "console.configure", id.String()); err != nil {
+		return "", err
+	}
 	if change.Stage, err = p.Form.stage(id); err == nil {
 		_, err = log.Submit(k.Context(), changes.Submission{Change: change, Seen: p.Form.Seen})
 	}
@@ -217,14 +218,11 @@ func (c *Console) order(k *call) (string, error) {
 	return "/configuration", err
 }
 
-// rollBack has all keys be as they were at a revision.
+// rollBack has all keys be as they were at a revision. It is recorded as order is.
 func (c *Console) rollBack(k *call) (string, error) {
 	log := c.cfg.Settings
 	if log == nil {
 		return "", errNone
-	}
-	if c.cfg.Record == nil {
-		return "", errNoRecord
 	}
 	to, err := strconv.ParseUint(k.PostForm.Get("to"), 10, 64)
 	if err != nil {
@@ -232,6 +230,9 @@ func (c *Console) rollBack(k *call) (string, error) {
 	}
 	id, err := settings.ParseID(k.PostForm.Get("id"))
 	if err != nil {
+		return "", err
+	}
+	if err := c.record(k, "console.rollback", id.String()); err != nil {
 		return "", err
 	}
 	if _, err = log.Rollback(k.Context(), id, k.who.Name, to); err != nil && c.cfg.Refused != nil {

@@ -95,6 +95,7 @@ type Console struct {
 	live    *live
 	runs    runs
 	tries   rate
+	refused refusals
 	stop    context.CancelFunc
 	running sync.WaitGroup
 }
@@ -118,6 +119,7 @@ func New(cfg Config) (*Console, error) {
 	c.people.known = map[[32]byte]*visit{}
 	c.links.open = map[[32]byte]time.Time{}
 	c.flows.open = map[string]flow{}
+	c.refused.next = map[refusal]*refusalCount{}
 	c.live = newLive(cfg.Network, cfg.Now())
 	c.route()
 	ctx, stop := context.WithCancel(context.Background())
@@ -127,11 +129,15 @@ func New(cfg Config) (*Console, error) {
 }
 
 // Close ends the watching and all streams of events. A scenario that runs is told to
-// stop and not waited for: one in the simulator hears of it between executions only.
+// stop and not waited for: one in the simulator hears of it between executions only. The
+// refusals that were counted are recorded.
 func (c *Console) Close() {
 	c.stop()
 	c.runs.cancel()
 	c.running.Wait()
+	ctx, cancel := context.WithTimeout(context.Background(), closeMax)
+	defer cancel()
+	c.tellCounted(ctx, true)
 }
 
 func (c *Console) route() {

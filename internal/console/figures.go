@@ -21,12 +21,15 @@ const (
 	staleDirectory = 10 * time.Minute
 )
 
-// figures are what a page shows of a picture.
+// figures are what a page shows of a picture. Without an own client those of it are
+// none.
 type figures struct {
+	HasOwn         bool
 	P95, P99       float64 // ms, of the last minute; negative: nothing was asked
 	Requests       float64 // streams asked for a second, in the last minute
-	Carried, Own   float64 // MB/s
-	Sessions       int     // of the own client
+	Carried        float64 // MB/s, as Own
+	Own            float64
+	Sessions       int // of the own client
 	Streams        int
 	Ending         int    // sessions that end at Stream nodes
 	Asked, Failed  uint64 // in 24 hours
@@ -91,27 +94,12 @@ func between(from, to *moment, p *telemetry.Picture) sample {
 // figuresOf judges a picture: s is of the last second, first the moment at which the
 // window begins.
 func figuresOf(p *telemetry.Picture, first, m *moment, s sample, up time.Duration) figures {
-	f := figures{P95: -1, P99: -1, Carried: float64(s.carried), Own: float64(s.own), Cover: -1, Up: up, Loads: map[string]load{},
+	f := figures{P95: -1, P99: -1, Carried: float64(s.carried), Own: -1, Cover: -1, Up: up, Loads: map[string]load{},
 		LatencyMatters: p.Level == wire.Fast.String() || p.Level == wire.Standard.String()}
-	v := m.latency.Since(&first.latency)
-	if v.Count > 0 {
-		f.P95, f.P99 = float64(v.Quantile(0.95))/1000, float64(v.Quantile(0.99))/1000
+	if p.Own != nil {
+		f.own(p.Own, first, m, s)
 	}
 	seconds := m.at.Sub(first.at).Seconds()
-	if seconds > 0 {
-		f.Requests = float64(grown(first.asked, m.asked)) / seconds
-	}
-	if o := p.Own; o != nil {
-		f.Sessions, f.Cover = len(o.Sessions), o.CoverRatio
-		for i := range o.Sessions {
-			f.Streams += o.Sessions[i].Streams
-		}
-		for i := range o.Routes {
-			if o.Routes[i].Ready {
-				f.Routes, f.Rate = f.Routes+1, f.Rate+o.Routes[i].Rate
-			}
-		}
-	}
 	for i := range p.Nodes {
 		n := &p.Nodes[i]
 		f.Ending += n.Sessions
@@ -126,6 +114,29 @@ func figuresOf(p *telemetry.Picture, first, m *moment, s sample, up time.Duratio
 	}
 	return f
 }
+
+// own adds the figures of the own client.
+func (f *figures) own(o *telemetry.OwnPicture, first, m *moment, s sample) {
+	f.HasOwn, f.Own, f.Sessions, f.Cover = true, float64(s.own), len(o.Sessions), o.CoverRatio
+	v := m.latency.Since(&first.latency)
+	if v.Count > 0 {
+		f.P95, f.P99 = float64(v.Quantile(0.95))/1000, float64(v.Quantile(0.99))/1000
+	}
+	if seconds := m.at.Sub(first.at).Seconds(); seconds > 0 {
+		f.Requests = float64(grown(first.asked, m.asked)) / seconds
+	}
+	for i := range o.Sessions {
+		f.Streams += o.Sessions[i].Streams
+	}
+	for i := range o.Routes {
+		if o.Routes[i].Ready {
+			f.Routes, f.Rate = f.Routes+1, f.Rate+o.Routes[i].Rate
+		}
+	}
+}
+
+// ownPlaces are those of a page that show the own client.
+var ownPlaces = []string{"p95", "p99", "requests", "own", "sessions", "streams", "budget", "asked", "failed", "routes", "rate", "cover"}
 
 // Budget is the share of the error budget of 24 hours that is left; negative: it is
 // overspent.
@@ -150,6 +161,11 @@ func (f *figures) texts(p *telemetry.Picture) map[string]string {
 	if f.Cover >= 0 {
 		t["cover"] = percent(f.Cover)
 	}
+	if !f.HasOwn {
+		for _, place := range ownPlaces {
+			t[place] = "—"
+		}
+	}
 	for i := range p.Nodes {
 		n := &p.Nodes[i]
 		l := f.Loads[n.Name]
@@ -162,7 +178,10 @@ func (f *figures) texts(p *telemetry.Picture) map[string]string {
 
 // meters are shares of 1, by place.
 func (f *figures) meters(p *telemetry.Picture) map[string]float64 {
-	m := map[string]float64{"budget": max(0, f.Budget())}
+	m := map[string]float64{}
+	if f.HasOwn {
+		m["budget"] = max(0, f.Budget())
+	}
 	for name, l := range f.Loads {
 		m["node."+name] = math.Round(min(1, l.Share)*1000) / 1000
 	}
@@ -192,6 +211,9 @@ func (f *figures) states(p *telemetry.Picture) map[string]string {
 	case f.Cover > coverAlert:
 		s["cover"] = "warn"
 	}
+	if !f.HasOwn {
+		s["p95"], s["budget"] = "none", "none"
+	}
 	for i := range p.Nodes {
 		s["node."+p.Nodes[i].Name] = stateOf(&p.Nodes[i], f.Loads[p.Nodes[i].Name])
 	}
@@ -219,8 +241,11 @@ func (f *figures) point() map[string]*float32 {
 		short := float32(v)
 		return &short
 	}
-	sessions := float32(f.Sessions)
-	return map[string]*float32{"p95": value(f.P95), "carried": value(f.Carried), "own": value(f.Own), "cover": value(f.Cover), "sessions": &sessions}
+	sessions := float64(f.Sessions)
+	if !f.HasOwn {
+		sessions = -1
+	}
+	return map[string]*float32{"p95": value(f.P95), "carried": value(f.Carried), "own": value(f.Own), "cover": value(f.Cover), "sessions": value(sessions)}
 }
 
 func millis(v float64) string {

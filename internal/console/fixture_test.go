@@ -27,6 +27,7 @@ type fakeNetwork struct {
 	pictures int
 	drained  []string
 	rotated  int
+	fails    error // what orders answer
 	change   func(*telemetry.Picture)
 }
 
@@ -56,14 +57,14 @@ func (f *fakeNetwork) Drain(node string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.drained = append(f.drained, node)
-	return nil
+	return f.fails
 }
 
 func (f *fakeNetwork) RotateKeys(time.Time) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.rotated++
-	return nil
+	return f.fails
 }
 
 // fakePolicy lets operators and admins change things, as the built-in policy does.
@@ -168,7 +169,7 @@ func newBoard(t *testing.T, change func(*Config)) *board {
 func (b *board) looked() <-chan struct{} {
 	b.live.mu.Lock()
 	defer b.live.mu.Unlock()
-	if b.live.picture.Network == "" {
+	if b.live.owner.picture.Network == "" {
 		return b.live.moved // as it was before the first
 	}
 	there := make(chan struct{})

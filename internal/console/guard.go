@@ -1,6 +1,7 @@
 package console
 
 import (
+	"context"
 	"encoding/hex"
 	"log/slog"
 	"net"
@@ -32,6 +33,9 @@ const (
 // no style in the page itself, no frame around it, no form that leads elsewhere.
 const contentPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 
+// otherSite is said to who was led here by another site.
+const otherSite = "this came from another site; go to the console's own page"
+
 // NewServer returns a server of a console, on which no client can hold a connection for
 // long without reading what it is sent.
 func NewServer(c *Console) *http.Server {
@@ -59,7 +63,7 @@ func (c *Console) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if err := c.guard.Check(r); err != nil {
-		http.Error(w, "this came from another site; go to the console's own page", http.StatusForbidden)
+		http.Error(w, otherSite, http.StatusForbidden)
 		return
 	}
 	r.Body = http.MaxBytesReader(w, r.Body, formMax)
@@ -98,6 +102,7 @@ func (c *Console) signed(pattern string, a Action, serve func(*call)) {
 			}
 			return
 		}
+		c.tellSoon(r)
 		k := &call{r, w, v, at, c.faceOf(r)}
 		if a != "" {
 			if ok, why := c.cfg.Policy.Decide(r.Context(), at.Person, a); !ok {
@@ -156,11 +161,28 @@ func (c *Console) recordFor(r *http.Request, who Person, action, subject string,
 	defer cancel()
 	e := c.newEvent(who, action, subject)
 	e.Outcome = outcome
+	return c.keepEvent(ctx, e)
+}
+
+func (c *Console) keepEvent(ctx context.Context, e audit.Event) error {
 	if err := c.cfg.Record.Record(ctx, e); err != nil {
-		c.cfg.Log.Error("the console did nothing, because it cannot be recorded", "action", action, "why", err)
+		c.cfg.Log.Error("an event of the console cannot be recorded", "action", e.Action, "outcome", e.Outcome, "why", err)
 		return errNotRecorded
 	}
 	return nil
+}
+
+// attempt records what somebody is about to do, does it, and records it again if it
+// failed.
+func (c *Console) attempt(k *call, action, subject string, do func() error) error {
+	if err := c.record(k, action, subject); err != nil {
+		return err
+	}
+	err := do()
+	if err != nil {
+		c.recordFor(k.Request, k.who.Person, action, subject, audit.Failed)
+	}
+	return err
 }
 
 func (c *Console) newEvent(who Person, action, subject string) audit.Event {
@@ -173,21 +195,9 @@ func (c *Console) newEvent(who Person, action, subject string) audit.Event {
 	}
 }
 
-// tellRefused records that somebody wanted what the policy refuses, a few times a
-// minute.
-func (c *Console) tellRefused(k *call, action string) {
-	if c.cfg.Record == nil || !c.tries.take("refused", refusedMost, c.cfg.Now()) {
-		return
-	}
-	c.recordFor(k.Request, k.who.Person, "console.refused", action, audit.Refused)
-}
-
-// refusedMost is how many refusals are recorded a minute, triesMost how often somebody
-// may try to sign in in one.
-const (
-	refusedMost = 10
-	triesMost   = 20
-)
+// triesMost is how often people may fail to sign in in a minute, or begin to at an
+// issuer.
+const triesMost = 20
 
 // rate counts what may come so often in a minute.
 type rate struct {
@@ -204,6 +214,15 @@ func (t *rate) take(what string, most int, now time.Time) bool {
 	}
 	t.taken[what]++
 	return t.taken[what] <= most
+}
+
+// give takes one back that was no failure.
+func (t *rate) give(what string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.taken[what] > 0 { // else another minute has begun
+		t.taken[what]--
+	}
 }
 
 func hexed(b []byte) string { return hex.EncodeToString(b) }

@@ -8,6 +8,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/nyxnet/nyx/internal/prng"
 )
 
 // TestWhoHasNotSignedInSeesNothing: every page and every order leads to the page of
@@ -279,4 +281,61 @@ func TestTheOwnerHasLinksMade(t *testing.T) {
 			t.Errorf("the link is %q", body)
 		}
 	}
+}
+
+// TestOnlyFailuresAreCounted: owners have as many links made and used as they like, and
+// wrong ones are tried so often in a minute.
+func TestOnlyFailuresAreCounted(t *testing.T) {
+	b := newBoard(t, nil)
+	link := func(token string) (int, string) {
+		w := b.browser()
+		r := w.request(http.MethodPost, "/link", nil)
+		r.Header.Set("Authorization", "Bearer "+token)
+		resp, body := w.do(r)
+		return resp.StatusCode, body
+	}
+	enter := func(link string) int {
+		r, _ := b.browser().post("/enter", url.Values{"key": {strings.TrimPrefix(link, "/enter?key=")}, "role": {"viewer"}})
+		return r.StatusCode
+	}
+	for i := range 2 * triesMost {
+		got, path := link("owner")
+		if got != http.StatusOK {
+			t.Fatalf("link %d: %d", i, got)
+		}
+		if got := enter(path); got != http.StatusSeeOther {
+			t.Fatalf("entering by link %d: %d", i, got)
+		}
+	}
+	for range triesMost {
+		link("guess")
+		enter("guess")
+	}
+	if got, _ := link("owner"); got != http.StatusForbidden {
+		t.Errorf("after so many guesses a link is made: %d", got)
+	}
+	if got := enter(b.NewLink()); got != http.StatusTooManyRequests {
+		t.Errorf("after so many guesses a link is taken: %d", got)
+	}
+}
+
+// TestTwoConsolesOfOneMachine: a browser sends cookies to all ports of a host, and who
+// signs in at one console, or out, stays signed in at the other.
+func TestTwoConsolesOfOneMachine(t *testing.T) {
+	one := newBoard(t, nil)
+	w := one.as(Admin)
+	draw := prng.FromUint64(2).Stream("the other console")
+	two := newBoard(t, func(c *Config) { c.Entropy = func(b []byte) { draw.Read(b) } })
+	v := &browser{board: two, Client: w.Client}
+	r, _ := v.post("/enter", url.Values{"key": {strings.TrimPrefix(two.NewLink(), "/enter?key=")}, "role": {"viewer"}})
+	want(t, "signing in at the other", r, http.StatusSeeOther)
+	for what, at := range map[string]*browser{"the first": w, "the other": v} {
+		r, _ := at.get("/")
+		want(t, what, r, http.StatusOK)
+	}
+	w.order("/sign-out", url.Values{})
+	r, _ = w.get("/")
+	want(t, "who signed out", r, http.StatusSeeOther)
+	r, _ = v.get("/")
+	want(t, "the other, still", r, http.StatusOK)
 }

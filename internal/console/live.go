@@ -24,16 +24,16 @@ const (
 	patience = 5 * time.Second
 )
 
-// live looks at the network once for all who watch, and has what it saw written once.
+// live looks at the network once for all who watch, and has what it saw written once for
+// each view.
 type live struct {
 	network Network
 	begun   time.Time
 
 	mu      sync.Mutex
-	picture telemetry.Picture
-	figures figures
-	event   []byte        // of the picture, as it is sent
-	moved   chan struct{} // closed when there is another
+	owner   view          // of who came by a link
+	others  view          // without the client of this machine
+	moved   chan struct{} // closed when there are others
 	ring    *ring
 	watched int
 
@@ -41,6 +41,13 @@ type live struct {
 	past    []moment // of the last window, the oldest first
 	pending sample
 	step    int64
+}
+
+// view is what somebody may see at a moment.
+type view struct {
+	picture telemetry.Picture
+	figures figures
+	event   []byte // of the picture, as it is sent; nil: nobody watched
 }
 
 // moment is what figures are told from that grow.
@@ -66,7 +73,7 @@ func (l *live) run(ctx context.Context, now func() time.Time) {
 		case <-t.C:
 		case <-ctx.Done():
 			l.mu.Lock()
-			l.event = nil
+			l.owner.event, l.others.event = nil, nil
 			close(l.moved) // who waits sees that there is nothing more
 			l.mu.Unlock()
 			return
@@ -74,7 +81,8 @@ func (l *live) run(ctx context.Context, now func() time.Time) {
 	}
 }
 
-// look makes one picture and tells who watches.
+// look makes one picture and tells who watches. What this machine's own client does is
+// its owner's to see: whom an issuer signs in is shown the network without it.
 func (l *live) look(now time.Time) {
 	p := l.network.Picture()
 	m := momentOf(&p, now)
@@ -91,13 +99,32 @@ func (l *live) look(now time.Time) {
 
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.figures = figuresOf(&p, &l.past[0], &m, s, now.Sub(l.begun))
-	l.figures.Asked, l.figures.Failed = l.ring.asked()
-	l.figures.Asked, l.figures.Failed = l.figures.Asked+uint64(l.pending.asked), l.figures.Failed+uint64(l.pending.failed)
-	l.figures.alert(&p)
-	l.picture, l.event = p, l.written(&p)
+	asked, failed := l.ring.asked()
+	seen := func(p telemetry.Picture) view {
+		f := figuresOf(&p, &l.past[0], &m, s, now.Sub(l.begun))
+		if p.Own != nil {
+			f.Asked, f.Failed = asked+uint64(l.pending.asked), failed+uint64(l.pending.failed)
+		}
+		f.alert(&p)
+		v := view{picture: p, figures: f}
+		if l.watched > 0 {
+			v.event = v.written()
+		}
+		return v
+	}
+	l.owner = seen(p)
+	p.Own = nil
+	l.others = seen(p)
 	close(l.moved)
 	l.moved = make(chan struct{})
+}
+
+// of is the view of who may see the own client, or of who may not. l.mu is held.
+func (l *live) of(own bool) *view {
+	if own {
+		return &l.owner
+	}
+	return &l.others
 }
 
 // keep adds a second's sample to the step that it is of, and puts that into the ring
@@ -120,12 +147,10 @@ func (l *live) keep(now time.Time, s sample) {
 	p.asked, p.failed = p.asked+s.asked, p.failed+s.failed
 }
 
-// written is the event of a picture: texts by the place on the page that shows them, and
+// written is the event of a view: texts by the place on the page that shows them, and
 // alerts in each language.
-func (l *live) written(p *telemetry.Picture) []byte {
-	if l.watched == 0 {
-		return nil
-	}
+func (v *view) written() []byte {
+	p, f := &v.picture, &v.figures
 	b, err := json.Marshal(struct {
 		At     int64               `json:"at"`
 		Text   map[string]string   `json:"text"`
@@ -133,18 +158,20 @@ func (l *live) written(p *telemetry.Picture) []byte {
 		State  map[string]string   `json:"state"`
 		Alerts map[string][]spoken `json:"alerts"`
 		Point  map[string]*float32 `json:"point"`
-	}{p.At.UnixMilli(), l.figures.texts(p), l.figures.meters(p), l.figures.states(p), l.figures.spoken(), l.figures.point()})
+	}{p.At.UnixMilli(), f.texts(p), f.meters(p), f.states(p), f.spoken(), f.point()})
 	if err != nil {
 		panic("console: figures that do not encode: " + err.Error())
 	}
 	return b
 }
 
-// now returns the newest picture and its figures.
-func (l *live) now() (telemetry.Picture, figures) {
+// now returns the newest picture and its figures, with those of the own client or
+// without them.
+func (l *live) now(own bool) (telemetry.Picture, figures) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.picture, l.figures
+	v := l.of(own)
+	return v.picture, v.figures
 }
 
 // join counts a viewer; false: there are enough.
@@ -164,11 +191,12 @@ func (l *live) part() {
 	l.watched--
 }
 
-// next returns the newest event, and what is closed when there is a newer one.
-func (l *live) next() (event []byte, moved <-chan struct{}) {
+// next returns the newest event, with the own client or without it, and what is closed
+// when there is a newer one.
+func (l *live) next(own bool) (event []byte, moved <-chan struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.event, l.moved
+	return l.of(own).event, l.moved
 }
 
 // serveLive sends events until the viewer leaves, signs out or does not read.
@@ -191,7 +219,7 @@ func (c *Console) serveLive(k *call) {
 	k.w.WriteHeader(http.StatusOK)
 	out.SetWriteDeadline(time.Now().Add(patience))
 	out.Flush()
-	_, moved := c.live.next() // the event that is there may be of before somebody watched
+	_, moved := c.live.next(k.who.Local) // the event that is there may be of before somebody watched
 	for {
 		select {
 		case <-moved:
@@ -199,7 +227,7 @@ func (c *Console) serveLive(k *call) {
 			return
 		}
 		var event []byte
-		if event, moved = c.live.next(); event == nil || !c.still(k.visit) {
+		if event, moved = c.live.next(k.who.Local); event == nil || !c.still(k.visit) {
 			return
 		}
 		out.SetWriteDeadline(time.Now().Add(patience))
@@ -222,6 +250,9 @@ func (c *Console) serveHistory(k *call) {
 	c.live.mu.Lock()
 	s := c.live.ring.last(long)
 	c.live.mu.Unlock()
+	if !k.who.Local {
+		s = s.withoutOwn()
+	}
 	k.w.Header().Set("Content-Type", "application/json")
 	json.NewEncoder(k.w).Encode(s)
 }

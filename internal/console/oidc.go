@@ -126,7 +126,13 @@ func (f *flows) end(state string, now time.Time) (flow, bool) {
 	return one, ok && !now.After(one.until)
 }
 
+// oidcBegin sends a browser to the issuer, if somebody at the console wants it to: led
+// here by another site, it would come back signed in as somebody who did not ask for it.
 func (c *Console) oidcBegin(w http.ResponseWriter, r *http.Request) {
+	if from := r.Header.Get("Sec-Fetch-Site"); from != "" && from != "none" && from != "same-origin" {
+		http.Error(w, otherSite, http.StatusForbidden)
+		return
+	}
 	o, now := c.cfg.OIDC, c.cfg.Now()
 	if o == nil || !c.tries.take("oidc", triesMost, now) {
 		c.showOut(w, r, http.StatusTooManyRequests, signIn{OIDC: o != nil, Why: c.faceOf(r).say("signin.slow")})
@@ -139,7 +145,7 @@ func (c *Console) oidcBegin(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	// Lax: the issuer leads back here from another site.
-	http.SetCookie(w, &http.Cookie{Name: flowCookie, Value: browser, Path: "/oidc/", HttpOnly: true, SameSite: http.SameSiteLaxMode, Secure: r.TLS != nil, MaxAge: int(flowLife.Seconds())})
+	http.SetCookie(w, &http.Cookie{Name: cookieName(flowCookie, r), Value: browser, Path: "/oidc/", HttpOnly: true, SameSite: http.SameSiteLaxMode, Secure: r.TLS != nil, MaxAge: int(flowLife.Seconds())})
 	challenge := seal.SHA256([]byte(one.verifier))
 	q := url.Values{
 		"response_type": {"code"}, "client_id": {o.Client}, "redirect_uri": {o.Return}, "scope": {"openid profile"},
@@ -170,7 +176,7 @@ func (c *Console) returned(r *http.Request) (who Person, err error) {
 		return who, errNone
 	}
 	one, ok := c.flows.end(q.Get("state"), now)
-	cookie, noCookie := r.Cookie(flowCookie)
+	cookie, noCookie := r.Cookie(cookieName(flowCookie, r))
 	switch {
 	case !ok:
 		return who, errors.New("the state is not one of a signing-in that has begun here, or it was used")

@@ -136,3 +136,18 @@ func TestSigningInByAnIssuerIsBound(t *testing.T) {
 	r, _ := w.get("/oidc/return?" + back.Encode())
 	want(t, "a state that was used", r, http.StatusForbidden)
 }
+
+// TestAnotherSiteBeginsNothing: it cannot have a browser signed in as somebody.
+func TestAnotherSiteBeginsNothing(t *testing.T) {
+	b, _ := withIssuer(t)
+	for from, status := range map[string]int{"cross-site": http.StatusForbidden, "same-site": http.StatusForbidden, "same-origin": http.StatusSeeOther, "none": http.StatusSeeOther} {
+		w := b.browser()
+		r := w.request(http.MethodGet, "/oidc/begin", nil)
+		r.Header.Set("Sec-Fetch-Site", from)
+		resp, _ := w.do(r)
+		want(t, from, resp, status)
+	}
+	if n := len(b.flows.open); n != 2 {
+		t.Errorf("%d signings-in have begun, want 2", n)
+	}
+}

@@ -1,6 +1,7 @@
 package console
 
 import (
+	"net"
 	"net/http"
 	"slices"
 	"sync"
@@ -57,7 +58,7 @@ const (
 	visitsMost = 256
 	// visitWatches bounds the streams of events of one of them: tabs of a browser.
 	visitWatches = 8
-	// visitCookie is the name of the cookie that holds a visit's secret.
+	// visitCookie is the cookie that holds a visit's secret, by cookieName.
 	visitCookie = "nyx-console"
 )
 
@@ -69,13 +70,22 @@ type visit struct {
 	begun   time.Time
 	seen    time.Time
 	watches int
-	exports []string // of the audit log, that it has asked for
+	exports []auditExport // of the audit log, that it has asked for, the newest first
 }
 
 // people are the visits, by the hash of their secret.
 type people struct {
 	mu    sync.Mutex
 	known map[[32]byte]*visit
+}
+
+// cookieName is what a cookie is called at the port of a request. Browsers keep cookies
+// by host alone: without it two consoles of a machine would sign each other out.
+func cookieName(base string, r *http.Request) string {
+	if _, port, err := net.SplitHostPort(r.Host); err == nil {
+		return base + "-" + port
+	}
+	return base
 }
 
 // secret draws one of 256 bits, in text.
@@ -101,7 +111,7 @@ func (c *Console) welcome(w http.ResponseWriter, r *http.Request, who Person) bo
 		return false
 	}
 	p.known[seal.SHA256([]byte(secret))] = v
-	http.SetCookie(w, &http.Cookie{Name: visitCookie, Value: secret, Path: "/", HttpOnly: true, SameSite: http.SameSiteStrictMode, Secure: r.TLS != nil, MaxAge: int(visitMost.Seconds())})
+	http.SetCookie(w, &http.Cookie{Name: cookieName(visitCookie, r), Value: secret, Path: "/", HttpOnly: true, SameSite: http.SameSiteStrictMode, Secure: r.TLS != nil, MaxAge: int(visitMost.Seconds())})
 	return true
 }
 
@@ -111,7 +121,7 @@ func (v *visit) over(now time.Time) bool {
 
 // guest is the visit that a request is of, as it is now.
 func (c *Console) guest(r *http.Request) (v *visit, at visit, ok bool) {
-	cookie, err := r.Cookie(visitCookie)
+	cookie, err := r.Cookie(cookieName(visitCookie, r))
 	if err != nil {
 		return nil, visit{}, false
 	}

@@ -129,7 +129,7 @@ type frame struct {
 
 // show shows a page to who has signed in.
 func (c *Console) show(k *call, name string, status int, content any) {
-	p, _ := c.live.now()
+	p, _ := c.live.now(false)
 	who := k.who.Person
 	f := frame{Page: name, Theme: themeOf(k.Request), Path: pathOf(k.Request), Who: &who, Token: k.who.token, Menu: pageNames, Network: p.Network, Level: p.Level, Content: content, May: map[string]bool{}}
 	if who.Local {

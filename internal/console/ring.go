@@ -65,12 +65,19 @@ type series struct {
 	Failed   []*float32 `json:"failed"`
 }
 
+// withoutOwn is the series without what the own client did.
+func (s series) withoutOwn() series {
+	none := make([]*float32, len(s.T))
+	return series{Step: s.Step, T: s.T, Carried: s.Carried, P95: none, Own: none, Sessions: none, Cover: none, Failed: none}
+}
+
 // last are the samples of a time until now, in at most pointsMost points: of latencies
 // the greatest, of the others the mean.
 func (r *ring) last(long time.Duration) series {
 	from := max(r.first, r.next-int64(min(long, ringLong)/ringStep))
 	each := max(1, (r.next-from+pointsMost-1)/pointsMost)
-	out := series{Step: each * int64(ringStep/time.Second), T: []int64{}}
+	none := []*float32{} // a script takes no null for a column
+	out := series{Step: each * int64(ringStep/time.Second), T: []int64{}, P95: none, Carried: none, Own: none, Sessions: none, Cover: none, Failed: none}
 	for at := from; at < r.next; at += each {
 		var p point
 		for i := at; i < min(at+each, r.next); i++ {

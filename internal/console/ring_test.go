@@ -1,6 +1,8 @@
 package console
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"os"
 	"strings"
@@ -91,5 +93,16 @@ func TestMeasuredFigures(t *testing.T) {
 	}
 	if c.SessionBytes != 3789 {
 		t.Errorf("a session takes %v bytes", c.SessionBytes)
+	}
+}
+
+// TestAnEmptyHistoryHasItsColumns: a console that has just begun has no sample yet, and
+// a script that is given null for a column draws no chart, then or later.
+func TestAnEmptyHistoryHasItsColumns(t *testing.T) {
+	for who, s := range map[string]series{"the owner": (&ring{}).last(ringLong), "others": (&ring{}).last(ringLong).withoutOwn()} {
+		b, err := json.Marshal(s)
+		if err != nil || bytes.Contains(b, []byte("null")) {
+			t.Errorf("%s: %s %v", who, b, err)
+		}
 	}
 }

@@ -10,7 +10,7 @@ import (
 )
 
 // shown is what the pages of the network show: a picture with its figures, and the texts
-// that events will replace.
+// that events will replace. Own is there for who came by a link alone.
 type shown struct {
 	telemetry.Picture
 	Figures figures
@@ -21,7 +21,7 @@ type shown struct {
 }
 
 func (c *Console) shown(k *call) shown {
-	p, f := c.live.now()
+	p, f := c.live.now(k.who.Local)
 	return shown{p, f, f.texts(&p), f.meters(&p), f.states(&p), f.in(k.face.lang)}
 }
 
@@ -138,22 +138,16 @@ func (c *Console) directory(k *call) (any, error) { return c.shown(k), nil }
 // drain has a node leave.
 func (c *Console) drain(k *call) (string, error) {
 	name := k.PostForm.Get("node")
-	p, _ := c.live.now()
+	p, _ := c.live.now(false)
 	if !slices.ContainsFunc(p.Nodes, func(n telemetry.NodePicture) bool { return n.Name == name }) {
 		return "", errNone // nothing that somebody typed goes into the record
 	}
-	if err := c.record(k, "console.drain", name); err != nil {
-		return "", err
-	}
-	return "/relays", c.cfg.Network.Drain(name)
+	return "/relays", c.attempt(k, "console.drain", name, func() error { return c.cfg.Network.Drain(name) })
 }
 
 // rotate replaces the key of the Stream nodes' fleet.
 func (c *Console) rotate(k *call) (string, error) {
-	if err := c.record(k, "console.rotate", "fleet"); err != nil {
-		return "", err
-	}
-	return "/relays", c.cfg.Network.RotateKeys(c.cfg.Now())
+	return "/relays", c.attempt(k, "console.rotate", "fleet", func() error { return c.cfg.Network.RotateKeys(c.cfg.Now()) })
 }
 
 // LossOf is a session's share of lost packets.

@@ -51,6 +51,7 @@ func (c *Console) link(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "only the owner of this machine has links made", http.StatusForbidden)
 		return
 	}
+	c.tries.give("link")
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	io.WriteString(w, c.NewLink())
 }
@@ -98,6 +99,7 @@ func (c *Console) enter(w http.ResponseWriter, r *http.Request) {
 		c.showOut(w, r, http.StatusForbidden, signIn{OIDC: c.cfg.OIDC != nil, Why: f.say("signin.spent")})
 		return
 	}
+	c.tries.give("enter")
 	if err := c.admit(w, r, who); err != nil {
 		c.showOut(w, r, statusOf(err), signIn{Why: oneLine(err)})
 		return
@@ -120,7 +122,7 @@ func (c *Console) admit(w http.ResponseWriter, r *http.Request, who Person) erro
 
 func (c *Console) signOut(k *call) (string, error) {
 	c.leave(k.visit)
-	http.SetCookie(k.w, &http.Cookie{Name: visitCookie, Path: "/", MaxAge: -1, HttpOnly: true, SameSite: http.SameSiteStrictMode})
+	http.SetCookie(k.w, &http.Cookie{Name: cookieName(visitCookie, k.Request), Path: "/", MaxAge: -1, HttpOnly: true, SameSite: http.SameSiteStrictMode})
 	return "/sign-in", nil
 }
 

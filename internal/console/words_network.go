@@ -54,6 +54,7 @@ var networkWords = map[string][2]string{
 	"node.onion":              {"Next onion key (UTC)", "次のオニオン鍵 (UTC)"},
 	"none.nodes":              {"This process runs no nodes, so there are none to show.", "このプロセスはノードを実行していないため、表示できません。"},
 	"none.own":                {"This process runs no client, and those of others are nobody's to see.", "このプロセスにクライアントはありません。ほかのクライアントは誰にも見えません。"},
+	"none.others":             {"What this machine's own client does is shown to its owner alone, who comes by a link.", "この端末自身のクライアントの情報は、リンクでサインインした所有者にだけ表示されます。"},
 	"none.sessions":           {"No session is open. One begins with the first stream through the proxy.", "開いているセッションはありません。プロキシの最初のストリームで始まります。"},
 	"none.routes":             {"No route stands.", "確立した経路はありません。"},
 	"none.directory":          {"No directory authority runs in this process.", "このプロセスにディレクトリ局はありません。"},

@@ -55,12 +55,14 @@
     addEventListener("pagehide", () => source.close());
   }
 
-  // Parts of the page that are read anew, at most every two seconds. What somebody
-  // is in the middle of is left alone.
-  let reading = false, readAt = 0;
+  // Parts of the page that are read anew, at most every two seconds, or as many as
+  // they name; one that comes without data-refresh is read no more. What somebody is in
+  // the middle of is left alone.
+  let reading = false, readAt = Date.now();
   async function refresh() {
     const parts = [...$("[data-refresh]")];
-    if (!parts.length || reading || Date.now() - readAt < 1900 || document.hidden) return;
+    const pause = Math.max(...parts.map(part => +part.dataset.refresh || 2)) * 1000 - 100;
+    if (!parts.length || reading || Date.now() - readAt < pause || document.hidden) return;
     if (location.search.includes("search=") || location.search.includes("cursor=")) return; // each search is on the record
     reading = true;
     try {
@@ -69,8 +71,9 @@
       const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
       for (const part of parts) {
         const other = fresh.getElementById(part.id);
-        if (!other || other.innerHTML === part.innerHTML || part.contains(document.activeElement)) continue;
-        part.replaceChildren(...other.childNodes);
+        if (!other || part.contains(document.activeElement)) continue;
+        if (!("refresh" in other.dataset)) delete part.dataset.refresh;
+        if (other.innerHTML !== part.innerHTML) part.replaceChildren(...other.childNodes);
       }
     } catch { /* the pulse says that there is no connection */ } finally {
       reading = false;
