@@ -200,8 +200,9 @@ func (a *auditPlace) verify() *cobra.Command {
 hash of the one before, every signed checkpoint has the root of the entries, and what
 is missing was removed by retention, on the record. Checkpoints that were kept
 elsewhere (--checkpoint) show a log that was made anew or cut. With --from, the copy
-under object lock is verified in place of the log, with the same keys. With --proof or
---export, only these are verified, by the key alone: no log is needed.`,
+under object lock is verified in place of the log, with the same keys, and objects that
+are not locked though they should be are a fault. With --proof or --export, only these
+are verified, by the key alone: no log is needed.`,
 		Example: "  nyx audit verify --dir control-1/audit --key auditor/log.key --checkpoint auditor/2026-10.note\n  nyx audit verify --key log.key --proof event.proof",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

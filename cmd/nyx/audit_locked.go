@@ -83,12 +83,14 @@ func (c *copying) write(m figures) {
 // copyFlags say where a copy is.
 type copyFlags struct {
 	from string
+	days int
 	c    setup.CopiesConfig
 }
 
 func (f *copyFlags) add(cmd *cobra.Command) {
 	fs := cmd.Flags()
 	fs.StringVar(&f.from, "from", "", "where a copy under object lock is: s3://BUCKET/PREFIX")
+	fs.IntVar(&f.days, "days", 0, "of --from: for how many days its objects should be locked (control.copies_days); 0: not known")
 	fs.StringVar(&f.c.Server, "server", "", "of --from: URL of the server with S3's API, https://host:port")
 	fs.StringVar(&f.c.Region, "region", "us-east-1", "of --from: region of the bucket")
 	fs.StringVar(&f.c.KeyID, "access-key", "", "of --from: ID of an access key that may list and read")
@@ -111,7 +113,7 @@ func (f *copyFlags) restore(cmd *cobra.Command, dir string) (r worm.Restored, er
 	defer bucket.Close()
 	line := cli.Watch(cmd)
 	defer line.Done()
-	return worm.Restore(cmd.Context(), place, dir, time.Now(), func(r worm.Restored) { line.Bar("objects read:", uint64(r.Objects), 0) })
+	return worm.Restore(cmd.Context(), place, dir, f.days, time.Now(), func(r worm.Restored) { line.Bar("objects read:", uint64(r.Objects), 0) })
 }
 
 // locked says how a copy is protected.
@@ -120,10 +122,21 @@ func locked(w io.Writer, r worm.Restored) {
 	if r.Locked > 0 {
 		fmt.Fprintf(w, ", the first until %s", r.Until.UTC().Format(time.RFC3339))
 	}
+	if r.Unlocked > 0 {
+		fmt.Fprintf(w, "; %v", unlocked(r))
+	}
 	if r.Upon > 0 {
 		fmt.Fprintf(w, "; somebody has put %d versions or marks of deletion upon them, which change nothing", r.Upon)
 	}
 	fmt.Fprintln(w)
+}
+
+// unlocked is what is wrong with a copy that could be changed or removed.
+func unlocked(r worm.Restored) error {
+	if r.Unlocked == 0 {
+		return nil
+	}
+	return fmt.Errorf("%d objects are not locked for as long as they should be, the first %s: they can be changed or removed; find out who has written there, and start the control process, which locks what is the log's", r.Unlocked, r.Bare)
 }
 
 // verifyFrom verifies a copy, which it reads into a directory that is gone afterwards.
@@ -144,7 +157,10 @@ func (a *auditPlace) verifyFrom(cmd *cobra.Command, f *copyFlags, others [][]byt
 		locked(cmd.OutOrStdout(), r)
 	}
 	a.dir = dir
-	return a.verifyLog(cmd, others, &r)
+	if err := a.verifyLog(cmd, others, &r); err != nil {
+		return err
+	}
+	return unlocked(r)
 }
 
 // restoreLogCommand makes the command that needs no log.

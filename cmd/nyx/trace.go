@@ -68,9 +68,12 @@ of what users do.`,
 			if _, ok := traceRoots[of]; !ok {
 				return fmt.Errorf("--of %q: traces are of a probe or of a config", of)
 			}
-			spans, err := readSpans(paths)
+			spans, broken, err := readSpans(paths)
 			if err != nil {
 				return err
+			}
+			if broken > 0 {
+				fmt.Fprintf(cmd.ErrOrStderr(), "%d lines of the files are no spans, and are passed over: a full disk, or a process that ended, leaves such\n", broken)
 			}
 			found, err := chosenTraces(span.Traces(spans), id, of)
 			if err != nil {
@@ -111,19 +114,18 @@ of what users do.`,
 }
 
 // readSpans reads what is named, or what nyx up keeps.
-func readSpans(paths []string) ([]span.Span, error) {
+func readSpans(paths []string) (spans []span.Span, broken int, err error) {
 	if len(paths) > 0 {
 		return span.Read(paths...)
 	}
 	dir, err := setup.DataDir("")
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	spans, err := span.Read(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+	if spans, broken, err = span.Read(dir); errors.Is(err, fs.ErrNotExist) {
+		return nil, 0, nil
 	}
-	return spans, err
+	return spans, broken, err
 }
 
 // traceRoots are how traces of a kind begin. Of a change the first span may be in a file

@@ -125,7 +125,7 @@ func TestTraceOfProcesses(t *testing.T) {
 	if i < 0 {
 		t.Fatalf("no whole trace in %s", out)
 	}
-	spans, err := span.Read(o.dir)
+	spans, _, err := span.Read(o.dir)
 	if err != nil {
 		t.Fatal(err)
 	}

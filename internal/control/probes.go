@@ -1,7 +1,6 @@
 package control
 
 import (
-	"encoding/binary"
 	"slices"
 
 	"github.com/nyxnet/nyx/internal/machine"
@@ -20,8 +19,7 @@ func (i *Intake) probed(now machine.Time, p *pending) bool {
 		return false
 	}
 	p.own = true
-	high, low := halves(p.init.Nonce)
-	i.Steps.Emit(now, trace.StepCame, high, low)
+	i.Steps.Emit(now, trace.StepCame, uint64(p.question.place()), 0)
 	if !i.central || len(i.probes) >= probesMost || !i.Decisions.renew(now, p.question) {
 		return false
 	}
@@ -56,8 +54,4 @@ func (c *Decisions) renew(now machine.Time, q Question) bool {
 		c.counts[trace.PolicyCacheMiss]++
 	}
 	return h.check == asked || now >= h.after
-}
-
-func halves(nonce [16]byte) (high, low uint64) {
-	return binary.BigEndian.Uint64(nonce[:]), binary.BigEndian.Uint64(nonce[8:])
 }

@@ -43,6 +43,18 @@ func TestProbesHaveTheirDecisionMadeAnew(t *testing.T) {
 	}
 }
 
+// The owner hears which question its probe has asked, so that it can tell that one from
+// users'.
+func TestProbesNameTheirQuestion(t *testing.T) {
+	d, _ := probedDoor(Policy{Central: true})
+	var asked []Question
+	d.Steps = func(e trace.Event) { asked = append(asked, QuestionAt(int(e.A))) }
+	d.Handle(0, &wire.SessionInit{Nonce: [16]byte{7}, Version: wire.AdmissionVersion, Level: wire.High}, 1)
+	if q, ok := d.PollCheck(0); !ok || len(asked) != 1 || asked[0] != q || q.Level != wire.High {
+		t.Errorf("the step names %+v, and %+v is asked", asked, q)
+	}
+}
+
 // A probe does not wait for an answer that does not come: after a fault it goes by the
 // decision that is there; nor while the control plane is not to be asked, nor where
 // nobody is.

@@ -219,6 +219,7 @@ func (c *Control) run(ctx context.Context) {
 	if c.desk != nil {
 		c.running.Go(func() { c.lead(ctx) })
 		c.running.Go(func() { c.followSettings(ctx) })
+		c.running.Go(func() { c.desk.Share(ctx) })
 	}
 }
 

@@ -114,7 +114,7 @@ func configuredIssuer(cfg *setup.Config, keys *keyring) (*IssuerConfig, error) {
 	if !bytes.Equal(signer.Public(), cfg.Network.Issuer.Key) {
 		return nil, fmt.Errorf("the network file names another issuer than the one whose key is in %s", keys.where())
 	}
-	i := &IssuerConfig{Network: cfg.Network.Trust.Network, Signer: signer, Life: p.Life, PerHour: p.PerHour, Class: p.To, Dir: filepath.Join(cfg.State, "passes")}
+	i := &IssuerConfig{Network: cfg.Network.Trust.Network, Signer: signer, Life: p.Life, PerHour: p.PerHour, PerHourAll: p.PerHourAll, Class: p.To, Dir: filepath.Join(cfg.State, "passes")}
 	if p.To == setup.PassesKey {
 		i.Identify = identifyHolder(cfg.Network.PSK)
 	}

@@ -39,9 +39,10 @@ type IssuerConfig struct {
 	Network string
 	// Signer signs the list of keys.
 	Signer *seal.Signer
-	// Life is how long a key signs, in whole seconds; PerHour how many passes one gets.
-	Life    time.Duration
-	PerHour int
+	// Life is how long a key signs, in whole seconds; PerHour how many passes one gets, and
+	// PerHourAll how many all get together who have no name; 0: as many as they are.
+	Life                time.Duration
+	PerHour, PerHourAll int
 	// Identify tells who asks, "" for nobody with a name; nil: nobody has one. Those are
 	// told by their addresses. Either is hashed with a key of the process and forgotten.
 	Identify Identify
@@ -74,7 +75,8 @@ type issuer struct {
 	slots  chan struct{}
 
 	mu     sync.Mutex
-	quota  pass.Quota
+	quota  pass.Quota     // of each
+	all    pass.Quota     // of all who have no name, of which each has some in quota
 	keys   []periodKey    // the oldest first
 	listed []byte         // signed
 	counts *tally[string] // of passes that were issued, and of refusals
@@ -90,7 +92,8 @@ func openIssuer(cfg IssuerConfig, now time.Time, log *slog.Logger) (*issuer, err
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("issuer: cannot make the directory of its keys: %w", err)
 	}
-	i := &issuer{cfg: cfg, log: log, slots: make(chan struct{}, issuersAtOnce), quota: pass.Quota{Most: cfg.PerHour, Window: passHour}, counts: newTally(issuedEvent(cfg.Class))}
+	i := &issuer{cfg: cfg, log: log, slots: make(chan struct{}, issuersAtOnce), counts: newTally(issuedEvent(cfg.Class))}
+	i.quota, i.all = pass.Quota{Most: cfg.PerHour, Window: passHour}, pass.Quota{Most: cfg.PerHourAll, Window: passHour}
 	systemEntropy().Stream("issuer").Read(i.secret[:])
 	names, err := filepath.Glob(filepath.Join(cfg.Dir, "*"+passKeySuffix))
 	if err != nil {
@@ -258,15 +261,12 @@ func (i *issuer) issue(r *http.Request, b []byte, now time.Time) ([]byte, *refus
 			return nil, &refused{http.StatusConflict, "key", "a request is for another key than that of this time; ask for the keys again, and compare the clocks", 0}
 		}
 	}
-	who, err := i.who(r, b)
+	who, named, err := i.who(r, b)
 	if err != nil {
 		return nil, &refused{http.StatusUnauthorized, "identity", "who asks is not known: " + err.Error(), 0}
 	}
-	i.mu.Lock()
-	ok, wait := i.quota.Take(now.Unix(), pass.Subject(seal.MAC(&i.secret, []byte(who))), len(batch))
-	i.mu.Unlock()
-	if !ok {
-		return nil, &refused{http.StatusTooManyRequests, "rate", fmt.Sprintf("%d an hour are issued to one, and these would be more; come again in %d s", i.cfg.PerHour, wait), wait}
+	if why := i.take(now.Unix(), who, named, len(batch)); why != nil {
+		return nil, why
 	}
 	select {
 	case i.slots <- struct{}{}:
@@ -285,19 +285,40 @@ func (i *issuer) issue(r *http.Request, b []byte, now time.Time) ([]byte, *refus
 	return answer, nil
 }
 
+// take takes so many passes from what one gets in this hour, and then, of who has no name,
+// from what all of them get: who has many addresses takes no more of the issuer's time. What
+// one gets is gone where that of all is, both until the hour ends.
+func (i *issuer) take(unix int64, who string, named bool, n int) *refused {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	rate := func(most int, whom string, wait int64) *refused {
+		return &refused{http.StatusTooManyRequests, "rate", fmt.Sprintf("%d an hour are issued to %s, and these would be more; come again in %d s", most, whom, wait), wait}
+	}
+	if ok, wait := i.quota.Take(unix, pass.Subject(seal.MAC(&i.secret, []byte(who))), n); !ok {
+		return rate(i.cfg.PerHour, "one", wait)
+	}
+	if named || i.cfg.PerHourAll == 0 {
+		return nil
+	}
+	if ok, wait := i.all.Take(unix, pass.Subject{}, n); !ok {
+		return rate(i.cfg.PerHourAll, "all together", wait)
+	}
+	return nil
+}
+
 // who is who asks: by name, or where nobody has one by address, so that one who asks for
 // all passes of an hour leaves the others theirs. Both are hashed and forgotten.
-func (i *issuer) who(r *http.Request, body []byte) (string, error) {
+func (i *issuer) who(r *http.Request, body []byte) (who string, named bool, err error) {
 	if i.cfg.Identify != nil {
 		if name, err := i.cfg.Identify(r, body); err != nil || name != "" {
-			return "name " + name, err
+			return "name " + name, true, err
 		}
 	}
 	from, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil { // of no address: all of these are one
-		return "address", nil
+		return "address", false, nil
 	}
-	return "address " + front.Block(from.Addr()).String(), nil
+	return "address " + front.Block(from.Addr()).String(), false, nil
 }
 
 // issuedCount is under which passes are counted that were issued; every other name is

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -187,6 +188,42 @@ func TestPassesOfAnAddress(t *testing.T) {
 			}
 			if status != c.status {
 				t.Errorf("%s: %d for %s, want %d", to, status, c.from, c.status)
+			}
+		}
+	}
+}
+
+// All who have no name get so many together, however many addresses they have; who has a
+// name is not counted with them. (Control: without that bound the third address gets its
+// own.)
+func TestPassesOfAllAddresses(t *testing.T) {
+	keys := t.TempDir()
+	for _, c := range []struct {
+		all    int
+		known  Identify
+		status int
+	}{{20, nil, http.StatusTooManyRequests}, {0, nil, http.StatusOK}, {20, byName, http.StatusOK}} {
+		cfg := testIssuer(t, keys)
+		cfg.PerHourAll, cfg.Identify = c.all, c.known
+		i, err := openIssuer(cfg, noon, logOrNone(nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		key, _ := i.signing(noon)
+		for n, want := range []int{http.StatusOK, http.StatusOK, c.status} {
+			order, err := pass.NewOrder(rand.Reader, localName, key.Public(), make([]wire.NodeID, cfg.PerHour), blinder)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r := httptest.NewRequest(http.MethodPost, passesPath, nil)
+			r.RemoteAddr = fmt.Sprintf("192.0.2.%d:1000", n)
+			r.Header.Set("Authorization", fmt.Sprintf("%suser-%d", bearerScheme, n))
+			status, told := http.StatusOK, ""
+			if _, why := i.issue(r, order.Body(), noon); why != nil {
+				status, told = why.status, why.told
+			}
+			if status != want || (status == http.StatusTooManyRequests) != strings.Contains(told, "20 an hour are issued to all together") {
+				t.Errorf("of %d, batch %d: %d %s, want %d", c.all, n, status, told, want)
 			}
 		}
 	}

@@ -2,9 +2,12 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/nyxnet/nyx/internal/control"
@@ -67,7 +70,7 @@ const (
 const checkTimeout = 1500 * time.Millisecond
 
 // checks takes the gateway's questions to the control plane: those of a round, or of
-// the rounds while an answer was awaited, go together.
+// the rounds while an answer was awaited, go together, but for that of a probe.
 type checks struct {
 	ask     func(ctx context.Context, checks []byte) ([]byte, error) // nil: nobody is asked
 	waiting []control.Question                                       // under the host's lock
@@ -132,8 +135,25 @@ func (n *Node) keepChecking(ctx context.Context) {
 	}
 }
 
-// decide has the gateway's questions answered.
+// decide has the gateway's questions answered. The probe's goes in a request of its own,
+// which alone names a trace: what users ask beside it is no part of that.
 func (n *Node) decide(ctx context.Context, questions []control.Question) error {
+	traced, at := n.prober.check(ctx, questions)
+	if at < 0 {
+		return n.answer(ctx, questions)
+	}
+	var own, users error
+	var asking sync.WaitGroup
+	asking.Go(func() { own = n.answer(traced, questions[at:at+1]) })
+	if len(questions) > 1 {
+		users = n.answer(ctx, slices.Delete(slices.Clone(questions), at, at+1))
+	}
+	asking.Wait()
+	return errors.Join(users, own)
+}
+
+// answer has questions answered by one POLICY_CHECK.
+func (n *Node) answer(ctx context.Context, questions []control.Question) error {
 	decisions, err := n.check(ctx, questions)
 	if ctx.Err() != nil {
 		return err
@@ -151,7 +171,7 @@ func (n *Node) decide(ctx context.Context, questions []control.Question) error {
 }
 
 func (n *Node) check(ctx context.Context, questions []control.Question) ([]control.Decision, error) {
-	ctx, cancel := context.WithTimeout(n.prober.check(ctx), checkTimeout)
+	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
 	b, err := n.checks.ask(ctx, (&control.Checks{Region: n.cfg.Region, Questions: questions}).Encode())
 	if err != nil {

@@ -20,16 +20,21 @@ import (
 // decider is a policy that says the same to all, or nothing.
 type decider struct {
 	decision control.Decision
+	refuses  func(control.Question) bool // what it does not accept; nil: nothing
 	err      error
 	asked    atomic.Int64
 	all      chan struct{} // closed when as many were asked as there are; nil: not
 }
 
-func (d *decider) Decide(context.Context, string, control.Question) (control.Decision, error) {
+func (d *decider) Decide(_ context.Context, _ string, q control.Question) (control.Decision, error) {
 	if d.asked.Add(1) == int64(control.NumQuestions) && d.all != nil {
 		close(d.all)
 	}
-	return d.decision, d.err
+	said := d.decision
+	if d.refuses != nil && d.refuses(q) {
+		said.Refused = wire.RefusedFull
+	}
+	return said, d.err
 }
 
 // open is an OpenPolicy.

@@ -8,12 +8,14 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
 
 	"github.com/nyxnet/nyx/internal/carrier/udp"
 	"github.com/nyxnet/nyx/internal/client"
+	"github.com/nyxnet/nyx/internal/control"
 	"github.com/nyxnet/nyx/internal/directory"
 	"github.com/nyxnet/nyx/internal/drive"
 	"github.com/nyxnet/nyx/internal/machine"
@@ -34,8 +36,8 @@ import (
 //  2. probing.note: the client's SESSION_INIT has a nonce, which the prober keeps before
 //     the datagram leaves. By it, and by nothing else, the node's machine knows the
 //     session (prober.own): nobody can have that of another known, and no datagram shows it.
-//  3. Node.decide: the decision of that session is asked for anew, with the name of the
-//     trace in the head of the request; the control process writes its span of it.
+//  3. Node.decide: the decision of that session is asked for anew, in a request of its own
+//     with the name of the trace in its head; the control process writes its span of it.
 //  4. prober.exchange: over the session the prober asks another Stream node for a
 //     descriptor that nobody has laid down, as any client may.
 //  5. probing.spans: what was noted becomes spans.
@@ -108,18 +110,20 @@ func (p *prober) step(e trace.Event) {
 	}
 }
 
-// check has a POLICY_CHECK name the span that it is a part of, if the probe under way
-// waits for a decision.
-func (p *prober) check(ctx context.Context) context.Context {
+// check finds the question of the probe under way among those of a round, if it waits for
+// a decision, and has the POLICY_CHECK of that one name the span that it is a part of. at
+// is -1 where there is none.
+func (p *prober) check(ctx context.Context, questions []control.Question) (traced context.Context, at int) {
 	if p == nil {
-		return ctx
+		return ctx, -1
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.now == nil || p.now.at[trace.StepCame].IsZero() || !p.now.at[trace.StepDecided].IsZero() {
-		return ctx
+		return ctx, -1
 	}
-	return span.With(ctx, span.Context{Trace: p.now.trace, Span: p.now.check})
+	own := control.QuestionAt(int(p.now.said[trace.StepCame]))
+	return span.With(ctx, span.Context{Trace: p.now.trace, Span: p.now.check}), slices.Index(questions, own)
 }
 
 // run probes from when the directory lists the node until ctx ends.

@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"encoding/binary"
+	"encoding/json"
 	"slices"
 	"strings"
 	"sync"
@@ -74,10 +75,16 @@ func (k *keptSpans) await(t *testing.T, want func(span.Trace) bool) span.Trace {
 // often.
 func tracedNetwork(t *testing.T, every time.Duration) (*Local, *keptSpans, *compliance) {
 	t.Helper()
+	return tracedUnder(t, every, &decider{decision: control.Decision{CacheFor: time.Minute, Revision: "r1"}})
+}
+
+// tracedUnder is a tracedNetwork under a policy.
+func tracedUnder(t *testing.T, every time.Duration, policy *decider) (*Local, *keptSpans, *compliance) {
+	t.Helper()
 	spans, store := newKeptSpans(), newCompliance()
 	l := standNetwork(t, LocalConfig{
 		Seed: [32]byte{51}, Streams: 2, Mixes: 3, Regions: 1, Client: client.Config{Level: wire.Fast},
-		Control: inMemory(store, &decider{decision: control.Decision{CacheFor: time.Minute, Revision: "r1"}}),
+		Control: inMemory(store, policy),
 		Probe:   ProbeConfig{Every: every, Level: wire.Fast}, Spans: spans,
 	})
 	return l, spans, store
@@ -180,6 +187,48 @@ func TestUsersLeaveNoSpan(t *testing.T) {
 	}
 }
 
+// What users ask together with a probe is no part of its trace, refused or not: the
+// probe's question has a request of its own. (Control: asked in one request with the name
+// of a trace, questions leave no span at all; the probe's alone does.)
+func TestUsersQuestionsLeaveNoSpan(t *testing.T) {
+	own, users := control.Question{Level: wire.Fast}, control.Question{Level: wire.Extreme}
+	l, spans, _ := tracedUnder(t, time.Hour, &decider{
+		decision: control.Decision{CacheFor: time.Minute, Revision: "r1"},
+		refuses:  func(q control.Question) bool { return q.Level == wire.Extreme },
+	})
+	entry := l.Nodes[0]
+	p := entry.prober
+	p.mu.Lock()
+	p.now = newProbing(p.draw)
+	p.now.stamp(trace.Event{Kind: trace.StepCame, A: 0}) // of own
+	together := span.With(t.Context(), span.Context{Trace: p.now.trace, Span: p.now.check})
+	p.mu.Unlock()
+	if control.QuestionAt(0) != own {
+		t.Fatalf("%+v is not the first question", own)
+	}
+	for _, asked := range [][]control.Question{{users}, {users, own}, {own}} { // the control process makes its span before it answers
+		if err := entry.decide(t.Context(), asked); err != nil {
+			t.Fatal(err)
+		}
+	}
+	kept, _ := spans.now()
+	if len(kept) != 2 || kept[0].Name != span.PolicyAccept || kept[1].Name != span.PolicyAccept {
+		t.Errorf("a question of users and two of the probe left %+v", kept)
+	}
+	if _, err := entry.check(together, []control.Question{own, users}); err != nil {
+		t.Fatal(err)
+	}
+	if n, _ := spans.now(); len(n) != 2 {
+		t.Errorf("users' questions under the name of a trace left %+v", n[2:])
+	}
+	if _, err := entry.check(together, []control.Question{own}); err != nil {
+		t.Fatal(err)
+	}
+	if n, _ := spans.now(); len(n) != 3 {
+		t.Errorf("control: the probe's question alone left %d spans", len(n)-2)
+	}
+}
+
 // A probe that does not arrive is counted, and its trace says how far it came.
 func TestProbeThatFails(t *testing.T) {
 	l, spans, _ := tracedNetwork(t, time.Hour)
@@ -209,6 +258,22 @@ func TestChangeIsOneTrace(t *testing.T) {
 		}
 		return t.Root().Name == span.ConfigChange && n[span.ConfigApply] == len(l.Nodes)+1 && n[span.AuditEvent] == 1 && n[span.StoreEvent] == 1
 	})
+}
+
+// What is too long for an attribute is cut, and can be written and read again.
+func TestBriefIsWritable(t *testing.T) {
+	for _, text := range []string{"r1", strings.Repeat("x", 70), strings.Repeat("x", span.ValueMax-1) + "é", strings.Repeat("政", 30), "\xff\xfe"} {
+		at := time.Unix(1, 0).UTC()
+		s := span.Span{Trace: span.TraceID{1}, ID: span.ID{1}, Name: span.PolicyAccept, Begin: at, End: at, Attributes: span.Attributes{span.Revision: brief(text)}}
+		b, err := json.Marshal(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var again span.Span
+		if err := json.Unmarshal(b, &again); err != nil || again.Validate() != nil || again.Attributes[span.Revision] != brief(text) {
+			t.Errorf("%q is read again as %q, %v, %v", brief(text), again.Attributes[span.Revision], err, again.Validate())
+		}
+	}
 }
 
 func submission(set map[string]string) changes.Submission {

@@ -28,14 +28,17 @@ type deskTop struct {
 	grown chan struct{}
 }
 
-func newDeskTop(t *testing.T) *deskTop {
+func newDeskTop(t *testing.T) *deskTop { return deskOn(t, registry.NewMemory(nil, nil), 1) }
+
+// deskOn is that of one of several processes with a store.
+func deskOn(t *testing.T, store registry.Store, seed uint64) *deskTop {
 	t.Helper()
-	log, err := changes.Open(t.Context(), changes.Config{Store: registry.NewMemory(nil, nil), Schema: settings.Network(), Now: time.Now})
+	log, err := changes.Open(t.Context(), changes.Config{Store: store, Schema: settings.Network(), Now: time.Now})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(log.Close)
-	return &deskTop{t: t, log: log, desk: NewSettingsDesk(log, prng.FromUint64(1), nil), have: map[string]string{}, grown: make(chan struct{})}
+	return &deskTop{t: t, log: log, desk: NewSettingsDesk(log, prng.FromUint64(seed), nil), have: map[string]string{}, grown: make(chan struct{})}
 }
 
 // plane is how a node reaches it. The desk's answer ends with the request.

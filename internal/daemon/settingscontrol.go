@@ -24,6 +24,9 @@ const (
 	// operatorsMost bounds the connections of operators, who are people and their
 	// programs: each costs some 10 kB.
 	operatorsMost = 64
+	// operatorHeadMost is how long a request's head may take on this machine. Who shows
+	// no token holds no place for long, and none that an operator wants.
+	operatorHeadMost = 2 * time.Second
 	// operatorsFull is what a connection beyond them is told.
 	operatorsFull = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\nRetry-After: 5\r\nConnection: close\r\n\r\n" +
 		"as many connections of operators are open as may be; close some, or come again\n"
@@ -41,7 +44,7 @@ func (c *Control) openSettings(ctx context.Context) error {
 		return err
 	}
 	c.settings, c.desk = log, NewSettingsDesk(log, systemEntropy(), c.log)
-	c.desk.tell = c.tell
+	c.desk.tell, c.desk.own = c.tell, c.cfg.Name
 	if c.cfg.History != nil {
 		c.cfg.History.log.Store(log)
 	}
@@ -63,9 +66,16 @@ func (c *Control) serveOperators() error {
 	f := OperatorFile{URL: "http://" + ln.Addr().String(), Token: hex.EncodeToString(token[:])}
 	mux := http.NewServeMux()
 	turned := func(why string) { c.turn(operatorsDoor, why) }
-	c.desk.RegisterOperator(mux, ByToken("operator", f.Token), turned)
+	who := ByToken("operator", f.Token)
+	c.desk.RegisterOperator(mux, func(r *http.Request) (name, why string) {
+		if name, why = who(r); why == "" {
+			front.Known(r)
+		}
+		return name, why
+	}, turned)
 	c.operators = newServer(onlyLoopbackHost(mux, func() { turned(foreignPage) }))
-	bounded := &front.Listener{Listener: ln, Limits: front.NewLimits(operatorsMost, operatorsMost), Answer: []byte(operatorsFull), Turned: turned}
+	c.operators.ReadHeaderTimeout = operatorHeadMost
+	bounded := &front.Listener{Listener: ln, Limits: front.NewLimits(operatorsMost, operatorsMost), Answer: []byte(operatorsFull), Turned: turned, Yields: true}
 	bounded.Watch(c.operators)
 	if err := f.Save(c.cfg.OperatorFile); err != nil {
 		ln.Close()

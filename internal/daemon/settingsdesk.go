@@ -30,16 +30,20 @@ const (
 )
 
 // SettingsDesk is the control plane's side of the configuration: it hands changes out
-// to nodes, hears what they have of them, and carries trials on.
+// to nodes, hears what they have of them, and carries trials on. Each process has one, and
+// nodes ask any of them: what the desks count of a trial lies in the store, where the
+// leader's adds it up.
 type SettingsDesk struct {
 	log  *changes.Log
 	note *slog.Logger
 	tell func(audit.Event)
-	draw *prng.Stream // ids of the desk's own changes; under mu
+	own  string       // name of its process, whose word does not count; "": it has none
+	draw *prng.Stream // ids of its own; under mu
+	life settings.ID  // of the desk, in the store
 
 	mu     sync.Mutex
 	nodes  map[string]*NodeSettings
-	trials map[settings.ID]*trialHealth
+	trials map[changes.Stage]*trialHealth
 
 	heard func(NodeSettings) // for tests: what nodes say; nil: nobody listens
 }
@@ -55,12 +59,13 @@ type NodeSettings struct {
 	Seen     time.Time `json:"seen"`
 }
 
-// trialHealth is how nodes were at one stage of a trial. A node is asked how it is each
-// deskTrial, and its word counts as often: who asks in a loop is one node like the others.
+// trialHealth is how nodes were at one stage of a trial, as they told this desk. A node is
+// asked how it is each deskTrial, and its word counts as often: who asks in a loop is one
+// node like the others.
 type trialHealth struct {
-	percent    int
-	on, others settings.Health
-	counted    map[string]time.Time // of each node, when its word counted last
+	changes.Count
+	shared  changes.Count        // what the store has of it
+	counted map[string]time.Time // of each node, when its word counted last
 }
 
 // hear takes the word of a node that has the trial, or has not.
@@ -74,15 +79,17 @@ func (h *trialHealth) hear(n *NodeSettings, has bool) {
 		one.Failed = 1
 	}
 	if has {
-		h.on.Add(one)
+		h.On.Add(one)
 	} else {
-		h.others.Add(one)
+		h.Others.Add(one)
 	}
 }
 
 // NewSettingsDesk returns the desk of a log.
 func NewSettingsDesk(log *changes.Log, rng prng.Source, note *slog.Logger) *SettingsDesk {
-	return &SettingsDesk{log: log, note: logOrNone(note), tell: func(audit.Event) {}, draw: rng.Stream("settings desk"), nodes: map[string]*NodeSettings{}, trials: map[settings.ID]*trialHealth{}}
+	d := &SettingsDesk{log: log, note: logOrNone(note), tell: func(audit.Event) {}, draw: rng.Stream("settings desk"), nodes: map[string]*NodeSettings{}, trials: map[changes.Stage]*trialHealth{}}
+	d.life = d.newID()
+	return d
 }
 
 // serve answers a node.
@@ -132,11 +139,14 @@ func (d *SettingsDesk) hear(name string, q url.Values) (trial bool) {
 	if d.heard != nil {
 		d.heard(n)
 	}
-	for id, t := range on {
-		h := d.trials[id]
-		if h == nil || h.percent != t.Stage.Percent {
-			h = &trialHealth{percent: t.Stage.Percent, counted: map[string]time.Time{}}
-			d.trials[id] = h
+	if name == d.own { // it works, or it could not answer: that says nothing of the change
+		return len(on) > 0
+	}
+	for _, t := range on {
+		h := d.trials[changes.StageOf(t)]
+		if h == nil {
+			h = &trialHealth{counted: map[string]time.Time{}}
+			d.trials[changes.StageOf(t)] = h
 		}
 		if on := t.Stage.Has(name); !on || n.Revision >= t.Revision || n.Refused >= t.Revision {
 			h.hear(&n, on)
@@ -173,9 +183,56 @@ func (d *SettingsDesk) Lead(ctx context.Context) {
 			}
 		}
 	})
+	if err := d.log.UnshareOld(ctx); err != nil && ctx.Err() == nil {
+		d.note.Debug("counts of trials that are over are left until another leads", "why", err)
+	}
 	for pause(ctx, time.Second) {
 		d.judge(ctx)
 	}
+}
+
+// Share puts what nodes tell this desk of trials where the leader's finds it, until ctx
+// ends.
+func (d *SettingsDesk) Share(ctx context.Context) {
+	for pause(ctx, deskTrial) {
+		if err := d.share(ctx); err != nil && ctx.Err() == nil {
+			d.note.Warn("what nodes say of a trial is not told to the process that judges it; trying again", "why", err)
+		}
+	}
+}
+
+// share puts into the store what it does not have yet, and forgets stages that are over.
+func (d *SettingsDesk) share(ctx context.Context) error {
+	on := map[changes.Stage]bool{}
+	for _, t := range d.log.State().Trials() {
+		on[changes.StageOf(t)] = true
+	}
+	news := map[changes.Stage]changes.Count{}
+	d.mu.Lock()
+	for stage, h := range d.trials {
+		if !on[stage] || h.Count != h.shared {
+			news[stage] = h.Count
+		}
+	}
+	d.mu.Unlock()
+	for stage, c := range news {
+		if !on[stage] {
+			if err := d.log.Unshare(ctx, stage, d.life); err != nil {
+				return err
+			}
+			d.mu.Lock()
+			delete(d.trials, stage)
+			d.mu.Unlock()
+			continue
+		}
+		if err := d.log.Share(ctx, stage, d.life, c); err != nil {
+			return err
+		}
+		d.mu.Lock()
+		d.trials[stage].shared = c
+		d.mu.Unlock()
+	}
+	return nil
 }
 
 func pause(ctx context.Context, d time.Duration) bool {
@@ -202,28 +259,23 @@ func (d *SettingsDesk) alert(l settings.Letter, overdue bool) {
 	d.tell(e)
 }
 
-// judge looks at the trials that are on.
+// judge looks at the trials that are on, by what all desks have counted.
 func (d *SettingsDesk) judge(ctx context.Context) {
 	state := d.log.State()
-	on := state.Trials()
-	d.mu.Lock()
-	for id := range d.trials {
-		if _, there := on[id]; !there {
-			delete(d.trials, id)
-		}
-	}
 	var next []*settings.Change
-	for id := range on {
-		h := d.trials[id]
-		if h == nil || h.percent != on[id].Stage.Percent {
+	for id, t := range state.Trials() {
+		all, err := d.log.Counted(ctx, changes.StageOf(t))
+		if err != nil {
+			if ctx.Err() == nil {
+				d.note.Warn("what nodes say of a trial cannot be read; trying again", "rollout", id.String(), "why", err)
+			}
 			continue
 		}
-		if c, why := state.Judge(time.Now(), id, d.newID(), h.on, h.others); c != nil {
+		if c, why := state.Judge(time.Now(), id, d.newID(), all.On, all.Others); c != nil {
 			d.note.Warn("a trial of the configuration goes on", "rollout", id.String(), "all", c.Stage == nil, "why", why)
 			next = append(next, c)
 		}
 	}
-	d.mu.Unlock()
 	for _, c := range next {
 		if _, err := d.log.Submit(ctx, changes.Submission{Change: *c, Urgent: true}); err != nil && ctx.Err() == nil {
 			d.note.Warn("the next stage of a trial could not be had; trying again", "why", err)
@@ -231,8 +283,10 @@ func (d *SettingsDesk) judge(ctx context.Context) {
 	}
 }
 
-// newID is the id of a change of the desk's own. The lock is held.
+// newID is an id of the desk's own.
 func (d *SettingsDesk) newID() (id settings.ID) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	d.draw.Read(id[:])
 	return id
 }

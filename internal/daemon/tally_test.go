@@ -1,7 +1,9 @@
 package daemon
 
 import (
+	"bufio"
 	"errors"
+	"fmt"
 	"io"
 	"maps"
 	"net"
@@ -60,11 +62,13 @@ func TestTallyLosesNothing(t *testing.T) {
 	}
 }
 
-// Who has not the token of operators is refused and is on the record, a flood as one
-// event with its number, and while the bus takes nothing nothing is lost.
-func TestRefusedOperatorsAreOnTheRecord(t *testing.T) {
+// operator is an operator file as a test uses it.
+type operator struct{ OperatorFile }
+
+// operatedControl runs a control process with operators.
+func operatedControl(t *testing.T, store *compliance, bus *fillable) (*Control, operator) {
+	t.Helper()
 	l := startNetwork(t, wire.Fast)
-	store, bus := newCompliance(), &fillable{Bus: pipeline.NewMemory(pipeline.Limits{})}
 	key := [front.KeySize]byte{8}
 	file := t.TempDir() + "/" + OperatorFileName
 	c, err := StartControl(ControlConfig{Name: "control-1", Listen: "127.0.0.1:0", Key: &key, Trust: l.trust, Authorities: []string{l.Authority.URL()}, StateDir: t.TempDir(),
@@ -72,11 +76,75 @@ func TestRefusedOperatorsAreOnTheRecord(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.Close()
+	t.Cleanup(func() { c.Close() })
 	f, err := LoadOperatorFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return c, operator{f}
+}
+
+// dial opens a connection that says nothing so far.
+func (o operator) dial(t *testing.T) net.Conn {
+	t.Helper()
+	c, err := net.Dial("tcp", strings.TrimPrefix(o.Address(), "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	c.SetDeadline(time.Now().Add(patience))
+	return c
+}
+
+// status asks by a connection for the status, with the token, and returns the code of the
+// answer.
+func (o operator) status(t *testing.T, c net.Conn) int {
+	t.Helper()
+	fmt.Fprintf(c, "GET %s/status HTTP/1.1\r\nHost: %s\r\nAuthorization: %s%s\r\n\r\n", OperatorPath, c.RemoteAddr(), bearerScheme, o.Token)
+	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		t.Error(err)
+		return 0
+	}
+	defer resp.Body.Close()
+	io.Copy(io.Discard, resp.Body)
+	return resp.StatusCode
+}
+
+// Who may use the machine and has no token locks no operator out: as many silent
+// connections as may be, and more, give way to the operator's, which gives way to none.
+// Nor are they there for long.
+func TestSilentDoNotLockOperatorsOut(t *testing.T) {
+	_, f := operatedControl(t, newCompliance(), &fillable{Bus: pipeline.NewMemory(pipeline.Limits{})})
+	begun := time.Now()
+	first := f.dial(t)
+	for range operatorsMost - 1 {
+		f.dial(t)
+	}
+	own := f.dial(t)
+	if said := f.status(t, own); said != http.StatusOK {
+		t.Errorf("an operator among silent ones is told %d", said)
+	}
+	if b, err := io.ReadAll(first); err != nil || len(b) != 0 {
+		t.Errorf("the oldest is told %q, %v; want its end", b, err)
+	}
+	var last net.Conn
+	for range 2 * operatorsMost {
+		last = f.dial(t)
+	}
+	if said := f.status(t, own); said != http.StatusOK {
+		t.Errorf("an operator is told %d after a flood", said)
+	}
+	if _, err := io.ReadAll(last); err != nil || time.Since(begun) > feedTimeout/2 {
+		t.Errorf("a silent connection ends after %v, %v", time.Since(begun), err)
+	}
+}
+
+// Who has not the token of operators is refused and is on the record, a flood as one
+// event with its number, and while the bus takes nothing nothing is lost.
+func TestRefusedOperatorsAreOnTheRecord(t *testing.T) {
+	store, bus := newCompliance(), &fillable{Bus: pipeline.NewMemory(pipeline.Limits{})}
+	c, f := operatedControl(t, store, bus)
 	ask := func(method, path, token, host string) (int, string) {
 		t.Helper()
 		r, err := http.NewRequestWithContext(t.Context(), method, f.Address()+OperatorPath+path, strings.NewReader("{}"))
@@ -132,17 +200,14 @@ func TestRefusedOperatorsAreOnTheRecord(t *testing.T) {
 		t.Errorf("decisions while the bus took nothing: %+v", e)
 	}
 
-	// As many connections as may be, that say nothing: who comes then is told so.
+	// As many connections as may be, all with the token: who comes then is told so.
 	http.DefaultClient.CloseIdleConnections()
-	var last net.Conn
-	for range operatorsMost + 1 {
-		if last, err = net.Dial("tcp", strings.TrimPrefix(f.Address(), "http://")); err != nil {
-			t.Fatal(err)
+	for range operatorsMost {
+		if said := f.status(t, f.dial(t)); said != http.StatusOK {
+			t.Fatalf("an operator is told %d", said)
 		}
-		defer last.Close()
 	}
-	last.SetDeadline(time.Now().Add(patience))
-	if b, err := io.ReadAll(last); err != nil || !strings.HasPrefix(string(b), "HTTP/1.1 503 ") || !strings.Contains(string(b), "come again") {
+	if b, err := io.ReadAll(f.dial(t)); err != nil || !strings.HasPrefix(string(b), "HTTP/1.1 503 ") || !strings.Contains(string(b), "come again") {
 		t.Errorf("one connection too many is told %q, %v", b, err)
 	}
 	c.tellCounts()

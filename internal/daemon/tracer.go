@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -47,27 +48,27 @@ func (t *tracer) span(s span.Span) span.ID {
 }
 
 // decided makes the span of a POLICY_CHECK that names a trace, which probes' alone do. It
-// says nothing of other questions that came with it.
+// asks one thing: where others are asked with it, they are users', and there is no span.
 func (t *tracer) decided(begun time.Time) func(*http.Request, string, []control.Decision) {
 	if t.to == nil {
 		return nil
 	}
 	return func(r *http.Request, region string, decisions []control.Decision) {
 		of := span.Extract(r)
-		if !of.Valid() {
+		if !of.Valid() || len(decisions) != 1 {
 			return
 		}
-		accepted := true
-		for i := range decisions {
-			accepted = accepted && decisions[i].Refused == 0
-		}
-		t.span(span.Span{Trace: of.Trace, Parent: of.Span, Name: verdict(accepted), Begin: begun, End: time.Now(),
-			Attributes: span.Attributes{span.Region: region, span.Revision: brief(decisions[0].Revision)}})
+		d := &decisions[0]
+		t.span(span.Span{Trace: of.Trace, Parent: of.Span, Name: verdict(d.Refused == 0), Begin: begun, End: time.Now(),
+			Attributes: span.Attributes{span.Region: region, span.Revision: brief(d.Revision)}})
 	}
 }
 
-// brief is what has room in an attribute.
-func brief(text string) string { return text[:min(len(text), span.ValueMax)] }
+// brief is what has room in an attribute, without half a rune at its end: JSON would put
+// three bytes in the place of each of its bytes, and nobody could read the span again.
+func brief(text string) string {
+	return strings.ToValidUTF8(text[:min(len(text), span.ValueMax)], "")
+}
 
 // changeTrace is the trace of a change of the configuration, and the span of its
 // acceptance in it. They follow from the change's message id, which everybody has whom the

@@ -66,9 +66,10 @@ type controlFile struct {
 
 	Operators string `toml:"operators"`
 
-	Passes        string `toml:"passes"`
-	PassesPerHour int    `toml:"passes_per_hour"`
-	PassLife      string `toml:"pass_life"`
+	Passes           string `toml:"passes"`
+	PassesPerHour    int    `toml:"passes_per_hour"`
+	PassesPerHourAll int    `toml:"passes_per_hour_all"`
+	PassLife         string `toml:"pass_life"`
 	governingFile
 	copiesFile
 }

@@ -1,6 +1,7 @@
 package setup
 
 import (
+	"cmp"
 	"encoding/base64"
 	"fmt"
 	"io"
@@ -69,21 +70,23 @@ type Passes struct {
 	// To is who gets them: "" nobody, it is no issuer; "open" everybody; "key" who
 	// holds the network's key; "oidc" whom one of the process's Issuers names.
 	To string
-	// PerHour is how many one of them gets in an hour; those who are known by nothing,
-	// or by the network's key, are one.
-	PerHour int
+	// PerHour is how many one of them gets in an hour. Those who are known by nothing, or
+	// by the network's key, are told apart by their addresses, and PerHourAll is how many
+	// all of them get together; 0 where each has a name.
+	PerHour, PerHourAll int
 	// Life is how long a key signs.
 	Life time.Duration
 }
 
 // Bounds of what one gets: 30 sessions a minute, which is what an entry admits one
-// client at; of what those get together who are not told apart: half an hour of the
-// issuer's processor; and of a key's life, of which there must be enough to fetch long before.
+// client at; of what those get together who have addresses alone, of which some have many:
+// half an hour of the issuer's processor; and of a key's life, of which there must be
+// enough to fetch long before.
 const (
 	defaultPassesPerHour        = 64
 	passesPerHourMax            = 30 * 60
-	defaultSharedPerHour        = 1 << 13
-	sharedPerHourMax            = 1 << 19
+	defaultPassesPerHourAll     = 1 << 13
+	passesPerHourAllMax         = 1 << 19
 	defaultPassLife             = 24 * time.Hour
 	passLifeLeast, passLifeMost = time.Hour, 31 * 24 * time.Hour
 )
@@ -98,18 +101,17 @@ const (
 // passes reads whom a control process gives passes.
 func (d *document) passes(c *Config, f *configFile) {
 	in, out := &f.Control, &c.Plane.Passes
-	*out = Passes{To: in.Passes, PerHour: in.PassesPerHour, Life: defaultPassLife}
-	most := passesPerHourMax
-	if out.To != PassesOIDC {
-		most = sharedPerHourMax
+	*out = Passes{To: in.Passes, PerHour: cmp.Or(in.PassesPerHour, defaultPassesPerHour), PerHourAll: in.PassesPerHourAll, Life: defaultPassLife}
+	if out.PerHour < 1 || out.PerHour > passesPerHourMax {
+		d.bad("control.passes_per_hour", "%d is out of range. Write 1 to %d", out.PerHour, passesPerHourMax)
 	}
-	if out.PerHour == 0 && out.To == PassesOIDC {
-		out.PerHour = defaultPassesPerHour
-	} else if out.PerHour == 0 {
-		out.PerHour = defaultSharedPerHour
-	}
-	if out.PerHour < 1 || out.PerHour > most {
-		d.bad("control.passes_per_hour", "%d is out of range. Write 1 to %d", in.PassesPerHour, most)
+	if out.To == PassesOpen || out.To == PassesKey {
+		out.PerHourAll = cmp.Or(out.PerHourAll, defaultPassesPerHourAll)
+		if out.PerHourAll < out.PerHour || out.PerHourAll > passesPerHourAllMax {
+			d.bad("control.passes_per_hour_all", "%d is out of range. Write what one gets, %d, to %d", out.PerHourAll, out.PerHour, passesPerHourAllMax)
+		}
+	} else if out.PerHourAll != 0 {
+		d.bad("control.passes_per_hour_all", "it bounds those who have no name. Remove it, or write passes = \"open\" or \"key\"")
 	}
 	if in.PassLife != "" {
 		out.Life = d.duration("control.pass_life", in.PassLife, passLifeLeast, passLifeMost).Truncate(time.Second)

@@ -44,11 +44,11 @@ func TestInitWithTokens(t *testing.T) {
 		if err != nil || !reflect.DeepEqual(key.Public(), n.Issuer.Key) {
 			t.Errorf("the network names another issuer: %v", err)
 		}
-		want := Passes{To: PassesOpen, PerHour: defaultSharedPerHour, Life: defaultPassLife}
+		want := Passes{To: PassesOpen, PerHour: defaultPassesPerHour, PerHourAll: defaultPassesPerHourAll, Life: defaultPassLife}
 		if psk {
 			want.To = PassesKey
 		}
-		for i, want := range []Passes{want, {PerHour: defaultSharedPerHour, Life: defaultPassLife}} {
+		for i, want := range []Passes{want, {PerHour: defaultPassesPerHour, Life: defaultPassLife}} {
 			if c, err := LoadConfig(made.Controls[i]); err != nil || !reflect.DeepEqual(c.Plane.Passes, want) {
 				t.Errorf("control %d: %+v, %v", i+1, c, err)
 			}
@@ -84,15 +84,27 @@ func TestPassesConfig(t *testing.T) {
 	if err != nil || !reflect.DeepEqual(c.Plane.Passes, want) || !reflect.DeepEqual(c.Plane.Issuers, who) {
 		t.Errorf("%+v, %v", c, err)
 	}
+	for text, want := range map[string]Passes{ // each address like a name of oidc, and a bound of all
+		"passes = \"open\"\n": {To: PassesOpen, PerHour: 64, PerHourAll: 8192, Life: defaultPassLife},
+		"passes = \"open\"\npasses_per_hour = 1800\npasses_per_hour_all = 524288\n": {To: PassesOpen, PerHour: 1800, PerHourAll: 1 << 19, Life: defaultPassLife},
+	} {
+		if c, err := parse(text); err != nil || c.Plane.Passes != want {
+			t.Errorf("%q: %+v, %v", text, c, err)
+		}
+	}
 	for text, says := range map[string]string{
-		"passes = \"all\"\n":                                     "open, key or oidc",
-		"passes = \"oidc\"\n":                                    "[[control.issuer]]",
-		"passes = \"open\"\n" + provider:                         "control.issuer",
-		"passes = \"key\"\n":                                     "psk",
-		"passes = \"open\"\npass_life = \"1m\"\n":                "control.pass_life",
-		"passes = \"open\"\npasses_per_hour = -1\n":              "control.passes_per_hour",
-		"passes = \"oidc\"\n[[control.issuer]]\nurl=\"\"":        "audience is missing",
-		"passes = \"oidc\"\npasses_per_hour = 1801\n" + provider: "1800",
+		"passes = \"all\"\n":                                       "open, key or oidc",
+		"passes = \"oidc\"\n":                                      "[[control.issuer]]",
+		"passes = \"open\"\n" + provider:                           "control.issuer",
+		"passes = \"key\"\n":                                       "psk",
+		"passes = \"open\"\npass_life = \"1m\"\n":                  "control.pass_life",
+		"passes = \"open\"\npasses_per_hour = -1\n":                "control.passes_per_hour",
+		"passes = \"open\"\npasses_per_hour = 1801\n":              "control.passes_per_hour: 1801 is out of range. Write 1 to 1800",
+		"passes = \"open\"\npasses_per_hour_all = 63\n":            "control.passes_per_hour_all: 63 is out of range. Write what one gets, 64, to 524288",
+		"passes = \"open\"\npasses_per_hour_all = 524289\n":        "control.passes_per_hour_all",
+		"passes = \"oidc\"\npasses_per_hour_all = 99\n" + provider: "control.passes_per_hour_all: it bounds those who have no name",
+		"passes = \"oidc\"\n[[control.issuer]]\nurl=\"\"":          "audience is missing",
+		"passes = \"oidc\"\npasses_per_hour = 1801\n" + provider:   "1800",
 	} {
 		if _, err := parse(text); err == nil || !strings.Contains(err.Error(), says) {
 			t.Errorf("%q: %v, which does not say %q", text, err, says)

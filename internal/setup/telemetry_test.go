@@ -22,11 +22,18 @@ func TestConfigTelemetry(t *testing.T) {
 	if err != nil || c.Telemetry != (TelemetryConfig{Probe: time.Minute, ProbeLevel: wire.Fast, Traces: true, OTLP: "https://collector:4318"}) {
 		t.Errorf("%+v, %v", c.Telemetry, err)
 	}
+	for _, here := range []string{"http://127.0.0.1:4318", "http://[::1]:4318", "http://localhost:4318"} {
+		if c, err := parseConfig(path, []byte(goodConfig+"[telemetry]\notlp = \""+here+"\"\n")); err != nil || c.Telemetry.OTLP != here {
+			t.Errorf("%s: %v", here, err)
+		}
+	}
 	for _, wrong := range [][2]string{
 		{`probe = "1ms"`, `telemetry.probe: "1ms" is not a duration from 1s to 24h0m0s`},
 		{`probe_level = "loud"`, `telemetry.probe_level: "loud" is not a level`},
 		{`otlp = "collector:4318"`, `telemetry.otlp: "collector:4318" is not a URL of a collector`},
 		{`otlp = "http://user:word@collector"`, `telemetry.otlp: `},
+		{`otlp = "http://collector:4318"`, `telemetry.otlp: "http://collector:4318" would get telemetry in the clear. Write https://`},
+		{`otlp = "http://192.0.2.1:4318"`, `would get telemetry in the clear`},
 	} {
 		if _, err := parseConfig(path, []byte(goodConfig+"[telemetry]\n"+wrong[0]+"\n")); err == nil || !strings.Contains(err.Error(), wrong[1]) {
 			t.Errorf("%s: %v", wrong[0], err)

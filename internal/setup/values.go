@@ -74,10 +74,14 @@ func (d *document) url(key, s string) {
 	}
 }
 
-// collector checks the URL of a collector of telemetry.
+// collector checks the URL of a collector of telemetry, which gets nothing in the clear
+// from another machine.
 func (d *document) collector(key, s string) {
-	if u, err := url.Parse(s); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" {
-		d.bad(key, "%q is not a URL of a collector. Write it as in \"http://127.0.0.1:4318\"", s)
+	switch u, err := url.Parse(s); {
+	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "":
+		d.bad(key, "%q is not a URL of a collector. Write it as in \"https://collector:4318\"", s)
+	case u.Scheme == "http" && !isLoopback(u.Hostname()):
+		d.bad(key, "%q would get telemetry in the clear. Write https://, or a loopback address", s)
 	}
 }
 

@@ -245,7 +245,7 @@ const (
 	StepQuery    // the directory is asked for its nodes; A: epoch of the document
 	StepResponse // it has told them; A: how many it lists
 	StepPlan     // the route has a path, keys and a set-up; A: hops
-	StepCame     // the SESSION_INIT came to the entry; A, B: as of StepInit
+	StepCame     // the SESSION_INIT came to the entry; A: the place of its question (control.QuestionAt)
 	StepDecided  // and has a decision; A: reason code, 0 of who is admitted under it
 	NumKinds
 )

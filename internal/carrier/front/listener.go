@@ -5,6 +5,8 @@ import (
 	"crypto/tls"
 	"net"
 	"net/http"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -31,8 +33,13 @@ type Listener struct {
 	// Turned is told why a connection was turned away, not whose it was; nil: nobody is.
 	// It is called by several goroutines. Silent is told where the server is watched.
 	Turned func(why string)
+	// Yields has the connection that came first of those that are not Known give way to one
+	// for which there is no room. It wants a watched server.
+	Yields bool
 
 	watched atomic.Bool
+	mu      sync.Mutex
+	unknown []*Conn // where they yield: the oldest first
 }
 
 // Accept returns the next connection for which there is room, a *Conn.
@@ -47,8 +54,11 @@ func (l *Listener) Accept() (net.Conn, error) {
 			from = *at
 		}
 		visit := l.Limits.Take(from.AddrPort().Addr())
+		if visit == nil && l.yield() {
+			visit = l.Limits.Take(from.AddrPort().Addr())
+		}
 		if visit != nil {
-			return &Conn{Conn: c, visit: visit, of: l}, nil
+			return l.add(&Conn{Conn: c, visit: visit, of: l}), nil
 		}
 		l.turn(NoRoom)
 		if l.Answer != nil {
@@ -62,6 +72,47 @@ func (l *Listener) Accept() (net.Conn, error) {
 func (l *Listener) turn(why string) {
 	if l.Turned != nil {
 		l.Turned(why)
+	}
+}
+
+// add notes a connection of which nothing is known.
+func (l *Listener) add(c *Conn) *Conn {
+	if l.Yields {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.unknown = append(l.unknown, c)
+	}
+	return c
+}
+
+// drop forgets a connection that is known now, or has ended.
+func (l *Listener) drop(c *Conn) {
+	if l.Yields {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.unknown = slices.DeleteFunc(l.unknown, func(o *Conn) bool { return o == c })
+	}
+}
+
+// yield closes the oldest connection that is not known. It reports whether there was one.
+func (l *Listener) yield() bool {
+	l.mu.Lock()
+	var oldest *Conn
+	if len(l.unknown) > 0 {
+		oldest = l.unknown[0]
+	}
+	l.mu.Unlock()
+	if oldest == nil {
+		return false
+	}
+	oldest.Close()
+	return true
+}
+
+// Known says that a request has shown who makes it: its connection yields to none.
+func Known(r *http.Request) {
+	if c, ok := r.Context().Value(connKey{}).(*Conn); ok {
+		c.of.drop(c)
 	}
 }
 
@@ -104,6 +155,7 @@ type Conn struct {
 // Close closes the connection. It may be called again.
 func (c *Conn) Close() error {
 	c.visit.End()
+	c.of.drop(c)
 	if !c.ended.Swap(true) && !c.asked.Load() && c.of.watched.Load() {
 		c.of.turn(Silent)
 	}

@@ -131,3 +131,54 @@ func TestListenerCountsTheSilent(t *testing.T) {
 		}
 	})
 }
+
+// Where connections yield, one for which there is no room takes the place of the oldest
+// that is not known; those that are known keep theirs, and the next is told that there is
+// no room. (Control: without Yields it is told so at once.)
+func TestListenerYields(t *testing.T) {
+	for _, yields := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			in := make(line)
+			l := &Listener{Listener: in, Limits: NewLimits(2, 2), Answer: []byte("full"), Yields: yields}
+			s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path == "/known" {
+					Known(r)
+				}
+			})}
+			l.Watch(s)
+			served := make(chan error, 1)
+			go func() { served <- s.Serve(l) }()
+			comes := func(path string) (ended chan string) {
+				c := in.dial("127.0.0.1")
+				ended = make(chan string, 1)
+				go func() {
+					b, _ := io.ReadAll(c)
+					ended <- string(b)
+				}()
+				if path != "" {
+					io.WriteString(c, "GET "+path+" HTTP/1.1\r\nHost: a\r\n\r\n")
+				}
+				synctest.Wait()
+				return ended
+			}
+			silent, forged := comes(""), comes("/forged")
+			known := comes("/known")
+			gone := func(c chan string) bool { return len(c) == 1 }
+			if gone(silent) != yields || gone(known) == yields {
+				t.Fatalf("yields %v: the oldest has ended: %v, the newest: %v", yields, gone(silent), gone(known))
+			}
+			if yields {
+				other := comes("/known")
+				if !gone(forged) || gone(known) || gone(other) {
+					t.Errorf("who is not known keeps its place: %v", !gone(forged))
+				}
+				if last := comes(""); !gone(last) || <-last != "full" || gone(known) || gone(other) || len(l.unknown) != 0 {
+					t.Error("one who is known has given way")
+				}
+			}
+			close(in)
+			<-served
+			s.Close()
+		})
+	}
+}

@@ -61,10 +61,10 @@ func TestRealLock(t *testing.T) {
 	s := startS3(t)
 	b := bucket(t, s, "locked")
 	content, until := []byte("a part of a log"), time.Now().Add(time.Hour)
-	if err := b.Put(t.Context(), "a/000000000000", content, until); err != nil {
+	if _, err := b.Put(t.Context(), "a/000000000000", content, until); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.Put(t.Context(), "a/000000000000", []byte("forged"), until); !errors.Is(err, s3.ErrExists) {
+	if _, err := b.Put(t.Context(), "a/000000000000", []byte("forged"), until); !errors.Is(err, s3.ErrExists) {
 		t.Errorf("put upon a part: %v", err)
 	}
 	o := one(t, b, "a/")
@@ -103,6 +103,14 @@ func TestRealLock(t *testing.T) {
 	unchanged(2)
 	refused("remove a part that is marked as deleted", s.Ask(t.Context(), http.MethodDelete, at, version, nil, nil))
 
+	// A lock can be made longer, and then has that length.
+	until = until.Add(time.Hour)
+	if err := b.Extend(t.Context(), o, until); err != nil {
+		t.Error(err)
+	}
+	unchanged(2)
+	refused("shorten a lock that was made longer", s.Ask(t.Context(), http.MethodPut, at, "retention=&"+version, nil, retention("COMPLIANCE", until.Add(-time.Hour))))
+
 	// The control: without a lock the same key removes it.
 	if err := s.Ask(t.Context(), http.MethodPut, "locked/b/free", "", nil, content); err != nil {
 		t.Fatal(err)
@@ -111,11 +119,25 @@ func TestRealLock(t *testing.T) {
 	if _, lock, err := b.Get(t.Context(), free); err != nil || lock.Compliance {
 		t.Errorf("%+v, %v", lock, err)
 	}
-	if err := s.Ask(t.Context(), http.MethodDelete, "locked/"+free.Key, "versionId="+free.Version, nil, nil); err != nil {
+	remove := func(o s3.Object) error {
+		return s.Ask(t.Context(), http.MethodDelete, "locked/"+o.Key, "versionId="+o.Version, nil, nil)
+	}
+	if err := remove(free); err != nil {
 		t.Errorf("an object without a lock is not removed: %v", err)
 	}
 	if all, err := b.List(t.Context(), "b/"); err != nil || len(all) != 0 {
 		t.Errorf("%v is left of an object that was removed, %v", all, err)
+	}
+	// It can be locked later, and stays then.
+	if err := s.Ask(t.Context(), http.MethodPut, "locked/c/late", "", nil, content); err != nil {
+		t.Fatal(err)
+	}
+	late := one(t, b, "c/")
+	if err := b.Extend(t.Context(), late, until); err != nil {
+		t.Error(err)
+	}
+	if remove(late) == nil {
+		t.Error("an object that was locked later was removed")
 	}
 }
 
@@ -124,7 +146,7 @@ func TestRealLockEnds(t *testing.T) {
 	s := startS3(t)
 	b := bucket(t, s, "locked")
 	until := time.Now().Add(3 * time.Second)
-	if err := b.Put(t.Context(), "short/000000000000", []byte("a part"), until); err != nil {
+	if _, err := b.Put(t.Context(), "short/000000000000", []byte("a part"), until); err != nil {
 		t.Fatal(err)
 	}
 	o := one(t, b, "short/")
@@ -148,7 +170,7 @@ func TestRealRefusals(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if err := bucket(t, s, "open").Put(t.Context(), "a/000000000000", []byte("a part"), time.Now().Add(time.Hour)); err == nil {
+	if _, err := bucket(t, s, "open").Put(t.Context(), "a/000000000000", []byte("a part"), time.Now().Add(time.Hour)); err == nil {
 		t.Error("put under a lock where there are none")
 	}
 	for what, cfg := range map[string]s3.Config{
@@ -163,7 +185,7 @@ func TestRealRefusals(t *testing.T) {
 		if err := b.Check(t.Context()); !errors.Is(err, s3.ErrRefused) {
 			t.Errorf("%s: %v", what, err)
 		}
-		if err := b.Put(t.Context(), "a/000000000000", []byte("a part"), time.Now().Add(time.Hour)); !errors.Is(err, s3.ErrRefused) {
+		if _, err := b.Put(t.Context(), "a/000000000000", []byte("a part"), time.Now().Add(time.Hour)); !errors.Is(err, s3.ErrRefused) {
 			t.Errorf("%s: %v", what, err)
 		}
 		b.Close()
@@ -192,7 +214,7 @@ func TestRealHalfUpload(t *testing.T) {
 	if all, err := b.List(t.Context(), "half/"); err != nil || len(all) != 0 {
 		t.Errorf("%v is there of half an upload, %v", all, err)
 	}
-	if err := b.Put(t.Context(), "half/000000000000", content, time.Now().Add(time.Hour)); err != nil {
+	if _, err := b.Put(t.Context(), "half/000000000000", content, time.Now().Add(time.Hour)); err != nil {
 		t.Errorf("the whole after the half: %v", err)
 	}
 }

@@ -1,6 +1,6 @@
 // Package s3 speaks to a bucket of a server with S3's API, as much as a copy under
 // object lock needs: objects are put once, with the time until which nobody may remove
-// or change them, listed and read.
+// or change them, which can be made later; they are listed and read.
 //
 // In a bucket with object lock every object has versions. Who holds the credentials
 // can put a later version of an object, or a mark that it is deleted, and cannot touch
@@ -43,11 +43,14 @@ const (
 	ContentMax = 8 << 20
 	// answerMax bounds what else a server says: a list of a thousand names.
 	answerMax = 4 << 20
-	// callMax bounds one request; tries is how often it is made of a server that is
-	// busy or away, with pauses that double from retryMin on.
-	callMax  = 30 * time.Second
-	tries    = 4
-	retryMin = 100 * time.Millisecond
+	// callMax bounds a request, with a second more for each bytesPerSecond of what goes
+	// and comes, so that a line of 0.5 Mbit/s is slow and not a fault; tries is how often
+	// it is made of a server that is busy or away, with pauses that double from retryMin
+	// on.
+	callMax        = 30 * time.Second
+	bytesPerSecond = 64 << 10
+	tries          = 4
+	retryMin       = 100 * time.Millisecond
 	// listMost bounds the objects of a list, so that memory is: ten years at one
 	// every 5 min twice.
 	listMost = 1 << 22
@@ -112,7 +115,7 @@ func (b *Bucket) Check(ctx context.Context) error {
 	var answer struct {
 		Enabled string `xml:"ObjectLockEnabled"`
 	}
-	_, content, err := b.call(ctx, http.MethodGet, "", map[string]string{"object-lock": ""}, nil, nil)
+	_, content, err := b.call(ctx, ask{method: http.MethodGet, parameters: map[string]string{"object-lock": ""}})
 	if f := (&fault{}); errors.As(err, &f) && f.code == "ObjectLockConfigurationNotFoundError" {
 		return b.unlocked()
 	}
@@ -147,25 +150,45 @@ type Lock struct {
 
 // Put puts an object that is not there yet, locked until a time, and returns when the
 // server has said that it is. ErrExists: it is there.
-func (b *Bucket) Put(ctx context.Context, key string, content []byte, until time.Time) error {
+func (b *Bucket) Put(ctx context.Context, key string, content []byte, until time.Time) (Object, error) {
 	if len(content) > ContentMax {
-		return fmt.Errorf("%s: %d bytes, at most %d", key, len(content), ContentMax)
+		return Object{}, fmt.Errorf("%s: %d bytes, at most %d", key, len(content), ContentMax)
 	}
 	until = until.UTC().Truncate(time.Second)
-	sum := seal.SHA256(content)
-	got, _, err := b.call(ctx, http.MethodPut, key, nil, map[string]string{
-		"If-None-Match":                "*",
-		lockMode:                       compliance,
-		lockUntil:                      until.Format(time.RFC3339),
-		"X-Amz-Checksum-Sha256":        base64.StdEncoding.EncodeToString(sum[:]),
-		"X-Amz-Sdk-Checksum-Algorithm": "SHA256",
-	}, content)
+	headers := digest(content)
+	headers["If-None-Match"], headers[lockMode], headers[lockUntil] = "*", compliance, until.Format(time.RFC3339)
+	got, _, err := b.call(ctx, ask{method: http.MethodPut, key: key, headers: headers, content: content})
 	if err != nil {
+		return Object{}, err
+	}
+	o := Object{Key: key, Version: got.Get("X-Amz-Version-Id"), Size: int64(len(content))}
+	return o, b.locked(ctx, o, until)
+}
+
+// Extend locks an object that is there until a time, which is no earlier than that until
+// which it is locked already.
+func (b *Bucket) Extend(ctx context.Context, o Object, until time.Time) error {
+	until = until.UTC().Truncate(time.Second)
+	content := []byte("<Retention xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Mode>" + compliance + "</Mode><RetainUntilDate>" + until.Format(time.RFC3339) + "</RetainUntilDate></Retention>")
+	parameters := versioned(o)
+	parameters["retention"] = ""
+	if _, _, err := b.call(ctx, ask{method: http.MethodPut, key: o.Key, parameters: parameters, headers: digest(content), content: content}); err != nil {
 		return err
 	}
-	lock, err := b.lock(ctx, Object{Key: key, Version: got.Get("X-Amz-Version-Id")})
+	return b.locked(ctx, o, until)
+}
+
+// digest is the headers by which a server knows that all of a content came.
+func digest(content []byte) map[string]string {
+	sum := seal.SHA256(content)
+	return map[string]string{"X-Amz-Checksum-Sha256": base64.StdEncoding.EncodeToString(sum[:]), "X-Amz-Sdk-Checksum-Algorithm": "SHA256"}
+}
+
+// locked returns ErrUnlocked unless the server says that an object is locked until a time.
+func (b *Bucket) locked(ctx context.Context, o Object, until time.Time) error {
+	lock, err := b.lock(ctx, o)
 	if err == nil && (!lock.Compliance || lock.Until.Before(until.Add(-clockSlack))) {
-		err = fmt.Errorf("%s was put, and has %w in compliance mode until %v; the server does not keep what it says", key, ErrUnlocked, until)
+		err = fmt.Errorf("%s is there, and has %w in compliance mode until %v; the server does not keep what it says", o.Key, ErrUnlocked, until)
 	}
 	return err
 }
@@ -188,7 +211,7 @@ func (b *Bucket) List(ctx context.Context, prefix string) (out []Object, err err
 	parameters := map[string]string{"versions": "", "prefix": prefix}
 	marked := map[string]int{}
 	for {
-		_, content, err := b.call(ctx, http.MethodGet, "", parameters, nil, nil)
+		_, content, err := b.call(ctx, ask{method: http.MethodGet, parameters: parameters})
 		if err != nil {
 			return nil, err
 		}
@@ -233,7 +256,7 @@ func (b *Bucket) List(ctx context.Context, prefix string) (out []Object, err err
 
 // Get reads an object, and says how it is locked.
 func (b *Bucket) Get(ctx context.Context, o Object) ([]byte, Lock, error) {
-	header, content, err := b.call(ctx, http.MethodGet, o.Key, versioned(o), nil, nil)
+	header, content, err := b.call(ctx, ask{method: http.MethodGet, key: o.Key, parameters: versioned(o), comes: o.Size})
 	if err != nil {
 		return nil, Lock{}, err
 	}
@@ -252,7 +275,7 @@ func (b *Bucket) Get(ctx context.Context, o Object) ([]byte, Lock, error) {
 func (b *Bucket) lock(ctx context.Context, o Object) (Lock, error) {
 	parameters := versioned(o)
 	parameters["retention"] = ""
-	_, answer, err := b.call(ctx, http.MethodGet, o.Key, parameters, nil, nil)
+	_, answer, err := b.call(ctx, ask{method: http.MethodGet, key: o.Key, parameters: parameters})
 	if f := (&fault{}); errors.As(err, &f) && f.code == "NoSuchObjectLockConfiguration" {
 		return Lock{}, nil
 	}
@@ -311,10 +334,24 @@ func (f *fault) passing() bool {
 	return f.status >= 500 && f.status != http.StatusNotImplemented || f.status == http.StatusTooManyRequests || f.status == http.StatusRequestTimeout
 }
 
+// ask is a request, of the bucket or of an object in it.
+type ask struct {
+	method, key         string
+	parameters, headers map[string]string
+	content             []byte
+	comes               int64 // bytes of an object that the answer holds
+}
+
+// most is how long it may take.
+func (a *ask) most() time.Duration {
+	bytes := int64(len(a.content)) + min(a.comes, ContentMax)
+	return callMax + time.Duration(bytes)*time.Second/bytesPerSecond
+}
+
 // call makes a request, again after a pause if the server is busy or away.
-func (b *Bucket) call(ctx context.Context, method, key string, parameters, headers map[string]string, content []byte) (http.Header, []byte, error) {
+func (b *Bucket) call(ctx context.Context, a ask) (http.Header, []byte, error) {
 	for n, pause := 1, retryMin; ; n, pause = n+1, 2*pause {
-		header, answer, err := b.once(ctx, method, key, parameters, headers, content)
+		header, answer, err := b.once(ctx, a)
 		f := &fault{}
 		if err == nil || n == tries || ctx.Err() != nil || errors.As(err, &f) && !f.passing() {
 			return header, answer, err
@@ -327,34 +364,30 @@ func (b *Bucket) call(ctx context.Context, method, key string, parameters, heade
 	}
 }
 
-func (b *Bucket) once(ctx context.Context, method, key string, parameters, headers map[string]string, content []byte) (http.Header, []byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, callMax)
+func (b *Bucket) once(ctx context.Context, a ask) (http.Header, []byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, a.most())
 	defer cancel()
-	path := "/" + b.cfg.Bucket
-	if key != "" {
-		path += "/" + key
-	}
-	what := b.String()
-	if key != "" {
-		what = key + " in " + what
+	path, what := "/"+b.cfg.Bucket, b.String()
+	if a.key != "" {
+		path, what = path+"/"+a.key, a.key+" in "+what
 	}
 	at, err := url.Parse(b.cfg.URL)
 	if err != nil {
 		return nil, nil, err
 	}
-	at.Path, at.RawPath, at.RawQuery = path, escape(path, true), query(parameters)
-	r, err := http.NewRequestWithContext(ctx, method, at.String(), bytes.NewReader(content))
+	at.Path, at.RawPath, at.RawQuery = path, escape(path, true), query(a.parameters)
+	r, err := http.NewRequestWithContext(ctx, a.method, at.String(), bytes.NewReader(a.content))
 	if err != nil {
 		return nil, nil, err
 	}
-	for name, value := range headers {
+	for name, value := range a.headers {
 		r.Header.Set(name, value)
 	}
 	secret, err := b.cfg.Secret()
 	if err != nil {
 		return nil, nil, fmt.Errorf("the secret of the access key: %w", err)
 	}
-	Sign(r, content, b.cfg.Region, b.cfg.KeyID, secret, time.Now())
+	Sign(r, a.content, b.cfg.Region, b.cfg.KeyID, secret, time.Now())
 	clear(secret)
 	resp, err := b.client.Do(r)
 	if err != nil {
@@ -362,7 +395,7 @@ func (b *Bucket) once(ctx context.Context, method, key string, parameters, heade
 	}
 	defer resp.Body.Close()
 	most := int64(answerMax)
-	if key != "" {
+	if a.key != "" {
 		most = ContentMax
 	}
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, most+1))

@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/nyxnet/nyx/internal/seal"
@@ -124,15 +125,45 @@ func TestPut(t *testing.T) {
 		}
 		w.Header().Set("X-Amz-Version-Id", "v1")
 	})
-	if err := b.Put(t.Context(), "a=b/000000000000", content, until); err != nil {
+	if _, err := b.Put(t.Context(), "a=b/000000000000", content, until); err != nil {
 		t.Error(err)
 	}
 	mode = "GOVERNANCE" // which binds not everybody
-	if err := b.Put(t.Context(), "a=b/000000000000", content, until); !errors.Is(err, ErrUnlocked) {
+	if _, err := b.Put(t.Context(), "a=b/000000000000", content, until); !errors.Is(err, ErrUnlocked) {
 		t.Errorf("not locked: %v", err)
 	}
-	if err := b.Put(t.Context(), "a", make([]byte, ContentMax+1), until); err == nil {
+	if _, err := b.Put(t.Context(), "a", make([]byte, ContentMax+1), until); err == nil {
 		t.Error("put more than an object holds")
+	}
+}
+
+// A lock is made longer of one version, in compliance mode and with a digest; a server
+// that takes it and does not keep it is found out.
+func TestExtend(t *testing.T) {
+	kept := ""
+	b := answering(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/audit/a" || r.URL.RawQuery != "retention=&versionId=v1" {
+			t.Errorf("asked for %s", r.URL)
+		}
+		if r.Method == http.MethodGet {
+			io.WriteString(w, kept)
+			return
+		}
+		got, _ := io.ReadAll(r.Body)
+		sum := seal.SHA256(got)
+		if !strings.Contains(string(got), "<Mode>COMPLIANCE</Mode>") || r.Header.Get("X-Amz-Checksum-Sha256") != base64.StdEncoding.EncodeToString(sum[:]) {
+			t.Errorf("put %q with %v", got, r.Header)
+		}
+		if kept == "" {
+			kept = string(got)
+		}
+	})
+	o, until := Object{Key: "a", Version: "v1"}, time.Date(2036, 11, 23, 9, 0, 0, 5, time.UTC)
+	if err := b.Extend(t.Context(), o, until); err != nil {
+		t.Error(err)
+	}
+	if err := b.Extend(t.Context(), o, until.Add(time.Hour)); !errors.Is(err, ErrUnlocked) {
+		t.Errorf("not made longer: %v", err)
 	}
 }
 
@@ -177,4 +208,58 @@ func TestGet(t *testing.T) {
 	if _, _, err := b.Get(t.Context(), Object{Key: "a", Size: 5}); err == nil {
 		t.Error("half of an object came")
 	}
+}
+
+// slow is a line of so many bytes a second each way, to a server that keeps one object;
+// 0: nothing comes through.
+type slow struct {
+	bytesPerSecond, asked int
+	object                []byte
+}
+
+func (s *slow) RoundTrip(r *http.Request) (*http.Response, error) {
+	if s.asked++; s.bytesPerSecond == 0 {
+		<-r.Context().Done()
+		return nil, r.Context().Err()
+	}
+	answer := s.object
+	switch {
+	case r.Method == http.MethodPut:
+		s.object, _ = io.ReadAll(r.Body)
+		answer = nil
+	case r.URL.Query().Has("retention"):
+		answer = []byte("<Retention><Mode>COMPLIANCE</Mode><RetainUntilDate>2136-11-23T09:00:00Z</RetainUntilDate></Retention>")
+	}
+	passes := max(r.ContentLength, int64(len(answer)))
+	select {
+	case <-time.After(time.Duration(passes) * time.Second / time.Duration(s.bytesPerSecond)):
+	case <-r.Context().Done():
+		return nil, r.Context().Err()
+	}
+	return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: io.NopCloser(bytes.NewReader(answer))}, nil
+}
+
+// The greatest object goes and comes over a line of 0.6 Mbit/s, each in one request; a
+// server that says nothing is given up all the same.
+func TestSlowLine(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		line := &slow{bytesPerSecond: 72 << 10}
+		b, err := Open(Config{URL: "http://s3.test", Bucket: "audit", Transport: line, Secret: func() ([]byte, error) { return []byte("secret"), nil }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer b.Close()
+		content := bytes.Repeat([]byte("part"), ContentMax/4)
+		if _, err := b.Put(t.Context(), "a", content, time.Now().Add(time.Hour)); err != nil || line.asked != 2 {
+			t.Errorf("put in %d requests: %v", line.asked, err)
+		}
+		if got, _, err := b.Get(t.Context(), Object{Key: "a", Size: ContentMax}); err != nil || !bytes.Equal(got, content) || line.asked != 4 {
+			t.Errorf("%d bytes came in %d requests: %v", len(got), line.asked, err)
+		}
+		line.bytesPerSecond = 0
+		begun := time.Now()
+		if err := b.Check(t.Context()); err == nil || time.Since(begun) > tries*callMax+time.Minute {
+			t.Errorf("after %v: %v", time.Since(begun), err)
+		}
+	})
 }

@@ -28,7 +28,7 @@ const (
 // Config says which log is copied, and where to.
 type Config struct {
 	Place
-	// Keep is how long a part is locked, from when it is put.
+	// Keep is how long a part of a segment is locked, from when it is put.
 	Keep time.Duration
 	// Every is the least time between copies; 5 min. Each makes two objects or more.
 	Every time.Duration
@@ -51,7 +51,10 @@ type Copier struct {
 	cancel  context.CancelFunc
 	running sync.WaitGroup
 
-	parts map[string][]part // that are there, by file; nil: not known. Of the copier's goroutine
+	// Of the copier's goroutine: the parts that are there, by file, and when it looked
+	// for them; the zero time: it must look.
+	parts  map[string][]part
+	looked time.Time
 
 	mu      sync.Mutex
 	figures Figures
@@ -61,7 +64,8 @@ type Copier struct {
 
 // Figures is what a copier has done since it was started.
 type Figures struct {
-	// Entries are in the copy. Behind are not, and Lag is since when there are any.
+	// Entries are known to be in the copy. Behind are not, and Lag is since when there
+	// are any.
 	Entries, Behind int64
 	Lag             time.Duration
 	Objects, Bytes  uint64 // put
@@ -116,7 +120,16 @@ func (c *Copier) Close() error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), endMost)
 	defer cancel()
-	if err := c.pass(ctx); err != nil {
+	extents, size, err := c.fill(ctx)
+	if err == nil {
+		var done bool
+		if done, err = c.check(ctx, extents, c.cfg.Now().Add(endMost)); done {
+			c.reached(size)
+		} else if ctx.Err() != nil {
+			err = nil // the rest is checked in the next life
+		}
+	}
+	if err != nil {
 		c.cfg.Log.Warn("the end of the audit log is not copied yet; it is after the next start", "why", err)
 	}
 	return nil
@@ -148,10 +161,11 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// run copies what the log has more than the copy, until ctx ends.
+// run copies what the log has more than the copy, and looks after the copy, until ctx
+// ends.
 func (c *Copier) run(ctx context.Context) {
 	for again := againLeast; ctx.Err() == nil; {
-		_, err := c.cfg.Wait(ctx, c.Copied())
+		err := c.wait(ctx)
 		if err == nil {
 			err = c.pass(ctx)
 		}
@@ -161,7 +175,7 @@ func (c *Copier) run(ctx context.Context) {
 		c.note(err)
 		c.tell(ctx)
 		if err != nil {
-			c.parts = nil // something may have been put all the same: look again
+			c.looked = time.Time{} // something may have been put all the same: look again
 			pause(ctx, again)
 			again = min(2*again, againMost)
 			continue
@@ -169,6 +183,17 @@ func (c *Copier) run(ctx context.Context) {
 		again = againLeast
 		pause(ctx, c.cfg.Every)
 	}
+}
+
+// wait waits until the log has more than the copy, or it is time to look at it.
+func (c *Copier) wait(ctx context.Context) error {
+	most, cancel := context.WithTimeout(ctx, c.looked.Add(lookEvery).Sub(c.cfg.Now()))
+	defer cancel()
+	_, err := c.cfg.Wait(most, c.Copied())
+	if most.Err() != nil && ctx.Err() == nil {
+		return nil
+	}
+	return err
 }
 
 // note keeps what came of a try, and logs a fault that is another than the last.

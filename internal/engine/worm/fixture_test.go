@@ -3,6 +3,7 @@ package worm
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -21,9 +22,12 @@ type memory struct {
 	mu       sync.Mutex
 	unlocked bool
 	careless bool                 // puts upon what is there, as servers do that know no If-None-Match
+	deaf     bool                 // takes locks and does not keep them, as servers do that know no such headers
+	made     int                  // versions
 	objects  map[string][]version // by key, the first first
 	order    []string             // in which they came
 	puts     int
+	extended int
 	// fail is asked before each request, and lose after each object that was put: their
 	// errors are the answers.
 	fail func(op, key string) error
@@ -32,7 +36,8 @@ type memory struct {
 
 type version struct {
 	content []byte
-	until   time.Time
+	until   time.Time // the zero time: it is not locked
+	id      string
 }
 
 func newMemory() *memory { return &memory{objects: map[string][]version{}} }
@@ -59,26 +64,57 @@ func (m *memory) Check(context.Context) error {
 	})
 }
 
-func (m *memory) Put(_ context.Context, key string, content []byte, until time.Time) error {
-	return m.do("put", key, func() error {
+func (m *memory) Put(_ context.Context, key string, content []byte, until time.Time) (o s3.Object, err error) {
+	err = m.do("put", key, func() error {
 		if len(m.objects[key]) > 0 && !m.careless {
 			return s3.ErrExists
 		}
 		m.puts++
-		m.objects[key] = append(m.objects[key], version{bytes.Clone(content), until})
 		m.order = append(m.order, key)
+		if m.deaf {
+			m.plant(key, content, time.Time{})
+			return s3.ErrUnlocked
+		}
+		v := m.plant(key, content, until)
+		o = s3.Object{Key: key, Version: v.id, Size: int64(len(content))}
 		if m.lose != nil {
 			return m.lose(key)
 		}
 		return nil
 	})
+	return o, err
+}
+
+func (m *memory) Extend(_ context.Context, o s3.Object, until time.Time) error {
+	return m.do("extend", o.Key, func() error {
+		i := slices.IndexFunc(m.objects[o.Key], func(v version) bool { return v.id == o.Version })
+		switch {
+		case i < 0:
+			return s3.ErrNone
+		case m.deaf:
+			return s3.ErrUnlocked
+		case until.Before(m.objects[o.Key][i].until):
+			return s3.ErrRefused
+		}
+		m.extended++
+		m.objects[o.Key][i].until = until
+		return nil
+	})
+}
+
+// plant puts a version, past all rules.
+func (m *memory) plant(key string, content []byte, until time.Time) version {
+	m.made++
+	v := version{bytes.Clone(content), until, fmt.Sprint("v", m.made)}
+	m.objects[key] = append(m.objects[key], v)
+	return v
 }
 
 func (m *memory) List(_ context.Context, prefix string) (out []s3.Object, err error) {
 	err = m.do("list", prefix, func() error {
 		for key, versions := range m.objects {
 			if strings.HasPrefix(key, prefix) {
-				out = append(out, s3.Object{Key: key, Version: "1", Size: int64(len(versions[0].content)), Later: len(versions) - 1})
+				out = append(out, s3.Object{Key: key, Version: versions[0].id, Size: int64(len(versions[0].content)), Later: len(versions) - 1})
 			}
 		}
 		slices.SortFunc(out, func(a, b s3.Object) int { return strings.Compare(a.Key, b.Key) })
@@ -93,7 +129,7 @@ func (m *memory) Get(_ context.Context, o s3.Object) (content []byte, lock s3.Lo
 			return s3.ErrNone
 		}
 		v := m.objects[o.Key][0]
-		content, lock = bytes.Clone(v.content), s3.Lock{Compliance: true, Until: v.until}
+		content, lock = bytes.Clone(v.content), s3.Lock{Compliance: !v.until.IsZero(), Until: v.until}
 		return nil
 	})
 	return content, lock, err
@@ -101,7 +137,7 @@ func (m *memory) Get(_ context.Context, o s3.Object) (content []byte, lock s3.Lo
 
 // upon puts a version upon an object, as who holds the credentials can.
 func (m *memory) upon(key string, content string) {
-	m.objects[key] = append(m.objects[key], version{content: []byte(content)})
+	m.plant(key, []byte(content), time.Time{})
 }
 
 // away makes every request fail from now on, or none.
@@ -202,7 +238,7 @@ func (f *fixture) copier(edit ...func(*Config)) *Copier {
 func (f *fixture) wantCopy(entries int64) (dir string, r Restored) {
 	f.Helper()
 	dir = filepath.Join(f.TempDir(), "restored")
-	r, err := Restore(f.Context(), f.place, dir, time.Now(), nil)
+	r, err := Restore(f.Context(), f.place, dir, 0, time.Now(), nil)
 	if err != nil {
 		f.Fatal(err)
 	}

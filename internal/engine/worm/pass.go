@@ -1,7 +1,6 @@
 package worm
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -15,8 +14,10 @@ import (
 )
 
 // look finds out what the place holds, and that it is the beginning of this log: the
-// same key, the same newest checkpoint, and no more than the log has.
+// same key, the same newest checkpoint, and no more than the log has. What else is new
+// there is for check to compare.
 func (c *Copier) look(ctx context.Context) error {
+	at := c.cfg.Now()
 	if err := c.cfg.Bucket.Check(ctx); err != nil {
 		return err
 	}
@@ -24,17 +25,15 @@ func (c *Copier) look(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	extents, size, err := c.cfg.Store.Settled(ctx)
+	extents, _, err := c.cfg.Store.Settled(ctx)
 	if err != nil {
 		return err
 	}
+	c.carry(parts)
 	if err := c.begins(ctx, parts, extents); err != nil {
 		return err
 	}
-	c.parts = parts
-	if whole(parts, extents) {
-		c.reached(size)
-	}
+	c.parts, c.looked = parts, at
 	return nil
 }
 
@@ -51,31 +50,15 @@ func (c *Copier) begins(ctx context.Context, parts map[string][]part, extents []
 		if strings.HasPrefix(file, segmentsDir) && file < oldest {
 			continue // retention removed it from the log
 		}
-		last := row[len(row)-1]
+		last := &row[len(row)-1]
 		if last.end() > settled[file] {
 			return fmt.Errorf("%w: it has more of %s; if this log was cut or lost, restore it from there (nyx audit restore), else choose another prefix", ErrOther, file)
 		}
-		if file == keyFile || file == checkpointsFile {
+		if (file == keyFile || file == checkpointsFile) && last.until.IsZero() {
 			if err := c.same(ctx, file, last); err != nil {
 				return err
 			}
 		}
-	}
-	return nil
-}
-
-// same returns ErrOther unless a part is what the log has in its place.
-func (c *Copier) same(ctx context.Context, file string, p part) error {
-	theirs, _, err := c.cfg.Bucket.Get(ctx, p.Object)
-	if err != nil {
-		return err
-	}
-	ours, err := c.read(file, p.at, p.end())
-	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && err != io.EOF {
-		return err
-	}
-	if !bytes.Equal(ours, theirs) {
-		return fmt.Errorf("%w: %s is another; choose another prefix, and find out who has written there", ErrOther, p.Key)
 	}
 	return nil
 }
@@ -92,16 +75,37 @@ func (c *Copier) read(file string, from, to int64) ([]byte, error) {
 	return b[:n], err
 }
 
-// pass copies all that is settled and not there yet.
+// pass copies all that is settled and not there yet, and sees to it that what is there is
+// the log's and locked. That may take long after a start: what the log gets meanwhile is
+// copied every so often.
 func (c *Copier) pass(ctx context.Context) error {
-	if c.parts == nil {
-		if err := c.look(ctx); err != nil {
+	for {
+		extents, size, err := c.fill(ctx)
+		if err != nil {
 			return err
+		}
+		done, err := c.check(ctx, extents, c.cfg.Now().Add(c.cfg.Every))
+		if err != nil {
+			return err
+		}
+		if done {
+			c.reached(size)
+			return nil
+		}
+	}
+}
+
+// fill puts what is settled and not there. It returns what that is, and of how many
+// entries.
+func (c *Copier) fill(ctx context.Context) ([]ledger.Extent, int64, error) {
+	if c.cfg.Now().Sub(c.looked) >= lookEvery {
+		if err := c.look(ctx); err != nil {
+			return nil, 0, err
 		}
 	}
 	extents, size, err := c.cfg.Store.Settled(ctx)
 	if err != nil {
-		return err
+		return nil, 0, err
 	}
 	for _, e := range extents {
 		for {
@@ -110,12 +114,11 @@ func (c *Copier) pass(ctx context.Context) error {
 				break
 			}
 			if err := c.put(ctx, e.Name, from, to); err != nil {
-				return err
+				return nil, 0, err
 			}
 		}
 	}
-	c.reached(size)
-	return nil
+	return extents, size, nil
 }
 
 // put puts a part. One that is there already, because an answer was lost, is taken for
@@ -125,20 +128,10 @@ func (c *Copier) put(ctx context.Context, file string, from, to int64) error {
 	if err != nil {
 		return err
 	}
-	p := part{s3.Object{Key: c.cfg.key(file, from), Size: to - from}, from}
-	err = c.cfg.Bucket.Put(ctx, p.Key, content, c.cfg.Now().Add(c.cfg.Keep))
+	p := part{at: from, until: c.until(file)}
+	p.Object, err = c.cfg.Bucket.Put(ctx, c.cfg.key(file, from), content, p.until)
 	if errors.Is(err, s3.ErrExists) {
-		var there []s3.Object
-		if there, err = c.cfg.Bucket.List(ctx, p.Key); err == nil && len(there) == 0 {
-			err = fmt.Errorf("%s is said to be there, and is not", p.Key)
-		}
-		if err != nil {
-			return err
-		}
-		p.Object = there[0]
-		if err = c.same(ctx, file, p); err == nil && p.Size == 0 {
-			err = fmt.Errorf("%w: %s is empty; choose another prefix", ErrOther, p.Key)
-		}
+		p, err = c.there(ctx, file, from)
 	}
 	if err != nil {
 		return err
@@ -151,14 +144,18 @@ func (c *Copier) put(ctx context.Context, file string, from, to int64) error {
 	return nil
 }
 
-// whole reports whether all that is settled is there.
-func whole(parts map[string][]part, extents []ledger.Extent) bool {
-	for _, e := range extents {
-		if from, to := hole(parts[e.Name], e.Bytes); from < to {
-			return false
-		}
+// there is the part of a file at a place in which there was none at the last look.
+func (c *Copier) there(ctx context.Context, file string, at int64) (part, error) {
+	key := c.cfg.key(file, at)
+	objects, err := c.cfg.Bucket.List(ctx, key)
+	if err != nil {
+		return part{}, err
 	}
-	return true
+	if len(objects) == 0 || objects[0].Key != key {
+		return part{}, fmt.Errorf("%s is said to be there, and is not", key)
+	}
+	p := part{Object: objects[0], at: at}
+	return p, c.same(ctx, file, &p)
 }
 
 // reached notes that so many entries are there.

@@ -17,6 +17,7 @@
 package worm
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -38,7 +39,10 @@ type Bucket interface {
 	Check(ctx context.Context) error
 	// Put puts a new object under a lock in compliance mode; s3.ErrExists if it is not
 	// new.
-	Put(ctx context.Context, key string, content []byte, until time.Time) error
+	Put(ctx context.Context, key string, content []byte, until time.Time) (s3.Object, error)
+	// Extend locks an object that is there, in compliance mode, until a time that is no
+	// earlier than that until which it is locked.
+	Extend(ctx context.Context, o s3.Object, until time.Time) error
 	// List lists the first versions of objects, by key.
 	List(ctx context.Context, prefix string) ([]s3.Object, error)
 	Get(ctx context.Context, o s3.Object) ([]byte, s3.Lock, error)
@@ -58,6 +62,9 @@ func (p Place) String() string { return p.Prefix + " in " + p.Bucket.String() }
 type part struct {
 	s3.Object
 	at int64
+	// until is until when it is locked, the zero time of one that the copier has not
+	// compared with the log yet.
+	until time.Time
 }
 
 func (p part) end() int64 { return p.at + p.Size }
@@ -79,7 +86,7 @@ func (p Place) parts(ctx context.Context) (map[string][]part, error) {
 		file, number := path.Split(strings.TrimPrefix(o.Key, p.Prefix))
 		file = strings.TrimSuffix(file, "/")
 		if at, err := strconv.ParseInt(number, 10, 64); err == nil && ofLog(file) && p.key(file, at) == o.Key {
-			all[file] = append(all[file], part{o, at})
+			all[file] = append(all[file], part{Object: o, at: at})
 		}
 	}
 	return all, nil
@@ -115,8 +122,17 @@ func hole(parts []part, size int64) (from, to int64) {
 	return min(from, size), min(size, from+s3.ContentMax)
 }
 
-// with adds a part in its place.
+// with adds a part in its place, or puts it in the place of what is known of it.
 func with(parts []part, p part) []part {
-	i, _ := slices.BinarySearchFunc(parts, p, func(a, b part) int { return int(min(max(a.at-b.at, -1), 1)) })
+	i, known := find(parts, p.at)
+	if known {
+		parts[i] = p
+		return parts
+	}
 	return slices.Insert(parts, i, p)
+}
+
+// find returns where a part is that begins at a byte, or would be.
+func find(parts []part, at int64) (int, bool) {
+	return slices.BinarySearchFunc(parts, at, func(p part, at int64) int { return cmp.Compare(p.at, at) })
 }

@@ -22,7 +22,7 @@ import (
 func TestCopyFollows(t *testing.T) {
 	inBubble(t, func(f *fixture) {
 		c := f.copier()
-		if _, err := Restore(f.Context(), f.place, f.TempDir(), time.Now(), nil); !errors.Is(err, s3.ErrNone) {
+		if _, err := Restore(f.Context(), f.place, f.TempDir(), 0, time.Now(), nil); !errors.Is(err, s3.ErrNone) {
 			f.Errorf("a copy of nothing: %v", err)
 		}
 		entries := int64(0)
@@ -53,7 +53,11 @@ func TestCopyFollows(t *testing.T) {
 		bytes := int64(0)
 		for key, versions := range f.bucket.objects {
 			bytes += int64(len(versions[0].content))
-			if left := time.Until(versions[0].until); len(versions) != 1 || left > f.keep || left < f.keep-time.Hour {
+			keep := f.keep
+			if shared(strings.TrimPrefix(key[:strings.LastIndexByte(key, '/')], f.place.Prefix)) {
+				keep += keep/2 + lookEvery
+			}
+			if left := time.Until(versions[0].until); len(versions) != 1 || left > keep || left < keep-time.Hour {
 				f.Errorf("%s has %d versions, the first locked for %v", key, len(versions), left)
 			}
 		}
@@ -177,7 +181,7 @@ func TestEveryMoment(t *testing.T) {
 				f.bucket.objects[key] = whole[key]
 			}
 			dir := filepath.Join(f.TempDir(), "restored")
-			if _, err := Restore(f.Context(), f.place, dir, time.Now(), nil); err != nil {
+			if _, err := Restore(f.Context(), f.place, dir, 0, time.Now(), nil); err != nil {
 				f.Fatalf("after %d of %d objects: %v", n, len(f.bucket.order), err)
 			}
 			key := f.log.Key()
@@ -211,7 +215,7 @@ func TestPartIsThere(t *testing.T) {
 		}
 		// A part is there that the copier has not put: half of what it would put.
 		at := c.parts[last.Name][0].Size
-		f.bucket.objects[f.place.key(last.Name, at)] = []version{{notes[at : at+(last.Bytes-at)/2], time.Now().Add(f.keep)}}
+		f.bucket.plant(f.place.key(last.Name, at), notes[at:at+(last.Bytes-at)/2], time.Now().Add(f.keep))
 		f.bucket.mu.Unlock()
 		time.Sleep(f.config().Every + time.Second)
 		synctest.Wait()
@@ -220,7 +224,7 @@ func TestPartIsThere(t *testing.T) {
 
 		// What somebody else has put there is not taken for the log's.
 		f.record(10, true)
-		f.bucket.objects[f.place.key(last.Name, last.Bytes)] = []version{{key, time.Now().Add(f.keep)}}
+		f.bucket.plant(f.place.key(last.Name, last.Bytes), key, time.Now().Add(f.keep))
 		if _, err := f.start(); !errors.Is(err, ErrOther) {
 			f.Errorf("started upon what somebody else has put: %v", err)
 		}
@@ -362,7 +366,7 @@ func TestPutUpon(t *testing.T) {
 		c.Close()
 		f.wantCopy(110)
 		delete(f.bucket.objects, f.place.key(checkpointsFile, 0))
-		if _, err := Restore(f.Context(), f.place, f.TempDir(), time.Now(), nil); err == nil || !strings.Contains(err.Error(), "are missing") {
+		if _, err := Restore(f.Context(), f.place, f.TempDir(), 0, time.Now(), nil); err == nil || !strings.Contains(err.Error(), "are missing") {
 			f.Errorf("a copy without its beginning: %v", err)
 		}
 		f.copier().Close() // which is put again
@@ -377,10 +381,10 @@ func TestRestoreIsCareful(t *testing.T) {
 		f.record(10, true)
 		f.copier().Close()
 		for _, key := range []string{"control-1/../escape/000000000000", "control-1/segments/../../x.seg/000000000000", "control-1/sign.key/000000000000", "control-1/log.key/1", "control-1/log.key/-00000000001"} {
-			f.bucket.objects[key] = []version{{[]byte("planted"), time.Now()}}
+			f.bucket.plant(key, []byte("planted"), time.Now())
 		}
 		dir, _ := f.wantCopy(10)
-		if _, err := Restore(f.Context(), f.place, dir, time.Now(), nil); err == nil || !strings.Contains(err.Error(), "not empty") {
+		if _, err := Restore(f.Context(), f.place, dir, 0, time.Now(), nil); err == nil || !strings.Contains(err.Error(), "not empty") {
 			f.Errorf("restored upon a log: %v", err)
 		}
 	})
@@ -390,7 +394,7 @@ func TestRestoreIsCareful(t *testing.T) {
 func TestHole(t *testing.T) {
 	row := func(bounds ...int64) (out []part) {
 		for i := 0; i < len(bounds); i += 2 {
-			out = append(out, part{s3.Object{Size: bounds[i+1] - bounds[i]}, bounds[i]})
+			out = append(out, part{Object: s3.Object{Size: bounds[i+1] - bounds[i]}, at: bounds[i]})
 		}
 		return out
 	}

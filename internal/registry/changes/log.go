@@ -11,6 +11,7 @@
 //   - accept.go: how changes are accepted, several at a time
 //   - dead.go: those that could not be had
 //   - told.go: who tells of them, once each
+//   - trial.go: how nodes are that have a change on trial
 package changes
 
 import (

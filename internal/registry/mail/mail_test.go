@@ -35,7 +35,13 @@ func three(t *testing.T, store registry.Store, l pipeline.Limits) (members [3]*B
 
 func member(t *testing.T, store registry.Store, i int, l pipeline.Limits) *Bus {
 	t.Helper()
-	cfg := Config{Store: store, Name: "abc"[i : i+1], Members: []string{"a", "b", "c"}, Limits: l}
+	return memberOf(t, store, "abc", i, l)
+}
+
+// memberOf opens one of the members with names of a letter each.
+func memberOf(t *testing.T, store registry.Store, names string, i int, l pipeline.Limits) *Bus {
+	t.Helper()
+	cfg := Config{Store: store, Name: names[i : i+1], Members: strings.Split(names, ""), Limits: l}
 	if i > 0 {
 		cfg.Office = noOffice{}
 	}

@@ -104,71 +104,109 @@ func (b *Bus) remove(ctx context.Context, floor int64) bool {
 	return false
 }
 
-// giveUp waits no longer for the slowest member if what only that one lacks fills half a
-// lane, as long as most are still waited for. Its log will lack events, which the others
-// have; an event of its own says so in all of them.
+// giveUp waits no longer for the slowest members if what only they lack fills half a
+// lane, as long as most are still waited for. Their logs will lack events, which the
+// others have; an event of each's own says so in all of them.
 func (b *Bus) giveUp(ctx context.Context) {
-	name, was, oldest := b.slowest()
-	if name == "" {
-		return
-	}
-	h := seal.Hash("audit log gap", []byte(name), was.encode())
-	e := audit.Event{
-		ID: audit.NewID(oldest, [10]byte(h[:])), Time: oldest, Kind: audit.Incident, Severity: audit.Critical, Actor: b.cfg.Name,
-		Subject: "control/" + name, Action: "log.gap", Outcome: audit.Failed, Count: 1,
-		Details: []audit.Detail{{Key: "summary", Value: "it is behind by more than is kept for it: from this time on its audit log lacks events, which the other members have"}},
-	}
-	_, err := b.Publish(ctx, pipeline.Incidents, pipeline.Message{ID: e.ID, Payload: audit.Append(nil, &e)})
-	if err == nil {
-		gone := reader{revision: was.revision, gone: true}
-		_, err = b.cfg.Store.Put(ctx, readPrefix+name, gone.encode(), was.entry)
-	}
-	switch {
-	case errors.Is(err, registry.ErrChanged): // it has come further
-	case err != nil && ctx.Err() == nil:
-		b.log.Warn("a member that is too far behind is still waited for", "member", name, "why", err)
-	case err == nil:
-		b.log.Error("a member is too far behind; its audit log will lack events that the others have", "member", name)
+	for _, m := range b.slowest() {
+		switch err := b.leave(ctx, &m); {
+		case errors.Is(err, registry.ErrChanged): // it has come further
+		case err != nil && ctx.Err() == nil:
+			b.log.Warn("a member that is too far behind is still waited for; trying again", "member", m.name, "why", err)
+			told(b.sweep)
+			pause(ctx, again)
+		case err == nil:
+			b.log.Error("a member is too far behind; its audit log will lack events that the others have", "member", m.name)
+		}
 	}
 }
 
-// slowest is the member to give up, with its mark and the time of the oldest letter that
-// it lacks; "" for none.
-func (b *Bus) slowest() (name string, r reader, oldest time.Time) {
+// leave says in all logs that a member is given up, and then gives it up. What says so
+// goes past the bound of its lane: it is what makes room.
+func (b *Bus) leave(ctx context.Context, m *late) error {
+	h := seal.Hash("audit log gap", []byte(m.name), m.encode())
+	e := audit.Event{
+		ID: audit.NewID(m.oldest, [10]byte(h[:])), Time: m.oldest, Kind: audit.Incident, Severity: audit.Critical, Actor: b.cfg.Name,
+		Subject: "control/" + m.name, Action: "log.gap", Outcome: audit.Failed, Count: 1,
+		Details: []audit.Detail{{Key: "summary", Value: "it is behind by more than is kept for it: from this time on its audit log lacks events, which the other members have"}},
+	}
+	ctx, cancel := context.WithTimeout(ctx, publishMost)
+	defer cancel()
+	if fresh := b.fresh([]pipeline.Message{{ID: e.ID, Payload: audit.Append(nil, &e)}}); len(fresh) > 0 {
+		if err := b.send(ctx, &letter{lane: pipeline.Incidents, messages: fresh}); err != nil {
+			return err
+		}
+	}
+	gone := reader{revision: m.revision, gone: true}
+	_, err := b.cfg.Store.Put(ctx, readPrefix+m.name, gone.encode(), m.entry)
+	return err
+}
+
+// late is a member that is behind.
+type late struct {
+	name string
+	reader
+	oldest time.Time // of the letters that it lacks
+}
+
+// slowest are the members to give up: the fewest, the slowest first, such that the next
+// one has half a lane that the slowest lacks. The last of them must be behind that next
+// one by its part of it: members that keep up are never quite at one mark, and are not
+// given up with one that is dead.
+func (b *Bus) slowest() []late {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if !slices.ContainsFunc(b.held[:], b.half) {
-		return "", r, oldest
+	if !b.fills(b.held, b.held, 1) {
+		return nil
 	}
-	var waited []string
+	var waited []late
 	for _, m := range b.cfg.Members {
-		if !b.readers[m].gone {
-			waited = append(waited, m)
+		if r := b.readers[m]; !r.gone {
+			waited = append(waited, late{name: m, reader: r})
 		}
 	}
-	if len(waited)-1 < len(b.cfg.Members)/2+1 {
-		return "", r, oldest
-	}
-	slices.SortFunc(waited, func(x, y string) int { return cmp.Compare(b.readers[x].revision, b.readers[y].revision) })
-	r = b.readers[waited[0]]
-	var lacks [pipeline.NumLanes]held
-	for _, l := range b.letters {
-		if l.revision <= r.revision || l.revision > b.readers[waited[1]].revision {
+	slices.SortFunc(waited, func(x, y late) int { return cmp.Compare(x.revision, y.revision) })
+	spare := len(waited) - (len(b.cfg.Members)/2 + 1)
+	for n := 1; n <= spare; n++ {
+		next := waited[n].revision
+		first, _ := b.lacks(waited[0].revision, next)
+		last, _ := b.lacks(waited[n-1].revision, next)
+		if !b.fills(first, last, spare) {
 			continue
 		}
-		lacks[l.lane].messages += l.total
-		lacks[l.lane].bytes += l.size
+		for i := range waited[:n] {
+			_, waited[i].oldest = b.lacks(waited[i].revision, next)
+		}
+		return waited[:n]
+	}
+	return nil
+}
+
+// lacks is what one who is at a revision lacks of what another one has, and the time of
+// the oldest letter of it. The lock is held.
+func (b *Bus) lacks(revision, of int64) (lanes [pipeline.NumLanes]held, oldest time.Time) {
+	for _, l := range b.letters {
+		if l.revision <= revision || l.revision > of {
+			continue
+		}
+		lanes[l.lane].messages += l.total
+		lanes[l.lane].bytes += l.size
 		if oldest.IsZero() || l.at.Before(oldest) {
 			oldest = l.at
 		}
 	}
-	if !slices.ContainsFunc(lacks[:], b.half) {
-		return "", r, oldest
-	}
-	return waited[0], r, oldest
+	return lanes, oldest
 }
 
-// half reports whether it is half of what a lane holds.
-func (b *Bus) half(h held) bool {
-	return h.messages > b.limits.Messages/2 || h.bytes > b.limits.Bytes/2
+// fills reports whether there is a lane of which all is more than half, and part more
+// than half by so many parts.
+func (b *Bus) fills(all, part [pipeline.NumLanes]held, parts int) bool {
+	messages, bytes := b.limits.Messages/2, b.limits.Bytes/2
+	for lane := range all {
+		a, p := all[lane], part[lane]
+		if a.messages > messages && p.messages > messages/int64(parts) || a.bytes > bytes && p.bytes > bytes/int64(parts) {
+			return true
+		}
+	}
+	return false
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -28,9 +29,10 @@ type File struct {
 	fail func(error)
 
 	mu     sync.Mutex
-	f      *os.File
+	f      io.WriteCloser // nil: to be opened
 	size   int64
 	max    int64
+	cut    bool // the last line has no end: the next begins with one
 	failed bool
 }
 
@@ -45,15 +47,19 @@ func Open(path string, fail func(error)) (*File, error) {
 }
 
 func (f *File) open() error {
-	file, err := os.OpenFile(f.path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	file, err := os.OpenFile(f.path, os.O_APPEND|os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return err
 	}
 	info, err := file.Stat()
+	last := []byte{'\n'}
+	if err == nil && info.Size() > 0 { // a process that died may have left half a line
+		_, err = file.ReadAt(last, info.Size()-1)
+	}
 	if err != nil {
 		return errors.Join(err, file.Close())
 	}
-	f.f, f.size = file, info.Size()
+	f.f, f.size, f.cut = file, info.Size(), last[0] != '\n'
 	return nil
 }
 
@@ -91,8 +97,14 @@ func (f *File) write(s *Span) error {
 			return err
 		}
 	}
-	n, err := f.f.Write(append(line, '\n'))
-	f.size += int64(n)
+	line = append(line, '\n')
+	if f.cut {
+		line = append([]byte{'\n'}, line...)
+	}
+	n, err := f.f.Write(line)
+	if f.size += int64(n); n > 0 {
+		f.cut = n < len(line)
+	}
 	return err
 }
 
@@ -107,26 +119,29 @@ func (f *File) Close() error {
 }
 
 // Read returns the spans in files, and in the files of directories and of those below
-// them. A last line that a process is writing, or was when it died, is left out.
-func Read(paths ...string) (spans []Span, err error) {
+// them, and how many lines are no spans, which it passes over: a full disk leaves halves. A
+// last line that a process is writing, or was when it died, is left out.
+func Read(paths ...string) (spans []Span, broken int, err error) {
 	for _, path := range paths {
 		info, err := os.Stat(path)
 		if err != nil {
-			return nil, fmt.Errorf("cannot read traces: %w", err)
+			return nil, 0, fmt.Errorf("cannot read traces: %w", err)
 		}
 		files := []string{path}
 		if info.IsDir() {
 			if files, err = below(path); err != nil {
-				return nil, err
+				return nil, 0, err
 			}
 		}
 		for _, file := range files {
-			if spans, err = readFile(spans, file); err != nil {
-				return nil, err
+			var passed int
+			if spans, passed, err = readFile(spans, file); err != nil {
+				return nil, 0, err
 			}
+			broken += passed
 		}
 	}
-	return spans, nil
+	return spans, broken, nil
 }
 
 func below(dir string) (files []string, err error) {
@@ -142,28 +157,40 @@ func below(dir string) (files []string, err error) {
 	return files, err
 }
 
-func readFile(to []Span, path string) ([]Span, error) {
+func readFile(to []Span, path string) (spans []Span, broken int, err error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return to, fmt.Errorf("cannot read traces: %w", err)
+		return to, 0, fmt.Errorf("cannot read traces: %w", err)
 	}
 	defer f.Close()
-	lines := bufio.NewScanner(f)
-	lines.Buffer(nil, lineMax)
-	for n := 1; lines.Scan(); n++ {
-		var s Span
-		d := json.NewDecoder(bytes.NewReader(lines.Bytes()))
-		d.DisallowUnknownFields()
-		if err := d.Decode(&s); err != nil {
-			if !lines.Scan() {
-				return to, nil
-			}
-			return to, fmt.Errorf("%s, line %d is no span: %w", path, n, err)
+	lines := bufio.NewReaderSize(f, lineMax)
+	for {
+		line, err := lines.ReadSlice('\n')
+		s, ok := parse(line)
+		for errors.Is(err, bufio.ErrBufferFull) { // longer than any span
+			ok = false
+			_, err = lines.ReadSlice('\n')
 		}
-		if err := s.Validate(); err != nil {
-			return to, fmt.Errorf("%s, line %d: %w", path, n, err)
+		switch {
+		case ok:
+			to = append(to, s)
+		case err == nil && len(line) > 1:
+			broken++
 		}
-		to = append(to, s)
+		if errors.Is(err, io.EOF) {
+			return to, broken, nil
+		} else if err != nil {
+			return to, broken, fmt.Errorf("cannot read traces: %w", err)
+		}
 	}
-	return to, lines.Err()
+}
+
+// parse reads one line.
+func parse(line []byte) (s Span, ok bool) {
+	d := json.NewDecoder(bytes.NewReader(line))
+	d.DisallowUnknownFields()
+	if d.Decode(&s) != nil || d.More() {
+		return s, false
+	}
+	return s, s.Validate() == nil
 }

@@ -1,11 +1,13 @@
 package span
 
 import (
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -90,20 +92,72 @@ func TestFiles(t *testing.T) {
 	}
 	cut.WriteString(`{"trace":"01`)
 	cut.Close()
-	spans, err := Read(dir)
-	if err != nil || len(spans) != 3 {
-		t.Fatalf("%d spans, %v", len(spans), err)
+	spans, broken, err := Read(dir)
+	if err != nil || len(spans) != 3 || broken != 0 {
+		t.Fatalf("%d spans, %d broken lines, %v", len(spans), broken, err)
 	}
 	traces := Traces(append(spans, spans...)) // copies count once
 	if len(traces) != 1 || len(traces[0]) != 3 || traces[0][0].Attributes[Level] != "fast" || !traces[0][0].Begin.Equal(noon) {
 		t.Errorf("read again: %+v", traces)
 	}
-	if err := os.WriteFile(path, []byte("{\"secret\":1}\n{}\n"), 0o600); err != nil {
+	none := "{\"secret\":1}\n{}\n" + strings.Repeat("x", 3*lineMax) + "\n"
+	if err := os.WriteFile(path, []byte(none), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Read(path); err == nil || !strings.Contains(err.Error(), "line 1") {
-		t.Errorf("of what are no spans: %v", err)
+	if spans, broken, err := Read(path); err != nil || len(spans) != 0 || broken != 3 {
+		t.Errorf("of what are no spans: %d, %d broken lines, %v", len(spans), broken, err)
 	}
+}
+
+// fullDisk takes so many bytes more.
+type fullDisk struct {
+	io.WriteCloser
+	room int
+}
+
+func (d *fullDisk) Write(b []byte) (n int, err error) {
+	n, err = d.WriteCloser.Write(b[:min(len(b), d.room)])
+	if d.room -= n; err == nil && n < len(b) {
+		err = syscall.ENOSPC
+	}
+	return n, err
+}
+
+// Half a line, which a full disk leaves or a process that died, costs its own span and no
+// other one: what is written later is read.
+func TestHalfALine(t *testing.T) {
+	path := filepath.Join(t.TempDir(), FileName)
+	open := func() *File {
+		f, err := Open(path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return f
+	}
+	read := func(broken int, want ...Span) {
+		t.Helper()
+		got, passed, err := Read(path)
+		same := func(a, b Span) bool { return a.ID == b.ID }
+		if err != nil || passed != broken || !slices.EqualFunc(got, want, same) {
+			t.Errorf("%d spans, %d lines passed over, %v; want %d and %d", len(got), passed, err, len(want), broken)
+		}
+	}
+	all, f := whole(), open()
+	f.Record(all[0])
+	disk := &fullDisk{f.f, 100}
+	f.f = disk
+	f.Record(all[1]) // half of it
+	f.Record(all[2]) // nothing
+	disk.room = 1 << 20
+	f.Record(all[3])
+	read(1, all[0], all[3])
+	disk.room = 50
+	f.Record(all[4])
+	f.Close() // it died
+	f = open()
+	f.Record(all[5])
+	f.Close()
+	read(2, all[0], all[3], all[5])
 }
 
 // A request names its span, and what is no name is none.
