@@ -39,7 +39,7 @@ func open(t *testing.T) *nyx.Client {
 func openBy(t *testing.T, carrier nyx.Carrier) (*nyx.Client, *daemon.Local) {
 	t.Helper()
 	cfg := daemon.LocalConfig{Seed: [32]byte{3}, Streams: 3, Mixes: 6, Client: client.Config{Level: wire.Fast}, Use: joint.UDP,
-		Compress: new(pack.Codec)}
+		Compress: new(pack.Codec), Traffic: true} // one handshake is to be seen in its metrics
 	if carrier != nyx.UDP {
 		cfg.Carriers = []joint.Kind{
 			{Kind: directory.CarrierQUIC, Listen: quic.Listen}, {Kind: directory.CarrierWebSocket, Listen: websocket.Listen},

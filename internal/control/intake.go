@@ -123,7 +123,6 @@ func (i *Intake) Handle(now machine.Time, m *wire.SessionInit, by Holder) {
 // push has a request wait for its turn.
 func (i *Intake) push(now machine.Time, p *pending) {
 	if shed := i.queue.push(p); shed != nil {
-		i.counts[trace.AdmissionShed]++
 		i.refuse(shed, wire.RefusedBusy)
 	}
 	i.serve(now)
@@ -210,11 +209,21 @@ func (i *Intake) settle(now machine.Time, p *pending, d *Decision) {
 	i.answers = append(i.answers, Answer{By: p.by, Client: p.init.ClientID, Ready: ready})
 }
 
+// refuse refuses a request. What the entry itself lacks (room, a turn, a decision) is
+// counted apart: the operator is woken by that (package slo), and by nothing that who asks
+// can bring about alone, as with a wrong key or too often.
 func (i *Intake) refuse(p *pending, why wire.Refusal) {
-	i.counts[trace.HandshakeErrors]++
-	if why == wire.RefusedPass {
+	switch why {
+	case wire.RefusedPass:
 		i.counts[trace.PassesRefused]++
+	case wire.RefusedFull, wire.RefusedBusy:
+		i.counts[trace.AdmissionShed]++
 	}
+	i.deny(p, why)
+}
+
+func (i *Intake) deny(p *pending, why wire.Refusal) {
+	i.counts[trace.HandshakeErrors]++
 	i.answers = append(i.answers, Answer{By: p.by, Client: p.init.ClientID, Refused: wire.SessionRefused{Nonce: p.init.Nonce, Reason: why}})
 }
 
@@ -222,7 +231,7 @@ func (i *Intake) refuse(p *pending, why wire.Refusal) {
 // it the node is busy.
 func (i *Intake) ask(now machine.Time, p *pending, difficulty uint8) {
 	if p.init.Version < 2 {
-		i.refuse(p, wire.RefusedBusy)
+		i.deny(p, wire.RefusedBusy)
 		return
 	}
 	i.counts[trace.WorkAsked]++
@@ -248,7 +257,6 @@ func (i *Intake) HandleFault(now machine.Time, q Question) {
 func (i *Intake) HandleTimer(now machine.Time) {
 	i.serve(now)
 	for p := i.queue.expired(now); p != nil; p = i.queue.expired(now) {
-		i.counts[trace.AdmissionShed]++
 		i.refuse(p, wire.RefusedBusy)
 	}
 	i.work.adapt(now, i.queue.len(), i.queue.most)

@@ -127,6 +127,49 @@ func TestNobodyWaitsForEver(t *testing.T) {
 	}
 }
 
+// Only what the entry itself lacks is counted as its fault: nobody can have the operator
+// woken by asking wrongly or too often.
+func TestStrangersAreNoFault(t *testing.T) {
+	stranger := func(version uint8) func(d *door) {
+		return func(d *door) {
+			for n := range 9 {
+				d.Handle(0, &wire.SessionInit{ClientID: [16]byte{1}, Nonce: [16]byte{byte(n)}, Version: version}, 1)
+			}
+			d.decide(0, Decision{CacheFor: time.Hour, Work: 8})
+		}
+	}
+	crowd := func(d *door) {
+		for n := range 9 {
+			d.knock(0, n, 1)
+		}
+	}
+	for _, c := range []struct {
+		what   string
+		policy Policy
+		do     func(*door)
+		why    wire.Refusal
+		fault  bool
+	}{
+		{"a wrong key", Policy{NetworkKey: &seal.Key{1}}, stranger(wire.AdmissionVersion), wire.RefusedPolicy, false},
+		{"a greedy client", Policy{PerMinute: 1}, stranger(wire.AdmissionVersion), wire.RefusedRate, false},
+		{"a version that is not spoken", Policy{}, stranger(wire.AdmissionVersion + 1), wire.RefusedVersion, false},
+		{"a client that knows of no work", Policy{Central: true}, stranger(1), wire.RefusedBusy, false},
+		{"a node that drains", Policy{}, func(d *door) { d.records.Drain(); crowd(d) }, wire.RefusedDrain, false},
+		{"no token", Policy{Passes: PassesRequired}, crowd, wire.RefusedPass, false},
+		{"a policy that refuses", Policy{Central: true}, func(d *door) { crowd(d); d.decide(0, Decision{CacheFor: time.Hour, Refused: wire.RefusedPolicy}) }, wire.RefusedPolicy, false},
+		{"no room for records", Policy{RecordsMax: 1}, crowd, wire.RefusedFull, true},
+		{"a node that is overloaded", Policy{}, func(d *door) { d.records.Room = func(machine.Time) bool { return false }; crowd(d) }, wire.RefusedFull, true},
+		{"a full queue", Policy{Central: true, QueueMax: 1}, crowd, wire.RefusedBusy, true},
+	} {
+		d := newDoor(c.policy)
+		c.do(d)
+		n := uint64(d.tally()[c.why])
+		if shed := d.counts[trace.AdmissionShed]; n == 0 || d.counts[trace.HandshakeErrors] < n || (shed == n) != c.fault || !c.fault && shed != 0 {
+			t.Errorf("%s: said %v; %d refusals, %d of the entry's own fault", c.what, d.tally(), d.counts[trace.HandshakeErrors], shed)
+		}
+	}
+}
+
 // The queue is bounded, and costs the youngest of the weakest first; what a link that
 // is gone had asked for is forgotten.
 func TestTheQueueIsBounded(t *testing.T) {

@@ -19,6 +19,8 @@ func writeAdmission(to *metric.Page, parts []part) {
 	for i := range parts {
 		if n := parts[i].perMinute; n > 0 {
 			to.Add("admission_per_minute", float64(n), "part", parts[i].Name)
+		} else if !parts[i].own {
+			continue // it admits nobody and asks nobody
 		}
 		to.Distribute("telemetry_session_handshake_latency", metric.Times(&parts[i].admitted), "part", parts[i].Name)
 	}

@@ -13,7 +13,9 @@ import (
 	"github.com/nyxnet/nyx/internal/client"
 	"github.com/nyxnet/nyx/internal/control"
 	"github.com/nyxnet/nyx/internal/control/settings"
+	"github.com/nyxnet/nyx/internal/metric"
 	"github.com/nyxnet/nyx/internal/registry/changes"
+	"github.com/nyxnet/nyx/internal/slo"
 	"github.com/nyxnet/nyx/internal/telemetry/span"
 	"github.com/nyxnet/nyx/internal/trace"
 	"github.com/nyxnet/nyx/internal/wire"
@@ -112,7 +114,13 @@ func TestProbeIsOneTrace(t *testing.T) {
 		}
 	}
 	var page strings.Builder
-	l.source().page().Text(&page)
+	told := l.source().page()
+	told.Text(&page)
+	for _, name := range slo.Series(slo.Objectives) { // what is promised can be judged without metrics.traffic
+		if !slices.ContainsFunc(told.Families(), func(f *metric.Family) bool { return f.Name == name }) {
+			t.Errorf("an objective rests on %s, which this network does not tell", name)
+		}
+	}
 	part := `part="` + probesPart(whole.Root().Process) + `"`
 	for _, want := range []string{"end_to_end_success_ratio{" + part + "} 1\n", "end_to_end_latency_p95{" + part, "end_to_end_latency_count{" + part, "nyx_probes_total{" + part} {
 		if !strings.Contains(page.String(), want) {

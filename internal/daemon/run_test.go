@@ -21,9 +21,11 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/nyxnet/nyx/internal/carrier/front"
 	"github.com/nyxnet/nyx/internal/carrier/joint"
 	"github.com/nyxnet/nyx/internal/client"
 	"github.com/nyxnet/nyx/internal/directory"
+	"github.com/nyxnet/nyx/internal/metric"
 	"github.com/nyxnet/nyx/internal/proxy"
 	"github.com/nyxnet/nyx/internal/setup"
 	"github.com/nyxnet/nyx/internal/trace"
@@ -234,6 +236,42 @@ func TestMetricsDoNotTellContent(t *testing.T) {
 	}
 	if served(idle, true) == served(busy, true) {
 		t.Error("control: no difference where it is wanted")
+	}
+}
+
+// A client more at an entry does not show in what everybody may read, be it the first; where
+// the owner wants traffic told it does (the control).
+func TestStatusDoesNotTellOneClient(t *testing.T) {
+	came := func(clients, routes uint64) part {
+		p := newPart("stream-1", trace.Counts{trace.LinkIn: 1000, trace.HandshakesDone: clients, trace.SetupIn: routes, trace.SetupDone: routes, trace.PQHandshakes: clients, trace.PQHandshakeSuccess: clients}, nil)
+		p.perMinute, p.handshakes = 30, &front.HandshakeCounts{Time: time.Duration(clients) * time.Millisecond}
+		p.handshakes.Classes[0] = clients
+		for range clients {
+			p.admitted.Observe(40_000)
+		}
+		return p
+	}
+	for _, before := range [][2]uint64{{0, 0}, {16, 24}} {
+		for _, traffic := range []bool{false, true} {
+			var now part
+			s := &source{traffic: traffic, parts: func() []part { return []part{now} }}
+			told := func(p part) string {
+				now = p
+				b, err := json.Marshal(shown([]part{p}, traffic))
+				if err != nil {
+					t.Fatal(err)
+				}
+				return s.page().String() + string(b)
+			}
+			a := told(came(before[0], before[1]))
+			if before[0] == 0 {
+				s.blur = metric.Blur{} // as ten seconds later, when what is held back is looked at anew
+			}
+			b := told(came(before[0]+1, before[1]+4))
+			if (a == b) == traffic {
+				t.Errorf("traffic %v, a client beside %d: the same is %v\n%s\n%s", traffic, before[0], a == b, a, b)
+			}
+		}
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/nyxnet/nyx/internal/carrier/front"
 	"github.com/nyxnet/nyx/internal/directory"
 	"github.com/nyxnet/nyx/internal/machine"
+	"github.com/nyxnet/nyx/internal/metric"
 	"github.com/nyxnet/nyx/internal/mirror"
 	"github.com/nyxnet/nyx/internal/pipeline"
 	"github.com/nyxnet/nyx/internal/stream"
@@ -22,7 +23,8 @@ import (
 
 // Status serves counters over HTTP: in the Prometheus text format at /metrics
 // and, for a network on this machine, a page for people at / and JSON at
-// /status. It names nodes and counts; it knows no destination and no client.
+// /status. It names nodes and counts; it knows no destination and no client, and what
+// single users move it tells as metrics do, or not at all.
 type Status struct {
 	server   *http.Server
 	listener net.Listener
@@ -70,12 +72,12 @@ func ServeStatus(addr string, l *Local) (*Status, error) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
-		json.NewEncoder(w).Encode(l.parts())
+		json.NewEncoder(w).Encode(shown(l.parts(), l.traffic))
 	})
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'")
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
-		statusPage().Execute(w, l.parts())
+		statusPage().Execute(w, shown(l.parts(), l.traffic))
 	})
 	return serveStatus(addr, mux, l.source())
 }
@@ -142,6 +144,23 @@ func (l *Local) parts() []part {
 		out = append(out, n.part())
 	}
 	return out
+}
+
+// shown are parts without the counters that single users move, unless metrics are to tell
+// traffic: who asks twice would see the moment at which somebody came.
+func shown(parts []part, traffic bool) []part {
+	if traffic {
+		return parts
+	}
+	for c := trace.Counter(0); c < trace.NumCounters; c++ {
+		if metric.Find(metric.OfCounter(c)).Rule != metric.Coarse {
+			continue
+		}
+		for i := range parts {
+			delete(parts[i].Counts, c.String())
+		}
+	}
+	return parts
 }
 
 func newPart(name string, c trace.Counts, err error) part {

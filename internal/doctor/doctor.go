@@ -44,7 +44,7 @@ const (
 	DirectoryFork   Code = "DIRECTORY_FORK"
 	// ControlUnreachable: no control process answers.
 	ControlUnreachable Code = "CONTROL_UNREACHABLE"
-	// TokensMissing: entries admit by unlinkable tokens, and there are none; NoRoute:
+	// TokensMissing: entries admit by unlinkable tokens, and none was shown; NoRoute:
 	// entries answer, and yet no route could be set up.
 	TokensMissing Code = "TOKENS_MISSING"
 	NoRoute       Code = "NO_ROUTE"

@@ -182,3 +182,17 @@ func TestUDPBlocked(t *testing.T) {
 		t.Errorf("%+v", r.Findings[0])
 	}
 }
+
+// Who has tokens is not ill because the examination shows none; who has no route is.
+func TestTokensAreNotLookedFor(t *testing.T) {
+	for _, c := range []struct {
+		why  error
+		code Code
+		sick bool
+	}{{client.ErrNoPass, TokensMissing, false}, {context.DeadlineExceeded, NoRoute, true}} {
+		var e examination
+		if e.unrouted(c.why); len(e.Findings) != 1 || e.Findings[0].Code != c.code || e.Sick() != c.sick {
+			t.Errorf("%v: %+v", c.why, e.Findings)
+		}
+	}
+}

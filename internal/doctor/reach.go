@@ -63,7 +63,8 @@ func (e *examination) entries(ctx context.Context, n *setup.Network) {
 // unrouted tells why entries answer and no route stands.
 func (e *examination) unrouted(why error) {
 	if errors.Is(why, client.ErrNoPass) {
-		e.found(TokensMissing, Misconfiguration, "the network's entries admit by unlinkable tokens, of which this examination shows none", "get some with nyx token get, if nyx token list shows none")
+		// The wallet is not looked at: a token that is shown is spent.
+		e.found(TokensMissing, Note, "the network's entries admit by unlinkable tokens, of which this examination shows none: whether a route can be set up was not seen", "get some with nyx token get, if nyx token list shows none")
 		return
 	}
 	e.found(NoRoute, Fault, fmt.Sprintf("entries answer, and no route could be set up in %v: %v", e.Patience, why), "ask again in a minute; if it stays so, ask the network's operators")

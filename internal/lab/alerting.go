@@ -44,7 +44,7 @@ func (a *admissions) come(admitted, refused int) {
 func (a *admissions) page() *metric.Page {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	p, errors := &metric.Page{Traffic: true}, metric.OfCounter(trace.HandshakeErrors)
+	p, errors := &metric.Page{Traffic: true}, metric.OfCounter(trace.AdmissionShed)
 	for _, name := range slo.Series(slo.Objectives) {
 		switch m := metric.Find(name); {
 		case name == a.left:

@@ -12,7 +12,7 @@ import (
 )
 
 // alertStorm is SCL-047: 500 different alerts come in a minute, each told to both
-// Alertmanagers again and again as Prometheus does, and one of them dies half-way. The
+// Alertmanagers again and again as Prometheus does, and one of them is killed half-way. The
 // pager must hear of every alert, and once. In the control there is one Alertmanager.
 func alertStorm(r *Run) error {
 	if err := monitor.There(); err != nil {
@@ -44,7 +44,7 @@ func alertStorm(r *Run) error {
 		told = append(told, map[string]any{"labels": map[string]string{"alertname": "NyxBudgetBurnsNow", "severity": slo.Page, "slo": fmt.Sprintf("synthetic-%d", i)},
 			"annotations": map[string]string{"summary": fmt.Sprintf("alert %d", i)}})
 		if i == alerts/2 {
-			cluster[0].Close()
+			cluster[0].Kill()
 			if cluster = cluster[1:]; len(cluster) == 0 {
 				break
 			}

@@ -19,8 +19,17 @@ var specified = map[trace.Counter]string{
 }
 
 // coarse are the counters that single users move, and that do not tell content from
-// cover.
+// cover: what counts their coming is no less coarse on the link and the route than in the
+// session, or the one would show what the other holds back.
 var coarse = map[trace.Counter]bool{
+	trace.HandshakesDone:       true,
+	trace.LinkRekeys:           true,
+	trace.LinkPathChanges:      true,
+	trace.LinkCookiesSent:      true,
+	trace.SetupIn:              true,
+	trace.SetupDone:            true,
+	trace.RoutesExpired:        true,
+	trace.RoutesClosed:         true,
 	trace.PQHandshakes:         true,
 	trace.PQHandshakeSuccess:   true,
 	trace.HandshakesRefused:    true,
@@ -149,7 +158,7 @@ var counted = [trace.NumCounters]string{
 	trace.PolicyCacheMiss:        "Decisions that were asked for, because none was there or it was due.",
 	trace.PolicyCacheStale:       "Looks for a decision that found one to be followed until the new one is there.",
 	trace.PolicyFault:            "Checks without an answer.",
-	trace.AdmissionShed:          "SESSION_INITs refused for want of room, or of an answer in time.",
+	trace.AdmissionShed:          "SESSION_INITs refused for what the entry lacks: room, a turn or a decision in time.",
 	trace.WorkAsked:              "SESSION_INITs answered by a challenge.",
 	trace.HandshakeErrors:        "SESSION_INITs refused, challenges apart.",
 	trace.PassesSpent:            "Unlinkable tokens by which sessions were admitted.",

@@ -54,9 +54,10 @@ func (p *Page) Add(name string, value float64, labels ...string) {
 	p.add(name, Sample{Labels: labels, Value: value})
 }
 
-// Distribute adds a histogram or a summary, unless it has counted nothing.
+// Distribute adds a histogram or a summary, unless it has counted nothing and may say so:
+// of a Coarse one not even that the first came shows.
 func (p *Page) Distribute(name string, d Distribution, labels ...string) {
-	if d.Count > 0 {
+	if m := Find(name); d.Count > 0 || m != nil && m.Rule == Coarse {
 		p.add(name, Sample{Labels: labels, Histogram: &d})
 	}
 }

@@ -88,8 +88,8 @@ var named = []Metric{
 
 	{"transport_packet_loss", Gauge, None, Open, "Share of the neighbours' datagrams that did not arrive."},
 	{"mix_packet_drop", Gauge, None, Open, "Share of the cells that came and were dropped for want of a route or of room."},
-	{"tls_handshake_duration", Histogram, Seconds, Open, "Seconds from a connection's first packet to the end of its handshake, by carriers beside UDP."},
-	{"tls_handshake_refused_total", Counter, None, Open, "Connections that an entry's carriers refused."},
+	{"tls_handshake_duration", Histogram, Seconds, Coarse, "Seconds from a connection's first packet to the end of its handshake, by carriers beside UDP."},
+	{"tls_handshake_refused_total", Counter, None, Coarse, "Connections that an entry's carriers refused."},
 	{"key_reload_duration", Histogram, Seconds, Open, "Seconds from when a key was due to when the node had it."},
 	{"latency_cross_region", Gauge, Seconds, Open, "Seconds of a round trip between nodes of two regions: what a node measures, what an authority tells, what a client goes by."},
 	{"node_overloaded", Gauge, None, Open, "Whether the node holds admissions back."},

@@ -21,8 +21,12 @@ type Objective struct {
 	// series of the metric table, which Series names.
 	Ratio  string
 	Series []string
-	// Few is PromQL for how much happened in a window, and Least how much of it there
-	// must be before an alert says anything: one failure among three is no trend.
+	// Where is a series that is told where the objective can be judged; "": everywhere.
+	// Nobody misses the others elsewhere.
+	Where string
+	// Few is PromQL for how much happened in a window, of uptime how much of it was bad,
+	// and Least how much of it there must be before an alert says anything: one failure
+	// among three is no trend.
 	Few   string
 	Least int
 }
@@ -33,20 +37,23 @@ func (o *Objective) Budget() float64 { return 1 - o.Target }
 // over puts a window into PromQL.
 func over(expr, window string) string { return strings.ReplaceAll(expr, "$w", window) }
 
-// Bounds of stream_latency_seconds that are the greatest below what is promised: a
+// Bounds of end_to_end_latency that are the greatest below what is promised: a
 // histogram tells nothing between its bounds, so that the stricter holds.
 const (
 	within350ms = "0.32768"
 	within500ms = "0.458752"
 )
 
+// slowerThan is the share of the probes without an answer within a bound: those without
+// any are late too. Probes speak of the network and not of its users, so that everybody may
+// read them.
 func slowerThan(bound string) string {
-	return fmt.Sprintf(`1 - sum(increase(stream_latency_seconds_bucket{le="%s"}[$w])) / sum(increase(stream_latency_seconds_count[$w]))`, bound)
+	return fmt.Sprintf(`1 - (sum(increase(end_to_end_latency_bucket{le="%s"}[$w])) or vector(0)) / %s`, bound, probes)
 }
 
 const (
-	answers  = `sum(increase(stream_latency_seconds_count[$w]))`
-	refused  = `sum(increase(api_handshake_errors_total{part!="client"}[$w]))`
+	probes   = `sum(increase(nyx_probes_total[$w]))`
+	refused  = `sum(increase(nyx_admission_shed_total{part!="client"}[$w]))`
 	admitted = `sum(increase(telemetry_session_handshake_latency_count{part!="client"}[$w]))`
 )
 
@@ -54,20 +61,25 @@ const (
 var Objectives = []Objective{
 	{
 		Name: "latency_p95", Title: "Answers within 350 ms", Bound: "P95 ≤ 350 ms", Target: 0.95,
-		Ratio: slowerThan(within350ms), Series: []string{"stream_latency_seconds"}, Few: answers, Least: 100,
+		Ratio: slowerThan(within350ms), Series: []string{"end_to_end_latency"}, Where: "nyx_probes_total", Few: probes, Least: 30,
 	},
 	{
 		Name: "latency_p99", Title: "Answers within 500 ms", Bound: "P99 ≤ 500 ms", Target: 0.99,
-		Ratio: slowerThan(within500ms), Series: []string{"stream_latency_seconds"}, Few: answers, Least: 100,
+		Ratio: slowerThan(within500ms), Series: []string{"end_to_end_latency"}, Where: "nyx_probes_total", Few: probes, Least: 30,
 	},
 	{
-		Name: "errors", Title: "Sessions that are not refused", Bound: "error rate < 0.1 %", Target: 0.999,
-		Ratio: fmt.Sprintf(`%s / (%[1]s + %[2]s)`, refused, admitted), Series: []string{"api_handshake_errors_total", "telemetry_session_handshake_latency"},
+		// Refusals that the entry owes to itself: who has a wrong key, or asks too often, is
+		// refused as the service is meant to, and must not be able to wake anybody.
+		Name: "errors", Title: "Sessions that are not refused for want of room, turn or decision", Bound: "error rate < 0.1 %", Target: 0.999,
+		Ratio: fmt.Sprintf(`%s / (%[1]s + %[2]s)`, refused, admitted), Series: []string{"nyx_admission_shed_total", "telemetry_session_handshake_latency"},
 		Few: fmt.Sprintf(`%s + %s`, refused, admitted), Least: 100,
 	},
 	{
 		Name: "uptime", Title: "Parts that work", Bound: "uptime 99.95 %", Target: 0.9995,
-		Ratio: `1 - avg(avg_over_time(up{job="nyx"}[$w])) * avg(avg_over_time(nyx_up[$w]))`, Series: []string{"nyx_up"},
+		// Where no process answers there is no nyx_up, and up alone speaks. One reading that
+		// fails is no outage: of a process or part there must be Least.
+		Ratio: `1 - avg(avg_over_time(up{job="nyx"}[$w])) * (avg(avg_over_time(nyx_up[$w])) or vector(1))`, Series: []string{"nyx_up"},
+		Few: `max((count_over_time(up{job="nyx"}[$w]) - sum_over_time(up{job="nyx"}[$w])) or (count_over_time(nyx_up[$w]) - sum_over_time(nyx_up[$w])))`, Least: 3,
 	},
 	{
 		Name: "cover", Title: "Windows in which cover is as planned", Bound: "cover compliance ≥ 95 %", Target: 0.95,

@@ -6,18 +6,25 @@ const (
 	waitsFault   = "Has data after the first fault of its kind."
 	waitsAuditor = "Has data after an auditor asked."
 	waitsGoverns = "Has data where governance is configured."
+	waitsDay     = "Has data after the first midnight (UTC). Prometheus must keep 30 days: --storage.tsdb.retention.time=35d."
+	waitsProbes  = "Has data where Stream nodes probe the network."
 )
+
+// budgetLeft is what the last 30 days have left of the budget: each day spends its burn rate
+// times a thirtieth. A day without figures has spent nothing.
+const budgetLeft = `1 - sum_over_time(slo_burn_rate{window="1d"}[30d:1d]) / 30`
 
 // Dashboards are those that ship.
 var Dashboards = []Dashboard{
 	{"nyx-overview", "Nyx: overview", "What is promised, and what is kept.", []Panel{
 		{Title: "Budget spent, times the even rate, 5 min", Unit: "short", Queries: []Query{{`slo_burn_rate{window="5m"}`, "{{slo}}"}}},
-		{Title: "Budget left of 30 days", Unit: "percentunit", Queries: []Query{{`1 - slo_burn_rate{window="3d"} * 3 / 30`, "{{slo}}"}}},
+		{Title: "Budget left of 30 days", Unit: "percentunit", Queries: []Query{{budgetLeft, "{{slo}}"}}, Waits: waitsDay},
 		{Title: "Series of the objectives that are there", Unit: "percentunit", Stat: true, Queries: []Query{{`sli_completeness`, "there"}}},
 		{Title: "Parts that work", Unit: "percentunit", Queries: []Query{{`avg by (instance) (nyx_up)`, "{{instance}}"}}},
 		{Title: "Sessions admitted a second", Unit: "ops", Queries: []Query{{`sum by (part) (rate(telemetry_session_handshake_latency_count[1m]))`, "{{part}}"}}},
-		{Title: "Sessions refused a second", Unit: "ops", Queries: []Query{{`sum by (part) (rate(api_handshake_errors_total[1m]))`, "{{part}}"}}},
+		{Title: "Sessions refused a second", Unit: "ops", Queries: []Query{{`sum by (part) (rate(api_handshake_errors_total[1m]))`, "{{part}}, all"}, {`sum by (part) (rate(nyx_admission_shed_total[1m]))`, "{{part}}, for want of room, turn or decision"}}},
 		{Title: "Admission, P95", Unit: "s", Queries: []Query{{`histogram_quantile(0.95, sum by (le) (rate(telemetry_session_handshake_latency_bucket[5m])))`, "P95"}}},
+		{Title: "Answers to probes, P95 and P99", Unit: "s", Queries: []Query{{`histogram_quantile(0.95, sum by (le) (increase(end_to_end_latency_bucket[1h])))`, "P95"}, {`histogram_quantile(0.99, sum by (le) (increase(end_to_end_latency_bucket[1h])))`, "P99"}}, Waits: waitsProbes},
 		{Title: "Strain of nodes", Unit: "short", Queries: []Query{{`node_strain`, "{{part}}"}}},
 		{Title: "Overloaded nodes", Unit: "short", Queries: []Query{{`sum(node_overloaded)`, "by themselves"}, {`sum(control_nodes_overloaded)`, "by the control plane"}}},
 	}},

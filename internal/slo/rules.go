@@ -95,14 +95,19 @@ func (d *document) burn(b Burn) {
 	d.line(5, "runbook: 'docs/telemetry.md#alerts'")
 }
 
-// presence records which of the series that objectives rest on there are: an objective
-// without its series is silent, and silence must not look like health.
+// presence records which of the series that objectives rest on there are, of those that
+// are to be there: an objective without its series is silent, and silence must not look
+// like health.
 func (d *document) presence(objectives []Objective) {
 	d.line(1, "- name: nyx_sli")
 	d.line(2, "interval: %s", every)
 	d.line(2, "rules:")
 	for _, name := range Series(objectives) {
-		d.record("sli_present", fmt.Sprintf(`clamp_max(count({__name__=~"%s(_count)?"}), 1) or vector(0)`, name), []string{"sli", name})
+		none := "vector(0)"
+		if where := where(objectives, name); where != "" {
+			none = fmt.Sprintf("0 * count(%s)", where)
+		}
+		d.record("sli_present", fmt.Sprintf(`clamp_max(count({__name__=~"%s(_count)?"}), 1) or %s`, name, none), []string{"sli", name})
 	}
 	d.record("sli_completeness", "avg(sli_present)", nil)
 	d.line(3, "- alert: NyxSLIMissing")
@@ -113,6 +118,16 @@ func (d *document) presence(objectives []Objective) {
 	d.line(5, "summary: 'No process tells {{ $labels.sli }}'")
 	d.line(5, "description: 'The objectives that rest on it cannot be judged.'")
 	d.line(5, "runbook: 'docs/telemetry.md#alerts'")
+}
+
+// where is what is told where a series is to be there; "": everywhere.
+func where(objectives []Objective, name string) string {
+	for _, o := range objectives {
+		if slices.Contains(o.Series, name) {
+			return o.Where
+		}
+	}
+	return ""
 }
 
 // Series are those on which objectives rest, by name.

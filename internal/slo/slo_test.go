@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"flag"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -194,8 +195,13 @@ func TestRoutes(t *testing.T) {
 // promtool plays series through the rules.
 func promtest(t *testing.T, objectives []Objective, every, tests string) (string, error) {
 	t.Helper()
+	return promplay(t, Rules(objectives), every, tests)
+}
+
+func promplay(t *testing.T, rules []byte, every, tests string) (string, error) {
+	t.Helper()
 	dir := t.TempDir()
-	for name, content := range map[string][]byte{"nyx.rules.yml": Rules(objectives), "test.yml": []byte("rule_files: [nyx.rules.yml]\nevaluation_interval: " + every + "\ntests:\n" + tests)} {
+	for name, content := range map[string][]byte{"nyx.rules.yml": rules, "test.yml": []byte("rule_files: [nyx.rules.yml]\nevaluation_interval: " + every + "\ntests:\n" + tests)} {
 		if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -206,7 +212,7 @@ func promtest(t *testing.T, objectives []Objective, every, tests string) (string
 // spike is five minutes without an error, and then 5 % of them, at 100 sessions a second.
 const spike = `  - interval: 5s
     input_series:
-      - series: 'api_handshake_errors_total{part="stream-1"}'
+      - series: 'nyx_admission_shed_total{part="stream-1"}'
         values: '0+0x60 25+25x60'
       - series: 'telemetry_session_handshake_latency_count{part="stream-1"}'
         values: '0+500x60 30475+475x60'
@@ -236,10 +242,73 @@ func TestErrorSpikeAlertsWithinAMinute(t *testing.T) {
 	}
 }
 
+// outage is an hour in which no process answers; miss is one reading that fails, and a part
+// that is down in one reading.
+const (
+	outage = `  - interval: 5s
+    input_series:
+      - series: 'up{job="nyx",instance="a"}'
+        values: '1x120 0x720'
+      - series: 'nyx_up{job="nyx",instance="a",part="stream-1"}'
+        values: '1x120 stale'
+    alert_rule_test:
+      - eval_time: 10m
+        alertname: NyxBudgetBurnsNow
+        exp_alerts: []
+      - eval_time: 69m
+        alertname: NyxBudgetBurnsNow
+        exp_alerts:
+          - exp_labels: {severity: page, layer: slo, slo: uptime, window: 1m}
+            exp_annotations:
+              summary: 'uptime: the budget is spent at 2k times the even rate over 1m'
+              description: 'The rate is above 14.4 over 1m and over 20s: more is bad in this minute than the objective allows in two days of such minutes.'
+              runbook: 'docs/telemetry.md#alerts'
+`
+	miss = `  - interval: 5s
+    input_series:
+      - series: 'up{job="nyx",instance="a"}'
+        values: '1x120 0 1x120'
+      - series: 'up{job="nyx",instance="b"}'
+        values: '1x241'
+      - series: 'nyx_up{job="nyx",instance="a",part="stream-1"}'
+        values: '1x120 stale 1x120'
+      - series: 'nyx_up{job="nyx",instance="b",part="mix-1"}'
+        values: '1x119 0 1x120'
+    alert_rule_test:
+`
+)
+
+// An outage of all is told for as long as it lasts, though nyx_up is gone with it; one
+// reading that fails wakes nobody.
+func TestUptimeOutlivesItsSeries(t *testing.T) {
+	uptime, err := Find("uptime")
+	if err != nil {
+		t.Fatal(err)
+	}
+	short := miss
+	for at := range 12 {
+		short += fmt.Sprintf("      - eval_time: %ds\n        alertname: NyxBudgetBurnsNow\n        exp_alerts: []\n", 600+5*at)
+	}
+	for name, tests := range map[string]string{"an hour's outage": outage, "one reading": short} {
+		if out, err := promtest(t, []Objective{*uptime}, every, tests); err != nil {
+			t.Errorf("%s: %v: %s", name, err, out)
+		}
+	}
+	mute, jumpy := *uptime, *uptime
+	mute.Ratio = strings.Replace(mute.Ratio, " or vector(1)", "", 1)
+	if _, err := promtest(t, []Objective{mute}, every, outage); err == nil {
+		t.Error("control: without a value in place of nyx_up the outage is told for an hour too")
+	}
+	jumpy.Few = ""
+	if _, err := promtest(t, []Objective{jumpy}, every, short); err == nil {
+		t.Error("control: without a least count one reading wakes nobody either")
+	}
+}
+
 // sustained is an hour of 0.08 % of errors.
 const sustained = `  - interval: 1m
     input_series:
-      - series: 'api_handshake_errors_total{part="stream-1"}'
+      - series: 'nyx_admission_shed_total{part="stream-1"}'
         values: '0+8x90'
       - series: 'telemetry_session_handshake_latency_count{part="stream-1"}'
         values: '0+9992x90'
@@ -271,13 +340,10 @@ func TestSustainedErrorsBurnSlowly(t *testing.T) {
 	}
 }
 
-// A series that is gone is told, for its objectives are silent without it.
+// A series that is gone is told, for its objectives are silent without it; that of probes
+// only where there are probes.
 func TestMissingSeriesAreTold(t *testing.T) {
-	var all strings.Builder
-	for _, name := range Series(Objectives) {
-		all.WriteString("      - series: '" + name + "'\n        values: '1x120'\n")
-	}
-	tests := "  - interval: 5s\n    input_series:\n" + all.String() + `    promql_expr_test:
+	const presence = `    promql_expr_test:
       - expr: sli_completeness
         eval_time: 2m
         exp_samples: [{labels: 'sli_completeness', value: 1}]
@@ -286,10 +352,84 @@ func TestMissingSeriesAreTold(t *testing.T) {
         alertname: NyxSLIMissing
         exp_alerts: []
 `
-	if out, err := promtest(t, Objectives, "30s", tests); err != nil {
+	told := func(more ...string) string {
+		all := "  - interval: 5s\n    input_series:\n"
+		for _, name := range append(Series(Objectives), more...) {
+			all += "      - series: '" + name + "'\n        values: '1x120'\n"
+		}
+		return all + presence
+	}
+	without := func(tests, name string) string {
+		return strings.Replace(tests, "'"+name+"'", "'nyx_gone'", 1)
+	}
+	for what, c := range map[string]struct {
+		tests string
+		miss  bool
+	}{
+		"all are there":             {told("nyx_probes_total"), false},
+		"a series is gone":          {without(told(), "nyx_up"), true},
+		"nobody probes":             {without(told(), "end_to_end_latency"), false},
+		"probes tell of no latency": {without(told("nyx_probes_total"), "end_to_end_latency"), true},
+	} {
+		if out, err := promtest(t, Objectives, "30s", c.tests); (err != nil) != c.miss {
+			t.Errorf("%s: %v: %s", what, err, out)
+		}
+	}
+}
+
+// late is an hour of 60 probes a minute, of which a fifth has its answer too late and a
+// tenth has none.
+const late = `  - interval: 1m
+    input_series:
+      - series: 'nyx_probes_total{part="stream-1/probes"}'
+        values: '0+60x90'
+      - series: 'end_to_end_latency_bucket{part="stream-1/probes",le="0.32768"}'
+        values: '0+42x90'
+    promql_expr_test:
+      - expr: round(slo_error_ratio{slo="latency_p95",window="1h"}, 0.01)
+        eval_time: 80m
+        exp_samples:
+          - labels: 'slo_error_ratio{slo="latency_p95",window="1h"}'
+            value: 0.3
+      - expr: slo_enough{slo="latency_p95",window="1h"}
+        eval_time: 80m
+        exp_samples:
+          - labels: 'slo_enough{slo="latency_p95",window="1h"}'
+            value: 1
+`
+
+// Latency is judged by probes, and one that has no answer is late.
+func TestLatencyIsThatOfProbes(t *testing.T) {
+	tests := strings.Replace(late, "labels: 'slo_error_ratio{", "labels: '{", 1) // round drops the name
+	if out, err := promtest(t, Objectives, "5m", tests); err != nil {
 		t.Errorf("%v: %s", err, out)
 	}
-	if _, err := promtest(t, Objectives, "30s", strings.Replace(tests, "'nyx_up'", "'nyx_down'", 1)); err == nil {
-		t.Error("control: a series is gone and nobody hears of it")
+}
+
+// month is ten days that spend thrice the even rate, and twelve that spend nothing.
+const month = `  - interval: 6h
+    input_series:
+      - series: 'slo_burn_rate{slo="errors",window="1d"}'
+        values: '_x3 3x39 0x47'
+    promql_expr_test:
+      - expr: round(%s, 0.01)
+        eval_time: %dh
+        exp_samples:
+          - labels: '{slo="errors",window="1d"}'
+            value: %s
+`
+
+// What is left of the budget knows what was spent weeks ago.
+func TestBudgetLeftIsOfAMonth(t *testing.T) {
+	rules := []byte("groups: []\n")
+	for hours, left := range map[int]string{5*24 + 12: "0.5", 10*24 + 18: "0", 20 * 24: "0"} {
+		if out, err := promplay(t, rules, "6h", fmt.Sprintf(month, budgetLeft, hours, left)); err != nil {
+			t.Errorf("after %d h: %v: %s", hours, err, out)
+		}
+	}
+	was := `1 - slo_burn_rate{window="3d"} * 3 / 30`
+	was = strings.Replace(was, "3d", "1d", 1)
+	if _, err := promplay(t, rules, "6h", fmt.Sprintf(month, was, 20*24, "0")); err == nil {
+		t.Error("control: the last days know of the month")
 	}
 }

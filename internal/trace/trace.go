@@ -105,7 +105,7 @@ const (
 	PolicyCacheMiss  // decisions that were asked for, because none was there or it was due
 	PolicyCacheStale // looks that found one to be followed meanwhile
 	PolicyFault      // checks without an answer
-	AdmissionShed    // SESSION_INITs refused for want of room, or of an answer in time
+	AdmissionShed    // SESSION_INITs refused for want of room, or of a turn or a decision in time
 	WorkAsked        // SESSION_INITs answered by a challenge
 	HandshakeErrors  // SESSION_INITs refused, challenges apart
 	PassesSpent      // unlinkable tokens by which sessions were admitted

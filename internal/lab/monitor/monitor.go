@@ -146,6 +146,12 @@ func (s *Server) Close() error {
 	return nil
 }
 
+// Kill ends the program as a crash does: it says goodbye to nobody.
+func (s *Server) Kill() {
+	s.cmd.Process.Kill()
+	<-s.ended
+}
+
 // Get asks for a path.
 func (s *Server) Get(ctx context.Context, path string) ([]byte, error) {
 	return s.do(ctx, http.MethodGet, path, nil)
