@@ -355,7 +355,7 @@ func TestLocalNetworkIsShownAndJoined(t *testing.T) {
 	dial(t, l, "", echoServer(t)).Close()
 	for path, wants := range map[string][]string{
 		"":        {"<h1>Nyx on this machine</h1>", "stream-0: working", "client: working"},
-		"status":  {`"name":"mix-5"`, `"state":"working"`, `"setup_done"`},
+		"status":  {`"name":"mix-5"`, `"state":"working"`, `"link_in"`},
 		"metrics": {`nyx_up{part="stream-2"} 1`, `nyx_setup_done_total{part="mix-0"}`, `nyx_cells_out_total{part="client"}`},
 	} {
 		status, body := get(t, s.URL()+path, "")
