@@ -12,35 +12,15 @@ import (
 
 	"github.com/nyxnet/nyx/internal/audit"
 	"github.com/nyxnet/nyx/internal/daemon"
-	others "github.com/nyxnet/nyx/internal/lab/servers"
+	"github.com/nyxnet/nyx/internal/lab/servers/serverstest"
 	"github.com/nyxnet/nyx/internal/setup"
 )
-
-// lockedServer is a real server with S3's API and a bucket with object lock.
-func lockedServer(t *testing.T) *others.S3 {
-	t.Helper()
-	program, err := others.Find(others.VersityName)
-	if err != nil {
-		t.Skip(err)
-	}
-	s, err := others.StartS3(program, t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { s.Stop() })
-	for name, lock := range map[string]bool{"locked": true, "open": false} {
-		if err := s.Make(t.Context(), name, lock); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return s
-}
 
 // A configured control process copies its log; the copy is verified and the log is
 // restored from it by commands, after somebody with the access key has tried to spoil
 // it.
 func TestLockedCopy(t *testing.T) {
-	s := lockedServer(t)
+	s := serverstest.S3(t)
 	dir := filepath.Join(networkFiles(t, 1), "control-1")
 	secret := filepath.Join(dir, "s3.secret")
 	if err := os.WriteFile(secret, []byte(s.Secret+"\n"), 0o600); err != nil {
@@ -145,7 +125,7 @@ func configure(t *testing.T, dir, keys string) {
 
 // A control process does not start upon a bucket in which nothing can be locked.
 func TestUnlockedBucket(t *testing.T) {
-	s := lockedServer(t)
+	s := serverstest.S3(t)
 	dir := filepath.Join(networkFiles(t, 1), "control-1")
 	if err := os.WriteFile(filepath.Join(dir, "s3.secret"), []byte(s.Secret+"\n"), 0o600); err != nil {
 		t.Fatal(err)

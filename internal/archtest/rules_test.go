@@ -85,13 +85,14 @@ var ranks = map[string]int{
 	"scenarios":       85, // the catalogue's data
 	"deploy":          85, // files for programs beside this one
 
-	"internal/lab/duo":     86, // two ends of a session
-	"internal/lab/cpu":     86, // the processor time of a process
-	"internal/lab/attack":  86, // what an adversary computes
-	"internal/lab/vault":   86, // a double of a secret server
-	"internal/lab/monitor": 86, // Prometheus and Alertmanager, run for tests and scenarios
-	"internal/lab/servers": 86, // servers of others, run for tests and scenarios
-	"internal/lab/stall":   86, // whether a process had a processor
+	"internal/lab/duo":                 86, // two ends of a session
+	"internal/lab/cpu":                 86, // the processor time of a process
+	"internal/lab/attack":              86, // what an adversary computes
+	"internal/lab/vault":               86, // a double of a secret server
+	"internal/lab/monitor":             86, // Prometheus and Alertmanager, run for tests and scenarios
+	"internal/lab/servers":             86, // servers of others, run for tests and scenarios
+	"internal/lab/servers/serverstest": 87, // for tests
+	"internal/lab/stall":               86, // whether a process had a processor
 
 	"internal/console": 90,
 	"internal/proxy":   90,

@@ -95,7 +95,7 @@ type Console struct {
 	live    *live
 	runs    runs
 	tries   rate
-	refused refusals
+	refused telemetry.Repeats[refusal]
 	stop    context.CancelFunc
 	running sync.WaitGroup
 }
@@ -119,7 +119,6 @@ func New(cfg Config) (*Console, error) {
 	c.people.known = map[[32]byte]*visit{}
 	c.links.open = map[[32]byte]time.Time{}
 	c.flows.open = map[string]flow{}
-	c.refused.next = map[refusal]*refusalCount{}
 	c.live = newLive(cfg.Network, cfg.Now())
 	c.route()
 	ctx, stop := context.WithCancel(context.Background())

@@ -209,13 +209,19 @@ func (b *board) as(role Role) *browser {
 	if r, _ := w.post("/enter", url.Values{"key": {key}, "role": {string(role)}}); r.StatusCode != http.StatusSeeOther {
 		b.Fatalf("signing in as %s: %s", role, r.Status)
 	}
+	w.takeToken()
+	return w
+}
+
+// takeToken takes the visit's token from a page, for the forms that follow.
+func (w *browser) takeToken() {
+	w.Helper()
 	_, page := w.get("/")
 	m := regexp.MustCompile(`name="token" value="([0-9a-f]+)"`).FindStringSubmatch(page)
 	if m == nil {
-		b.Fatalf("no token on the page:\n%s", page)
+		w.Fatalf("no token on the page:\n%s", page)
 	}
 	w.token = m[1]
-	return w
 }
 
 func (w *browser) do(r *http.Request) (*http.Response, string) {

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"html"
 	"net/http"
-	"regexp"
 	"strings"
 	"testing"
 )
@@ -17,12 +16,7 @@ func (i *issuer) by(b *board) *browser {
 	i.redeemed = 0
 	r, _ := w.get("/oidc/return?" + i.begins(b.T, w).Encode())
 	want(b.T, "signing in at the issuer", r, http.StatusOK)
-	_, page := w.get("/")
-	m := regexp.MustCompile(`name="token" value="([0-9a-f]+)"`).FindStringSubmatch(page)
-	if m == nil {
-		b.Fatalf("no token on the page:\n%s", page)
-	}
-	w.token = m[1]
+	w.takeToken()
 	return w
 }
 

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/nyxnet/nyx/internal/audit"
+	"github.com/nyxnet/nyx/internal/telemetry"
 )
 
 // refusedOf sums up the refusals on the record: events, and what they count.
@@ -44,7 +45,7 @@ func TestRefusalsAreCounted(t *testing.T) {
 	expect("the first", 1, 1)
 	try(24)
 	expect("those after it", 1, 1)
-	b.advance(refusalsEvery)
+	b.advance(telemetry.RepeatsEvery)
 	w.get("/relays")
 	expect("a minute later", 2, 25)
 	try(4)
@@ -56,16 +57,16 @@ func TestRefusalsAreCounted(t *testing.T) {
 // TestRefusalsAreBounded: beyond so many kinds they are counted together.
 func TestRefusalsAreBounded(t *testing.T) {
 	b := newBoard(t, nil)
-	for i := range 3 * refusalsMost {
-		if kind, first := b.refused.add(refusal{Person{Name: fmt.Sprint(i), Role: Viewer}, string(Operate)}, b.clock()); first {
+	for i := range 3 * telemetry.RepeatsMost {
+		if kind, first := b.refused.Add(refusal{Person{Name: fmt.Sprint(i), Role: Viewer}, string(Operate)}, manyRefused, b.clock()); first {
 			b.recordRefusals(t.Context(), kind, 1)
 		}
 	}
-	if n := len(b.refused.next); n > refusalsMost+1 {
+	if n := b.refused.Kinds(); n > telemetry.RepeatsMost+1 {
 		t.Errorf("%d kinds are counted apart", n)
 	}
 	b.Close()
-	if events, counted := b.refusedOf(); events > refusalsMost+2 || counted != 3*refusalsMost {
+	if events, counted := b.refusedOf(); events > telemetry.RepeatsMost+2 || counted != 3*telemetry.RepeatsMost {
 		t.Errorf("%d events of %d refusals", events, counted)
 	}
 }

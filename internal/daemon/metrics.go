@@ -102,7 +102,7 @@ func (s *source) page() *metric.Page {
 // writeMachine writes the counters of a part, and what follows from them.
 func writeMachine(to *metric.Page, p *part) {
 	up := 0.0
-	if p.State == "working" {
+	if p.State == working {
 		up = 1
 	}
 	to.Add("nyx_up", up, "part", p.Name)

@@ -34,7 +34,7 @@ func (l *Local) Picture() telemetry.Picture {
 	}
 	for _, part := range l.parts() {
 		trouble := part.State
-		if trouble == "working" {
+		if trouble == working {
 			trouble = ""
 		}
 		p.Parts = append(p.Parts, telemetry.PartPicture{Name: part.Name, Trouble: trouble})

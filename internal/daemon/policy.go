@@ -23,11 +23,9 @@ type Decider interface {
 	Decide(ctx context.Context, region string, q control.Question) (control.Decision, error)
 }
 
-// PolicyHandler answers POLICY_CHECKs by a Decider. Who may ask is for the server to
-// see to: the questions name nobody, and the answers are no secret.
-func PolicyHandler(d Decider) http.Handler { return policyHandler(d, nil) }
-
-// policyHandler tells what was decided, if somebody is to be told, before it answers.
+// policyHandler answers POLICY_CHECKs by a Decider. Who may ask is for the server to
+// see to: the questions name nobody, and the answers are no secret. It tells what was
+// decided, if somebody is to be told, before it answers.
 func policyHandler(d Decider, told func(r *http.Request, region string, decisions []control.Decision)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodPost {

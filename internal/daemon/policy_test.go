@@ -47,7 +47,7 @@ func (d *decider) Close() {}
 
 func TestPolicyHandlerRefusesWhatIsNoQuestion(t *testing.T) {
 	d := &decider{decision: control.Decision{CacheFor: time.Minute}}
-	h := PolicyHandler(d)
+	h := policyHandler(d, nil)
 	good := string((&control.Checks{Region: "eu", Questions: []control.Question{{Level: wire.High}}}).Encode())
 	for _, c := range []struct {
 		method, body string

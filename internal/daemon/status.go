@@ -164,7 +164,7 @@ func shown(parts []part, traffic bool) []part {
 }
 
 func newPart(name string, c trace.Counts, err error) part {
-	p := part{Name: name, State: "working", Counts: map[string]uint64{}, counts: c}
+	p := part{Name: name, State: working, Counts: map[string]uint64{}, counts: c}
 	if err != nil {
 		p.State = err.Error()
 	}

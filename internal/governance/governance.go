@@ -18,6 +18,7 @@ import (
 	"github.com/nyxnet/nyx/internal/audit"
 	"github.com/nyxnet/nyx/internal/engine/oidc"
 	"github.com/nyxnet/nyx/internal/seal"
+	"github.com/nyxnet/nyx/internal/telemetry"
 )
 
 // Log is the audit log as this API reads it. Methods are called by many goroutines.
@@ -96,7 +97,7 @@ type API struct {
 	viewers chan struct{} // of the feed
 	rates   rates
 	spent   spent
-	refused refusals
+	refused telemetry.Repeats[refusalKey]
 	log     *slog.Logger
 
 	closing sync.Once
@@ -117,7 +118,6 @@ func New(cfg Config) (*API, error) {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	a := &API{cfg: cfg, started: cfg.Now(), slots: make(chan struct{}, inFlight), viewers: make(chan struct{}, viewersMost), log: cfg.Logger}
-	a.refused.next = map[refusalKey]*refusalCount{}
 	return a, nil
 }
 

@@ -27,6 +27,7 @@ import (
 	"github.com/nyxnet/nyx/internal/engine/oidc"
 	"github.com/nyxnet/nyx/internal/engine/oidc/oidctest"
 	"github.com/nyxnet/nyx/internal/seal"
+	"github.com/nyxnet/nyx/internal/telemetry"
 )
 
 // TestHostile: whatever is not in order is refused, with a reason, and is on the
@@ -91,7 +92,7 @@ func TestHostile(t *testing.T) {
 			t.Errorf("%s: not on the record, which ends with %q", c.what, all[len(all)-1:])
 		}
 		f.now = f.now.Add(-rateWindow)
-		clear(f.api.refused.next)
+		f.api.refused.Due(f.now, true)
 	}
 	f.now = begin.Add(2 * time.Second)
 	f.refused("a bearer that was used", f.ask(used, "GET", Prefix+"audit-events", ""), 401, "replayed")
@@ -123,10 +124,10 @@ func TestFlood(t *testing.T) {
 		f.api.refuse(t.Context(), "", "api", unknown("credential", "-"), f.now)
 		f.now = f.now.Add(time.Millisecond)
 	}
-	for i := range 3 * refusalsMost {
+	for i := range 3 * telemetry.RepeatsMost {
 		f.api.refuse(t.Context(), fmt.Sprint("eve-", i), "api", unknown("credential", "-"), f.now)
 	}
-	if n := len(f.api.refused.next); n > refusalsMost+1 {
+	if n := f.api.refused.Kinds(); n > telemetry.RepeatsMost+1 {
 		t.Errorf("%d refusals are counted apart", n)
 	}
 	f.api.Close()
@@ -134,7 +135,7 @@ func TestFlood(t *testing.T) {
 	for _, e := range f.log.entries {
 		counted += e.Event.Count
 	}
-	if n := len(f.log.entries); n > refusalsMost+10 || counted != 100_000+3*refusalsMost {
+	if n := len(f.log.entries); n > telemetry.RepeatsMost+10 || counted != 100_000+3*telemetry.RepeatsMost {
 		t.Errorf("%d events count %d refusals", n, counted)
 	}
 }

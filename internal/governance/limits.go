@@ -17,8 +17,6 @@ const (
 	bodyMax = 16 << 10
 	// actorsMost bounds the actors whose requests are counted.
 	actorsMost = 4096
-	// refusalsMost bounds the refusals that are counted apart.
-	refusalsMost = 1024
 	// rateWindow is the time in which an actor has so many requests.
 	rateWindow = time.Minute
 )
@@ -87,67 +85,26 @@ func (r *rates) sweep(now time.Time) {
 	}
 }
 
-// Refusals are recorded when the first of a kind comes, and then once a minute with
-// their count: a flood of them is not one of events. Those of single people are
-// counted apart as long as there is room, and then under the node's name.
-type refusals struct {
-	mu    sync.Mutex
-	next  map[refusalKey]*refusalCount
-	swept time.Time
-}
-
+// refusalKey is a kind of refusals. Those of single people are counted apart as long as
+// there is room, and then under the node's name.
 type refusalKey struct{ actor, subject, reason string }
 
-type refusalCount struct {
-	since time.Time // of the last event
-	more  uint64    // that came after it
-}
-
-// refuse records a refusal, or counts it. It reports whether it is on the record or
-// will be.
+// refuse records a refusal, or counts it.
 func (a *API) refuse(ctx context.Context, actor, subject string, ref *refusal, now time.Time) {
 	a.flush(ctx, false)
 	if actor == "" {
 		actor = a.cfg.Node
 	}
-	k := refusalKey{actor, subject, ref.reason}
-	a.refused.mu.Lock()
-	c := a.refused.next[k]
-	if c == nil && len(a.refused.next) >= refusalsMost {
-		k = refusalKey{a.cfg.Node, "api", "refusals"}
-		c = a.refused.next[k]
+	kind, first := a.refused.Add(refusalKey{actor, subject, ref.reason}, refusalKey{a.cfg.Node, "api", "refusals"}, now)
+	if first {
+		a.recordRefusals(ctx, kind, 1, now)
 	}
-	if c != nil {
-		c.more++
-		a.refused.mu.Unlock()
-		return
-	}
-	a.refused.next[k] = &refusalCount{since: now}
-	a.refused.mu.Unlock()
-	a.recordRefusals(ctx, k, 1, now)
 }
 
 // flush records what was counted for a minute, or all of it.
 func (a *API) flush(ctx context.Context, all bool) {
 	now := a.cfg.Now()
-	due := map[refusalKey]uint64{}
-	a.refused.mu.Lock()
-	if !all && now.Sub(a.refused.swept) < time.Second {
-		a.refused.mu.Unlock()
-		return
-	}
-	a.refused.swept = now
-	for k, c := range a.refused.next {
-		if !all && now.Sub(c.since) < rateWindow {
-			continue
-		}
-		if c.more > 0 {
-			due[k] = c.more
-		}
-		delete(a.refused.next, k)
-	}
-	a.refused.mu.Unlock()
-	for k, n := range due {
+	for k, n := range a.refused.Due(now, all) {
 		a.recordRefusals(ctx, k, n, now)
 	}
 }

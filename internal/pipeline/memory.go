@@ -74,26 +74,10 @@ func (m *Memory) Publish(_ context.Context, lane Lane, messages ...Message) (dup
 
 // Receive implements Bus.
 func (m *Memory) Receive(ctx context.Context, lane Lane, most int) ([]Delivery, error) {
-	limit := time.NewTimer(receiveWait)
-	defer limit.Stop()
-	for {
+	return Await(ctx, func() ([]Delivery, <-chan struct{}, time.Time, error) {
 		out, grown, next := m.take(lane, most)
-		if len(out) > 0 {
-			return out, nil
-		}
-		var due <-chan time.Time
-		if !next.IsZero() {
-			due = time.After(time.Until(next))
-		}
-		select {
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case <-limit.C:
-			return nil, nil
-		case <-grown:
-		case <-due:
-		}
-	}
+		return out, grown, next, nil
+	})
 }
 
 // take takes what is deliverable; else it says when something may be.

@@ -175,3 +175,28 @@ func CheckSize(messages []Message) error {
 	}
 	return nil
 }
+
+// Await is the waiting of a Receive: it takes until there is something, and after each
+// time until grown is closed, until next, if that is not zero, or for receiveWait in all.
+func Await(ctx context.Context, take func() (out []Delivery, grown <-chan struct{}, next time.Time, err error)) ([]Delivery, error) {
+	limit := time.NewTimer(receiveWait)
+	defer limit.Stop()
+	for {
+		out, grown, next, err := take()
+		if err != nil || len(out) > 0 {
+			return out, err
+		}
+		var due <-chan time.Time
+		if !next.IsZero() {
+			due = time.After(time.Until(next))
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-limit.C:
+			return nil, nil
+		case <-grown:
+		case <-due:
+		}
+	}
+}

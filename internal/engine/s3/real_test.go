@@ -12,27 +12,8 @@ import (
 
 	"github.com/nyxnet/nyx/internal/engine/s3"
 	"github.com/nyxnet/nyx/internal/lab/servers"
+	"github.com/nyxnet/nyx/internal/lab/servers/serverstest"
 )
-
-// startS3 starts a real server, with a bucket "locked" and a bucket "open".
-func startS3(t *testing.T) *servers.S3 {
-	t.Helper()
-	program, err := servers.Find(servers.VersityName)
-	if err != nil {
-		t.Skip(err)
-	}
-	s, err := servers.StartS3(program, t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { s.Stop() })
-	for name, lock := range map[string]bool{"locked": true, "open": false} {
-		if err := s.Make(t.Context(), name, lock); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return s
-}
 
 func bucket(t *testing.T, s *servers.S3, name string) *s3.Bucket {
 	t.Helper()
@@ -58,7 +39,7 @@ func one(t *testing.T, b *s3.Bucket, prefix string) s3.Object {
 // not with the key that put it, which may do everything else. The control is an object
 // beside it without a lock, which that key removes.
 func TestRealLock(t *testing.T) {
-	s := startS3(t)
+	s := serverstest.S3(t)
 	b := bucket(t, s, "locked")
 	content, until := []byte("a part of a log"), time.Now().Add(time.Hour)
 	if _, err := b.Put(t.Context(), "a/000000000000", content, until); err != nil {
@@ -143,7 +124,7 @@ func TestRealLock(t *testing.T) {
 
 // A lock ends when it said that it would.
 func TestRealLockEnds(t *testing.T) {
-	s := startS3(t)
+	s := serverstest.S3(t)
 	b := bucket(t, s, "locked")
 	until := time.Now().Add(3 * time.Second)
 	if _, err := b.Put(t.Context(), "short/000000000000", []byte("a part"), until); err != nil {
@@ -164,7 +145,7 @@ func TestRealLockEnds(t *testing.T) {
 
 // Buckets and keys that will not do are told apart.
 func TestRealRefusals(t *testing.T) {
-	s := startS3(t)
+	s := serverstest.S3(t)
 	for name, want := range map[string]error{"locked": nil, "open": s3.ErrUnlocked, "absent": s3.ErrNone} {
 		if err := bucket(t, s, name).Check(t.Context()); !errors.Is(err, want) || err != nil && strings.Contains(err.Error(), "\n") {
 			t.Errorf("%s: %v", name, err)
@@ -197,7 +178,7 @@ func TestRealRefusals(t *testing.T) {
 
 // Half of an upload is none.
 func TestRealHalfUpload(t *testing.T) {
-	s := startS3(t)
+	s := serverstest.S3(t)
 	content := bytes.Repeat([]byte("part"), 1<<18)
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodPut, s.URL+"/locked/half/000000000000", nil)
 	if err != nil {
@@ -225,7 +206,7 @@ func (broken) Read([]byte) (int, error) { return 0, errors.New("the connection b
 
 // A list goes over pages of a thousand.
 func TestRealList(t *testing.T) {
-	s := startS3(t)
+	s := serverstest.S3(t)
 	b := bucket(t, s, "open")
 	const many = 1203
 	for n := range many {

@@ -9,23 +9,13 @@ import (
 
 	"github.com/nyxnet/nyx/internal/engine/s3"
 	"github.com/nyxnet/nyx/internal/lab/servers"
+	"github.com/nyxnet/nyx/internal/lab/servers/serverstest"
 )
 
 // realFixture is a log, and a bucket with object lock of a real server.
 func realFixture(t *testing.T) (*fixture, *servers.S3) {
 	t.Helper()
-	program, err := servers.Find(servers.VersityName)
-	if err != nil {
-		t.Skip(err)
-	}
-	s, err := servers.StartS3(program, t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { s.Stop() })
-	if err := s.Make(t.Context(), "locked", true); err != nil {
-		t.Fatal(err)
-	}
+	s := serverstest.S3(t)
 	b, err := s.Bucket("locked")
 	if err != nil {
 		t.Fatal(err)
@@ -102,9 +92,6 @@ func TestRealCopy(t *testing.T) {
 func TestRealStart(t *testing.T) {
 	f, s := realFixture(t)
 	f.record(10, true)
-	if err := s.Make(t.Context(), "open", false); err != nil {
-		t.Fatal(err)
-	}
 	for what, c := range map[string]struct {
 		bucket, secret string
 		want           error

@@ -9,9 +9,6 @@ import (
 	"github.com/nyxnet/nyx/internal/pipeline"
 )
 
-// receiveWait is after how long Receive returns without a message.
-const receiveWait = 2 * time.Second
-
 // message is a message that this member has not settled.
 type message struct {
 	pipeline.Message
@@ -41,31 +38,15 @@ func (b *Bus) wake(lane pipeline.Lane) {
 
 // Receive implements pipeline.Bus.
 func (b *Bus) Receive(ctx context.Context, lane pipeline.Lane, most int) ([]pipeline.Delivery, error) {
-	limit := time.NewTimer(receiveWait)
-	defer limit.Stop()
-	for {
+	return pipeline.Await(ctx, func() ([]pipeline.Delivery, <-chan struct{}, time.Time, error) {
 		out, last, grown, next := b.deliverable(lane, most)
 		for _, d := range last {
 			if err := b.Bury(ctx, d, "not processed in the last of its tries"); err != nil {
-				return out, err
+				return out, grown, next, err
 			}
 		}
-		if len(out) > 0 {
-			return out, nil
-		}
-		var due <-chan time.Time
-		if !next.IsZero() {
-			due = time.After(time.Until(next))
-		}
-		select {
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case <-limit.C:
-			return nil, nil
-		case <-grown:
-		case <-due:
-		}
-	}
+		return out, grown, next, nil
+	})
 }
 
 // deliverable takes what is deliverable, and what has had its last try; else it says when
