@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/nyxnet/nyx/internal/control/settings"
 )
 
 // face is the console in one language.
@@ -26,6 +28,7 @@ func newFaces() (map[string]*face, error) {
 		f := &face{lang: lang, pages: map[string]*template.Template{}}
 		tools := template.FuncMap{
 			"t":      func(key string, args ...any) string { return say(lang, key, args...) },
+			"wants":  func(k *settings.Key) string { return wants(lang, k) },
 			"lang":   func() string { return lang },
 			"bytes":  bytesOf,
 			"n":      func(v any) string { return groupedAny(v) },

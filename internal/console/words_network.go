@@ -7,6 +7,7 @@ var networkWords = map[string][2]string{
 	"p95.small":               {"objective %s ms", "目標 %s ms"},
 	"sessions":                {"Sessions", "セッション"},
 	"streams":                 {"streams", "ストリーム"},
+	"sessions.streams":        {"Streams", "ストリーム"},
 	"ending":                  {"at Stream nodes", "Stream ノード上"},
 	"carried":                 {"Carried by nodes", "ノードの転送量"},
 	"own":                     {"content", "内容"},

@@ -53,6 +53,12 @@ var orderWords = map[string][2]string{
 	"setting.log.level":              {"The least level of lines in the log.", "ログに出す最低レベル。"},
 	"setting.relay.drain":            {"How long a node that is told to stop serves on.", "停止指示後にノードが稼働を続ける時間。"},
 	"setting.telemetry.sampling":     {"Of how many telemetry reports that say nothing out of the ordinary one is sent.", "平常時のテレメトリー報告を何件に 1 件送るか。"},
+	"wants.number":                   {"a number from %d to %d", "%d から %d までの数"},
+	"wants.duration":                 {"a duration from %v to %v", "%v から %v までの時間"},
+	"wants.word":                     {"one of %s", "次のいずれか: %s"},
+	"wants.truth":                    {"true or false", "true または false"},
+	"wants.ports":                    {`ports and ranges, at most 32, as in "80,443,1024-65535"`, "ポートと範囲を 32 個まで (例: 80,443,1024-65535)"},
+	"wants.url":                      {"an http or https URL without a user's name", "ユーザー名を含まない http または https の URL"},
 	"setting.policy.bundle_url":      {"Where the policy's bundle is fetched.", "ポリシーバンドルの取得元。"},
 
 	"none.audit":     {"There is no control process here, so there is no audit log to search.", "コントロールプロセスがないため、検索できる監査ログはありません。"},

@@ -145,6 +145,7 @@ func Run(ctx context.Context, cfg *setup.Config, kinds []joint.Kind, compress Co
 	}
 	if servers.Standing != "" {
 		about := standingOf("node", &cfg.Network.Trust)
+		about.Log = cfg.LogFile
 		if about.Name = cfg.Name; cfg.Client {
 			about.Level, about.Socks = cfg.Proxy.Level.String(), cfg.Proxy.Socks.String()
 		}

@@ -152,6 +152,7 @@ var named = []Metric{
 	{"directory_stale_buckets", Gauge, None, Open, "Buckets of the directory that could not be had; signed ones of an earlier document stand in."},
 	{"directory_cache_total", Counter, None, Open, "Buckets that a replica's cache had and had not, calls of its server that failed, and those for which the server was left alone."},
 	{"directory_lookup_latency", Histogram, Seconds, Open, "Seconds in which a server of the directory found a bucket."},
+	{"directory_connections_turned_total", Counter, None, Coarse, "Connections that a server of the directory, or a witness, had no room for, or let go of because no whole request came."},
 	{"directory_rebuild_duration", Gauge, Seconds, Open, "Seconds in which the replica had its documents again after its start."},
 	{"nyx_log_entries", Gauge, None, Open, "Documents in the authority's own log."},
 	{"nyx_log_cosigned_entries", Gauge, None, Open, "Of these, those that enough witnesses have seen."},
