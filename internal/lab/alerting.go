@@ -63,7 +63,7 @@ func (a *admissions) page() *metric.Page {
 // serve has Prometheus read them, judge them by the rules of some objectives, and tell an
 // Alertmanager.
 func (a *admissions) serve(dir string, objectives []slo.Objective, alertmanager string) (*monitor.Server, func(), error) {
-	m, err := exporter.Start(a.page, "")
+	m, err := exporter.Start(a.page)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -158,6 +158,10 @@ var named = []Metric{
 	{"nyx_log_cosigned_entries", Gauge, None, Open, "Of these, those that enough witnesses have seen."},
 	{"nyx_directory_evidence_total", Counter, None, Open, "Findings of two documents of one number, or of logs that fork."},
 
+	{"telemetry_pushed_total", Counter, None, Open, "Bodies of spans and metrics that were taken, live or late, by where they are pushed to."},
+	{"telemetry_push_lost_total", Counter, None, Open, "Bodies that were given up: refused for good, without a spool while nobody was there, or too old, without room, torn or not written in it."},
+	{"telemetry_spool_batches", Gauge, None, Open, "Bodies that wait on disk for somebody to take them."},
+	{"telemetry_spool_bytes", Gauge, Bytes, Open, "Bytes that they take there."},
 	{"telemetry_pipeline_lag_seconds", Summary, Seconds, Open, "Age of the reports of nodes when they came."},
 	{"telemetry_freshness", Gauge, Seconds, Open, "Seconds since the newest report of the node of which the newest is oldest."},
 	{"telemetry_sampling_error_rate", Gauge, None, Open, "How far sampled reports of the last five minutes were off what they stand for."},
