@@ -57,6 +57,7 @@ type moment struct {
 	asked, answered uint64
 	in              map[string]uint64 // datagrams, by node
 	own             uint64            // bytes of content, of the sessions that there are
+	held            uint64            // sessions that a fleet refused for want of room
 }
 
 func newLive(n Network, now time.Time) *live {
@@ -137,11 +138,12 @@ func (l *live) keep(now time.Time, s sample) {
 			l.ring.put(l.step, l.pending)
 			l.mu.Unlock()
 		}
-		l.step, l.pending = step, sample{p95: -1, cover: -1}
+		l.step, l.pending = step, unmeasured
 	}
 	n := float32(now.Unix() % int64(ringStep/time.Second))
 	p := &l.pending
 	p.p95, p.cover, p.sessions = max(p.p95, s.p95), s.cover, s.sessions
+	p.strain, p.load = max(p.strain, s.strain), s.load
 	p.carried += (s.carried - p.carried) / (n + 1)
 	p.own += (s.own - p.own) / (n + 1)
 	p.asked, p.failed = p.asked+s.asked, p.failed+s.failed
@@ -158,7 +160,7 @@ func (v *view) written() []byte {
 		State  map[string]string   `json:"state"`
 		Alerts map[string][]spoken `json:"alerts"`
 		Point  map[string]*float32 `json:"point"`
-	}{p.At.UnixMilli(), f.texts(p), f.meters(p), f.states(p), f.spoken(), f.point()})
+	}{p.At.UnixMilli(), f.texts(p), f.meters(p), f.states(p), f.spoken(), f.point(p)})
 	if err != nil {
 		panic("console: figures that do not encode: " + err.Error())
 	}
@@ -250,7 +252,7 @@ func (c *Console) serveHistory(k *call) {
 	c.live.mu.Lock()
 	s := c.live.ring.last(long)
 	c.live.mu.Unlock()
-	if !k.who.Local {
+	if !k.who.Local && !c.cfg.Fleet {
 		s = s.withoutOwn()
 	}
 	k.w.Header().Set("Content-Type", "application/json")
