@@ -18,6 +18,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/chromedp/chromedp"
+
 	"github.com/nyxnet/nyx/internal/daemon"
 )
 
@@ -137,6 +139,21 @@ func (v *visitor) id(path string) string {
 	return found[1]
 }
 
+// finds searches the audit log for a text, which may come a little later than what it tells
+// of: between two searches it waits for an event of the console.
+func (v *visitor) finds(search, text string) (page string) {
+	v.Helper()
+	const searches = 5 // a person has ten a minute
+	for range searches {
+		if _, page = v.get(search); strings.Contains(page, text) {
+			return page
+		}
+		v.watch("anything", func(map[string]string) bool { return true })
+	}
+	v.Fatalf("%s does not find %q:\n%s", search, text, page)
+	return ""
+}
+
 // set changes the level of logs from a revision.
 func (v *visitor) set(level string, seen int) (status int, page string) {
 	v.Helper()
@@ -219,18 +236,12 @@ func TestTheConsoleOfAControlProcess(t *testing.T) {
 		t.Errorf("after going back nyx config has %q", now)
 	}
 
-	const change = "/audit?search=1&action=set&kind=config.change"
-	if _, page := v.get(change); !strings.Contains(page, "log.level") {
-		t.Errorf("the log does not tell of the change:\n%s", page)
-	}
+	v.finds("/audit?search=1&action=set&kind=config.change", "log.level")
 	if status, page := v.order("/audit/exports", url.Values{"format": {"csv"}}); status == http.StatusOK {
 		t.Errorf("an operator exports the log:\n%s", page)
 	}
 	v.as("auditor")
-	_, page := v.get("/audit?search=1&action=console.refused")
-	if !strings.Contains(page, "configuration.change") {
-		t.Errorf("the log does not tell who was refused:\n%s", page)
-	}
+	page := v.finds("/audit?search=1&action=console.refused", "configuration.change")
 	found := regexp.MustCompile(`href="(/audit/proof/[^"]+)"`).FindStringSubmatch(page)
 	if found == nil {
 		t.Fatalf("no proof is offered:\n%s", page)
@@ -283,11 +294,13 @@ func TestFleetConsoleInABrowser(t *testing.T) {
 	s.do("nodes that are heard", holds(fmt.Sprintf(figure, "heard")+` === "5"`), holds(`/[1-9]/.test(`+fmt.Sprintf(figure, "carried")+`)`), holds(`document.querySelectorAll(".chart canvas").length === 4`))
 	before := see[string](s, "what is carried", fmt.Sprintf(figure, "carried"))
 	s.do("figures that move", holds(fmt.Sprintf(figure+` !== %q`, "carried", before)))
+	s.do("rates of nodes", s.at("relays"), holds(`[...document.querySelectorAll("[data-live-text$='.rate']")].some(e => /^[1-9]/.test(e.textContent))`), s.at(""))
 	s.changeAndBack()
 	s.role("auditor")
 	s.searchAndExport()
 	if shots := os.Getenv(shotsEnv); shots != "" {
 		for _, page := range []string{"", "map", "relays", "directory", "configuration"} {
+			s.do("a width", chromedp.EmulateViewport(1280, 900))
 			s.look("", shots, page, "fleet-en")
 		}
 	}

@@ -46,7 +46,7 @@ type figures struct {
 // load is what a node does.
 type load struct {
 	Rate  float64 // datagrams a second that it takes in; negative: not known
-	Share float64 // of its capacity
+	Share float64 // of its capacity, likewise
 }
 
 func momentOf(p *telemetry.Picture, now time.Time) moment {
@@ -86,7 +86,7 @@ func between(from, to *moment, p *telemetry.Picture) sample {
 	if f := p.Fleet; f != nil {
 		s.cover, s.strain, s.load = float32(f.Cover), float32(f.Strain), float32(f.Load)
 	}
-	if seconds <= 0 {
+	if seconds <= 0 || p.Fleet != nil && p.Fleet.Heard == 0 {
 		return s
 	}
 	datagrams := uint64(0)
@@ -100,9 +100,24 @@ func between(from, to *moment, p *telemetry.Picture) sample {
 	return s
 }
 
-// figuresOf judges a picture: s is of the last second, first the moment at which the
-// window begins.
-func figuresOf(p *telemetry.Picture, first, m *moment, s sample, up time.Duration) figures {
+// rateOf is what a node takes in a second, over as much of a window as it is known for;
+// negative: it is not known for any of it.
+func rateOf(past []moment, node string) float64 {
+	last := &past[len(past)-1]
+	now, known := last.in[node]
+	for i := range past[:len(past)-1] {
+		before, there := past[i].in[node]
+		if seconds := last.at.Sub(past[i].at).Seconds(); known && there && seconds > 0 {
+			return float64(grown(before, now)) / seconds
+		}
+	}
+	return -1
+}
+
+// figuresOf judges a picture: s is of the last second, past the moments of the window, of
+// which the picture's is the last.
+func figuresOf(p *telemetry.Picture, past []moment, s sample, up time.Duration) figures {
+	first, m := &past[0], &past[len(past)-1]
 	f := figures{P95: -1, P99: -1, Carried: float64(s.carried), Own: -1, Cover: -1, Up: up, Loads: map[string]load{},
 		LatencyMatters: p.Level == wire.Fast.String() || p.Level == wire.Standard.String()}
 	if p.Own != nil {
@@ -111,18 +126,10 @@ func figuresOf(p *telemetry.Picture, first, m *moment, s sample, up time.Duratio
 	if p.Fleet != nil {
 		f.Cover, f.Held = p.Fleet.Cover, grown(first.held, m.held)
 	}
-	seconds := m.at.Sub(first.at).Seconds()
 	for i := range p.Nodes {
 		n := &p.Nodes[i]
 		f.Ending += max(n.Sessions, 0)
-		l := load{}
-		if n.Unheard {
-			f.Loads[n.Name] = load{-1, -1}
-			continue
-		}
-		if before, known := first.in[n.Name]; known && seconds > 0 {
-			l.Rate = float64(grown(before, n.DatagramsIn)) / seconds
-		}
+		l := load{Rate: rateOf(past, n.Name)}
 		if n.Capacity > 0 {
 			l.Share = l.Rate / float64(n.Capacity)
 		}
@@ -189,8 +196,11 @@ func (f *figures) texts(p *telemetry.Picture) map[string]string {
 		n := &p.Nodes[i]
 		l, of := f.Loads[n.Name], "node."+n.Name
 		t[of+".rate"], t[of+".share"], t[of+".dropped"], t[of+".strain"], t[of+".sessions"] = "—", "—", "—", "—", "—"
+		if l.Rate >= 0 {
+			t[of+".rate"], t[of+".share"] = grouped(uint64(l.Rate)), percent(l.Share)
+		}
 		if !n.Unheard {
-			t[of+".rate"], t[of+".share"], t[of+".dropped"], t[of+".strain"] = grouped(uint64(l.Rate)), percent(l.Share), grouped(n.Dropped), percent(n.Strain)
+			t[of+".dropped"], t[of+".strain"] = grouped(n.Dropped), percent(n.Strain)
 		}
 		if n.Stream && n.Sessions >= 0 {
 			t[of+".sessions"] = strconv.Itoa(n.Sessions)

@@ -22,10 +22,10 @@ func (f *figures) fleetTexts(p *telemetry.FleetPicture, t map[string]string) {
 	t["strain"], t["load"], t["lag"] = share(p.Strain), share(p.Load), "—"
 	t["overloaded"], t["alone"], t["draining"] = strconv.Itoa(p.Overloaded), strconv.Itoa(p.Alone), strconv.Itoa(p.Draining)
 	if p.Lag > 0 {
-		t["lag"] = decimal(p.Lag.Round(10 * time.Millisecond).Seconds())
+		t["lag"] = millis(float64(p.Lag) / float64(time.Millisecond))
 	}
 	if p.Heard == 0 {
-		t["carried"], t["held"] = "—", "—"
+		t["held"] = "—"
 	}
 }
 

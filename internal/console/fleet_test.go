@@ -76,7 +76,7 @@ func TestWhatIsNotKnownIsNoZero(t *testing.T) {
 	for place, text := range map[string]string{
 		"node.far.rate": "—", "node.far.share": "—", "node.far.dropped": "—", "node.far.strain": "—", "node.far.sessions": "—", "node.stream-0.sessions": "—",
 		"p95": "—", "sessions": "—", "budget": "—",
-		"node.stream-0.strain": "125", "strain": "125", "heard": "2", "listed": "3", "load": "40", "cover": "50", "lag": "0.12",
+		"node.stream-0.strain": "125", "strain": "125", "heard": "2", "listed": "3", "load": "40", "cover": "50", "lag": "120",
 	} {
 		if e.Text[place] != text {
 			t.Errorf("%s is %q, not %q", place, e.Text[place], text)
@@ -106,7 +106,7 @@ func TestAlertsOfAFleet(t *testing.T) {
 	fleetPicture(f)
 	p := f.Picture()
 	told := func() (all string, n int) {
-		figures := figuresOf(&p, &moment{}, &moment{}, sample{}, 0)
+		figures := figuresOf(&p, make([]moment, 2), sample{}, 0)
 		figures.alert(&p)
 		for _, a := range figures.in("en") {
 			all += a.Text + "\n"
@@ -135,5 +135,47 @@ func TestWhoComesWithoutALinkIsToldHow(t *testing.T) {
 		if told := strings.Contains(page, "<pre>"); told != (command != "") || !strings.Contains(page, command) {
 			t.Errorf("with the command %q the page says:\n%s", command, page)
 		}
+	}
+}
+
+// TestARateIsOfWhatIsKnown: a node that was heard late has a rate over the time since, and
+// none at first.
+func TestARateIsOfWhatIsKnown(t *testing.T) {
+	begun := time.Unix(1_700_000_000, 0)
+	past := []moment{{at: begun}, {at: begun.Add(50 * time.Second)}, {at: begun.Add(50 * time.Second), in: map[string]uint64{"late": 1000, "old": 40}}, {at: begun.Add(60 * time.Second), in: map[string]uint64{"late": 3000, "old": 100, "new": 7}}}
+	past[0].in = map[string]uint64{"old": 0, "gone": 5}
+	for node, rate := range map[string]float64{"late": 200, "old": 100.0 / 60, "new": -1, "gone": -1} {
+		if got := rateOf(past, node); got != rate {
+			t.Errorf("%s: %v, not %v", node, got, rate)
+		}
+	}
+}
+
+// TestNobodyHeardCarriesNothingKnown: as long as no node reports, the network carries what
+// nobody knows, and charts have a gap.
+func TestNobodyHeardCarriesNothingKnown(t *testing.T) {
+	f := &fakeNetwork{}
+	fleetPicture(f)
+	begun := time.Unix(1_700_000_000, 0)
+	at := func(seconds int, heard int) (telemetry.Picture, moment) {
+		p := f.Picture()
+		p.Fleet.Heard = heard
+		return p, momentOf(&p, begun.Add(time.Duration(seconds)*time.Second))
+	}
+	_, first := at(0, 0)
+	p, second := at(1, 0)
+	if s := between(&first, &second, &p); s.carried >= 0 {
+		t.Errorf("of no report %v is carried", s.carried)
+	}
+	p, third := at(2, 2)
+	s := between(&second, &third, &p)
+	if s.carried <= 0 {
+		t.Errorf("of two reports %v is carried", s.carried)
+	}
+	l := newLive(f, begun)
+	l.keep(begun, unmeasured)
+	l.keep(begun.Add(time.Second), s)
+	if l.pending.carried != s.carried {
+		t.Errorf("what was not known counts in the mean: %v", l.pending.carried)
 	}
 }

@@ -102,7 +102,7 @@ func (l *live) look(now time.Time) {
 	defer l.mu.Unlock()
 	asked, failed := l.ring.asked()
 	seen := func(p telemetry.Picture) view {
-		f := figuresOf(&p, &l.past[0], &m, s, now.Sub(l.begun))
+		f := figuresOf(&p, l.past, s, now.Sub(l.begun))
 		if p.Own != nil {
 			f.Asked, f.Failed = asked+uint64(l.pending.asked), failed+uint64(l.pending.failed)
 		}
@@ -144,8 +144,12 @@ func (l *live) keep(now time.Time, s sample) {
 	p := &l.pending
 	p.p95, p.cover, p.sessions = max(p.p95, s.p95), s.cover, s.sessions
 	p.strain, p.load = max(p.strain, s.strain), s.load
-	p.carried += (s.carried - p.carried) / (n + 1)
-	p.own += (s.own - p.own) / (n + 1)
+	if p.carried < 0 {
+		p.carried, p.own = s.carried, s.own
+	} else if s.carried >= 0 {
+		p.carried += (s.carried - p.carried) / (n + 1)
+		p.own += (s.own - p.own) / (n + 1)
+	}
 	p.asked, p.failed = p.asked+s.asked, p.failed+s.failed
 }
 
@@ -252,7 +256,10 @@ func (c *Console) serveHistory(k *call) {
 	c.live.mu.Lock()
 	s := c.live.ring.last(long)
 	c.live.mu.Unlock()
-	if !k.who.Local && !c.cfg.Fleet {
+	if cover := s.Cover; c.cfg.Fleet {
+		s = s.withoutOwn()
+		s.Cover = cover // of all, as nodes report it
+	} else if !k.who.Local {
 		s = s.withoutOwn()
 	}
 	k.w.Header().Set("Content-Type", "application/json")

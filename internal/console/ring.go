@@ -16,7 +16,7 @@ const (
 // sample is what was measured in one step. A series without a value has none there.
 type sample struct {
 	p95           float32 // ms; negative: nothing was asked
-	carried       float32 // MB/s through all nodes
+	carried       float32 // MB/s through all nodes; negative: not known, nor is own
 	own           float32 // MB/s of the own sessions' content
 	asked, failed uint32
 	sessions      uint32
@@ -24,8 +24,8 @@ type sample struct {
 	strain, load  float32 // of a fleet; negative: none
 }
 
-// unmeasured is a sample of which nothing is known but what can be counted.
-var unmeasured = sample{p95: -1, cover: -1, strain: -1, load: -1}
+// unmeasured is a sample of which nothing is known.
+var unmeasured = sample{p95: -1, carried: -1, own: -1, cover: -1, strain: -1, load: -1}
 
 // ring holds the samples of the last 24 hours.
 type ring struct {
@@ -41,9 +41,7 @@ func (r *ring) put(step int64, s sample) {
 		r.first, r.next = step, step
 	}
 	for ; r.next < step; r.next++ {
-		gap := unmeasured
-		gap.carried, gap.own = -1, -1
-		r.at[r.next%int64(ringSize)] = gap
+		r.at[r.next%int64(ringSize)] = unmeasured
 	}
 	r.at[step%int64(ringSize)] = s
 	r.next = max(r.next, step+1)
@@ -76,7 +74,7 @@ type series struct {
 // withoutOwn is the series without what the own client did.
 func (s series) withoutOwn() series {
 	none := make([]*float32, len(s.T))
-	return series{Step: s.Step, T: s.T, Carried: s.Carried, P95: none, Own: none, Sessions: none, Cover: none, Failed: none, Strain: none, Load: none}
+	return series{Step: s.Step, T: s.T, Carried: s.Carried, Strain: s.Strain, Load: s.Load, P95: none, Own: none, Sessions: none, Cover: none, Failed: none}
 }
 
 // last are the samples of a time until now, in at most pointsMost points: of latencies
