@@ -298,10 +298,23 @@ func TestFleetConsoleInABrowser(t *testing.T) {
 	s.changeAndBack()
 	s.role("auditor")
 	s.searchAndExport()
-	if shots := os.Getenv(shotsEnv); shots != "" {
-		for _, page := range []string{"", "map", "relays", "directory", "configuration"} {
-			s.do("a width", chromedp.EmulateViewport(1280, 900))
-			s.look("", shots, page, "fleet-en")
+	s.lookAtFleet(axeSource(t), os.Getenv(shotsEnv))
+}
+
+// lookAtFleet has axe-core look at the pages that are not those of nyx up, and takes
+// pictures of them, where either is wanted.
+func (s *screen) lookAtFleet(axe, shots string) {
+	s.Helper()
+	if axe == "" && shots == "" {
+		return
+	}
+	for lang, theme := range map[string]string{"en": "light", "ja": "dark"} {
+		s.do("looks", s.at(""), chromedp.Click(".me > summary"), chromedp.SetValue("#lang", lang), chromedp.SetValue("#theme", theme), chromedp.Click(`form[action="/looks"] button`), holds(`document.documentElement.dataset.theme === "`+theme+`"`))
+		for _, width := range []int64{320, 1280} {
+			s.do("a width", chromedp.EmulateViewport(width, 900))
+			for _, page := range []string{"", "map", "relays", "directory", "configuration"} {
+				s.look(axe, shots, page, fmt.Sprintf("fleet-%s-%s-%d", lang, theme, width))
+			}
 		}
 	}
 }
