@@ -86,14 +86,14 @@ func between(from, to *moment, p *telemetry.Picture) sample {
 	if f := p.Fleet; f != nil {
 		s.cover, s.strain, s.load = float32(f.Cover), float32(f.Strain), float32(f.Load)
 	}
-	if seconds <= 0 || p.Fleet != nil && p.Fleet.Heard == 0 {
-		return s
-	}
-	datagrams := uint64(0)
+	datagrams, measured := uint64(0), p.Fleet == nil // nodes of this process are always known
 	for name, n := range to.in {
 		if before, known := from.in[name]; known {
-			datagrams += grown(before, n)
+			datagrams, measured = datagrams+grown(before, n), true
 		}
+	}
+	if seconds <= 0 || !measured {
+		return s
 	}
 	s.carried = float32(float64(datagrams) * wire.DatagramSize / 1e6 / seconds)
 	s.own = float32(float64(grown(from.own, to.own)) / 1e6 / seconds)

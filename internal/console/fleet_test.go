@@ -160,6 +160,9 @@ func TestNobodyHeardCarriesNothingKnown(t *testing.T) {
 	at := func(seconds int, heard int) (telemetry.Picture, moment) {
 		p := f.Picture()
 		p.Fleet.Heard = heard
+		for i := range p.Nodes {
+			p.Nodes[i].Unheard = i >= heard
+		}
 		return p, momentOf(&p, begun.Add(time.Duration(seconds)*time.Second))
 	}
 	_, first := at(0, 0)
@@ -168,7 +171,11 @@ func TestNobodyHeardCarriesNothingKnown(t *testing.T) {
 		t.Errorf("of no report %v is carried", s.carried)
 	}
 	p, third := at(2, 2)
-	s := between(&second, &third, &p)
+	if s := between(&second, &third, &p); s.carried >= 0 {
+		t.Errorf("of the first reports %v is carried", s.carried)
+	}
+	p, fourth := at(3, 2)
+	s := between(&third, &fourth, &p)
 	if s.carried <= 0 {
 		t.Errorf("of two reports %v is carried", s.carried)
 	}
