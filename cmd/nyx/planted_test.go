@@ -299,7 +299,7 @@ func TestOperatorHasNoNames(t *testing.T) {
 	certificate, key := people.files(knownAuditor, "auditor")
 	who := []string{"--api", api, "--certificate", certificate, "--certificate-key", key}
 	o.answers(who)
-	running := append(append(append(o.answers(who), o.pages()...), o.logs()...), o.files()...)
+	running := append(append(append(append(o.answers(who), o.console()...), o.pages()...), o.logs()...), o.files()...)
 	if err := client.Close(); err != nil {
 		t.Error(err)
 	}
@@ -317,7 +317,7 @@ func TestOperatorHasNoNames(t *testing.T) {
 	}
 
 	wantHits(t, append(running, stopped...), map[string]string{
-		knownNode: "log metrics event table answer copy", knownAuditor: "event table answer copy",
+		knownNode: "log metrics event table answer copy", knownAuditor: "event table answer page copy",
 	})
 	o.plant()
 	wantHits(t, o.kept(), map[string]string{
@@ -385,7 +385,7 @@ func searched(t *testing.T, running, stopped []place) {
 		places[p.kind]++
 		size[p.kind] += len(p.content)
 	}
-	for _, kind := range []string{"log", "file", "table", "event", "setting", "metrics", "answer", "copy"} {
+	for _, kind := range []string{"log", "file", "table", "event", "setting", "metrics", "answer", "page", "copy"} {
 		if size[kind] == 0 {
 			t.Errorf("there is no %s to be searched", kind)
 		}
