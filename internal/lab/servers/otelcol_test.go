@@ -134,6 +134,11 @@ func TestRealCollectorReadsLogs(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		t.Cleanup(func() {
+			if t.Failed() {
+				c.process.cmd.Process.Kill()
+			}
+		})
 		return c
 	}
 	c := run()
