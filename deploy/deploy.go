@@ -8,3 +8,13 @@ import _ "embed"
 //
 //go:embed otel/collector.yaml
 var Collector []byte
+
+// Tempo is the configuration of Grafana Tempo, which keeps traces.
+//
+//go:embed tempo/tempo.yaml
+var Tempo []byte
+
+// Loki is the configuration of Grafana Loki, which keeps logs.
+//
+//go:embed loki/loki.yaml
+var Loki []byte

@@ -11,11 +11,21 @@
 # program of their own, because the whole links the clients of all clouds. OpenBao would
 # be the first choice; its module is not to be had from the proxy.
 #
+# otelcol is the OpenTelemetry Collector (Apache-2.0) by the recipe of deploy/otel. tempo
+# and loki are Grafana's (AGPL-3.0: they are run beside Nyx as they are, and nothing of
+# them is linked or passed on), from their own trees with the replacements that these
+# have. Tempo is of 2022: later ones have no version by which the proxy gives them.
+#
 # They go to NYX_SERVERS, or to nyx-servers in the user's cache directory. One of the
 # version that is wanted is kept.
 set -euo pipefail
+root=$(cd "$(dirname "$0")/.." && pwd)
 versitygw_version=v1.8.0
 vault_version=v1.21.4 vault_sdk_version=v0.20.0
+otelcol_recipe=$root/deploy/otel/builder.yaml
+otelcol_version=v$(sed -n 's/^  version: //p' "$otelcol_recipe")-$(sha256sum "$otelcol_recipe" | cut -c 1-8)
+tempo_version=v1.5.0
+loki_version=v3.7.8 loki_push_version=v0.0.0-20260611205623-ac76b402773c
 
 dir=${NYX_SERVERS:-${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/nyx-servers}
 mkdir -p "$dir"
@@ -126,7 +136,37 @@ build_vault() {
 	(cd "$work" && go build -mod=mod -o vault .)
 }
 
-[ $# -gt 0 ] || set -- versitygw vault
+build_otelcol() {
+	local builder=${otelcol_version%-*}
+	(cd "$work" && cp "$otelcol_recipe" . && go run "go.opentelemetry.io/collector/cmd/builder@$builder" --config builder.yaml && mv build/otelcol .)
+}
+
+build_tempo() {
+	tree tempo "github.com/grafana/tempo@$tempo_version"
+	# Its codec has to be registered after gRPC's own, whose name it takes: since Go 1.21
+	# packages begin by the order of their names unless one imports the other.
+	sed -i 's,^import (,&\n\t_ "google.golang.org/grpc/encoding/proto",' "$work/tempo-tree/pkg/gogocodec/gogocodec.go"
+	# Its golang.org/x/net refers to what later linkers keep to the standard library.
+	(cd "$work/tempo-tree" && go build -mod=mod -ldflags=-checklinkname=0 -o "$work/tempo" ./cmd/tempo)
+}
+
+build_loki() {
+	tree loki "github.com/grafana/loki/v3@$loki_version"
+	# It builds with a module in its own tree, of which this is the like.
+	local push=github.com/grafana/loki/pkg/push
+	(cd "$work/loki-tree" && go mod edit -replace "$push=$push@$loki_push_version" && go build -mod=mod -o "$work/loki" ./cmd/loki)
+}
+
+# tree copies a module's tree to NAME-tree, to be built as its authors do: replacements
+# in a go.mod count for nobody else.
+tree() { # tree NAME MODULE@VERSION
+	local from
+	from=$(cd "$work" && go mod download -json "$2" | sed -n 's/^\t"Dir": "\(.*\)",$/\1/p')
+	cp -r "$from" "$work/$1-tree"
+	chmod -R u+w "$work/$1-tree"
+}
+
+[ $# -gt 0 ] || set -- versitygw vault otelcol tempo loki
 for name in "$@"; do
 	declare -F "build_$name" >/dev/null || { echo "test/servers.sh: there is no server $name" >&2 && exit 2; }
 	version=${name}_version

@@ -7,11 +7,12 @@ import (
 )
 
 // What of OTLP a generator of load and its end need: gauges, in the Protobuf encoding of
-// opentelemetry/proto/metrics/v1. Numbers are those of its fields.
+// opentelemetry/proto/metrics/v1, and how many spans or lines a request has. Numbers are
+// those of its fields.
 const (
 	otlpResources  = 1 // of a request
 	otlpScopes     = 2 // of a resource
-	otlpMetrics    = 2 // of a scope
+	otlpMetrics    = 2 // of a scope; of another kind of request spans, or lines
 	otlpName       = 1 // of a metric
 	otlpGauge      = 5
 	otlpPoints     = 1 // of a gauge
@@ -55,6 +56,11 @@ func otlpRequest(gauges, points int, nanos int64) []byte {
 // otlpCount counts the points of a request.
 func otlpCount(b []byte) (n uint64, err error) {
 	return protoCount(b, []uint64{otlpResources, otlpScopes, otlpMetrics, otlpGauge, otlpPoints})
+}
+
+// otlpItems counts the spans, or the lines, of a request.
+func otlpItems(b []byte) (n uint64, err error) {
+	return protoCount(b, []uint64{otlpResources, otlpScopes, otlpMetrics})
 }
 
 // protoCount counts the fields at the end of a path of fields.

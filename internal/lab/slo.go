@@ -18,7 +18,7 @@ var statNames = []string{"p50", "p90", "p95", "p99", "p999", "min", "max", "mean
 
 // units are those in which bounds are written. A series is observed in the
 // unit of its objective, except that ratios are counted and "%" multiplies.
-var units = []string{"ms", "s", "min", "%", "ratio", "count", "bytes", "per_s", "MB/s", "index"}
+var units = []string{"ms", "s", "min", "h", "%", "ratio", "count", "bytes", "per_s", "MB/s", "index"}
 
 func (s Stat) valid() bool { return slices.Contains(statNames, string(s)) }
 

@@ -64,6 +64,36 @@ func (d *Dashboard) JSON() []byte {
 	return append(b, '\n')
 }
 
+// sources are Grafana's data sources: Prometheus, of which the dashboards are, and Tempo
+// and Loki where deploy has them. A span leads to the log of its process.
+const sources = `
+apiVersion: 1
+datasources:
+  - name: Nyx
+    uid: ` + Source + `
+    type: prometheus
+    access: proxy
+    url: http://127.0.0.1:9090
+    jsonData:
+      timeInterval: ` + every + `
+  - name: Nyx traces
+    uid: nyx-tempo
+    type: tempo
+    access: proxy
+    url: http://127.0.0.1:3200
+    jsonData:
+      tracesToLogsV2:
+        datasourceUid: nyx-loki
+        tags:
+          - key: service.instance.id
+            value: service_instance_id
+  - name: Nyx logs
+    uid: nyx-loki
+    type: loki
+    access: proxy
+    url: http://127.0.0.1:3100
+`
+
 // File is a file of deploy, by its path there.
 type File struct {
 	Path    string
@@ -76,7 +106,7 @@ func Files() []File {
 		{"prometheus/nyx.rules.yml", Rules(Objectives)},
 		{"prometheus/prometheus.yml", Prometheus([]string{"127.0.0.1:9464"}, "nyx.rules.yml", "127.0.0.1:9093")},
 		{"alertmanager/alertmanager.yml", Alertmanager(Shipped)},
-		{"grafana/provisioning/datasources/nyx.yml", []byte(generated + "\napiVersion: 1\ndatasources:\n  - name: Nyx\n    uid: " + Source + "\n    type: prometheus\n    access: proxy\n    url: http://127.0.0.1:9090\n    jsonData:\n      timeInterval: " + every + "\n")},
+		{"grafana/provisioning/datasources/nyx.yml", []byte(generated + sources)},
 		{"grafana/provisioning/dashboards/nyx.yml", []byte(generated + "\napiVersion: 1\nproviders:\n  - name: nyx\n    folder: Nyx\n    type: file\n    options:\n      path: /var/lib/grafana/dashboards/nyx\n")},
 	}
 	for i := range Dashboards {

@@ -38,10 +38,10 @@ func Find(name string) (string, error) {
 }
 
 const (
-	// startMost is how long a server may take until it serves, stopMost until it is
-	// gone.
-	startMost = time.Minute
-	stopMost  = 10 * time.Second
+	// startMost is how long a server may take until it serves: some replay a log first.
+	// stopMost is how long until it is gone: some write what they hold.
+	startMost = 3 * time.Minute
+	stopMost  = time.Minute
 	// dialPause is between looks whether it listens: some say that they do before.
 	dialPause = 5 * time.Millisecond
 )
@@ -120,6 +120,14 @@ func (p *process) stop() error {
 		err = nil // it was told to
 	}
 	return err
+}
+
+// used is the processor time of the process, after stop.
+func (p *process) used() time.Duration {
+	if s := p.cmd.ProcessState; s != nil {
+		return s.UserTime() + s.SystemTime()
+	}
+	return 0
 }
 
 // freeAddress is one of this machine at which nobody listens.
