@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -243,16 +244,26 @@ func TestRetain(t *testing.T) {
 			at     time.Duration
 			before audit.Day
 		}
+		var mu sync.Mutex
 		var calls []call
 		var answer Removal
 		var failure error
+		answers := func(r Removal, err error) {
+			mu.Lock()
+			defer mu.Unlock()
+			answer, failure = r, err
+		}
 		r := Retain(RetentionConfig{Days: 7, Prune: func(_ context.Context, before audit.Day) (Removal, error) {
+			mu.Lock()
+			defer mu.Unlock()
 			calls = append(calls, call{time.Since(begun), before})
 			return answer, failure
 		}})
 		want := func(wanted ...call) {
 			t.Helper()
 			synctest.Wait()
+			mu.Lock()
+			defer mu.Unlock()
 			if fmt.Sprint(calls) != fmt.Sprint(wanted) {
 				t.Errorf("at %v: %v, want %v", time.Since(begun), calls, wanted)
 			}
@@ -260,7 +271,7 @@ func TestRetain(t *testing.T) {
 		}
 		today := audit.DayOf(begun)
 		want(call{0, today - 7})
-		answer = Removal{Days: 1, First: 100, Before: 142, Bytes: 9}
+		answers(Removal{Days: 1, First: 100, Before: 142, Bytes: 9}, nil)
 		time.Sleep(24*time.Hour + 9*time.Minute)
 		want(call{10 * time.Minute, today - 7})
 		time.Sleep(time.Minute)
@@ -268,19 +279,19 @@ func TestRetain(t *testing.T) {
 		if f := r.Figures(); f.Events != 84 || f.Days != 2 || f.Bytes != 18 || f.Overdue != 0 {
 			t.Errorf("%+v", f)
 		}
-		answer = Removal{Waiting: 2}
+		answers(Removal{Waiting: 2}, nil)
 		time.Sleep(24 * time.Hour)
 		want(call{48*time.Hour + 10*time.Minute, today - 5})
 		if f := r.Figures(); f.Overdue != 2 {
 			t.Errorf("%+v", f)
 		}
-		answer, failure = Removal{Days: 3}, errors.New("read-only file system")
+		answers(Removal{Days: 3}, errors.New("read-only file system"))
 		time.Sleep(10 * time.Minute)
 		want(call{48*time.Hour + 20*time.Minute, today - 5})
 		if f := r.Figures(); f.Overdue != 3 || f.Faults != 1 || f.Why == "" || f.Days != 2 {
 			t.Errorf("%+v", f)
 		}
-		answer, failure = Removal{}, nil
+		answers(Removal{}, nil)
 		time.Sleep(10 * time.Minute)
 		want(call{48*time.Hour + 30*time.Minute, today - 5})
 		time.Sleep(23 * time.Hour)
