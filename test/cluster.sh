@@ -36,6 +36,7 @@ trap 'stop; [ -n "${KEEP:-}" ] && echo "logs: $work" || rm -rf "$work"' EXIT
 
 if [ -n "${NYX:-}" ]; then cp "$NYX" "$work/nyx" || exit 1; else go build -o "$work/nyx" ./cmd/nyx || exit 1; fi
 go build -o "$work/" ./test/httpsink ./test/probe ./test/slowwire || exit 1
+export XDG_CONFIG_HOME=$work # or nyx status would miss those that are killed here
 level=${LEVEL:-fast} size=$((${SIZE:-200} << 20))
 
 # One way, as between Europe, the east and the west of America; the client is

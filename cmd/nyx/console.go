@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -18,35 +17,35 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/nyxnet/nyx/internal/audit"
 	"github.com/nyxnet/nyx/internal/console"
 	"github.com/nyxnet/nyx/internal/daemon"
-	"github.com/nyxnet/nyx/internal/engine/oidc"
 	"github.com/nyxnet/nyx/internal/governance"
 	"github.com/nyxnet/nyx/internal/lab"
 	"github.com/nyxnet/nyx/internal/setup"
 	"github.com/nyxnet/nyx/internal/telemetry"
 )
 
-// served is the console of a network on this machine.
+// served is a console that is served.
 type served struct {
 	*console.Console
 	server   *http.Server
 	listener net.Listener
 	serving  sync.WaitGroup
-	file     string // by which its owner has links made
+	url      string // where browsers reach it
+	file     string // by which its owner has links made; "": none are
 }
 
-// consoleFile is the name of that file, where nyx up keeps its data.
+// consoleFile is the name of that file, where nyx up keeps its data, and a control process
+// what must outlive it.
 const consoleFile = "console.json"
 
 func consoleCommand() *cobra.Command {
 	var data string
 	cmd := &cobra.Command{
 		Use:     "console",
-		Short:   "Print a link that signs you in to the console of nyx up",
-		Long:    "Has the console of a running nyx up make a link, which signs you in once, within 15 minutes, and prints it.",
-		Example: "  nyx console\n  nyx console --data network",
+		Short:   "Print a link that signs you in to the console",
+		Long:    "Has the console of a running nyx up, or of a control process on this machine, make a link, which signs you in once, within 15 minutes, and prints it.",
+		Example: "  nyx console\n  nyx console --data network/control-1/keys",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			link, err := askLink(cmd.Context(), data)
@@ -56,7 +55,7 @@ func consoleCommand() *cobra.Command {
 			return err
 		},
 	}
-	cmd.Flags().StringVar(&data, "data", "", "directory that nyx up was given (default: nyx in your configuration directory)")
+	cmd.Flags().StringVar(&data, "data", "", "directory that nyx up was given, or the state directory of a control process, which is that of its keys if nothing else is configured (default: nyx in your configuration directory)")
 	return cmd
 }
 
@@ -68,23 +67,28 @@ func askLink(ctx context.Context, data string) (string, error) {
 	}
 	file, err := daemon.LoadOperatorFile(filepath.Join(dir, consoleFile))
 	if err != nil {
-		return "", fmt.Errorf("%w; start nyx up, or name its directory with --data", err)
+		return "", fmt.Errorf("%w; start nyx up, or name its directory, or that of a control process, with --data", err)
 	}
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, file.URL+"/link", nil)
+	client, err := file.Client()
+	if err != nil {
+		return "", err
+	}
+	defer client.CloseIdleConnections()
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, file.Address()+"/link", nil)
 	if err != nil {
 		return "", err
 	}
 	r.Header.Set("Authorization", "Bearer "+file.Token)
-	resp, err := http.DefaultClient.Do(r)
+	resp, err := client.Do(r)
 	if err != nil {
-		return "", fmt.Errorf("the console does not answer: %w; does nyx up run?", err)
+		return "", fmt.Errorf("the console does not answer: %w; does the network run?", err)
 	}
 	defer resp.Body.Close()
 	b, err := io.ReadAll(io.LimitReader(resp.Body, 1<<10))
 	if err == nil && resp.StatusCode != http.StatusOK {
 		err = errors.New(strings.TrimSpace(string(b)))
 	}
-	return file.URL + string(b), err
+	return file.Address() + string(b), err
 }
 
 // board serves the console of a network on a loopback address. beside is what runs
@@ -107,49 +111,85 @@ func serveConsole(ctx context.Context, addr string, l *daemon.Local, beside *gov
 	if err != nil {
 		return nil, fmt.Errorf("cannot listen on %s for the console: %w; stop what uses it or choose another --console", addr, err)
 	}
-	entropy := drawing("console")
-	cfg := console.Config{Network: &onShow{l}, Policy: &deciding{beside}, Scenarios: &shownLab{dir: filepath.Join(dir, evidenceDir)}, Entropy: entropy, Log: slog.New(slog.DiscardHandler)}
-	if k := l.Control; k != nil && beside != nil {
-		cfg.Record, cfg.Refused, cfg.Audit = k, k.TellRefusal, &auditing{beside, entropy}
+	at := "http://" + ln.Addr().String()
+	cfg := console.Config{Network: &onShow{l}, Orders: &onShow{l}, Command: "nyx console"}
+	if l.Control == nil {
+		beside = nil
+	}
+	cfg = standing(cfg, l.Control, beside, dir)
+	if issuer.url != "" {
+		signsIn := &signingIn{consoleIssuer: issuer}
+		if _, err = signsIn.endpoints(ctx); err == nil {
+			cfg.OIDC, err = signsIn.oidc(at)
+		}
+	}
+	if err != nil {
+		ln.Close()
+		return nil, err
+	}
+	s := &served{listener: ln, url: at, file: filepath.Join(dir, consoleFile)}
+	if err := s.begin(cfg, at); err != nil {
+		ln.Close()
+		return nil, err
+	}
+	s.serve(console.NewServer(s.Console, nil))
+	return s, nil
+}
+
+// standing has a console stand on what a control process has, both nil without one, and on
+// the evidence of scenarios that is kept in a directory.
+func standing(cfg console.Config, k *daemon.Control, beside *governed, dir string) console.Config {
+	cfg.Entropy = drawing("console")
+	cfg.Policy, cfg.Scenarios = &deciding{beside}, &shownLab{dir: filepath.Join(dir, evidenceDir)}
+	if beside != nil {
+		cfg.Record, cfg.Refused, cfg.Audit = k, k.TellRefusal, &auditing{beside, cfg.Entropy}
 		if log := k.Settings(); log != nil {
 			cfg.Settings = log
 		}
 	}
-	if issuer.url != "" {
-		if cfg.OIDC, err = issuer.open(ctx, "http://"+ln.Addr().String()); err != nil {
-			ln.Close()
-			return nil, err
+	return cfg
+}
+
+// begin makes the console, and the file by which its owner has links made at a URL.
+func (s *served) begin(cfg console.Config, at string) (err error) {
+	if s.file != "" {
+		var token [32]byte
+		cfg.Entropy(token[:])
+		cfg.Owner = hex.EncodeToString(token[:])
+		if err = (daemon.OperatorFile{URL: at, Token: cfg.Owner}).Save(s.file); err != nil {
+			return err
 		}
 	}
-	var token [32]byte
-	entropy(token[:])
-	cfg.Owner = hex.EncodeToString(token[:])
-	s := &served{listener: ln, file: filepath.Join(dir, consoleFile)}
-	if err := (daemon.OperatorFile{URL: "http://" + ln.Addr().String(), Token: cfg.Owner}).Save(s.file); err != nil {
-		ln.Close()
-		return nil, err
-	}
-	if s.Console, err = console.New(cfg); err != nil {
-		ln.Close()
-		return nil, err
-	}
-	s.server = console.NewServer(s.Console)
-	s.serving.Go(func() { s.server.Serve(console.Limit(ln)) })
-	return s, nil
+	s.Console, err = console.New(cfg)
+	return err
+}
+
+// serve begins to serve it, by TLS if the server has a certificate.
+func (s *served) serve(server *http.Server) {
+	s.server = server
+	s.serving.Go(func() {
+		if server.TLSConfig != nil {
+			server.ServeTLS(console.Limit(s.listener), "", "")
+			return
+		}
+		server.Serve(console.Limit(s.listener))
+	})
 }
 
 // URL is the address of the console.
-func (s *served) URL() string { return "http://" + s.listener.Addr().String() + "/" }
+func (s *served) URL() string { return s.url + "/" }
 
 // Link is where its owner signs in, once.
-func (s *served) Link() string { return "http://" + s.listener.Addr().String() + s.NewLink() }
+func (s *served) Link() string { return s.url + s.NewLink() }
 
 // Close ends the console and all who watch.
 func (s *served) Close() {
 	s.Console.Close()
 	s.server.Close()
 	s.serving.Wait()
-	os.Remove(s.file)
+	if s.file != "" {
+		os.Remove(s.file)
+	}
 }
 
 // onShow is a network on this machine as the console sees it.
@@ -267,50 +307,4 @@ func (s *shownLab) Run(ctx context.Context, id string, progress func(string)) (s
 	}
 	_, err = e.Write(s.dir)
 	return e.Verdict, err
-}
-
-// consoleIssuer is who signs people of the console in.
-type consoleIssuer struct{ url, client, secretFile string }
-
-// open asks the issuer for its endpoints, and makes what verifies its tokens.
-func (i *consoleIssuer) open(ctx context.Context, self string) (*console.OIDC, error) {
-	client := &http.Client{Timeout: 10 * time.Second}
-	e, err := console.Discover(ctx, client, i.url)
-	if err != nil {
-		return nil, err
-	}
-	o := &console.OIDC{Client: i.client, Authorize: e.Authorize, Token: e.Token, Return: self + "/oidc/return", HTTP: client}
-	if i.secretFile != "" {
-		b, err := os.ReadFile(i.secretFile)
-		if err != nil {
-			return nil, fmt.Errorf("the secret of the console at its issuer: %w", err)
-		}
-		o.Secret = strings.TrimSpace(string(b))
-	}
-	tokens, err := oidc.New([]oidc.Issuer{{URL: i.url, Keys: e.Keys, Audience: i.client, Algorithms: []string{"ES256", "EdDSA", "RS256", "PS256"}}}, client)
-	if err != nil {
-		return nil, err
-	}
-	o.Verify = func(ctx context.Context, raw string, now time.Time) (console.Identity, error) {
-		t, err := tokens.Verify(ctx, raw, now)
-		if err != nil {
-			return console.Identity{}, err
-		}
-		return identityOf(t)
-	}
-	return o, nil
-}
-
-// identityOf reads the claims that the governance API reads, and the nonce.
-func identityOf(t *oidc.Token) (console.Identity, error) {
-	var said struct {
-		Role      console.Role `json:"nyx_role"`
-		Org       string       `json:"nyx_org"`
-		Clearance uint8        `json:"nyx_clearance"`
-		Nonce     string       `json:"nonce"`
-	}
-	if err := t.Claims(&said); err != nil {
-		return console.Identity{}, fmt.Errorf("the token's claims: %w", err)
-	}
-	return console.Identity{Nonce: said.Nonce, Person: console.Person{Name: t.Subject, Role: said.Role, Org: said.Org, Clearance: min(said.Clearance, audit.SensitivityMax)}}, nil
 }

@@ -64,10 +64,16 @@ func startControlOn(store *compliance, cfg daemon.ControlConfig) (*daemon.Contro
 	if err != nil {
 		return nil, nil, err
 	}
+	board := &fleetConsole{}
+	cfg.Services = append([]daemon.Service{board}, cfg.Services...)
 	c, err := daemon.StartControl(cfg)
 	if err != nil {
 		beside.Close()
 		closeEngines(&cfg)
+		return nil, nil, err
+	}
+	if err := board.open(c, beside, &cfg); err != nil {
+		c.Close()
 		return nil, nil, err
 	}
 	return c, beside, nil

@@ -20,10 +20,10 @@ import (
 
 // servers are the roles that serve the directory, with the engines that they run
 // on.
-var servers = daemon.Servers{Authority: startAuthority, Replica: startReplica, Witness: daemon.StartWitness, Control: startControl, Secrets: openSecrets, Records: openRecords, Spans: exportSpans, Meter: startMeter}
+var servers = daemon.Servers{Authority: startAuthority, Replica: startReplica, Witness: daemon.StartWitness, Control: startControl, Secrets: openSecrets, Records: openRecords, Spans: exportSpans, Push: startPush, Meter: startMeter}
 
-func startMeter(read func() *metric.Page, push string) (daemon.Meter, error) {
-	m, err := meter.Start(read, push)
+func startMeter(read func() *metric.Page) (daemon.Meter, error) {
+	m, err := meter.Start(read)
 	if err != nil {
 		return nil, err
 	}

@@ -33,10 +33,26 @@ func main() {
 	etcd.RunMember()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := root().ExecuteContext(ctx); err != nil {
+	if err := run(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "nyx: "+oneLine(err))
 		os.Exit(1)
 	}
+}
+
+// run runs the command line, and tells of it if the user has said that it may.
+func run(ctx context.Context) error {
+	dir, err := usageDir()
+	if err != nil {
+		return root().ExecuteContext(ctx)
+	}
+	t := beginTelling(dir)
+	ran, err := root().ExecuteContextC(ctx)
+	if err == nil && ctx.Err() != nil {
+		t.ended(ran, ctx.Err())
+		return nil
+	}
+	t.ended(ran, err)
+	return err
 }
 
 // root is the whole command line.
@@ -56,7 +72,7 @@ of every wire nor any single relay learns who talks to whom.`,
 	cmd.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return fmt.Errorf("%w; see %s --help", err, c.CommandPath())
 	})
-	cmd.AddCommand(upCommand(), consoleCommand(), cli.Node(0, carriers, new(pack.Codec), servers), cli.Proxy(carriers), cli.Token(), keygenCommand(), secretCommand(), networkCommand(), configCommand(), directoryCommand(), benchCommand(), scenarioCommand(), anonymityCommand(), auditCommand(), traceCommand(), sloCommand(), cli.Status(), cli.Top(), cli.Doctor(carriers))
+	cmd.AddCommand(upCommand(), consoleCommand(), cli.Node(0, carriers, new(pack.Codec), servers), cli.Proxy(carriers), cli.Token(), keygenCommand(), secretCommand(), networkCommand(), configCommand(), directoryCommand(), benchCommand(), scenarioCommand(), anonymityCommand(), auditCommand(), traceCommand(), telemetryCommand(), sloCommand(), cli.Status(), cli.Top(), cli.Doctor(carriers))
 	cli.Finish(cmd)
 	return cmd
 }

@@ -88,6 +88,7 @@ var outside = map[string]string{
 	"transport_jitter_feedback_latency": "when a path became jittery is known to who made it so: the lab",
 	"cover_drift_percent":               "what was asked for is known to the control loop's owner, what was emitted to each machine: the lab compares them",
 	"slo_burn_rate":                     "recorded by the rules of deploy/prometheus",
+	"cli_telemetry_backlog":             "of a user's commands, not of a network: nyx telemetry show prints it, and each report has it",
 	"sli_completeness":                  "recorded by the rules of deploy/prometheus",
 }
 

@@ -215,12 +215,12 @@ func operate(t *testing.T, people *people) (o *operated, network *setup.Network,
 // fails, by SOCKS5 and by HTTP, each under a name of its own.
 func use(t *testing.T, front string, at targets) {
 	for scheme, user := range map[string]string{"socks5h": plantedUser, "http": plantedOther} {
-		visit(t, front, scheme, user, plantedURL("http", plantedTarget, at.plain.Port()), plantedAnswer)
-		visit(t, front, scheme, user, plantedURL("https", plantedTarget, at.secure.Port()), plantedAnswer) // by HTTP: CONNECT
-		visit(t, front, scheme, user, "http://"+at.plain.String(), plantedAnswer)
-		visit(t, front, scheme, user, plantedURL("http", plantedRefusing, at.refusing.Port()), "")
-		visit(t, front, scheme, user, plantedURL("http", plantedUnknown, at.plain.Port()), "")
-		visit(t, front, scheme, user, plantedURL("http", plantedResetting, at.resetting.Port()), "")
+		request(t, front, scheme, user, plantedURL("http", plantedTarget, at.plain.Port()), plantedAnswer)
+		request(t, front, scheme, user, plantedURL("https", plantedTarget, at.secure.Port()), plantedAnswer) // by HTTP: CONNECT
+		request(t, front, scheme, user, "http://"+at.plain.String(), plantedAnswer)
+		request(t, front, scheme, user, plantedURL("http", plantedRefusing, at.refusing.Port()), "")
+		request(t, front, scheme, user, plantedURL("http", plantedUnknown, at.plain.Port()), "")
+		request(t, front, scheme, user, plantedURL("http", plantedResetting, at.resetting.Port()), "")
 	}
 }
 
@@ -228,9 +228,9 @@ func plantedURL(scheme, name string, port uint16) string {
 	return scheme + "://" + name + ".test:" + strconv.Itoa(int(port))
 }
 
-// visit asks a target for something through the front door; want is what it answers, ""
+// request asks a target for something through the front door; want is what it answers, ""
 // that it does not.
-func visit(t *testing.T, front, scheme, user, target, want string) {
+func request(t *testing.T, front, scheme, user, target, want string) {
 	t.Helper()
 	proxy := &url.URL{Scheme: scheme, Host: front, User: url.UserPassword(user, plantedPassword)}
 	web := &http.Client{Timeout: 2 * patience, Transport: &http.Transport{
@@ -272,7 +272,7 @@ func TestOperatorHasNoNames(t *testing.T) {
 	certificate, key := people.files(knownAuditor, "auditor")
 	who := []string{"--api", api, "--certificate", certificate, "--certificate-key", key}
 	o.answers(who)
-	running := append(append(append(o.answers(who), o.pages()...), o.logs()...), o.files()...)
+	running := append(append(append(append(o.answers(who), o.console()...), o.pages()...), o.logs()...), o.files()...)
 	for _, client := range clients {
 		if err := client.Close(); err != nil {
 			t.Error(err)
@@ -292,7 +292,7 @@ func TestOperatorHasNoNames(t *testing.T) {
 	}
 
 	wantHits(t, append(running, stopped...), map[string]string{
-		knownNode: "log metrics event table answer copy", knownAuditor: "event table answer copy",
+		knownNode: "log metrics event table answer copy", knownAuditor: "event table answer page copy",
 	})
 	o.plant()
 	wantHits(t, o.kept(), map[string]string{
@@ -336,7 +336,7 @@ func searched(t *testing.T, running, stopped []place) {
 		places[p.kind]++
 		size[p.kind] += len(p.content)
 	}
-	for _, kind := range []string{"log", "file", "table", "event", "setting", "metrics", "answer", "copy"} {
+	for _, kind := range []string{"log", "file", "table", "event", "setting", "metrics", "answer", "page", "copy"} {
 		if size[kind] == 0 {
 			t.Errorf("there is no %s to be searched", kind)
 		}

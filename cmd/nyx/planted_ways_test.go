@@ -221,7 +221,7 @@ func useAll(t *testing.T, clients []*daemon.Proxy, at targets) {
 	all.Go(func() { use(t, clients[0].Addr(), at) })
 	for _, p := range clients[1:] {
 		all.Go(func() {
-			visit(t, p.Addr(), "socks5h", plantedUser, plantedURL("http", plantedTarget, at.plain.Port()), plantedAnswer)
+			request(t, p.Addr(), "socks5h", plantedUser, plantedURL("http", plantedTarget, at.plain.Port()), plantedAnswer)
 		})
 	}
 	for _, p := range clients {

@@ -24,11 +24,24 @@ type children struct {
 	say     func(string, ...any)
 }
 
-// start runs one node.
-func (c *children) start(self, config string, out io.Writer) error {
-	cmd := exec.Command(self, "node", "--quiet", "--config", config)
-	cmd.Stderr = out
+// ownProgram is this program with other arguments, as a process that ends with this one.
+func ownProgram(args ...string) (*exec.Cmd, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("cannot find this program: %w", err)
+	}
+	cmd := exec.Command(self, args...)
 	cmd.SysProcAttr = dieWithParent()
+	return cmd, nil
+}
+
+// start runs one node.
+func (c *children) start(config string, out io.Writer) error {
+	cmd, err := ownProgram("node", "--quiet", "--config", config)
+	if err != nil {
+		return err
+	}
+	cmd.Stderr = out
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("cannot start a node: %w", err)
 	}
@@ -70,10 +83,6 @@ func (c *children) stop() {
 // runProcesses is nyx up with every node as a process of its own, so that any
 // one of them can be killed.
 func runProcesses(ctx context.Context, f upFlags, cfg daemon.LocalConfig, say func(string, ...any)) error {
-	self, err := os.Executable()
-	if err != nil {
-		return fmt.Errorf("cannot find this program: %w", err)
-	}
 	dir, files, networkFile, err := processNetwork(f, len(cfg.Carriers) > 0)
 	if err != nil {
 		return err
@@ -86,7 +95,7 @@ func runProcesses(ctx context.Context, f upFlags, cfg daemon.LocalConfig, say fu
 	nodes := &children{say: say}
 	defer nodes.stop()
 	for _, file := range files {
-		if err := nodes.start(self, file, os.Stderr); err != nil {
+		if err := nodes.start(file, os.Stderr); err != nil {
 			return err
 		}
 	}

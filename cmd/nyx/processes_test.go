@@ -23,6 +23,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nyxnet/nyx/internal/cli"
+	"github.com/nyxnet/nyx/internal/daemon"
+	"github.com/nyxnet/nyx/internal/lab"
+	"github.com/nyxnet/nyx/internal/lab/monitor"
 	"github.com/nyxnet/nyx/internal/lab/stall"
 	"github.com/nyxnet/nyx/internal/setup"
 )
@@ -42,7 +46,22 @@ func TestMain(m *testing.M) {
 		main()
 		return
 	}
-	os.Exit(m.Run())
+	os.Exit(apart(m))
+}
+
+// apart runs the tests where the processes of this user's own are not: some are killed, and
+// nyx status would miss them.
+func apart(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "nyx-test-")
+	if err == nil {
+		err = os.Setenv("XDG_CONFIG_HOME", dir)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	return m.Run()
 }
 
 // resolverAt asks one server for all names.
@@ -181,6 +200,10 @@ func TestUpProcesses(t *testing.T) {
 	}
 	p.await(t, "authority-1 ended")
 	request("without the leading authority")
+	lost, err := daemon.LostIn(cli.Shown())
+	if err != nil || len(lost) != 1 || lost[0].Name != "authority-1" || lost[0].PID != leader {
+		t.Errorf("nyx doctor misses %+v, %v", lost, err)
+	}
 	if err := p.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
@@ -195,10 +218,30 @@ func TestUpProcesses(t *testing.T) {
 	if n := p.alive(); n != 0 {
 		t.Errorf("%d children are left", n)
 	}
+	if again, err := daemon.LostIn(cli.Shown()); err != nil || len(again) != len(lost) {
+		t.Errorf("those that were stopped are missed: %+v, %v", again, err)
+	}
 	if left, err := os.ReadDir(data); err != nil || len(left) != 0 {
 		t.Errorf("%d files are left in the data directory, %v", len(left), err)
 	}
 	if _, err := os.Stat(ready); err == nil {
 		t.Error("the ready file is left")
+	}
+}
+
+// SCL-025 starts this program as a network, which tells every series on which an objective
+// rests.
+func TestScenarioLooksAtWhatRuns(t *testing.T) {
+	if err := monitor.There(); err != nil {
+		t.Skip(err)
+	}
+	t.Setenv(asProgram, "1")
+	out, err := nyx(t, "scenario", "run", "SCL-025", "--no-control", "--out", t.TempDir(), "--json")
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	var e lab.Evidence
+	if err := json.Unmarshal([]byte(out), &e); err != nil || e.Verdict != lab.VerdictUnproven || e.Mode != lab.Live || e.Run.Results[0].Samples != 3 {
+		t.Errorf("%v, %s: %+v", err, e.Verdict, e.Run)
 	}
 }

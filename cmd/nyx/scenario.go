@@ -39,7 +39,7 @@ func openLab() (*lab.Lab, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the catalogue in this program is damaged: %w", err)
 	}
-	return &lab.Lab{Catalogue: c, Funcs: lab.Funcs(), Version: version()}, nil
+	return &lab.Lab{Catalogue: c, Funcs: lab.Funcs(), Version: version(), Program: ownProgram}, nil
 }
 
 // listed is a scenario as list --json prints it.

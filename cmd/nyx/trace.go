@@ -11,20 +11,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/nyxnet/nyx/internal/daemon"
-	"github.com/nyxnet/nyx/internal/engine/otlp"
 	"github.com/nyxnet/nyx/internal/setup"
 	"github.com/nyxnet/nyx/internal/telemetry/span"
 )
-
-// exportSpans keeps a nil pointer from being an exporter.
-func exportSpans(url string, fail func(error)) (daemon.Exporter, error) {
-	e, err := otlp.Start(otlp.Config{URL: url, Failed: fail})
-	if err != nil {
-		return nil, err
-	}
-	return e, nil
-}
 
 // traced opens the file of a network on this machine.
 func (f *upFlags) traced(say func(string, ...any)) (*span.File, error) {

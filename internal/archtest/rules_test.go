@@ -59,6 +59,7 @@ var ranks = map[string]int{
 	"internal/registry/mail":               66, // a bus in a store that processes share
 
 	"internal/metric": 65, // the table of series, and pages of them
+	"internal/spool":  65, // what is not taken now, on disk
 	"internal/slo":    76, // objectives, and the rules that follow from them
 
 	"internal/engine/oidc/oidctest": 69, // for tests: an issuer of tokens
@@ -100,7 +101,8 @@ var ranks = map[string]int{
 	"internal/setup":   90,
 
 	"internal/governance": 90, // HTTP API for those who read the audit log
-	"internal/lab":        91, // scenarios, some of which ask that API
+	"internal/usage":      91, // what the command line tells of its use
+	"internal/lab":        92, // scenarios, some of which ask that API and that line
 
 	"":                   105, // package nyx, the SDK
 	"internal/bench":     105, // measures whole networks
@@ -291,6 +293,8 @@ var cryptoAllowed = []struct{ pkg, path, reason string }{
 	{"internal/engine/secrets", "crypto/rand", "salts, and pauses before a server is asked again"},
 	{"internal/control/records", "crypto/rand", "salts of sealed state"},
 	{"internal/secret", "crypto/rand", "wrapping keys and their salts"},
+	{"internal/spool", "crypto/rand", "salts of boxes, and names of files"},
+	{"internal/usage", "crypto/rand", "moments at which is told"},
 	{"internal/lab/vault", "crypto/rand", "tokens of a double"},
 	{"internal/engine", "crypto/x509", "connections to engines"},
 	{"internal/engine/s3", "crypto/hmac", "signatures of requests, as S3 has them"},

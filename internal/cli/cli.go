@@ -59,7 +59,7 @@ func logOutput(cfg *setup.Config, otherwise io.Writer, servers *daemon.Servers) 
 	if err != nil {
 		return nil, nil, err
 	}
-	servers.Figures = files.WriteMetrics
+	servers.Figures = append(servers.Figures, files.WriteMetrics)
 	return files, files.Close, nil
 }
 

@@ -36,7 +36,7 @@ type Progress struct {
 
 // Watch returns the line of a command, which is shown where its stdout is a terminal.
 func Watch(cmd *cobra.Command) *Progress {
-	return newProgress(cmd.ErrOrStderr(), terminal(os.Stdout))
+	return newProgress(cmd.ErrOrStderr(), Terminal(os.Stdout))
 }
 
 func newProgress(to io.Writer, watched bool) *Progress {

@@ -46,7 +46,8 @@ func Status() *cobra.Command {
 		Short: "Say what runs here, what is protected, what is not, and what to do",
 		Long: `Says of each process of this user that runs, nyx up, nyx proxy or nyx node, since
 when it and its parts work, what is protected by it, what is not, and what to do
-about that. It fails if none runs, or if a part does not work fully.`,
+about that; and which ended without a word. It fails if none runs, if one ended so,
+or if a part does not work fully.`,
 		Example: "  nyx status\n  nyx status --json",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -58,7 +59,11 @@ about that. It fails if none runs, or if a part does not work fully.`,
 			if err != nil {
 				return fmt.Errorf("%w; nyx doctor says more", err)
 			}
-			if len(all) == 0 {
+			lost, err := daemon.LostIn(dir)
+			if err != nil {
+				return fmt.Errorf("%w; nyx doctor says more", err)
+			}
+			if len(all) == 0 && len(lost) == 0 {
 				return errors.New(noneFound)
 			}
 			var states []state
@@ -69,11 +74,12 @@ about that. It fails if none runs, or if a part does not work fully.`,
 				err = json.NewEncoder(cmd.OutOrStdout()).Encode(states)
 			} else {
 				printStates(cmd.OutOrStdout(), states)
+				printLost(cmd.OutOrStdout(), lost)
 			}
 			if err != nil {
 				return err
 			}
-			return broken(all)
+			return broken(all, lost)
 		},
 	}
 	cmd.Flags().StringVar(&dir, "run", "", runHelp)
@@ -81,8 +87,12 @@ about that. It fails if none runs, or if a part does not work fully.`,
 	return cmd
 }
 
-// broken is the error of processes with parts that do not work fully, or nil.
-func broken(all []daemon.Standing) error {
+// broken is the error of processes that ended without a word, and of those with parts that
+// do not work fully, or nil.
+func broken(all []daemon.Standing, lost []daemon.Lost) error {
+	if len(lost) > 0 {
+		return fmt.Errorf("%s ended without a word; nyx doctor says what to do", title(&lost[0].Standing))
+	}
 	parts, bad, first := 0, 0, ""
 	for _, s := range all {
 		for _, p := range s.Parts {
@@ -158,6 +168,12 @@ func printStates(w io.Writer, states []state) {
 			fmt.Fprintln(w)
 		}
 		printState(w, &s)
+	}
+}
+
+func printLost(w io.Writer, lost []daemon.Lost) {
+	for _, l := range lost {
+		fmt.Fprintf(w, "! %s ended without a word; it was last seen at %s\n", title(&l.Standing), l.Seen.Local().Format(timeFormat))
 	}
 }
 

@@ -80,11 +80,11 @@ func TestStatusSaysWhatIsProtected(t *testing.T) {
 // A part that does not work makes the command fail, in one line.
 func TestStatusFails(t *testing.T) {
 	s := standing()
-	if err := broken([]daemon.Standing{s, s}); err != nil {
+	if err := broken([]daemon.Standing{s, s}, nil); err != nil {
 		t.Error(err)
 	}
 	s.Parts[0].Works, s.Parts[0].State = false, "no route stands yet"
-	if err := broken([]daemon.Standing{standing(), s}); err == nil || !strings.HasPrefix(err.Error(), "1 of 2 parts do not work fully (client: no route stands yet)") {
+	if err := broken([]daemon.Standing{standing(), s}, nil); err == nil || !strings.HasPrefix(err.Error(), "1 of 2 parts do not work fully (client: no route stands yet)") {
 		t.Error(err)
 	}
 	for _, cmd := range []string{"status", "top"} {

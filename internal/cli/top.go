@@ -43,7 +43,7 @@ the wire does. It ends with an interrupt.`,
 			if every < topLeast {
 				return fmt.Errorf("--every %v is too short; use %v or more", every, topLeast)
 			}
-			if !once && !asJSON && !terminal(os.Stdout) {
+			if !once && !asJSON && !Terminal(os.Stdout) {
 				return errors.New("stdout is no terminal; use --once, or --json for a line each time")
 			}
 			t := top{dir: dir, every: every, once: once, json: asJSON, out: cmd.OutOrStdout()}
@@ -58,8 +58,8 @@ the wire does. It ends with an interrupt.`,
 	return cmd
 }
 
-// terminal reports whether a file is one.
-func terminal(f *os.File) bool {
+// Terminal reports whether a file is one.
+func Terminal(f *os.File) bool {
 	info, err := f.Stat()
 	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }

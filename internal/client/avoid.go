@@ -76,6 +76,16 @@ type Avoided struct {
 	For  time.Duration // still
 }
 
+// avoids reports whether any node is left out of paths, or of their entries.
+func (c *Client) avoids(now machine.Time) bool {
+	for _, list := range []*avoidance{&c.mute, &c.suspects, &c.failing, &c.dead, &c.refusing} {
+		if len(list.nodes(now)) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
 // Avoids lists the nodes that are left out of paths at now. It is for the eyes of
 // who runs the client: with others' lists it tells of his routes.
 func (c *Client) Avoids(now machine.Time) (out []Avoided) {

@@ -39,6 +39,7 @@ type circuit struct {
 	doubt    *doubt         // whether its exit lives
 	compared machine.Time   // its routes with each other, by what the session says
 	rescued  bool           // a spare route is being drawn
+	leaves   *route         // the route whose replacement is being drawn
 	spareAt  machine.Time   // when another may be
 	respite  time.Duration  // between the last and that
 	goneBy   wire.NodeID    // the last mix that said that the exit is gone

@@ -120,7 +120,7 @@ func (c *Client) handleBack(now machine.Time, from link.ID, frame []byte, cell *
 	case mix.BackNack:
 		c.nacked(now, r, back)
 	case mix.BackLoop:
-		r.reached = max(r.reached, back.Position+1)
+		r.answered(now, back.Position)
 		if !r.ready && r.reached == r.core.Hops() {
 			r.hear(now)
 			c.up(now, r)

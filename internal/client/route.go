@@ -3,7 +3,6 @@ package client
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"sort"
 	"time"
 
@@ -45,6 +44,7 @@ type route struct {
 	replaces *route       // the route at the end of its life that this one replaces
 	replaced bool         // there is one that replaces it
 	spare    bool         // it was built because all others were silent
+	near     int          // it shares nodes with another that it may do without later; so many tries
 	moves    machine.Time // when it was to leave a node; 0: it was not
 	profile  wire.Profile
 	shaper   *obfs.Shaper
@@ -69,7 +69,19 @@ const setupAsk = 250 * time.Millisecond
 // replacement is built.
 const renewAt = 80
 
-func (r *route) renews() machine.Time { return r.begun.Add(r.ttl * renewAt / 100) }
+// nearFor is after how long it is tried, at first, to replace a route that shares nodes
+// with another of its circuit because those that it would have had are avoided: one
+// death takes both. The time doubles with each try that comes no farther apart.
+const nearFor = 10 * time.Second
+
+// renews is when a route is to be replaced.
+func (r *route) renews() machine.Time {
+	at := r.begun.Add(r.ttl * renewAt / 100)
+	if r.near > 0 {
+		at = min(at, r.begun.Add(nearFor<<min(r.near-1, 16)))
+	}
+	return at
+}
 
 // build draws a route for a place of a circuit and starts its set-up.
 func (c *Client) build(now machine.Time, k *circuit, slot int, first []byte) error {
@@ -89,10 +101,17 @@ func (c *Client) build(now machine.Time, k *circuit, slot int, first []byte) err
 	if err != nil {
 		return err
 	}
+	shares := k.shares(plan.Path)
+	if k.leaves != nil && k.leaves.near > 0 && now < k.leaves.begun.Add(k.leaves.ttl*renewAt/100) && shares {
+		return errNear
+	}
 	c.Distributions.ObserveTime(trace.RoutePlanLatency, now.Sub(k.lacks))
 	k.lacks = 0
 	r := &route{circuit: k, slot: slot, path: plan.Path, ttl: plan.TTL, begun: now, meeting: k.meeting}
 	r.emit.Value = r
+	if shares && c.avoids(now) {
+		r.near = 1
+	}
 	if err := c.prepare(now, r, first); err != nil {
 		return err
 	}
@@ -125,90 +144,6 @@ func (c *Client) step(now machine.Time, k *circuit, kind trace.Kind, n int) {
 }
 
 var errSetupTimeout = errors.New("client: no answer to the set-up of a route")
-
-// draw plans a circuit's next route: to its exit, and through no node that
-// another of its routes has, nor to an exit of another session. Where the network
-// is too small for that, sessions share exits, nodes that are avoided come back, then routes may share mixes, then the entry, and
-// at last nodes are taken that are overloaded or drain. While nodes seem dead
-// routes share others before they lead by one of those.
-func (c *Client) draw(now machine.Time, k *circuit) (directory.Plan, error) {
-	// What splits a network splits its directory, too: after a failure, nodes of
-	// which nothing new can be learnt are left out.
-	req := directory.Request{
-		Fresh: c.failures > 0 && c.view.Stale(),
-		Level: c.cfg.Level, QoS: c.cfg.QoS, TTL: c.cfg.RouteTTL, Conditions: c.conditions,
-	}
-	c.step(now, k, trace.StepQuery, int(c.view.Epoch()))
-	defer c.step(now, k, trace.StepResponse, c.view.Len())
-	// Of entries, those that do not answer, or would refuse; those of the other routes;
-	// those far away.
-	passless := c.passless()
-	silent := slices.Concat(c.mute.nodes(now), c.refusing.nodes(now), passless)
-	if c.cfg.Entry != (wire.NodeID{}) {
-		req.Entry, passless, silent = &c.cfg.Entry, nil, nil
-	}
-	var entries, own []wire.NodeID
-	for _, r := range k.routes {
-		if r != nil {
-			nodes := r.path.Nodes()
-			if req.Entry == nil {
-				entries = append(entries, nodes[0].ID)
-			}
-			for _, n := range nodes[1 : len(nodes)-1] {
-				own = append(own, n.ID)
-			}
-		}
-	}
-	if !k.rescued {
-		own = append(own, entries...)
-	}
-	// Of all nodes, those at which set-ups failed, the oldest first; those that do
-	// wrong; those of the other routes.
-	failing, wished := c.failing.nodes(now), append(c.suspected(now), c.dead.nodes(now)...)
-	lately := failing[len(failing)-c.failing.since(now, failingShun-failedNow):]
-	if k.exit != nil {
-		req.Exit = &k.exit.ID
-	}
-	fixed := func(n wire.NodeID) bool {
-		return req.Exit != nil && n == *req.Exit || req.Entry != nil && n == *req.Entry
-	}
-	wished, failing, lately = without(wished, fixed), without(failing, fixed), without(lately, fixed)
-	var apart []wire.NodeID
-	if k.exit == nil {
-		apart = c.elsewhere()
-	}
-	req.AvoidEntry = slices.Concat(silent, entries, c.abroad)
-	avoided := slices.Concat(failing, wished, own)
-	req.AvoidNodes = slices.Concat(avoided, apart)
-	plan, err := c.weighed(req)
-	again := func(yields bool, yield func()) {
-		if err != nil && yields {
-			yield()
-			plan, err = c.weighed(req)
-		}
-	}
-	again(req.Fresh, func() { req.Fresh = false })
-	again(k.rescued || len(silent) > 0, func() { req.AvoidEntry = slices.Concat(silent, entries) }) // rather far than dead
-	again(k.rescued, func() { req.AvoidEntry = silent })                                            // rather twice than the mix that is dead
-	again(len(apart) > 0, func() { req.AvoidNodes = avoided })
-	for range len(failing) - len(lately) {
-		again(true, func() { req.AvoidNodes = req.AvoidNodes[1:] })
-	}
-	again(len(lately) > 0, func() { req.AvoidNodes = slices.Concat(lately, wished) })
-	for range lately {
-		again(true, func() { req.AvoidNodes = req.AvoidNodes[1:] })
-	}
-	again(len(wished) > 0, func() { req.AvoidNodes = own })
-	again(req.AvoidNodes != nil, func() { req.AvoidNodes = nil })
-	again(len(passless) > 0, func() { req.AvoidEntry = passless }) // rather twice than where the client is refused
-	again(req.AvoidEntry != nil, func() { req.AvoidEntry = nil })
-	again(c.conditions != nil, func() { req.Crowded = true })
-	return plan, err
-}
-
-func without(nodes []wire.NodeID, drop func(wire.NodeID) bool) []wire.NodeID {
-	return slices.DeleteFunc(slices.Clone(nodes), drop)
-}
 
 // prepare computes the route's keys and its set-up train.
 func (c *Client) prepare(now machine.Time, r *route, first []byte) error {
@@ -261,6 +196,18 @@ func (c *Client) await(now machine.Time, r *route) {
 		c.loop(r, position, c.probes.Uint64())
 	}
 	c.timers.Set(&r.expire, min(r.limit, now.Add(setupAsk)))
+}
+
+// answered notes that a hop has the set-up. While it comes farther it is given time to
+// come farther still: what it may take follows from set-ups that went elsewhere.
+func (r *route) answered(now machine.Time, position int) {
+	if position < r.reached {
+		return
+	}
+	r.reached = position + 1
+	if r.sent != 0 {
+		r.limit = max(r.limit, min(now.Add(setupAsk), r.sent.Add(setupMost)))
+	}
 }
 
 // loop has the hop of a position answer with echo.
@@ -415,8 +362,19 @@ func (c *Client) renew(now machine.Time, r *route) {
 		c.timers.Set(&r.expire, min(end, now.Add(c.overlap()/4)))
 		return
 	}
-	if slot >= 0 && k.purpose != answering && c.build(now, k, slot, nil) == nil {
-		k.routes[slot].replaces, r.replaced = r, true
+	if slot >= 0 && k.purpose != answering {
+		k.leaves = r
+		err := c.build(now, k, slot, nil)
+		k.leaves = nil
+		switch err {
+		case nil:
+			k.routes[slot].replaces, r.replaced = r, true
+		case errNear:
+			k.lacks = 0
+			r.near++
+			c.timers.Set(&r.expire, r.renews())
+			return
+		}
 	}
 	r.expire.Value = func(now machine.Time) { c.fail(now, r, errExpired) }
 	c.timers.Set(&r.expire, max(now, end))
@@ -429,6 +387,10 @@ const endAt = 95
 // callerTimeout is how long a route that answered a call waits for the caller's
 // session. A caller sends its HELLO at once.
 const callerTimeout = 20 * time.Second
+
+// errNear means that a route which shares nodes with another cannot be replaced by one
+// that does not, yet.
+var errNear = errors.New("client: no path shares less")
 
 var errExpired = errors.New("client: the route's time is over")
 

@@ -1,10 +1,15 @@
 package console
 
 import (
+	"strings"
 	"time"
 
 	"github.com/nyxnet/nyx/internal/telemetry"
 )
+
+// alertsMost bounds the alerts of a page: who has more of them looks at the pages of
+// what is meant.
+const alertsMost = 20
 
 // alert is something that somebody should look at: words of a key, with arguments.
 type alert struct {
@@ -50,13 +55,21 @@ func (f *figures) alert(p *telemetry.Picture) {
 	if k := p.Control; k != nil {
 		is(k.Dead > 0, "warn", "alert.dead", k.Dead)
 	}
+	if fleet := p.Fleet; fleet != nil {
+		is(len(fleet.Safe) > 0, "bad", "alert.safe", strings.Join(fleet.Safe, ", "))
+		is(fleet.Alone > 0, "warn", "alert.alone", fleet.Alone)
+	}
 	for i := range p.Nodes {
 		n := &p.Nodes[i]
+		is(n.Overloaded, "warn", "alert.overloaded", n.Name)
 		is(n.Refused != 0, "warn", "alert.refused", n.Name, n.Refused)
 		is(f.Loads[n.Name].Share > loadAlert, "warn", "alert.load", n.Name, percent(f.Loads[n.Name].Share))
 		is(n.Draining, "leaving", "alert.leaving", n.Name)
 	}
 	f.Alerts = append(bad, warn...)
+	if more := len(f.Alerts) - alertsMost; more > 0 {
+		f.Alerts = append(f.Alerts[:alertsMost], alert{"warn", "alert.more", []any{more}})
+	}
 }
 
 // spoken are the alerts in each language.

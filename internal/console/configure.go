@@ -43,6 +43,23 @@ type setting struct {
 	Trial string // what is on trial
 }
 
+// wants is settings.Key.Wants in a language.
+func wants(lang string, k *settings.Key) string {
+	switch k.Kind {
+	case settings.Number:
+		return say(lang, "wants.number", k.Least, k.Most)
+	case settings.Duration:
+		return say(lang, "wants.duration", time.Duration(k.Least), time.Duration(k.Most))
+	case settings.Word:
+		return say(lang, "wants.word", strings.Join(k.Words, ", "))
+	case settings.Truth:
+		return say(lang, "wants.truth")
+	case settings.Ports:
+		return say(lang, "wants.ports")
+	}
+	return say(lang, "wants.url")
+}
+
 // revision is a change of the history.
 type revision struct {
 	settings.Change

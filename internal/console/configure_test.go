@@ -150,3 +150,12 @@ func TestWhoMayNotChangeTheConfiguration(t *testing.T) {
 		t.Error("an auditor changed the configuration")
 	}
 }
+
+// What a key takes is said as everywhere in English, and in Japanese for who reads that.
+func TestWhatKeysTakeIsTranslated(t *testing.T) {
+	for _, k := range settings.Network().Keys() {
+		if en, ja := wants("en", k), wants("ja", k); en != k.Wants() || ja == en || strings.IndexFunc(ja, func(r rune) bool { return r > 0x3000 }) < 0 {
+			t.Errorf("%s takes %q, %q; the key itself says %q", k.Name, en, ja, k.Wants())
+		}
+	}
+}

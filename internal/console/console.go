@@ -15,6 +15,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -24,10 +25,14 @@ import (
 	"github.com/nyxnet/nyx/internal/telemetry"
 )
 
-// Network is what the console shows, and what it may have a network do.
+// Network is what the console shows.
 type Network interface {
 	// Picture is asked for once a second, whoever watches.
 	Picture() telemetry.Picture
+}
+
+// Orders are what a console may have a network do.
+type Orders interface {
 	// Drain has a node leave, RotateKeys replaces the key of the Stream nodes' fleet.
 	Drain(node string) error
 	RotateKeys(now time.Time) error
@@ -58,10 +63,14 @@ type Policy interface {
 // say so.
 type Config struct {
 	Network   Network
+	Orders    Orders
 	Settings  Settings
 	Audit     Audit
 	Scenarios Scenarios
 	Policy    Policy
+	// Fleet says that the network is on other machines, and no client on this one: the
+	// pages of one are left out.
+	Fleet bool
 	// Record records what somebody does before it is done; nil: there is no audit log,
 	// and nothing may be changed.
 	Record audit.Recorder
@@ -71,6 +80,8 @@ type Config struct {
 	OIDC *OIDC
 	// Owner is what the owner of this machine shows to have a link made; "": none are.
 	Owner string
+	// Command is how the owner has one made, for who comes without; "": not at all.
+	Command string
 	// Hosts are names of the console beside loopback addresses, with their ports.
 	Hosts []string
 	// Entropy fills secrets and IDs.
@@ -89,6 +100,7 @@ type Console struct {
 	mux     *http.ServeMux
 	guard   *http.CrossOriginProtection
 	faces   map[string]*face // by language
+	menu    []string
 	people  people
 	links   links
 	flows   flows
@@ -111,7 +123,10 @@ func New(cfg Config) (*Console, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	c := &Console{cfg: cfg, mux: http.NewServeMux(), guard: http.NewCrossOriginProtection()}
+	c := &Console{cfg: cfg, mux: http.NewServeMux(), guard: http.NewCrossOriginProtection(), menu: pageNames}
+	if cfg.Fleet {
+		c.menu = slices.DeleteFunc(slices.Clone(pageNames), func(name string) bool { return slices.Contains(ownPages, name) })
+	}
 	var err error
 	if c.faces, err = newFaces(); err != nil {
 		return nil, err
@@ -156,8 +171,10 @@ func (c *Console) route() {
 
 	c.page("GET /{$}", "overview", See, c.overview)
 	c.page("GET /map", "map", See, c.networkMap)
-	c.page("GET /sessions", "sessions", See, c.sessions)
-	c.page("GET /routes", "routes", See, c.routes)
+	if !c.cfg.Fleet {
+		c.page("GET /sessions", "sessions", See, c.sessions)
+		c.page("GET /routes", "routes", See, c.routes)
+	}
 	c.page("GET /relays", "relays", See, c.relays)
 	c.page("GET /directory", "directory", See, c.directory)
 	c.page("GET /configuration", "configuration", SeeSettings, c.configuration)
@@ -170,8 +187,10 @@ func (c *Console) route() {
 	c.signed("GET /audit/proof/{id}", "", c.proof)
 	c.signed("GET /audit/exports/{id}/{name}", "", c.exported)
 
-	c.change("POST /relays/drain", Operate, c.drain)
-	c.change("POST /relays/rotate", Operate, c.rotate)
+	if c.cfg.Orders != nil {
+		c.change("POST /relays/drain", Operate, c.drain)
+		c.change("POST /relays/rotate", Operate, c.rotate)
+	}
 	c.change("POST /configuration", Configure, c.order)
 	c.change("POST /configuration/rollback", Configure, c.rollBack)
 	c.change("POST /audit/exports", "", c.export)

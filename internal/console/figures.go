@@ -39,13 +39,14 @@ type figures struct {
 	Up             time.Duration
 	Loads          map[string]load // by node
 	Alerts         []alert
-	LatencyMatters bool // the level has an objective for it
+	LatencyMatters bool   // the level has an objective for it
+	Held           uint64 // sessions that a fleet refused in the last minute
 }
 
 // load is what a node does.
 type load struct {
-	Rate  float64 // datagrams a second that it takes in
-	Share float64 // of its capacity
+	Rate  float64 // datagrams a second that it takes in; negative: not known
+	Share float64 // of its capacity, likewise
 }
 
 func momentOf(p *telemetry.Picture, now time.Time) moment {
@@ -56,8 +57,13 @@ func momentOf(p *telemetry.Picture, now time.Time) moment {
 			m.own += o.Sessions[i].Sent + o.Sessions[i].Received
 		}
 	}
+	if p.Fleet != nil {
+		m.held = p.Fleet.Held
+	}
 	for i := range p.Nodes {
-		m.in[p.Nodes[i].Name] = p.Nodes[i].DatagramsIn
+		if !p.Nodes[i].Unheard {
+			m.in[p.Nodes[i].Name] = p.Nodes[i].DatagramsIn
+		}
 	}
 	return m
 }
@@ -67,7 +73,7 @@ func grown(from, to uint64) uint64 { return to - min(from, to) }
 
 // between is what happened from one moment to another.
 func between(from, to *moment, p *telemetry.Picture) sample {
-	s := sample{p95: -1, cover: -1}
+	s := unmeasured
 	seconds := to.at.Sub(from.at).Seconds()
 	if v := to.latency.Since(&from.latency); v.Count > 0 {
 		s.p95 = float32(v.Quantile(0.95)) / 1000
@@ -77,36 +83,53 @@ func between(from, to *moment, p *telemetry.Picture) sample {
 	if p.Own != nil {
 		s.sessions, s.cover = uint32(len(p.Own.Sessions)), float32(p.Own.CoverRatio)
 	}
-	if seconds <= 0 {
-		return s
+	if f := p.Fleet; f != nil {
+		s.cover, s.strain, s.load = float32(f.Cover), float32(f.Strain), float32(f.Load)
 	}
-	datagrams := uint64(0)
+	datagrams, measured := uint64(0), p.Fleet == nil // nodes of this process are always known
 	for name, n := range to.in {
 		if before, known := from.in[name]; known {
-			datagrams += grown(before, n)
+			datagrams, measured = datagrams+grown(before, n), true
 		}
+	}
+	if seconds <= 0 || !measured {
+		return s
 	}
 	s.carried = float32(float64(datagrams) * wire.DatagramSize / 1e6 / seconds)
 	s.own = float32(float64(grown(from.own, to.own)) / 1e6 / seconds)
 	return s
 }
 
-// figuresOf judges a picture: s is of the last second, first the moment at which the
-// window begins.
-func figuresOf(p *telemetry.Picture, first, m *moment, s sample, up time.Duration) figures {
+// rateOf is what a node takes in a second, over as much of a window as it is known for;
+// negative: it is not known for any of it.
+func rateOf(past []moment, node string) float64 {
+	last := &past[len(past)-1]
+	now, known := last.in[node]
+	for i := range past[:len(past)-1] {
+		before, there := past[i].in[node]
+		if seconds := last.at.Sub(past[i].at).Seconds(); known && there && seconds > 0 {
+			return float64(grown(before, now)) / seconds
+		}
+	}
+	return -1
+}
+
+// figuresOf judges a picture: s is of the last second, past the moments of the window, of
+// which the picture's is the last.
+func figuresOf(p *telemetry.Picture, past []moment, s sample, up time.Duration) figures {
+	first, m := &past[0], &past[len(past)-1]
 	f := figures{P95: -1, P99: -1, Carried: float64(s.carried), Own: -1, Cover: -1, Up: up, Loads: map[string]load{},
 		LatencyMatters: p.Level == wire.Fast.String() || p.Level == wire.Standard.String()}
 	if p.Own != nil {
 		f.own(p.Own, first, m, s)
 	}
-	seconds := m.at.Sub(first.at).Seconds()
+	if p.Fleet != nil {
+		f.Cover, f.Held = p.Fleet.Cover, grown(first.held, m.held)
+	}
 	for i := range p.Nodes {
 		n := &p.Nodes[i]
-		f.Ending += n.Sessions
-		l := load{}
-		if before, known := first.in[n.Name]; known && seconds > 0 {
-			l.Rate = float64(grown(before, n.DatagramsIn)) / seconds
-		}
+		f.Ending += max(n.Sessions, 0)
+		l := load{Rate: rateOf(past, n.Name)}
 		if n.Capacity > 0 {
 			l.Share = l.Rate / float64(n.Capacity)
 		}
@@ -136,7 +159,7 @@ func (f *figures) own(o *telemetry.OwnPicture, first, m *moment, s sample) {
 }
 
 // ownPlaces are those of a page that show the own client.
-var ownPlaces = []string{"p95", "p99", "requests", "own", "sessions", "streams", "budget", "asked", "failed", "routes", "rate", "cover"}
+var ownPlaces = []string{"p95", "p99", "requests", "own", "sessions", "streams", "budget", "asked", "failed", "routes", "rate"}
 
 // Budget is the share of the error budget of 24 hours that is left; negative: it is
 // overspent.
@@ -166,12 +189,23 @@ func (f *figures) texts(p *telemetry.Picture) map[string]string {
 			t[place] = "—"
 		}
 	}
+	if p.Fleet != nil {
+		f.fleetTexts(p.Fleet, t)
+	}
 	for i := range p.Nodes {
 		n := &p.Nodes[i]
-		l := f.Loads[n.Name]
-		t["node."+n.Name+".rate"], t["node."+n.Name+".share"] = grouped(uint64(l.Rate)), percent(l.Share)
-		t["node."+n.Name+".sessions"], t["node."+n.Name+".dropped"] = strconv.Itoa(n.Sessions), grouped(n.Dropped)
-		t["node."+n.Name+".revision"] = strconv.FormatUint(n.Revision, 10)
+		l, of := f.Loads[n.Name], "node."+n.Name
+		t[of+".rate"], t[of+".share"], t[of+".dropped"], t[of+".strain"], t[of+".sessions"] = "—", "—", "—", "—", "—"
+		if l.Rate >= 0 {
+			t[of+".rate"], t[of+".share"] = grouped(uint64(l.Rate)), percent(l.Share)
+		}
+		if !n.Unheard {
+			t[of+".dropped"], t[of+".strain"] = grouped(n.Dropped), percent(n.Strain)
+		}
+		if n.Stream && n.Sessions >= 0 {
+			t[of+".sessions"] = strconv.Itoa(n.Sessions)
+		}
+		t[of+".revision"] = strconv.FormatUint(n.Revision, 10)
 	}
 	return t
 }
@@ -183,7 +217,7 @@ func (f *figures) meters(p *telemetry.Picture) map[string]float64 {
 		m["budget"] = max(0, f.Budget())
 	}
 	for name, l := range f.Loads {
-		m["node."+name] = math.Round(min(1, l.Share)*1000) / 1000
+		m["node."+name] = math.Round(min(1, max(0, l.Share))*1000) / 1000
 	}
 	return m
 }
@@ -214,6 +248,9 @@ func (f *figures) states(p *telemetry.Picture) map[string]string {
 	if !f.HasOwn {
 		s["p95"], s["budget"] = "none", "none"
 	}
+	if p.Fleet != nil {
+		fleetStates(p.Fleet, s)
+	}
 	for i := range p.Nodes {
 		s["node."+p.Nodes[i].Name] = stateOf(&p.Nodes[i], f.Loads[p.Nodes[i].Name])
 	}
@@ -226,14 +263,16 @@ func stateOf(n *telemetry.NodePicture, l load) string {
 		return "leaving"
 	case n.Trouble != "":
 		return "bad"
-	case l.Share > loadAlert || n.Refused != 0:
+	case l.Share > loadAlert || n.Refused != 0 || n.Overloaded || n.Alone:
 		return "warn"
+	case n.Unheard:
+		return "none"
 	}
 	return "ok"
 }
 
 // point is what charts add to their ends.
-func (f *figures) point() map[string]*float32 {
+func (f *figures) point(p *telemetry.Picture) map[string]*float32 {
 	value := func(v float64) *float32 {
 		if v < 0 {
 			return nil
@@ -245,7 +284,11 @@ func (f *figures) point() map[string]*float32 {
 	if !f.HasOwn {
 		sessions = -1
 	}
-	return map[string]*float32{"p95": value(f.P95), "carried": value(f.Carried), "own": value(f.Own), "cover": value(f.Cover), "sessions": value(sessions)}
+	out := map[string]*float32{"p95": value(f.P95), "carried": value(f.Carried), "own": value(f.Own), "cover": value(f.Cover), "sessions": value(sessions)}
+	if p.Fleet != nil {
+		out["strain"], out["load"] = value(p.Fleet.Strain), value(p.Fleet.Load)
+	}
+	return out
 }
 
 func millis(v float64) string {

@@ -149,7 +149,7 @@ func newBoard(t *testing.T, change func(*Config)) *board {
 	b := &board{T: t, network: &fakeNetwork{}, record: &fakeRecord{}, lab: &fakeLab{make(chan string, 1), make(chan struct{})}, now: time.Now()}
 	var mu sync.Mutex
 	draw := prng.FromUint64(1).Stream("console test")
-	cfg := Config{Network: b.network, Policy: fakePolicy{}, Record: b.record, Scenarios: b.lab, Owner: "owner", Now: b.clock,
+	cfg := Config{Network: b.network, Orders: b.network, Policy: fakePolicy{}, Record: b.record, Scenarios: b.lab, Owner: "owner", Now: b.clock,
 		Entropy: func(p []byte) { mu.Lock(); defer mu.Unlock(); draw.Read(p) }}
 	if change != nil {
 		change(&cfg)

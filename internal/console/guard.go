@@ -2,6 +2,7 @@ package console
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/hex"
 	"log/slog"
 	"net"
@@ -37,12 +38,17 @@ const contentPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; 
 const otherSite = "this came from another site; go to the console's own page"
 
 // NewServer returns a server of a console, on which no client can hold a connection for
-// long without reading what it is sent.
-func NewServer(c *Console) *http.Server {
-	return &http.Server{
+// long without reading what it is sent. With a certificate it is for ServeTLS; nil is for
+// loopback addresses.
+func NewServer(c *Console, certificate *tls.Certificate) *http.Server {
+	s := &http.Server{
 		Handler: c, ReadHeaderTimeout: requestMax, ReadTimeout: requestMax, WriteTimeout: answerMax, IdleTimeout: idleMax,
 		MaxHeaderBytes: headersMax, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0), // it would name clients
 	}
+	if certificate != nil {
+		s.TLSConfig = &tls.Config{Certificates: []tls.Certificate{*certificate}, MinVersion: tls.VersionTLS13}
+	}
+	return s
 }
 
 // Limit bounds the connections of a listener: who comes when it is full waits.

@@ -57,6 +57,7 @@ type moment struct {
 	asked, answered uint64
 	in              map[string]uint64 // datagrams, by node
 	own             uint64            // bytes of content, of the sessions that there are
+	held            uint64            // sessions that a fleet refused for want of room
 }
 
 func newLive(n Network, now time.Time) *live {
@@ -101,7 +102,7 @@ func (l *live) look(now time.Time) {
 	defer l.mu.Unlock()
 	asked, failed := l.ring.asked()
 	seen := func(p telemetry.Picture) view {
-		f := figuresOf(&p, &l.past[0], &m, s, now.Sub(l.begun))
+		f := figuresOf(&p, l.past, s, now.Sub(l.begun))
 		if p.Own != nil {
 			f.Asked, f.Failed = asked+uint64(l.pending.asked), failed+uint64(l.pending.failed)
 		}
@@ -137,13 +138,18 @@ func (l *live) keep(now time.Time, s sample) {
 			l.ring.put(l.step, l.pending)
 			l.mu.Unlock()
 		}
-		l.step, l.pending = step, sample{p95: -1, cover: -1}
+		l.step, l.pending = step, unmeasured
 	}
 	n := float32(now.Unix() % int64(ringStep/time.Second))
 	p := &l.pending
 	p.p95, p.cover, p.sessions = max(p.p95, s.p95), s.cover, s.sessions
-	p.carried += (s.carried - p.carried) / (n + 1)
-	p.own += (s.own - p.own) / (n + 1)
+	p.strain, p.load = max(p.strain, s.strain), s.load
+	if p.carried < 0 {
+		p.carried, p.own = s.carried, s.own
+	} else if s.carried >= 0 {
+		p.carried += (s.carried - p.carried) / (n + 1)
+		p.own += (s.own - p.own) / (n + 1)
+	}
 	p.asked, p.failed = p.asked+s.asked, p.failed+s.failed
 }
 
@@ -158,7 +164,7 @@ func (v *view) written() []byte {
 		State  map[string]string   `json:"state"`
 		Alerts map[string][]spoken `json:"alerts"`
 		Point  map[string]*float32 `json:"point"`
-	}{p.At.UnixMilli(), f.texts(p), f.meters(p), f.states(p), f.spoken(), f.point()})
+	}{p.At.UnixMilli(), f.texts(p), f.meters(p), f.states(p), f.spoken(), f.point(p)})
 	if err != nil {
 		panic("console: figures that do not encode: " + err.Error())
 	}
@@ -250,7 +256,10 @@ func (c *Console) serveHistory(k *call) {
 	c.live.mu.Lock()
 	s := c.live.ring.last(long)
 	c.live.mu.Unlock()
-	if !k.who.Local {
+	if cover := s.Cover; c.cfg.Fleet {
+		s = s.withoutOwn()
+		s.Cover = cover // of all, as nodes report it
+	} else if !k.who.Local {
 		s = s.withoutOwn()
 	}
 	k.w.Header().Set("Content-Type", "application/json")

@@ -24,8 +24,9 @@ type OIDC struct {
 	// Client is the console's name at the issuer, Secret what it shows with a code; ""
 	// of a public client, for which PKCE stands alone.
 	Client, Secret string
-	// Authorize and Token are the issuer's endpoints (Discover).
-	Authorize, Token string
+	// Endpoints are the issuer's (Discover), asked for whenever somebody signs in: an
+	// issuer may be away when the console starts.
+	Endpoints func(ctx context.Context) (Endpoints, error)
 	// Return is the URL of this console's /oidc/return, as the issuer knows it.
 	Return string
 	// Verify verifies an ID token at a time.
@@ -138,6 +139,12 @@ func (c *Console) oidcBegin(w http.ResponseWriter, r *http.Request) {
 		c.showOut(w, r, http.StatusTooManyRequests, signIn{OIDC: o != nil, Why: c.faceOf(r).say("signin.slow")})
 		return
 	}
+	at, err := o.Endpoints(r.Context())
+	if err != nil {
+		c.cfg.Log.Warn("nobody can sign in by the issuer", "why", err)
+		c.showOut(w, r, http.StatusBadGateway, signIn{OIDC: true, Why: c.faceOf(r).say("signin.issuer")})
+		return
+	}
 	state, browser := c.secret(), c.secret()
 	one := flow{until: now.Add(flowLife), browser: seal.SHA256([]byte(browser)), verifier: c.secret(), nonce: c.secret()}
 	if !c.flows.begin(state, one, now) {
@@ -151,7 +158,7 @@ func (c *Console) oidcBegin(w http.ResponseWriter, r *http.Request) {
 		"response_type": {"code"}, "client_id": {o.Client}, "redirect_uri": {o.Return}, "scope": {"openid profile"},
 		"state": {state}, "nonce": {one.nonce}, "code_challenge": {base64.RawURLEncoding.EncodeToString(challenge[:])}, "code_challenge_method": {"S256"},
 	}
-	http.Redirect(w, r, o.Authorize+map[bool]string{true: "&", false: "?"}[strings.Contains(o.Authorize, "?")]+q.Encode(), http.StatusSeeOther)
+	http.Redirect(w, r, at.Authorize+map[bool]string{true: "&", false: "?"}[strings.Contains(at.Authorize, "?")]+q.Encode(), http.StatusSeeOther)
 }
 
 func (c *Console) oidcReturn(w http.ResponseWriter, r *http.Request) {
@@ -210,8 +217,12 @@ func (c *Console) returned(r *http.Request) (who Person, err error) {
 func (o *OIDC) redeem(ctx context.Context, code, verifier string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, issuerMax)
 	defer cancel()
+	at, err := o.Endpoints(ctx)
+	if err != nil {
+		return "", err
+	}
 	form := url.Values{"grant_type": {"authorization_code"}, "code": {code}, "redirect_uri": {o.Return}, "client_id": {o.Client}, "code_verifier": {verifier}}
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, o.Token, strings.NewReader(form.Encode()))
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, at.Token, strings.NewReader(form.Encode()))
 	if err != nil {
 		return "", err
 	}

@@ -58,7 +58,7 @@ func withIssuer(t *testing.T) (*board, *issuer) {
 		t.Fatal(err)
 	}
 	b := newBoard(t, func(c *Config) {
-		c.OIDC = &OIDC{Client: "nyx-console", Authorize: e.Authorize, Token: e.Token, Return: "http://127.0.0.1/oidc/return", HTTP: http.DefaultClient,
+		c.OIDC = &OIDC{Client: "nyx-console", Endpoints: func(context.Context) (Endpoints, error) { return e, nil }, Return: "http://127.0.0.1/oidc/return", HTTP: http.DefaultClient,
 			Verify: func(_ context.Context, raw string, _ time.Time) (id Identity, err error) {
 				if err = json.Unmarshal([]byte(raw), &id); err != nil {
 					err = errors.New("no token")

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 )
 
 // by signs somebody in at an issuer.
@@ -20,12 +21,15 @@ func (i *issuer) by(b *board) *browser {
 	return w
 }
 
-// event is the next that a page of somebody is sent.
-func (w *browser) event() (out struct {
+// sent is an event as a page takes it.
+type sent struct {
 	Text, State map[string]string
 	Meter       map[string]float64
 	Point       map[string]*float32
-}) {
+}
+
+// event is the next that a page of somebody is sent in which time has passed.
+func (w *browser) event() (out sent) {
 	w.Helper()
 	resp, err := w.Do(w.request(http.MethodGet, "/live", nil).WithContext(w.Context()))
 	if err != nil {
@@ -36,10 +40,14 @@ func (w *browser) event() (out struct {
 	s.Buffer(nil, 1<<20)
 	for s.Scan() {
 		if data, ok := strings.CutPrefix(s.Text(), "data: "); ok {
+			out = sent{}
 			if err := json.Unmarshal([]byte(data), &out); err != nil {
 				w.Fatal(err)
 			}
-			return out
+			if out.Point["carried"] != nil {
+				return out
+			}
+			w.advance(time.Second)
 		}
 	}
 	w.Fatal("the stream ended")

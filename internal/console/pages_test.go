@@ -213,7 +213,7 @@ func TestAlerts(t *testing.T) {
 	p := (&fakeNetwork{}).Picture()
 	p.Parts[1].Trouble, p.Nodes[0].Refused, p.Nodes[1].Draining = "no keys", 4, true
 	p.Own.CoverRatio, p.Directory.ValidUntil = 0.5, p.At.Add(time.Minute)
-	f := figuresOf(&p, &moment{}, &moment{}, sample{}, 0)
+	f := figuresOf(&p, make([]moment, 2), sample{}, 0)
 	f.Asked, f.Failed = 1000, 2
 	f.alert(&p)
 	for i, lang := range languages {

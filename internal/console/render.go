@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/nyxnet/nyx/internal/control/settings"
 )
 
 // face is the console in one language.
@@ -20,12 +22,16 @@ type face struct {
 // failed are in no menu.
 var pageNames = []string{"overview", "map", "sessions", "routes", "relays", "directory", "configuration", "audit", "scenarios", "planner"}
 
+// ownPages are those of them that show the client of this process.
+var ownPages = []string{"sessions", "routes"}
+
 func newFaces() (map[string]*face, error) {
 	faces := map[string]*face{}
 	for _, lang := range languages {
 		f := &face{lang: lang, pages: map[string]*template.Template{}}
 		tools := template.FuncMap{
 			"t":      func(key string, args ...any) string { return say(lang, key, args...) },
+			"wants":  func(k *settings.Key) string { return wants(lang, k) },
 			"lang":   func() string { return lang },
 			"bytes":  bytesOf,
 			"n":      func(v any) string { return groupedAny(v) },
@@ -131,13 +137,13 @@ type frame struct {
 func (c *Console) show(k *call, name string, status int, content any) {
 	p, _ := c.live.now(false)
 	who := k.who.Person
-	f := frame{Page: name, Theme: themeOf(k.Request), Path: pathOf(k.Request), Who: &who, Token: k.who.token, Menu: pageNames, Network: p.Network, Level: p.Level, Content: content, May: map[string]bool{}}
+	f := frame{Page: name, Theme: themeOf(k.Request), Path: pathOf(k.Request), Who: &who, Token: k.who.token, Menu: c.menu, Network: p.Network, Level: p.Level, Content: content, May: map[string]bool{}}
 	if who.Local {
 		f.Roles = Roles
 	}
 	for _, a := range []Action{Operate, Configure, RunScenario} {
 		ok, _ := c.cfg.Policy.Decide(k.Context(), who, a)
-		f.May[string(a)] = ok && (c.cfg.Record != nil)
+		f.May[string(a)] = ok && c.cfg.Record != nil && (a != Operate || c.cfg.Orders != nil)
 	}
 	c.write(k.w, k.face, name, status, f)
 }
@@ -145,6 +151,7 @@ func (c *Console) show(k *call, name string, status int, content any) {
 // showOut shows the page of signing in.
 func (c *Console) showOut(w http.ResponseWriter, r *http.Request, status int, content signIn) {
 	path := pathOf(r)
+	content.Command = c.cfg.Command
 	if content.Key != "" || r.Method != http.MethodGet || strings.HasPrefix(path, "/oidc/") {
 		path = "/sign-in" // a secret of the address does not go into forms
 	}

@@ -16,12 +16,16 @@ const (
 // sample is what was measured in one step. A series without a value has none there.
 type sample struct {
 	p95           float32 // ms; negative: nothing was asked
-	carried       float32 // MB/s through all nodes
+	carried       float32 // MB/s through all nodes; negative: not known, nor is own
 	own           float32 // MB/s of the own sessions' content
 	asked, failed uint32
 	sessions      uint32
 	cover         float32 // negative: none
+	strain, load  float32 // of a fleet; negative: none
 }
+
+// unmeasured is a sample of which nothing is known.
+var unmeasured = sample{p95: -1, carried: -1, own: -1, cover: -1, strain: -1, load: -1}
 
 // ring holds the samples of the last 24 hours.
 type ring struct {
@@ -37,7 +41,7 @@ func (r *ring) put(step int64, s sample) {
 		r.first, r.next = step, step
 	}
 	for ; r.next < step; r.next++ {
-		r.at[r.next%int64(ringSize)] = sample{p95: -1, carried: -1, own: -1, cover: -1}
+		r.at[r.next%int64(ringSize)] = unmeasured
 	}
 	r.at[step%int64(ringSize)] = s
 	r.next = max(r.next, step+1)
@@ -63,21 +67,23 @@ type series struct {
 	Sessions []*float32 `json:"sessions"`
 	Cover    []*float32 `json:"cover"`
 	Failed   []*float32 `json:"failed"`
+	Strain   []*float32 `json:"strain"`
+	Load     []*float32 `json:"load"`
 }
 
 // withoutOwn is the series without what the own client did.
 func (s series) withoutOwn() series {
 	none := make([]*float32, len(s.T))
-	return series{Step: s.Step, T: s.T, Carried: s.Carried, P95: none, Own: none, Sessions: none, Cover: none, Failed: none}
+	return series{Step: s.Step, T: s.T, Carried: s.Carried, Strain: s.Strain, Load: s.Load, P95: none, Own: none, Sessions: none, Cover: none, Failed: none}
 }
 
 // last are the samples of a time until now, in at most pointsMost points: of latencies
-// the greatest, of the others the mean.
+// and strains the greatest, of the others the mean.
 func (r *ring) last(long time.Duration) series {
 	from := max(r.first, r.next-int64(min(long, ringLong)/ringStep))
 	each := max(1, (r.next-from+pointsMost-1)/pointsMost)
 	none := []*float32{} // a script takes no null for a column
-	out := series{Step: each * int64(ringStep/time.Second), T: []int64{}, P95: none, Carried: none, Own: none, Sessions: none, Cover: none, Failed: none}
+	out := series{Step: each * int64(ringStep/time.Second), T: []int64{}, P95: none, Carried: none, Own: none, Sessions: none, Cover: none, Failed: none, Strain: none, Load: none}
 	for at := from; at < r.next; at += each {
 		var p point
 		for i := at; i < min(at+each, r.next); i++ {
@@ -93,6 +99,7 @@ func (r *ring) last(long time.Duration) series {
 type point struct {
 	p95, carried, own, sessions, cover, failed float32
 	latencies, steps, covers                   float32
+	strain, load, strains, loads               float32
 }
 
 func (p *point) add(s *sample) {
@@ -101,6 +108,12 @@ func (p *point) add(s *sample) {
 	}
 	if s.cover >= 0 {
 		p.cover, p.covers = p.cover+s.cover, p.covers+1
+	}
+	if s.strain >= 0 {
+		p.strain, p.strains = max(p.strain, s.strain), p.strains+1
+	}
+	if s.load >= 0 {
+		p.load, p.loads = p.load+s.load, p.loads+1
 	}
 	if s.carried >= 0 {
 		p.carried, p.own, p.steps = p.carried+s.carried, p.own+s.own, p.steps+1
@@ -123,4 +136,6 @@ func (p *point) to(out *series) {
 	value(&out.Sessions, p.sessions, p.steps)
 	value(&out.Cover, p.cover, p.covers)
 	value(&out.Failed, p.failed, min(p.steps, 1))
+	value(&out.Strain, p.strain, min(p.strains, 1))
+	value(&out.Load, p.load, p.loads)
 }

@@ -25,13 +25,30 @@ func (c *Console) shown(k *call) shown {
 	return shown{p, f, f.texts(&p), f.meters(&p), f.states(&p), f.in(k.face.lang)}
 }
 
+// chart is one of the overview: a series of the ring, times its scale if there is one.
+type chart struct {
+	Series, Unit string
+	Scale        int
+}
+
+// Charts of a network on this machine, and of a fleet.
+var (
+	localCharts = []chart{{"p95", "ms", 0}, {"carried", "MB/s", 0}, {"own", "MB/s", 0}, {"sessions", "", 0}}
+	fleetCharts = []chart{{"carried", "MB/s", 0}, {"load", "%", 100}, {"strain", "%", 100}, {"cover", "%", 100}}
+)
+
 // overview shows the figures of the service.
 func (c *Console) overview(k *call) (any, error) {
+	charts := localCharts
+	if c.cfg.Fleet {
+		charts = fleetCharts
+	}
 	return struct {
 		shown
+		Charts    []chart
 		Anonymity []anonymity
 		Objective string
-	}{c.shown(k), measuredAnonymity, millis(p95Objective)}, nil
+	}{c.shown(k), charts, measuredAnonymity, millis(p95Objective)}, nil
 }
 
 // anonymity is what attackers made of a level when it was measured last.
@@ -142,12 +159,12 @@ func (c *Console) drain(k *call) (string, error) {
 	if !slices.ContainsFunc(p.Nodes, func(n telemetry.NodePicture) bool { return n.Name == name }) {
 		return "", errNone // nothing that somebody typed goes into the record
 	}
-	return "/relays", c.attempt(k, "console.drain", name, func() error { return c.cfg.Network.Drain(name) })
+	return "/relays", c.attempt(k, "console.drain", name, func() error { return c.cfg.Orders.Drain(name) })
 }
 
 // rotate replaces the key of the Stream nodes' fleet.
 func (c *Console) rotate(k *call) (string, error) {
-	return "/relays", c.attempt(k, "console.rotate", "fleet", func() error { return c.cfg.Network.RotateKeys(c.cfg.Now()) })
+	return "/relays", c.attempt(k, "console.rotate", "fleet", func() error { return c.cfg.Orders.RotateKeys(c.cfg.Now()) })
 }
 
 // LossOf is a session's share of lost packets.

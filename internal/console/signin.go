@@ -72,6 +72,8 @@ type signIn struct {
 	OIDC  bool
 	Roles []Role
 	Why   string
+	// Command has a link made, or prints one; "": there are none.
+	Command string
 }
 
 func (c *Console) signInPage(w http.ResponseWriter, r *http.Request) {

@@ -26,7 +26,7 @@ var frameWords = map[string][2]string{
 	"failed.home":        {"Back to the overview", "概要へ戻る"},
 	"error.form":         {"the form is not of this visit; load its page again", "このフォームは現在のセッションのものではありません。ページを再読み込みしてください"},
 	"signin.title":       {"Nyx console", "Nyx コンソール"},
-	"signin.how":         {"The network prints a link when it starts, which is good once and for 15 minutes. Open it in this browser.", "ネットワークの起動時に、15 分間・1 回だけ有効なリンクが表示されます。このブラウザーで開いてください。"},
+	"signin.how":         {"This prints a link, which is good once and for 15 minutes. Open it in this browser.", "次のコマンドが、15 分間・1 回だけ有効なリンクを表示します。このブラウザーで開いてください。"},
 	"signin.link":        {"This link signs you in once. Choose what you are here for; you can switch later.", "このリンクは 1 回だけ有効です。ロールを選んでください。あとで切り替えられます。"},
 	"signin.as":          {"Sign in as", "ロール"},
 	"signin.enter":       {"Sign in", "サインイン"},
@@ -69,5 +69,9 @@ var frameWords = map[string][2]string{
 	"alert.dead":         {"Changes of the configuration could not be had: %d. Correct them with nyx config retry.", "適用できなかった設定変更: %d 件。nyx config retry で修正してください。"},
 	"alert.refused":      {"%s cannot have revision %d of the configuration.", "%s は設定リビジョン %d を適用できません。"},
 	"alert.load":         {"%s carries %s %% of its capacity.", "%s の負荷が容量の %s %% です。"},
+	"alert.overloaded":   {"%s is overloaded and slows what it admits.", "%s が過負荷で、受け入れを抑えています。"},
+	"alert.alone":        {"Nodes that do not reach the control plane: %d.", "コントロールプレーンに接続できないノード: %d。"},
+	"alert.safe":         {"Nothing is heard of these regions, and their rates are left as they are: %s.", "応答のないリージョンがあり、レートを据え置いています: %s。"},
+	"alert.more":         {"And %d more.", "ほか %d 件。"},
 	"alert.leaving":      {"%s leaves the network.", "%s はネットワークから離脱中です。"},
 }

@@ -3,6 +3,9 @@ package console
 // orderWords are those of the pages on which something is changed, searched or run.
 var orderWords = map[string][2]string{
 	"relays.lead":        {"All nodes of this machine. A node that leaves is drawn no more; routes move away while it serves on.", "この端末の全ノードです。離脱するノードは新たに選ばれず、稼働したまま経路が移っていきます。"},
+	"relays.fleet":       {"The %d nodes that the directory lists, by the beginnings of their ids, as they report to this control process.", "ディレクトリに掲載された %d ノード (ID の先頭で表示)。このコントロールプロセスへの報告に基づきます。"},
+	"relays.unshown":     {"%d that need nobody are left out.", "対応不要の %d ノードは省略しています。"},
+	"none.orders":        {"Nodes are drained, and the fleet key is rotated, where they run: stop a node that has relay.drain, or put a fresh fleet.key in place. The control plane has no way to it, so that it cannot choose who carries what.", "ノードの離脱とフリート鍵の更新は、各ノードの端末で行います (relay.drain を設定したノードを停止するか、新しい fleet.key を置く)。経路を左右できないよう、コントロールプレーンからは操作できません。"},
 	"revision":           {"Revision", "リビジョン"},
 	"drain":              {"Drain…", "離脱…"},
 	"drain.sure":         {"%s leaves the network until the network is started again.", "%s は、ネットワークを再起動するまで離脱します。"},
@@ -53,6 +56,12 @@ var orderWords = map[string][2]string{
 	"setting.log.level":              {"The least level of lines in the log.", "ログに出す最低レベル。"},
 	"setting.relay.drain":            {"How long a node that is told to stop serves on.", "停止指示後にノードが稼働を続ける時間。"},
 	"setting.telemetry.sampling":     {"Of how many telemetry reports that say nothing out of the ordinary one is sent.", "平常時のテレメトリー報告を何件に 1 件送るか。"},
+	"wants.number":                   {"a number from %d to %d", "%d から %d までの数"},
+	"wants.duration":                 {"a duration from %v to %v", "%v から %v までの時間"},
+	"wants.word":                     {"one of %s", "次のいずれか: %s"},
+	"wants.truth":                    {"true or false", "true または false"},
+	"wants.ports":                    {`ports and ranges, at most 32, as in "80,443,1024-65535"`, "ポートと範囲を 32 個まで (例: 80,443,1024-65535)"},
+	"wants.url":                      {"an http or https URL without a user's name", "ユーザー名を含まない http または https の URL"},
 	"setting.policy.bundle_url":      {"Where the policy's bundle is fetched.", "ポリシーバンドルの取得元。"},
 
 	"none.audit":     {"There is no control process here, so there is no audit log to search.", "コントロールプロセスがないため、検索できる監査ログはありません。"},

@@ -5,6 +5,7 @@ import (
 
 	"github.com/nyxnet/nyx/internal/machine"
 	"github.com/nyxnet/nyx/internal/trace"
+	"github.com/nyxnet/nyx/internal/wire"
 )
 
 // Bounds of a Guard. Strain is the greatest of three figures, each as a part of its
@@ -136,6 +137,13 @@ func (g *Guard) strained(v Vitals, elapsed float64) float64 {
 		strain /= aloneShare
 	}
 	return strain
+}
+
+// StrainOf is the strain of the period of a report, by what it says.
+func StrainOf(t *wire.Telemetry) float64 {
+	g := NewGuard(t.Capacity)
+	g.alone, g.wait = t.Flags&wire.TelemetryAlone != 0, time.Duration(t.Queue)*time.Millisecond
+	return g.strained(Vitals{Sent: uint64(t.Sent), Came: uint64(t.Came), Dropped: uint64(t.Dropped)}, float64(t.Span)/1000)
 }
 
 // Admit reports whether one more session may be admitted now, and counts it.

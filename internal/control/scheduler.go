@@ -263,6 +263,24 @@ func (r *scheduled) want(class int, rate float64) (want float64, known bool) {
 	return rate * use / 100 * (1 + CoverTarget), true
 }
 
+// Cover is the cover ratio of the routes above their floors of which nodes speak, by
+// their last reports; ok is false where there are too few routes for any node to speak.
+func (s *Scheduler) Cover() (ratio float64, ok bool) {
+	filled, all := uint64(0), uint64(0) // hundredths of a cell a second; whole numbers: their order reaches nothing
+	for _, r := range s.regions {
+		for _, n := range r.nodes {
+			for _, c := range n.Classes {
+				emitted := uint64(c.Routes) * uint64(obfs.Classes[c.Place]) // as Classes counts routes
+				filled, all = filled+emitted*uint64(c.Use), all+emitted*100
+			}
+		}
+	}
+	if filled == 0 {
+		return 0, false
+	}
+	return float64(all-filled) / float64(filled), true
+}
+
 func (r *scheduled) sorted() []wire.NodeID {
 	return slices.SortedFunc(maps.Keys(r.nodes), func(a, b wire.NodeID) int { return slices.Compare(a[:], b[:]) })
 }

@@ -74,6 +74,7 @@ type Authority struct {
 	cfg      AuthorityConfig
 	server   *http.Server
 	listener net.Listener
+	door     door
 	cancel   context.CancelFunc
 	running  sync.WaitGroup
 	changed  chan struct{} // a descriptor came
@@ -181,7 +182,7 @@ func StartAuthority(cfg AuthorityConfig) (*Authority, error) {
 	a.server = newServer(a.handler())
 	var ctx context.Context
 	ctx, a.cancel = context.WithCancel(context.Background())
-	a.running.Go(func() { a.server.Serve(a.listener) })
+	a.running.Go(func() { a.door.serve(a.server, a.listener) })
 	a.running.Go(func() { a.lead(ctx) })
 	a.running.Go(func() { a.shareDescriptors(ctx) })
 	a.running.Go(func() { a.shareDocuments(ctx) })

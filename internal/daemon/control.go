@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nyxnet/nyx/internal/audit"
@@ -71,6 +72,9 @@ type ControlConfig struct {
 	// History becomes the configuration's, if it is not nil: for those who read it beside
 	// the audit log.
 	History *SettingsHistory
+	// Others is how many control processes there are beside it, to which nodes may report
+	// instead.
+	Others int
 	// Services are what runs beside it on the same store; they are closed with the
 	// Control, before its engines.
 	Services []Service
@@ -120,8 +124,13 @@ type Control struct {
 	turned *tally[turnedAway]
 	issuer *issuer // nil: none
 	rates  *telemetry.Collector
+	begun  time.Time
+	seen   sightings
 	planMu sync.Mutex
 	plans  obfs.Plans // of cover, as machines follow them
+
+	bulletins  *listener                            // of the authorities
+	conditions atomic.Pointer[directory.Conditions] // as they say; nil: not known
 
 	policy    *policyDesk
 	settings  *changes.Log  // nil: another process has the configuration
@@ -162,7 +171,7 @@ func StartControl(cfg ControlConfig) (*Control, error) {
 	}
 	c.feed, err = newFeed(feedConfig{
 		trust: cfg.Trust, urls: cfg.Authorities, poll: poll, dir: marks, mark: "control.newest", client: cfg.client,
-		deliver: c.known.take,
+		deliver: c.see,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("control: %w", err)
@@ -183,7 +192,8 @@ func StartControl(cfg ControlConfig) (*Control, error) {
 		return nil, errors.Join(fmt.Errorf("control: %w", err), c.shut())
 	}
 	c.policy.traced = newTracer(cfg.Name, cfg.Spans)
-	c.rates = telemetry.NewCollector(time.Now(), c.known.listed)
+	c.begun = time.Now()
+	c.rates = telemetry.NewCollector(c.begun, c.known.listed)
 	c.server = mirror.NewServer(c.handler())
 	c.run(ctx)
 	c.tell(audit.Event{Kind: audit.AdminAction, Action: "start", Subject: cfg.Name})

@@ -92,7 +92,7 @@ func startConfiguredControl(cfg *setup.Config, keys *keyring, start func(Control
 	}
 	c := ControlConfig{
 		Name: cfg.Name, Listen: plane.Listen.String(), Key: key, Trust: cfg.Network.Trust, Authorities: cfg.Directories, Poll: cfg.Poll,
-		StateDir: cfg.State, Plane: plane, PolicySource: plane.Policy, Level: level, Log: log, Issuer: issuer, Spans: spans,
+		Others: max(len(cfg.Controls)-1, 0), StateDir: cfg.State, Plane: plane, PolicySource: plane.Policy, Level: level, Log: log, Issuer: issuer, Spans: spans,
 	}
 	if plane.Store.Kind != setup.StoreNone {
 		c.Operators, c.OperatorFile = plane.Operators.String(), filepath.Join(cfg.State, OperatorFileName)

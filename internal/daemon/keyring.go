@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -139,6 +140,24 @@ func (k *keyring) copied(c *setup.CopiesConfig) error {
 	s, err := in(func(ctx context.Context) (secret.Secret, error) { return k.store.Get(ctx, c.SecretName, 0) })
 	c.Secret = bytes.TrimSpace(s.Value)
 	return err
+}
+
+// token reads the token of remote write, wherever it is.
+func (k *keyring) token(p *setup.Push) ([]byte, error) {
+	if p.TokenName == "" {
+		return setup.LoadLine(p.TokenFile)
+	}
+	s, err := in(func(ctx context.Context) (secret.Secret, error) { return k.store.Get(ctx, p.TokenName, 0) })
+	return bytes.TrimSpace(s.Value), err
+}
+
+// spool is the key of what is kept of telemetry, which is made when it is first needed: with
+// the others, or in the state directory of a process that has none.
+func (k *keyring) spool(state string) (*seal.Key, error) {
+	if k.whole {
+		return in(k.stored.Spool)
+	}
+	return setup.LoadOrMakeSpoolKey(cmp.Or(k.dir, state))
 }
 
 func (k *keyring) replica() (*[front.KeySize]byte, error) {

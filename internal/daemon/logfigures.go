@@ -23,7 +23,7 @@ func (a *Authority) logFigures() *logFigures {
 
 func (w *Witness) part() part {
 	p := newPart("witness", trace.Counts{}, w.Err())
-	p.logs = &logFigures{evidence: w.report.count()}
+	p.logs, p.door = &logFigures{evidence: w.report.count()}, &w.door
 	return p
 }
 

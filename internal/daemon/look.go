@@ -80,7 +80,7 @@ func (f *feed) look(ctx context.Context, i int) error {
 
 func (a *Authority) part() part {
 	p := newPart("authority", trace.Counts{}, a.Err())
-	p.shelf, p.logs, p.delays, p.cover = &a.shelf, a.logFigures(), a.crier.told.get(), a.crier.cover()
+	p.shelf, p.door, p.logs, p.delays, p.cover = &a.shelf, &a.door, a.logFigures(), a.crier.told.get(), a.crier.cover()
 	return p
 }
 
@@ -107,6 +107,9 @@ func writeDirectory(to *metric.Page, parts []part) {
 					to.Add("directory_cache_total", float64(n), "part", p.Name, "outcome", [...]string{"hit", "miss", "fault", "skipped"}[j])
 				}
 			}
+		}
+		if p.door != nil {
+			p.door.write(to, p.Name)
 		}
 		if p.rebuilt != 0 {
 			to.Add("directory_rebuild_duration", p.rebuilt.Seconds(), "part", p.Name)

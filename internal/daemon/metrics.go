@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"errors"
 	"net/http"
 	"time"
 
@@ -11,16 +10,16 @@ import (
 	"github.com/nyxnet/nyx/internal/trace"
 )
 
-// Meter serves the metrics of a process, and may push them: engine/meter in the full
-// program, and a text in one that links no engine.
+// Meter serves the metrics of a process: engine/meter in the full program, and a text in
+// one that links no engine.
 type Meter interface {
 	http.Handler
 	Close() error
 }
 
 // StartMeter starts a Meter on who fills pages: read is called when somebody asks, by
-// any goroutine. push is where metrics go by OTLP; "" is nowhere.
-type StartMeter func(read func() *metric.Page, push string) (Meter, error)
+// any goroutine.
+type StartMeter func(read func() *metric.Page) (Meter, error)
 
 // source is where a Status has its metrics from.
 type source struct {
@@ -30,9 +29,8 @@ type source struct {
 	usage   *usage           // nil: not told
 	proxy   *proxy.Counts    // nil: no proxy here
 	lines   *telemetry.Lines // nil: the log is not this process's
-	more    func(*metric.Page)
+	more    []func(*metric.Page)
 	meter   StartMeter // nil: text
-	push    string
 	blur    metric.Blur
 }
 
@@ -41,13 +39,10 @@ func (l *Local) source() *source {
 }
 
 func (s *source) start() (Meter, error) {
-	if s.meter == nil && s.push != "" {
-		return nil, errors.New("telemetry.otlp: this program does not push metrics; use nyx, or remove the line")
-	}
 	if s.meter == nil {
 		return textMeter{s}, nil
 	}
-	return s.meter(s.page, s.push)
+	return s.meter(s.page)
 }
 
 // textMeter is the Meter of programs that have no other.
@@ -79,8 +74,8 @@ func (s *source) page() *metric.Page {
 	writeRecords(to, parts)
 	writeAdmission(to, parts)
 	writeProbes(to, parts)
-	if s.more != nil {
-		s.more(to)
+	for _, write := range s.more {
+		write(to)
 	}
 	if !s.traffic {
 		s.blur.Over(to, time.Now())

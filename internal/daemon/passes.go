@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
-	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -225,13 +224,9 @@ type issuerAt struct {
 }
 
 func (o *PassOrder) issuers() (out []issuerAt, err error) {
-	var through func(*http.Request) (*url.URL, error)
-	if o.Through != "" {
-		u, err := url.Parse(o.Through)
-		if err != nil || u.Host == "" || !strings.HasPrefix(u.Scheme, "socks5") && u.Scheme != "http" {
-			return nil, fmt.Errorf("%q is not a proxy: write it as in socks5://127.0.0.1:9150", o.Through)
-		}
-		through = http.ProxyURL(u)
+	through, err := setup.Through(o.Through)
+	if err != nil {
+		return nil, err
 	}
 	var servers []mirror.Server
 	for _, u := range o.Network.Controls {

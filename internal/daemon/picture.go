@@ -87,6 +87,8 @@ func (n *Node) picture() telemetry.NodePicture {
 	if n.sessions != nil {
 		n.host.Do(func(machine.Time) { p.Sessions = n.gateway.Len() })
 	}
+	g := n.guardFigures()
+	p.Overloaded, p.Alone, p.Strain = g.overloaded, g.alone, g.strain
 	if n.settler != nil {
 		f := n.settler.figures()
 		p.Follows, p.Revision, p.Refused = true, f.Revision, f.Refused

@@ -79,6 +79,8 @@ func (c *Control) followPlans(ctx context.Context) error {
 		return err
 	}
 	l.every, l.plan = directory.RoundLength, func(p *wire.CoverPlan) { c.judge(p) }
+	l.deliver = func(known *directory.Conditions, _ time.Duration) { c.conditions.Store(known) }
+	c.bulletins = l
 	c.running.Go(func() { l.run(ctx) })
 	return nil
 }

@@ -58,6 +58,7 @@ type Replica struct {
 	asker    *mirror.Asker
 	server   *http.Server
 	listener net.Listener
+	door     door
 	cancel   context.CancelFunc
 	running  sync.WaitGroup
 	url      string
@@ -117,7 +118,7 @@ func StartReplica(cfg ReplicaConfig) (*Replica, error) {
 			r.server.Serve(r.listener)
 			return
 		}
-		if err := mirror.Serve(r.server, r.listener, r.cfg.Key, nil); !errors.Is(err, http.ErrServerClosed) {
+		if err := mirror.Serve(r.server, r.listener, r.cfg.Key, r.door.turn); !errors.Is(err, http.ErrServerClosed) {
 			r.log.Error("the replica does not serve", "why", err)
 		}
 	})
@@ -205,7 +206,7 @@ func (r *Replica) Close() error {
 
 func (r *Replica) part() part {
 	p := newPart("replica", trace.Counts{}, r.Err())
-	p.asker, p.shelf, p.rebuilt = r.asker, &r.shelf, r.rebuilt
+	p.asker, p.shelf, p.door, p.rebuilt = r.asker, &r.shelf, &r.door, r.rebuilt
 	p.logs = &logFigures{evidence: r.report.count()}
 	return p
 }

@@ -55,7 +55,11 @@ func Run(ctx context.Context, cfg *setup.Config, kinds []joint.Kind, compress Co
 		return err
 	}
 	defer keys.close()
-	traces, err := openTraces(&cfg.Telemetry, cfg.State, servers.Spans, log)
+	push, err := keys.pushing(cfg, servers.Push != nil && servers.Spans != nil, log)
+	if err != nil {
+		return err
+	}
+	traces, err := openTraces(&cfg.Telemetry, cfg.State, push, servers.Spans, log)
 	if err != nil {
 		return err
 	}
@@ -135,8 +139,17 @@ func Run(ctx context.Context, cfg *setup.Config, kinds []joint.Kind, compress Co
 		}
 		return out
 	}
+	src := &source{meter: servers.Meter, more: append(servers.Figures, traces.figures), proxy: fromProxy, lines: lines, traffic: cfg.Traffic, usage: newUsage(), parts: all}
+	if push.Used() {
+		p, err := servers.Push(push, src.page)
+		if err != nil {
+			return err
+		}
+		src.more = append(src.more, p.Figures)
+		parts = append(parts, running{name: "push", stop: p.Close})
+	}
 	if cfg.Metrics.IsValid() {
-		s, err := serveMetrics(cfg.Metrics.String(), &source{meter: servers.Meter, push: cfg.Telemetry.OTLP, more: servers.Figures, proxy: fromProxy, lines: lines, traffic: cfg.Traffic, usage: newUsage(), parts: all})
+		s, err := serveMetrics(cfg.Metrics.String(), src)
 		if err != nil {
 			return err
 		}
@@ -145,6 +158,7 @@ func Run(ctx context.Context, cfg *setup.Config, kinds []joint.Kind, compress Co
 	}
 	if servers.Standing != "" {
 		about := standingOf("node", &cfg.Network.Trust)
+		about.Log = cfg.LogFile
 		if about.Name = cfg.Name; cfg.Client {
 			about.Level, about.Socks = cfg.Proxy.Level.String(), cfg.Proxy.Socks.String()
 		}
@@ -204,10 +218,10 @@ type Servers struct {
 	Replica   func(ReplicaConfig) (*Replica, error)
 	Witness   func(WitnessConfig) (*Witness, error)
 	Control   func(ControlConfig) (*Control, error)
-	// Meter serves the metrics, nil: as text; Figures fills pages with what the program
-	// adds to them, nil: nothing.
+	// Meter serves the metrics, nil: as text; Figures fill pages with what the program
+	// adds to them.
 	Meter   StartMeter
-	Figures func(*metric.Page)
+	Figures []func(*metric.Page)
 	// Level is that of the program's log, which the configuration of the network may
 	// change; nil: it may not.
 	Level *slog.LevelVar
@@ -217,8 +231,9 @@ type Servers struct {
 	// Records opens the session records of a fleet, at a place as the configuration
 	// has it.
 	Records func(where string) (records.Store, error)
-	// Spans sends spans to the collector at a URL.
-	Spans func(url string, fail func(error)) (Exporter, error)
+	// Spans pushes spans, Push pages of metrics that it has read.
+	Spans func(PushConfig) (Exporter, error)
+	Push  func(cfg PushConfig, read func() *metric.Page) (Pusher, error)
 	// Standing is the directory in which the process shows itself to nyx status; "":
 	// it does not.
 	Standing string

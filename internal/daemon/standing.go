@@ -25,6 +25,7 @@ type Standing struct {
 	// Level and Socks are of the client; "" where there is none.
 	Level string `json:"level,omitempty"`
 	Socks string `json:"socks,omitempty"`
+	Log   string `json:"log,omitempty"` // the file that it writes its log to
 	// Whom the process believes: so many of so many.
 	Threshold        int `json:"threshold"`
 	Authorities      int `json:"authorities"`
@@ -33,6 +34,7 @@ type Standing struct {
 
 	Since  time.Time      `json:"since"` // start of the process
 	At     time.Time      `json:"at"`
+	Lately time.Time      `json:"lately"`      // since when its parts tell what they counted lately
 	CPU    float64        `json:"cpu_seconds"` // of its own code, since the start
 	Memory uint64         `json:"memory_bytes"`
 	Parts  []StandingPart `json:"parts"`
@@ -54,8 +56,10 @@ type StandingPart struct {
 	// FellBack is of a client whose datagrams do not go by UDP though they might.
 	FellBack bool `json:"fell_back,omitempty"`
 	// Forged counts answers of directory servers that were found not to be genuine.
-	Forged uint64            `json:"forged,omitempty"`
-	Counts map[string]uint64 `json:"counts"` // that are not 0
+	Forged       uint64            `json:"forged,omitempty"`
+	ForgedLately uint64            `json:"forged_lately,omitempty"`
+	Counts       map[string]uint64 `json:"counts"` // that are not 0
+	Lately       map[string]uint64 `json:"lately"` // of them, since Standing.Lately
 }
 
 // working is the State of a part that does, and CellsOut the name of its count of cells
@@ -84,6 +88,7 @@ type beholder struct {
 
 	mu    sync.Mutex
 	since map[string]stretch
+	past  past
 }
 
 // stretch is a state and when it began.
@@ -93,7 +98,7 @@ type stretch struct {
 }
 
 func newBeholder(about Standing, parts func() []part) *beholder {
-	return &beholder{about: about, parts: parts, since: map[string]stretch{}}
+	return &beholder{about: about, parts: parts, since: map[string]stretch{}, past: past{{at: about.Since}}}
 }
 
 // look is the standing at a time.
@@ -116,6 +121,8 @@ func (w *beholder) look(now time.Time) Standing {
 		}
 		s.Parts = append(s.Parts, p.standing(was.begun))
 	}
+	w.past.take(now, s.Parts)
+	s.Lately = w.past.lately(s.Parts)
 	return s
 }
 

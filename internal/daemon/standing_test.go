@@ -61,6 +61,9 @@ func TestStandingOfALocalNetwork(t *testing.T) {
 	if all, err := Standings(t.Context(), dir); len(all) != 0 || err != nil {
 		t.Errorf("after the end: %v, %v", all, err)
 	}
+	if left, err := os.ReadDir(dir); len(left) != 0 || err != nil {
+		t.Errorf("after the end there are %v, %v", left, err)
+	}
 }
 
 // The socket of a process that was killed is removed by who finds it; a directory that is

@@ -60,6 +60,10 @@ func serveStanding(dir string, w *beholder) (*StandingServer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("nyx status will not find this process: %w", err)
 	}
+	if err := leaveNote(s.path, &w.about); err != nil {
+		ln.Close()
+		return nil, fmt.Errorf("nyx doctor would not miss this process: %w", err)
+	}
 	w.look(time.Now())
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+standingPath, func(out http.ResponseWriter, _ *http.Request) {
@@ -71,14 +75,17 @@ func serveStanding(dir string, w *beholder) (*StandingServer, error) {
 	ctx, s.cancel = context.WithCancel(context.Background())
 	s.running.Go(func() { s.server.Serve(ln) })
 	s.running.Go(func() {
-		every := time.NewTicker(standingLook)
+		every, note := time.NewTicker(standingLook), time.NewTicker(noteEvery)
 		defer every.Stop()
+		defer note.Stop()
 		for {
 			select {
 			case <-ctx.Done():
 				return
 			case now := <-every.C:
 				w.look(now)
+			case now := <-note.C:
+				os.Chtimes(notePath(s.path), now, now)
 			}
 		}
 	})
@@ -88,6 +95,7 @@ func serveStanding(dir string, w *beholder) (*StandingServer, error) {
 // Close stops the server; nil is none.
 func (s *StandingServer) Close() {
 	if s != nil {
+		os.Remove(notePath(s.path))
 		s.cancel()
 		s.server.Close()
 		s.running.Wait()

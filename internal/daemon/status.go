@@ -48,6 +48,7 @@ type part struct {
 	sessions func() []stream.Stats
 	asker    *mirror.Asker // of a client, replica, or node with replicas, else nil
 	shelf    *mirror.Shelf // of a server of the directory, else nil
+	door     *door         // of one, or of a witness, else nil
 	rebuilt  time.Duration // of a replica that had a snapshot
 	own      bool          // they are of a client, whose endpoint this is
 	fellBack bool          // whose datagrams go otherwise than by UDP, though they might

@@ -5,15 +5,10 @@ import (
 	"log/slog"
 	"path/filepath"
 
+	"github.com/nyxnet/nyx/internal/metric"
 	"github.com/nyxnet/nyx/internal/setup"
 	"github.com/nyxnet/nyx/internal/telemetry/span"
 )
-
-// Exporter sends spans elsewhere.
-type Exporter interface {
-	span.Recorder
-	Close() error
-}
 
 // traces is where the spans of a process go: to a file, to a collector, to both, or
 // nowhere.
@@ -22,17 +17,12 @@ type traces struct {
 	sent Exporter   // nil: to none
 }
 
-var errNoExporter = errors.New("this program does not export traces; use nyx, or remove telemetry.otlp")
-
 // openTraces opens what a configuration says, in the state directory of its process.
-func openTraces(cfg *setup.TelemetryConfig, state string, export func(string, func(error)) (Exporter, error), log *slog.Logger) (*traces, error) {
+func openTraces(cfg *setup.TelemetryConfig, state string, to PushConfig, export func(PushConfig) (Exporter, error), log *slog.Logger) (*traces, error) {
 	t := &traces{}
 	var err error
-	if cfg.OTLP != "" {
-		if export == nil {
-			return nil, errNoExporter
-		}
-		if t.sent, err = export(cfg.OTLP, func(err error) { log.Warn("spans are lost: the collector does not take them", "why", err) }); err != nil {
+	if to.OTLP != "" {
+		if t.sent, err = export(to); err != nil {
 			return nil, err
 		}
 	}
@@ -57,6 +47,13 @@ func (t *traces) recorder() span.Recorder {
 		return nil
 	}
 	return all
+}
+
+// figures fills a page with how spans are sent.
+func (t *traces) figures(to *metric.Page) {
+	if t.sent != nil {
+		t.sent.Figures(to)
+	}
 }
 
 func (t *traces) close() (err error) {

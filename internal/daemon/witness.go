@@ -40,6 +40,7 @@ type Witness struct {
 	policy   *translog.Policy
 	server   *http.Server
 	listener net.Listener
+	door     door
 	cancel   context.CancelFunc
 	running  sync.WaitGroup
 	report   *reporter
@@ -75,7 +76,7 @@ func StartWitness(cfg WitnessConfig) (*Witness, error) {
 	w.server = newServer(mux)
 	var ctx context.Context
 	ctx, w.cancel = context.WithCancel(context.Background())
-	w.running.Go(func() { w.server.Serve(w.listener) })
+	w.running.Go(func() { w.door.serve(w.server, w.listener) })
 	w.running.Go(func() { watch.run(ctx) })
 	return w, nil
 }

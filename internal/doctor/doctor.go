@@ -53,10 +53,12 @@ const (
 	// written.
 	PortTaken     Code = "PORT_TAKEN"
 	DirUnwritable Code = "DIR_UNWRITABLE"
+	// Died: a process ended without a word.
+	Died Code = "DIED"
 	// Of processes that run. PartDown: one of its parts does not work fully; Mute: one
 	// does not answer; Overloaded: a node holds admissions back; Tampered: cells were
 	// changed; Replayed: what was sent before comes again; Flooded: handshakes of nobody
-	// come; Junk: datagrams of no link do.
+	// come; Junk: datagrams of no link do, all of them lately.
 	PartDown   Code = "PART_DOWN"
 	Mute       Code = "MUTE"
 	Overloaded Code = "OVERLOADED"

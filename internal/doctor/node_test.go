@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -152,7 +153,8 @@ func TestNAT(t *testing.T) {
 	}
 }
 
-// What counters and states of running processes tell, and what they do not yet.
+// What counters and states of running processes tell, and what they do not yet: what they
+// counted long ago is no illness.
 func TestProcessFindings(t *testing.T) {
 	name := func(c trace.Counter) string { return c.String() }
 	working := daemon.StandingPart{Name: "mix-1", Works: true, State: "working"}
@@ -162,20 +164,23 @@ func TestProcessFindings(t *testing.T) {
 		want []Code
 	}{
 		{"nothing is wrong", func(p *daemon.StandingPart) {
-			p.Counts = map[string]uint64{name(trace.LinkIn): 1e6, name(trace.DropLinkUnknown): 2000, name(trace.HandshakesDone): 600, name(trace.DropHandshakeCookie): 1200, name(trace.DropCellReplay): replaysTold - 1}
+			p.Lately = map[string]uint64{name(trace.LinkIn): 1e6, name(trace.DropLinkUnknown): 2000, name(trace.HandshakesDone): 600, name(trace.DropHandshakeCookie): 1200, name(trace.DropCellReplay): replaysTold - 1}
+		}, nil},
+		{"an attack of last week", func(p *daemon.StandingPart) {
+			p.Forged, p.Counts = 7, map[string]uint64{name(trace.LinkIn): 15_000, name(trace.DropLinkUnknown): 2000, name(trace.RoutesTampered): 9, name(trace.DropCellReplay): 500, name(trace.DropHandshakeCookie): 1e6}
 		}, nil},
 		{"a part does not work", func(p *daemon.StandingPart) { p.Works, p.State = false, "no directory answers" }, []Code{PartDown}},
 		{"the control plane is gone", func(p *daemon.StandingPart) { p.Alone = true }, []Code{ControlUnreachable}},
 		{"too much work", func(p *daemon.StandingPart) { p.Overloaded = true }, []Code{Overloaded}},
 		{"a fall-back", func(p *daemon.StandingPart) { p.FellBack = true }, []Code{UDPBlocked}},
-		{"forged documents", func(p *daemon.StandingPart) { p.Forged = 1 }, []Code{DirectoryForged}},
-		{"changed cells", func(p *daemon.StandingPart) { p.Counts = map[string]uint64{name(trace.RoutesTampered): 1} }, []Code{Tampered}},
-		{"replays", func(p *daemon.StandingPart) { p.Counts = map[string]uint64{name(trace.DropSetupReplay): replaysTold} }, []Code{Replayed}},
+		{"forged documents", func(p *daemon.StandingPart) { p.ForgedLately = 1 }, []Code{DirectoryForged}},
+		{"changed cells", func(p *daemon.StandingPart) { p.Lately = map[string]uint64{name(trace.RoutesTampered): 1} }, []Code{Tampered}},
+		{"replays", func(p *daemon.StandingPart) { p.Lately = map[string]uint64{name(trace.DropSetupReplay): replaysTold} }, []Code{Replayed}},
 		{"a flood of handshakes", func(p *daemon.StandingPart) {
-			p.Counts = map[string]uint64{name(trace.LinkIn): 1e6, name(trace.DropHandshakeCookie): 5000, name(trace.HandshakesDone): 400}
+			p.Lately = map[string]uint64{name(trace.LinkIn): 1e6, name(trace.DropHandshakeCookie): 5000, name(trace.HandshakesDone): 400}
 		}, []Code{Flooded}},
 		{"junk", func(p *daemon.StandingPart) {
-			p.Counts = map[string]uint64{name(trace.LinkIn): 15_000, name(trace.DropLinkUnknown): 2000}
+			p.Lately = map[string]uint64{name(trace.LinkIn): 15_000, name(trace.DropLinkUnknown): 2000}
 		}, []Code{Junk}},
 	} {
 		t.Run(c.what, func(t *testing.T) {
@@ -185,6 +190,48 @@ func TestProcessFindings(t *testing.T) {
 			wantCodes(t, e.Report, c.want...)
 		})
 	}
+}
+
+// A process that was killed is told of, with where to look, until it is started again or
+// its note is removed; one that was stopped is not.
+func TestDied(t *testing.T) {
+	l, _ := startNetwork(t, 6)
+	dir := t.TempDir()
+	s, err := l.ServeStanding(dir, "fast")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	wantCodes(t, Examine(t.Context(), Patient{Run: dir})) // it runs
+	notes, err := filepath.Glob(filepath.Join(dir, "*.json"))
+	if err != nil || len(notes) != 1 {
+		t.Fatalf("%v, %v", notes, err)
+	}
+	note, err := os.ReadFile(notes[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	elsewhere := filepath.Join(t.TempDir(), filepath.Base(notes[0])) // as its end leaves it: without a socket
+	if err := os.WriteFile(elsewhere, note, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	seen := time.Now().Add(-time.Hour).Truncate(time.Second)
+	if err := os.Chtimes(elsewhere, seen, seen); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // it is told again
+		r := Examine(t.Context(), Patient{Run: filepath.Dir(elsewhere)})
+		wantCodes(t, r, Died)
+		if f := r.Findings[0]; !r.Sick() || !strings.Contains(f.What, "nyx up (process ") || !strings.Contains(f.What, "last seen at "+seen.Format(time.DateTime)) || !strings.Contains(f.Do, elsewhere) {
+			t.Errorf("%+v", f)
+		}
+	}
+	s.Close()
+	wantCodes(t, Examine(t.Context(), Patient{Run: dir})) // it was stopped
+	if err := os.Remove(elsewhere); err != nil {
+		t.Fatal(err)
+	}
+	wantCodes(t, Examine(t.Context(), Patient{Run: filepath.Dir(elsewhere)}))
 }
 
 // A process that listens and does not answer is told; one that answers is not.

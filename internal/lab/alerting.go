@@ -27,7 +27,6 @@ type admissions struct {
 	mu       sync.Mutex
 	admitted trace.Values
 	refused  uint64
-	left     string // a series that the node does not tell; "": none
 	blur     metric.Blur
 }
 
@@ -47,7 +46,6 @@ func (a *admissions) page() *metric.Page {
 	p, errors := &metric.Page{Traffic: true}, metric.OfCounter(trace.AdmissionShed)
 	for _, name := range slo.Series(slo.Objectives) {
 		switch m := metric.Find(name); {
-		case name == a.left:
 		case name == errors:
 			p.Add(name, float64(a.refused), "part", "stream-1")
 		case m.Kind == metric.Histogram:
@@ -65,7 +63,7 @@ func (a *admissions) page() *metric.Page {
 // serve has Prometheus read them, judge them by the rules of some objectives, and tell an
 // Alertmanager.
 func (a *admissions) serve(dir string, objectives []slo.Objective, alertmanager string) (*monitor.Server, func(), error) {
-	m, err := exporter.Start(a.page, "")
+	m, err := exporter.Start(a.page)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -80,6 +80,7 @@ var facts = []struct {
 	{"SCL-025", "sli_completeness", "max", "<=", 0, "count", map[string]float64{"looks": 3}},
 	{"SCL-026", "alertmanager_notifications", "max", "<=", 60, "s", map[string]float64{"error_ratio": 0.05}},
 	{"SCL-027", "slo_burn_rate", "max", "<", 2, "ratio", map[string]float64{"error_ratio": 0.0008}},
+	{"SCL-042", "cli_telemetry_backlog", "max", "<=", 60, "min", map[string]float64{"offline_hours": 24}},
 	{"SCL-041", "log_volume_bytes", "max", "<", 0.8, "ratio", map[string]float64{"hours": 2}},
 	{"SCL-047", "alertmanager_notifications_total", "ratio", ">=", 99.9, "%", map[string]float64{"alerts_per_minute": 500}},
 	{"SCL-012", "mix_failover_duration", "max", "<=", 25, "s", map[string]float64{

@@ -10,9 +10,10 @@ import (
 )
 
 // pathFigures is DF-042: routes of sessions end and others take their place all the time,
-// while a collector looks at the figures of paths, one look in ten of which is lost. A
-// path that there is must have its figures as soon as it has carried something. In the
-// control the collector knows the paths that were there when it was set up.
+// while a collector looks at the figures of paths, one look in ten of which is lost. Of a
+// path that there is every figure must be there (stream.Cover), and be of the last looks:
+// what was seen once says nothing of how the path is now. In the control the collector
+// goes by a list of the paths that were there when it was set up.
 func pathFigures(r *Run) error {
 	w, err := r.NewNetwork(Plan{Streams: 4, Mixes: 12, Level: wire.Fast, Hop: wan,
 		Client: func(c *client.Config) {
@@ -31,19 +32,19 @@ func pathFigures(r *Run) error {
 	})
 	look := r.Duration("look_seconds", time.Second)
 	draw := w.Sim.Rand("looks")
-	c := &pathCollector{lost: func() bool { return draw.IntN(100) < int(100*r.Param("looks_lost")) }, fixed: !r.Protected,
-		seen: map[pathKey]machine.Time{}, since: map[pathKey]machine.Time{}, grace: r.Duration("grace_seconds", time.Second)}
+	c := newPathCollector(r.Duration("grace_seconds", time.Second), !r.Protected, func() bool { return draw.IntN(100) < int(100*r.Param("looks_lost")) })
 	w.Sim.Every(w.Sim.Now().Add(look), look, func(now machine.Time) bool {
 		for u, user := range w.Users {
 			for k, st := range user.Core().Figures() {
-				c.look(now, pathKey{u, k, 0}, &st, r)
+				judged, told := c.look(now, pathKey{u, k, 0}, &st)
+				r.Tally("transport_path_metric_coverage", told, judged)
 			}
 		}
 		c.looks++
 		return now < end
 	})
 	w.Sim.RunUntil(end)
-	r.Note("%d looks, %d paths beside each other and one after the other; of those that had carried something for %v the figures must be there", c.looks, c.paths, c.grace)
+	r.Note("%d looks, %d paths beside each other and one after the other; of those that were there for %v the figures of no more than %[3]v ago must be there", c.looks, c.paths, c.grace)
 	return nil
 }
 
@@ -55,37 +56,64 @@ type pathKey struct {
 
 // pathCollector is who reads the figures of paths.
 type pathCollector struct {
-	lost        func() bool
-	fixed       bool // knows the paths of its first look only
-	grace       time.Duration
-	seen, since map[pathKey]machine.Time // figures last seen; path there since
+	grace time.Duration // for a new path's first figures, and for how long figures are good
+	lost  func() bool
+	// list is of the paths of the first look, where it is fixed; nil: who is told, is known.
+	list        map[pathKey]bool
+	told, since map[pathKey]machine.Time // every figure was there; the path is there, and its session moves
 	looks       int
 	paths       int
 }
 
-// look compares the figures that a session tells with the paths that it has.
-func (c *pathCollector) look(now machine.Time, at pathKey, st *stream.Stats, r *Run) {
-	if !c.lost() {
-		for _, p := range st.Paths {
-			at.path = p.ID
-			if _, known := c.since[at]; p.RTT > 0 && p.Sent > 0 && (!c.fixed || c.looks == 0 || known && c.seen[at] != 0) {
-				c.seen[at] = now
-			}
-		}
+func newPathCollector(grace time.Duration, fixed bool, lost func() bool) *pathCollector {
+	c := &pathCollector{grace: grace, lost: lost, told: map[pathKey]machine.Time{}, since: map[pathKey]machine.Time{}}
+	if fixed {
+		c.list = map[pathKey]bool{}
 	}
-	for id := range uint8(16) {
+	return c
+}
+
+// look takes what a session tells, if the look is not lost, and compares it with the paths
+// that the session has: so many are judged, and of so many of them all is told.
+func (c *pathCollector) look(now machine.Time, at pathKey, st *stream.Stats) (judged, told uint64) {
+	if !c.lost() {
+		c.take(now, at, st.Paths)
+	}
+	for id := range uint8(stream.MaxPaths) {
 		at.path = id
-		there := st.Known>>id&1 == 1
 		since, known := c.since[at]
 		switch {
-		case !there:
+		case st.Known>>id&1 == 0:
 			delete(c.since, at)
-			delete(c.seen, at)
+			delete(c.told, at)
+			delete(c.list, at)
 		case !known:
 			c.since[at] = now
 			c.paths++
-		case now.Sub(since) >= c.grace && len(st.Paths) > 0: // a session at rest has no figures, and needs none
-			r.Trial("transport_path_metric_coverage", c.seen[at] != 0)
+		case len(st.Paths) == 0: // the session is at rest: its figures begin anew when it moves
+			c.since[at] = now
+		case now.Sub(since) >= c.grace:
+			judged++
+			if last, ok := c.told[at]; ok && now.Sub(last) <= c.grace {
+				told++
+			}
+		}
+	}
+	return judged, told
+}
+
+// take notes of which paths every figure is there.
+func (c *pathCollector) take(now machine.Time, at pathKey, paths []stream.PathStats) {
+	for _, p := range paths {
+		at.path = p.ID
+		if c.list != nil && c.looks == 0 {
+			c.list[at] = true
+		}
+		if c.list != nil && !c.list[at] {
+			continue
+		}
+		if stream.Cover([]stream.Stats{{Paths: []stream.PathStats{p}}}).Measured == 1 {
+			c.told[at] = now
 		}
 	}
 }

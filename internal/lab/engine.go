@@ -3,6 +3,7 @@ package lab
 import (
 	"context"
 	"fmt"
+	"os/exec"
 	"runtime"
 	"runtime/debug"
 	"slices"
@@ -19,6 +20,9 @@ type Lab struct {
 	Funcs map[string]Func
 	// Version is the version of the program, for evidence; empty: unknown.
 	Version string
+	// Program is the program nyx with such arguments, as a process that ends with this one,
+	// for scenarios that look at what runs; nil: they cannot be carried out.
+	Program func(args ...string) (*exec.Cmd, error)
 }
 
 // Options of one run.
@@ -66,14 +70,14 @@ func (l *Lab) Run(ctx context.Context, id string, o Options) (*Evidence, error) 
 	}
 	started := time.Now()
 	e := l.newEvidence(s, o, started)
-	e.Run = execute(s, f, o, true)
+	e.Run = l.execute(s, f, o, true)
 	if o.Repeat && ctx.Err() == nil {
-		again := execute(s, f, o, true)
+		again := l.execute(s, f, o, true)
 		same := again.same(e.Run)
 		e.Repeated = &same
 	}
 	if !o.SkipControl && ctx.Err() == nil {
-		control := execute(s, f, o, false)
+		control := l.execute(s, f, o, false)
 		e.Control = &control
 	}
 	if err := ctx.Err(); err != nil {
@@ -89,9 +93,9 @@ func (l *Lab) Run(ctx context.Context, id string, o Options) (*Evidence, error) 
 
 // execute carries a scenario out once. A panic of a machine or of the Func is
 // an error of the execution.
-func execute(s *Scenario, f Func, o Options, protected bool) (x Execution) {
+func (l *Lab) execute(s *Scenario, f Func, o Options, protected bool) (x Execution) {
 	r := &Run{Scenario: s, Seed: o.Seed, Scale: o.Scale, Protected: protected,
-		series: map[string]*series{}, progress: o.Progress}
+		series: map[string]*series{}, progress: o.Progress, program: l.Program}
 	started := time.Now()
 	if s.Mode == Live {
 		end := stall.Watch()

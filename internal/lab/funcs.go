@@ -79,6 +79,7 @@ func Funcs() map[string]Func {
 		"SCL-037": reloadKeys,
 		"SCL-039": clientVersions,
 		"SCL-041": debugLog,
+		"SCL-042": commandTelemetry,
 		"SCL-044": encodeLoad,
 		"SCL-045": rollingRestarts,
 		"SCL-046": lookupsUncached,

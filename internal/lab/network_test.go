@@ -99,7 +99,7 @@ func TestScenariosAreCarriedOut(t *testing.T) {
 				t.Fatal("it is missing")
 			}
 			for _, protected := range []bool{true, false} {
-				x := execute(s, funcs[id], Options{Seed: 1, Scale: scale}, protected)
+				x := (&Lab{}).execute(s, funcs[id], Options{Seed: 1, Scale: scale}, protected)
 				if x.Error != "" {
 					t.Errorf("protected %v: %s", protected, x.Error)
 				}

@@ -3,6 +3,7 @@ package lab
 import (
 	"fmt"
 	"math"
+	"os/exec"
 	"time"
 
 	"github.com/nyxnet/nyx/internal/machine"
@@ -33,6 +34,7 @@ type Run struct {
 	there    bool
 	networks []*sim.Network
 	progress func(string)
+	program  func(args ...string) (*exec.Cmd, error)
 }
 
 // NewRun returns a run outside of the engine, for measurements: with the

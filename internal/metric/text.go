@@ -17,7 +17,7 @@ func (p *Page) Text(w io.Writer) error {
 	for _, f := range p.Families() {
 		fmt.Fprintf(&b, "# HELP %s %s\n# TYPE %[1]s %[3]s\n", f.Name, f.Help, f.Kind)
 		for _, s := range f.Samples {
-			f.line(&b, s)
+			f.each(s, func(name string, labels []string, value float64) { line(&b, name, labels, value) })
 		}
 	}
 	_, err := io.WriteString(w, b.String())
@@ -31,39 +31,16 @@ func (p *Page) String() string {
 	return b.String()
 }
 
-func (f *Family) line(b *strings.Builder, s Sample) {
-	one := func(suffix string, labels []string, value string) {
-		b.WriteString(f.Name + suffix)
-		for i := 0; i < len(labels); i += 2 {
-			b.WriteByte("{,"[min(i, 1)])
-			b.WriteString(labels[i] + "=" + strconv.Quote(labels[i+1]))
-		}
-		if len(labels) > 0 {
-			b.WriteByte('}')
-		}
-		b.WriteString(" " + value + "\n")
+func line(b *strings.Builder, name string, labels []string, value float64) {
+	b.WriteString(name)
+	for i := 0; i < len(labels); i += 2 {
+		b.WriteByte("{,"[min(i, 1)])
+		b.WriteString(labels[i] + "=" + strconv.Quote(labels[i+1]))
 	}
-	with := func(name string, v float64) []string {
-		return append(append([]string(nil), s.Labels...), name, number(v))
+	if len(labels) > 0 {
+		b.WriteByte('}')
 	}
-	d := s.Histogram
-	if d == nil {
-		one("", s.Labels, number(s.Value))
-		return
-	}
-	for i, v := range d.Values {
-		one("", with("quantile", d.Bounds[i]), number(v))
-	}
-	if f.Kind == Histogram {
-		n := uint64(0)
-		for i, bound := range d.Bounds {
-			n += d.In[i]
-			one("_bucket", with("le", bound), strconv.FormatUint(n, 10))
-		}
-		one("_bucket", append(append([]string(nil), s.Labels...), "le", "+Inf"), strconv.FormatUint(d.Count, 10))
-	}
-	one("_sum", s.Labels, number(d.Sum))
-	one("_count", s.Labels, strconv.FormatUint(d.Count, 10))
+	b.WriteString(" " + number(value) + "\n")
 }
 
 // number writes whole numbers in full: counts are read by people too.

@@ -184,6 +184,7 @@ type configFile struct {
 		Controls []string `toml:"controls"`
 	} `toml:"directory"`
 	Control controlFile `toml:"control"`
+	Console consoleFile `toml:"console"`
 	Exit    struct {
 		AllowPrivate bool     `toml:"allow_private"`
 		Ports        []string `toml:"ports"`
@@ -485,6 +486,7 @@ func (d *document) strayTables(c *Config) {
 		{"replica", c.Replica, "replica"},
 		{"witness", c.Witness, "witness"},
 		{"control", c.Control, "control"},
+		{"console", c.Control, "control"},
 		{"client", c.Client, "client"},
 		{"lanes", c.Client, "client"},
 		{"session", c.Client || c.Roles&^directory.RoleMix != 0, "entry, exit, meeting or client"},

@@ -29,6 +29,8 @@ type ControlConfig struct {
 	BusMembers bool
 	// Passes are the unlinkable tokens that it issues.
 	Passes Passes
+	// Console is that of the network.
+	Console ConsoleConfig
 	// Governing is how the audit log is indexed and read.
 	Governing
 	// Copies are of that log, where nobody can change them.
@@ -139,6 +141,7 @@ func (d *document) control(c *Config, f *configFile) {
 	d.governing(&out.Governing, &in.governingFile, in.Passes, &c.Secrets)
 	d.copies(&out.Copies, &in.copiesFile, &c.Secrets)
 	d.passes(c, f)
+	d.console(&out.Console, &f.Console)
 	if len(c.Directories) == 0 {
 		d.bad("directory.urls", `missing here and in the network file. Write urls = ["http://host:port"]`)
 	}
@@ -202,6 +205,7 @@ func (g *generator) controlNodes(dir string) error {
 		g.network.Controls = append(g.network.Controls, mirror.Server{URL: "https://" + at.String(), Pin: pin, Replica: true}.String())
 		var b strings.Builder
 		g.head(&b, name, []string{"control"})
+		b.WriteString("\n[console]\n# Pages for operators, on this machine; port 0 is any. nyx console --data keys prints a link to them.\nlisten = \"127.0.0.1:0\"\n")
 		fmt.Fprintf(&b, "\n[control]\nlisten = %q\n", at)
 		if members != "" {
 			b.WriteString(members)

@@ -91,7 +91,7 @@ func TestInitWritesControlProcesses(t *testing.T) {
 			if controls == 3 {
 				kind = StoreMembers
 			}
-			if p.Store.Kind != kind || !p.Operators.Addr().IsLoopback() || p.Policy != "" || p.BusMembers != (controls == 3) {
+			if p.Store.Kind != kind || !p.Operators.Addr().IsLoopback() || !p.Console.Listen.Addr().IsLoopback() || p.Policy != "" || p.BusMembers != (controls == 3) {
 				t.Errorf("%s: %+v", path, *p)
 			}
 			if controls == 3 {

@@ -82,7 +82,7 @@ func (d *document) secrets(c *Config, f *configFile) {
 			d.bad("secrets.fleet", "%q is not a reference. Write secret:// and the name of the secret, as in \"secret://fleet\"", t.Fleet)
 		}
 	}
-	if s.Node == "" && s.Fleet == "" && !f.Control.refersToStore() {
+	if s.Node == "" && s.Fleet == "" && !f.Control.refersToStore() && !f.Telemetry.refersToStore() {
 		d.bad("secrets", "has no effect: no key is a reference. Write keys = \"secret://NAME\", or remove the table")
 	}
 	file := func(path string) string {

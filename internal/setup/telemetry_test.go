@@ -1,11 +1,14 @@
 package setup
 
 import (
+	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/nyxnet/nyx/internal/secret"
 	"github.com/nyxnet/nyx/internal/wire"
 )
 
@@ -19,7 +22,7 @@ func TestConfigTelemetry(t *testing.T) {
 		t.Errorf("without the table: %+v, %v", c.Telemetry, err)
 	}
 	c, err = parseConfig(path, []byte(goodConfig+"[telemetry]\nprobe = \"1m\"\nprobe_level = \"fast\"\ntraces = true\notlp = \"https://collector:4318\"\n"))
-	if err != nil || c.Telemetry != (TelemetryConfig{Probe: time.Minute, ProbeLevel: wire.Fast, Traces: true, OTLP: "https://collector:4318"}) {
+	if err != nil || c.Telemetry != (TelemetryConfig{Probe: time.Minute, ProbeLevel: wire.Fast, Traces: true, Push: Push{OTLP: "https://collector:4318", SpoolBytes: 256 << 20}}) {
 		t.Errorf("%+v, %v", c.Telemetry, err)
 	}
 	for _, here := range []string{"http://127.0.0.1:4318", "http://[::1]:4318", "http://localhost:4318"} {
@@ -34,6 +37,11 @@ func TestConfigTelemetry(t *testing.T) {
 		{`otlp = "http://user:word@collector"`, `telemetry.otlp: `},
 		{`otlp = "http://collector:4318"`, `telemetry.otlp: "http://collector:4318" would get telemetry in the clear. Write https://`},
 		{`otlp = "http://192.0.2.1:4318"`, `would get telemetry in the clear`},
+		{`remote_write = "http://prometheus/api/v1/write"`, `telemetry.remote_write: "http://prometheus/api/v1/write" would get telemetry in the clear`},
+		{`remote_write_token = "token"`, `telemetry.remote_write_token: has no effect without telemetry.remote_write`},
+		{"remote_write = \"https://prometheus/api/v1/write\"\nremote_write_token = \"secret://remote\"", `telemetry.remote_write_token: "secret://remote" is a reference, and there is no [secrets]`},
+		{`spool_megabytes = 9`, `telemetry.spool_megabytes: bounds what waits`},
+		{"otlp = \"https://collector\"\nspool_megabytes = -1", `telemetry.spool_megabytes: -1 is out of range`},
 	} {
 		if _, err := parseConfig(path, []byte(goodConfig+"[telemetry]\n"+wrong[0]+"\n")); err == nil || !strings.Contains(err.Error(), wrong[1]) {
 			t.Errorf("%s: %v", wrong[0], err)
@@ -60,5 +68,53 @@ func TestConfigTelemetry(t *testing.T) {
 	init.Passes, init.Probe = false, time.Millisecond
 	if _, err := Init(filepath.Join(dir, "often"), init); err == nil || !strings.Contains(err.Error(), "1s to 24h0m0s are possible") {
 		t.Errorf("too often: %v", err)
+	}
+}
+
+// What is pushed, with what token and with how much room: as the configuration says.
+func TestConfigPush(t *testing.T) {
+	path := filepath.Join(testFiles(t), "node.toml")
+	pushed := func(more string) Push {
+		t.Helper()
+		c, err := parseConfig(path, []byte(goodConfig+more))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c.Telemetry.Push
+	}
+	const to = "[telemetry]\nremote_write = \"https://prometheus/api/v1/write\"\n"
+	url := "https://prometheus/api/v1/write"
+	if p := pushed(to + "remote_write_token = \"token\"\nspool_megabytes = 8\n"); p != (Push{RemoteWrite: url, TokenFile: filepath.Join(filepath.Dir(path), "token"), SpoolBytes: 8 << 20}) {
+		t.Errorf("%+v", p)
+	}
+	if p := pushed(to + "spool_megabytes = 0\n"); p != (Push{RemoteWrite: url}) {
+		t.Errorf("%+v", p)
+	}
+	if p := pushed(to + "remote_write_token = \"secret://remote\"\n[secrets]\nstore = \"https://vault:8200\"\nrole_id = \"nyx\"\nsecret_id_file = \"id\"\n"); p != (Push{RemoteWrite: url, TokenName: "remote", SpoolBytes: 256 << 20}) {
+		t.Errorf("%+v", p)
+	}
+}
+
+// The key under which telemetry is kept is made once, for its owner alone, in a directory and
+// in a store.
+func TestSpoolKeyIsMadeOnce(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "keys")
+	first, err := LoadOrMakeSpoolKey(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, err := LoadOrMakeSpoolKey(dir); err != nil || *again != *first {
+		t.Errorf("another key: %v", err)
+	}
+	path := filepath.Join(dir, spoolKeyFile)
+	if info, err := os.Stat(path); err != nil || runtime.GOOS != "windows" && info.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", info.Mode(), err)
+	}
+	stored := &StoredKeys{Store: secret.NewMemory(), Name: "mix-1"}
+	if first, err = stored.Spool(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if again, err := stored.Spool(t.Context()); err != nil || *again != *first {
+		t.Errorf("another key in the store: %v", err)
 	}
 }

@@ -1,6 +1,8 @@
 package setup
 
 import (
+	"fmt"
+	"net/http"
 	"net/netip"
 	"net/url"
 	"path/filepath"
@@ -77,12 +79,32 @@ func (d *document) url(key, s string) {
 // collector checks the URL of a collector of telemetry, which gets nothing in the clear
 // from another machine.
 func (d *document) collector(key, s string) {
+	if err := CheckCollector(s); err != nil {
+		d.bad(key, "%v", err)
+	}
+}
+
+// CheckCollector says what is wrong with the URL of who takes telemetry.
+func CheckCollector(s string) error {
 	switch u, err := url.Parse(s); {
 	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "":
-		d.bad(key, "%q is not a URL of a collector. Write it as in \"https://collector:4318\"", s)
+		return fmt.Errorf("%q is not a URL of a collector. Write it as in \"https://collector:4318\"", s)
 	case u.Scheme == "http" && !isLoopback(u.Hostname()):
-		d.bad(key, "%q would get telemetry in the clear. Write https://, or a loopback address", s)
+		return fmt.Errorf("%q would get telemetry in the clear. Write https://, or a loopback address", s)
 	}
+	return nil
+}
+
+// Through is how an HTTP client goes by the proxy at a URL; "" is by none, nil.
+func Through(proxy string) (func(*http.Request) (*url.URL, error), error) {
+	if proxy == "" {
+		return nil, nil
+	}
+	u, err := url.Parse(proxy)
+	if err != nil || u.Host == "" || !strings.HasPrefix(u.Scheme, "socks5") && u.Scheme != "http" {
+		return nil, fmt.Errorf("%q is not a proxy: write it as in socks5://127.0.0.1:9150", proxy)
+	}
+	return http.ProxyURL(u), nil
 }
 
 func (d *document) duration(key, s string, least, most time.Duration) time.Duration {

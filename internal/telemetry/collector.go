@@ -52,7 +52,7 @@ type Collector struct {
 	since     time.Time       // of the present one
 	begun     time.Time
 	malformed uint64
-	newest    map[wire.NodeID]heard // report of each node, for RetryWindow
+	newest    map[wire.NodeID]heard // of each node, for RetryWindow
 	stale     uint64                // reports that came after newer ones
 	days      int                   // that are over
 	batch     time.Duration         // that the last of them took to be summed up
@@ -122,21 +122,24 @@ func (c *Collector) refuse(format string, args ...any) error {
 	return fmt.Errorf(format, args...)
 }
 
-// heard is the newest report of a node: its time by the node's clock, and when it came.
+// heard is the newest report of a node: its time by the node's clock, when it came, and
+// what it and those before it come to.
 type heard struct {
-	millis int64
-	at     time.Time
+	millis  int64
+	at      time.Time
+	figures NodeFigures
 }
 
 // newer reports whether a report is newer than all that were taken of its node. What was
 // late, and posted again, is not: its node may have been silent since for so long that
 // the scheduler knows nothing of it, and would go by what was long ago.
 func (c *Collector) newer(now time.Time, from wire.NodeID, t *wire.Telemetry) bool {
-	if h, known := c.newest[from]; known && t.Millis <= h.millis {
+	h, known := c.newest[from]
+	if known && t.Millis <= h.millis {
 		c.stale++
 		return false
 	}
-	c.newest[from] = heard{t.Millis, now}
+	c.newest[from] = heard{t.Millis, now, h.figures.after(now.Sub(h.at), t)}
 	return true
 }
 

@@ -13,9 +13,11 @@ type Picture struct {
 	At      time.Time
 	Network string
 	Level   string // of the own client
-	Own     *OwnPicture
-	Nodes   []NodePicture
-	Delays  []DelayPicture
+	// Own is nil of a process without a client, Fleet of one that runs all nodes itself.
+	Own    *OwnPicture
+	Fleet  *FleetPicture
+	Nodes  []NodePicture
+	Delays []DelayPicture
 	// Directory is nil where no authority runs, Control without a control process.
 	Directory *DirectoryPicture
 	Control   *ControlPicture
@@ -59,6 +61,24 @@ type RoutePicture struct {
 	Life    time.Duration // after which it is replaced
 }
 
+// FleetPicture is what a control process makes of the reports of a network's nodes.
+type FleetPicture struct {
+	// Listed are the nodes of the directory, Heard those of which this process has a
+	// report that counts, and Unshown how many of the listed are not among Nodes.
+	Listed, Heard, Unshown      int
+	Overloaded, Alone, Draining int
+	// Strain is the greatest of a node, Load what nodes send of what they can; negative:
+	// none is heard. Cover is the cover ratio where enough routes are above their floors;
+	// negative: there are too few to speak of.
+	Strain, Load, Cover float64
+	// Held are sessions that nodes refused for want of room, since the process started.
+	Held uint64
+	// Lag is how long nine of ten reports take, and more; zero before the first.
+	Lag time.Duration
+	// Safe are the regions whose rates are left alone, because nothing is heard of them.
+	Safe []string
+}
+
 // NodePicture is one node.
 type NodePicture struct {
 	Name, ID, Operator, Region string
@@ -67,8 +87,15 @@ type NodePicture struct {
 	Capacity                   uint32 // datagrams a second, as its descriptor says
 	DatagramsIn, DatagramsOut  uint64
 	Dropped                    uint64 // cells dropped for want of a route or of room
-	Sessions                   int    // that end here
+	Sessions                   int    // that end here; negative: nobody is told
 	Draining                   bool
+	// Unheard says that the node has told this process nothing that counts, so that its
+	// figures are not known.
+	Unheard bool
+	// Overloaded says that the node slows what it admits, Alone that it lacks the control
+	// plane, Strain how near it is to the first, at 1.
+	Overloaded, Alone bool
+	Strain            float64
 	// Revision is that of the configuration in force, Refused the one that could not
 	// be had, if any. Follows says that the node follows one.
 	Follows           bool

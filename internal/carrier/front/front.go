@@ -135,7 +135,7 @@ func sign(key *ecdsa.PrivateKey, c *x509.Certificate, now time.Time) (tls.Certif
 func Load(certificate, key string) (tls.Certificate, error) {
 	c, err := tls.LoadX509KeyPair(certificate, key)
 	if err != nil {
-		return c, fmt.Errorf("cannot load the carriers' certificate: %w", err)
+		return c, fmt.Errorf("cannot load the certificate: %w", err)
 	}
 	return c, nil
 }

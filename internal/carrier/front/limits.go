@@ -79,27 +79,43 @@ type Visit struct {
 
 // Take counts a connection from an address. Nil: there is no room for it.
 func (l *Limits) Take(a netip.Addr) *Visit {
+	v, _ := l.take(a)
+	if v == nil {
+		l.seen.refused.Add(1)
+	}
+	return v
+}
+
+// take is Take. full says that there was no room in all, and that its address has not used
+// up its own.
+func (l *Limits) take(a netip.Addr) (v *Visit, full bool) {
 	a = Block(a)
 	now := time.Now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.free && (a.IsLoopback() || !a.IsValid()) && l.total < l.most {
+	full = l.total >= l.most
+	if l.free && (a.IsLoopback() || !a.IsValid()) {
+		if full {
+			return nil, true
+		}
 		l.total++
-		return &Visit{limits: l, begun: now}
+		return &Visit{limits: l, begun: now}, false
 	}
 	of := l.of[a]
 	if of.paid.Before(now) {
 		of.paid = now
 	}
 	of.paid = of.paid.Add(l.gap)
-	if l.total >= l.most || of.connections >= l.each || of.paid.Sub(now) > HandshakeBurst || !l.room(now) {
-		l.seen.refused.Add(1)
-		return nil
+	if of.connections >= l.each || of.paid.Sub(now) > HandshakeBurst || !l.room(now) {
+		return nil, false
+	}
+	if full {
+		return nil, true
 	}
 	l.total++
 	of.connections++
 	l.of[a] = of
-	return &Visit{limits: l, from: a, begun: now}
+	return &Visit{limits: l, from: a, begun: now}, false
 }
 
 // room forgets addresses that owe nothing when there are too many, not more

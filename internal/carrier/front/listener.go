@@ -1,11 +1,12 @@
 package front
 
 import (
+	"container/list"
 	"context"
 	"crypto/tls"
 	"net"
 	"net/http"
-	"slices"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -34,12 +35,13 @@ type Listener struct {
 	// It is called by several goroutines. Silent is told where the server is watched.
 	Turned func(why string)
 	// Yields has the connection that came first of those that are not Known give way to one
-	// for which there is no room. It wants a watched server.
+	// for which there is no room in all: who has used up what an address may have displaces
+	// nobody. It wants a watched server.
 	Yields bool
 
 	watched atomic.Bool
 	mu      sync.Mutex
-	unknown []*Conn // where they yield: the oldest first
+	unknown list.List // of *Conn, where they yield: the oldest first
 }
 
 // Accept returns the next connection for which there is room, a *Conn.
@@ -53,11 +55,7 @@ func (l *Listener) Accept() (net.Conn, error) {
 		if at, ok := c.RemoteAddr().(*net.TCPAddr); ok {
 			from = *at
 		}
-		visit := l.Limits.Take(from.AddrPort().Addr())
-		if visit == nil && l.yield() {
-			visit = l.Limits.Take(from.AddrPort().Addr())
-		}
-		if visit != nil {
+		if visit := l.visit(from.AddrPort().Addr()); visit != nil {
 			return l.add(&Conn{Conn: c, visit: visit, of: l}), nil
 		}
 		l.turn(NoRoom)
@@ -67,6 +65,18 @@ func (l *Listener) Accept() (net.Conn, error) {
 		}
 		c.Close()
 	}
+}
+
+// visit counts a connection from an address, which another one may have to yield to.
+func (l *Listener) visit(a netip.Addr) *Visit {
+	v, full := l.Limits.take(a)
+	if full && l.yield() {
+		v, _ = l.Limits.take(a)
+	}
+	if v == nil {
+		l.Limits.seen.refused.Add(1)
+	}
+	return v
 }
 
 func (l *Listener) turn(why string) {
@@ -80,7 +90,7 @@ func (l *Listener) add(c *Conn) *Conn {
 	if l.Yields {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		l.unknown = append(l.unknown, c)
+		c.place = l.unknown.PushBack(c)
 	}
 	return c
 }
@@ -90,7 +100,7 @@ func (l *Listener) drop(c *Conn) {
 	if l.Yields {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		l.unknown = slices.DeleteFunc(l.unknown, func(o *Conn) bool { return o == c })
+		l.unknown.Remove(c.place) // nothing, if it is gone
 	}
 }
 
@@ -98,8 +108,8 @@ func (l *Listener) drop(c *Conn) {
 func (l *Listener) yield() bool {
 	l.mu.Lock()
 	var oldest *Conn
-	if len(l.unknown) > 0 {
-		oldest = l.unknown[0]
+	if e := l.unknown.Front(); e != nil {
+		oldest = e.Value.(*Conn)
 	}
 	l.mu.Unlock()
 	if oldest == nil {
@@ -148,7 +158,8 @@ type Conn struct {
 	net.Conn
 	visit *Visit
 	of    *Listener
-	asked atomic.Bool // it has brought a request
+	place *list.Element // among the unknown
+	asked atomic.Bool   // it has brought a request
 	ended atomic.Bool
 }
 

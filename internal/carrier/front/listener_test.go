@@ -172,7 +172,7 @@ func TestListenerYields(t *testing.T) {
 				if !gone(forged) || gone(known) || gone(other) {
 					t.Errorf("who is not known keeps its place: %v", !gone(forged))
 				}
-				if last := comes(""); !gone(last) || <-last != "full" || gone(known) || gone(other) || len(l.unknown) != 0 {
+				if last := comes(""); !gone(last) || <-last != "full" || gone(known) || gone(other) || l.unknown.Len() != 0 {
 					t.Error("one who is known has given way")
 				}
 			}
@@ -181,4 +181,44 @@ func TestListenerYields(t *testing.T) {
 			s.Close()
 		})
 	}
+}
+
+// Who has used up what an address may have displaces nobody, though there is no room in
+// all; who comes from elsewhere then takes the place of the oldest.
+func TestListenerYieldsToOtherAddresses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		in := make(line)
+		l := &Listener{Listener: in, Limits: NewLimits(3, 2), Yields: true}
+		go func() {
+			for {
+				if _, err := l.Accept(); err != nil {
+					return
+				}
+			}
+		}()
+		comes := func(ip string) (ended chan error) {
+			c := in.dial(ip)
+			ended = make(chan error, 1)
+			go func() {
+				_, err := c.Read(make([]byte, 1))
+				ended <- err
+			}()
+			synctest.Wait()
+			return ended
+		}
+		gone := func(c chan error) bool { return len(c) == 1 }
+		oldest, first, second := comes("192.0.2.1"), comes("192.0.2.2"), comes("192.0.2.2")
+		for range 5 {
+			if again := comes("192.0.2.2"); !gone(again) || gone(oldest) {
+				t.Fatalf("a third connection of one address has taken a place: %v, of another's: %v", !gone(again), gone(oldest))
+			}
+		}
+		if other := comes("192.0.2.3"); gone(other) || !gone(oldest) || gone(first) || gone(second) {
+			t.Errorf("the newest has ended: %v, the oldest: %v", gone(other), gone(oldest))
+		}
+		close(in)
+		for e := l.unknown.Front(); e != nil; e = l.unknown.Front() {
+			e.Value.(*Conn).Close()
+		}
+	})
 }

@@ -105,16 +105,17 @@
     charts.length = 0;
     step = all.step;
     for (const e of $(".chart")) {
-      const name = e.dataset.series, data = [all.t.slice(), all[name].slice()];
+      const name = e.dataset.series, scale = +e.dataset.scale || 1;
+      const data = [all.t.slice(), all[name].map(v => v === null ? null : v * scale)];
       e.replaceChildren();
-      charts.push({ e, name, data, plot: make(e, data) });
+      charts.push({ e, name, scale, data, plot: make(e, data) });
     }
   };
   // A live point stands for the step that is not over yet.
   function extend(now) {
     const at = Math.floor(now.at / 1000 / step) * step;
     for (const c of charts) {
-      const v = now.point[c.name] ?? null, [t, y] = c.data;
+      const raw = now.point[c.name] ?? null, v = raw === null ? null : raw * c.scale, [t, y] = c.data;
       if (t.length && t[t.length - 1] >= at) y[y.length - 1] = v;
       else { t.push(at); y.push(v); }
       while (t.length > 2 && t[0] < at - spans[span]) { t.shift(); y.shift(); }

@@ -1,8 +1,6 @@
 package meter
 
 import (
-	"compress/gzip"
-	"io"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -51,7 +49,7 @@ func samples(text string) (all []string) {
 // What OpenTelemetry's exporter tells Prometheus is what the text of a small program
 // tells it, series by series.
 func TestBothTellTheSame(t *testing.T) {
-	m, err := Start(page, "")
+	m, err := Start(page)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,36 +64,6 @@ func TestBothTellTheSame(t *testing.T) {
 	for _, want := range []string{"# HELP nyx_up Whether a part works fully.", "# TYPE nyx_link_in_total counter", "# TYPE stream_latency_seconds histogram"} {
 		if !strings.Contains(w.Body.String(), want) {
 			t.Errorf("no %q in\n%s", want, w.Body.String())
-		}
-	}
-}
-
-// A collector gets the same by OTLP, at the latest when the process ends.
-func TestPush(t *testing.T) {
-	got := make(chan string, 1)
-	collector := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		body := io.Reader(r.Body)
-		if r.Header.Get("Content-Encoding") == "gzip" {
-			body, _ = gzip.NewReader(body)
-		}
-		b, _ := io.ReadAll(body)
-		select {
-		case got <- r.URL.Path + " " + string(b):
-		default:
-		}
-	}))
-	defer collector.Close()
-	m, err := Start(page, collector.URL+"/v1/metrics")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := m.Close(); err != nil {
-		t.Fatal(err)
-	}
-	pushed := <-got
-	for _, want := range []string{"/v1/metrics ", "nyx_link_in_total", "Whether a part works fully.", "stream_latency_seconds", "github.com/nyxnet/nyx"} {
-		if !strings.Contains(pushed, want) {
-			t.Errorf("no %q among what was pushed", want)
 		}
 	}
 }
@@ -123,7 +91,7 @@ func BenchmarkScrape(b *testing.B) {
 		}
 		return p
 	}
-	m, err := Start(read, "")
+	m, err := Start(read)
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -54,12 +54,13 @@ type Server struct {
 	said  bytes.Buffer
 }
 
-// Prometheus runs Prometheus in a directory, with files in it.
-func Prometheus(dir string, config, rules []byte, rulesName string) (*Server, error) {
+// Prometheus runs Prometheus in a directory, with files in it, and more flags.
+func Prometheus(dir string, config, rules []byte, rulesName string, more ...string) (*Server, error) {
 	if err := put(dir, map[string][]byte{"prometheus.yml": config, rulesName: rules}); err != nil {
 		return nil, err
 	}
-	return start(prometheus, dir, "--config.file="+filepath.Join(dir, "prometheus.yml"), "--storage.tsdb.path="+filepath.Join(dir, "data"), "--web.listen-address=%s")
+	args := []string{"--config.file=" + filepath.Join(dir, "prometheus.yml"), "--storage.tsdb.path=" + filepath.Join(dir, "data"), "--web.listen-address=%s"}
+	return start(prometheus, dir, append(args, more...)...)
 }
 
 // Alertmanager runs one Alertmanager of a cluster: gossip is its own address of it, and

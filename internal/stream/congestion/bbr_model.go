@@ -188,16 +188,27 @@ func (b *bbr) endSpan(now machine.Time) {
 	b.spanEnded(now, sample, &s, excess)
 }
 
-// judgeLoss reports whether the span lost more than the path is known to lose.
-func (b *bbr) judgeLoss(s *span) bool {
-	// What is declared lost now was sent with what arrived a span or two ago.
-	ratio := s.lost << 16 / max(s.lost+max(s.acked, b.ackedBefore), 1)
-	b.ackedBefore = s.acked
+// lossOf is the part of what a span sent that it lost, in 1/65536. What is declared
+// lost now was sent with what arrived a span or two ago.
+func (b *bbr) lossOf(s *span) uint64 {
+	return s.lost << 16 / max(s.lost+max(s.acked, b.ackedBefore), 1)
+}
+
+// losesTooMuch reports whether a span lost more than the path is known to lose.
+func (b *bbr) losesTooMuch(s *span) bool {
 	margin := uint64(lossMargin)
 	if b.phase == startup {
 		margin = lossMarginStartup
 	}
-	excess := ratio > b.lossLevel+margin && s.lost >= uint64(lossPackets*b.packet)
+	return b.lossOf(s) > b.lossLevel+margin && s.lost >= uint64(lossPackets*b.packet)
+}
+
+// judgeLoss reports whether a completed span lost too much, and learns what the path
+// loses of itself.
+func (b *bbr) judgeLoss(s *span) (excess bool) {
+	ratio := b.lossOf(s)
+	excess = b.losesTooMuch(s)
+	b.ackedBefore = s.acked
 	if b.filled && b.phase != up && !b.queued(queueShare) {
 		b.lossLevel = (b.lossLevel*7 + min(ratio, lossLevelMax)) / 8
 	}
