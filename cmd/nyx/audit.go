@@ -34,7 +34,7 @@ records that you asked.`,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	a := &auditPlace{}
-	for _, sub := range []*cobra.Command{a.query(), a.tail(), a.verify(), a.replay(), a.export(), a.report(), a.prove()} {
+	for _, sub := range []*cobra.Command{a.query(), a.tail(), a.verify(), a.replay(), a.export(), a.report(), a.prove(), a.retention()} {
 		fs := sub.Flags()
 		fs.StringVar(&a.dir, "dir", "audit", "directory of the log")
 		fs.StringVar(&a.keys, "keys", "", "directory of its keys (default: keys in the log's directory)")

@@ -33,14 +33,15 @@ var errEnded = errors.New("the control process has ended")
 const exportsDir = "exports"
 
 // governed is what runs beside a control process on its compliance store: the index,
-// which follows the log, and, if they are configured, the copy under object lock and the
-// governance API.
+// which follows the log, and, if they are configured, the copy under object lock,
+// retention and the governance API.
 type governed struct {
-	index  *index.Follower
-	copies *copying // nil: none
-	log    *slog.Logger
-	cfg    *daemon.ControlConfig
-	store  *compliance
+	index     *index.Follower
+	copies    *copying          // nil: none
+	retention *ledger.Retention // nil: events are kept for ever
+	log       *slog.Logger
+	cfg       *daemon.ControlConfig
+	store     *compliance
 
 	mu     sync.Mutex // held to open and to end what is below
 	opened bool       // or it was tried
@@ -70,6 +71,7 @@ func startGoverned(cfg *daemon.ControlConfig, store *compliance) (*governed, err
 		where = filepath.Join(cfg.StateDir, auditDir, indexFile)
 	}
 	g.index = index.Follow(index.FollowConfig{Where: where, Name: store.key.ID(), Source: store, Log: g.log})
+	g.retention = g.startRetention() // once it knows of the copy
 	if cfg.Settings != nil {
 		cfg.History = &daemon.SettingsHistory{}
 	}
@@ -259,6 +261,9 @@ func (g *governed) Close() (err error) {
 	}
 	if g.rego != nil {
 		g.rego.Close()
+	}
+	if g.retention != nil {
+		err = errors.Join(err, g.retention.Close())
 	}
 	if g.copies != nil {
 		err = errors.Join(err, g.copies.Close())

@@ -29,6 +29,9 @@ func (g *governed) WriteMetrics(to *metric.Page, part string) {
 	if g.copies != nil {
 		g.copies.write(m)
 	}
+	if g.retention != nil {
+		writeRetention(m, g.retention.Figures())
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.exports != nil {

@@ -25,15 +25,12 @@ import (
 
 	"golang.org/x/net/dns/dnsmessage"
 
-	"github.com/nyxnet/nyx/internal/client"
 	"github.com/nyxnet/nyx/internal/control"
-	"github.com/nyxnet/nyx/internal/daemon"
 	"github.com/nyxnet/nyx/internal/engine/bus"
 	"github.com/nyxnet/nyx/internal/engine/etcd"
 	"github.com/nyxnet/nyx/internal/pipeline"
 	"github.com/nyxnet/nyx/internal/setup"
 	"github.com/nyxnet/nyx/internal/telemetry/span"
-	"github.com/nyxnet/nyx/internal/wire"
 )
 
 // What nobody on the operator's side may have: who asks, from where, for what, and what
@@ -102,9 +99,9 @@ func nameServer(t *testing.T) string {
 	return conn.LocalAddr().String()
 }
 
-// targets are what the planted names lead to: plain and over TLS, one that resets, and
-// one that refuses.
-type targets struct{ plain, secure, resetting, refusing netip.AddrPort }
+// targets are what the planted names lead to: plain and over TLS, one that resets, one
+// that refuses, and one that answers datagrams.
+type targets struct{ plain, secure, resetting, refusing, echo netip.AddrPort }
 
 func plantTargets(t *testing.T) (at targets) {
 	t.Helper()
@@ -133,6 +130,7 @@ func plantTargets(t *testing.T) (at targets) {
 	refusing, at.refusing = listen()
 	refusing.Close()
 	t.Cleanup(func() { resetting.Close() })
+	at.echo = answerDatagrams(t)
 	go func() {
 		for {
 			c, err := resetting.Accept()
@@ -147,48 +145,12 @@ func plantTargets(t *testing.T) (at targets) {
 	return at
 }
 
-// from passes connections on to a server from the planted address, and returns where it
-// does: the directory sees the client there too.
-func from(t *testing.T, server string) string {
-	t.Helper()
-	to, err := url.Parse(server)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { ln.Close() })
-	authority := to.Host
-	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(plantedClientAt)}}
-	go func() {
-		for {
-			in, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer in.Close()
-				out, err := dialer.Dial("tcp", authority)
-				if err != nil {
-					return
-				}
-				go func() { io.Copy(out, in); out.Close() }()
-				io.Copy(in, out)
-			}()
-		}
-	}()
-	to.Host = ln.Addr().String()
-	return to.String()
-}
-
 // operate starts a network as an operator does who wants to see all there is: at debug
 // level, with metrics of traffic, session records and governance.
 func operate(t *testing.T, people *people) (o *operated, network *setup.Network, api string) {
 	o = &operated{T: t, dir: filepath.Join(t.TempDir(), "network"), temporary: t.TempDir(), metrics: map[string]string{}}
 	o.control = filepath.Join(o.dir, "control-1", "keys")
-	c := setup.InitConfig{Network: "test", Streams: 2, Mixes: 3, Authorities: 1, Controls: 1, Witnesses: 1, PSK: true, AllowPrivate: true, Probe: 5 * time.Second, Wall: time.Now().Unix()}
+	c := setup.InitConfig{Network: "test", Streams: 2, Mixes: 3, Authorities: 1, Controls: 1, Witnesses: 1, PSK: true, Passes: true, Carriers: true, AllowPrivate: true, Wall: time.Now().Unix()}
 	ports := c.Ports()
 	var err error
 	if c.Port, err = freePorts(2*ports + 1); err != nil {
@@ -212,8 +174,12 @@ func operate(t *testing.T, people *people) (o *operated, network *setup.Network,
 	edit(made.Mixes[2], `name = "mix-3"`, `name = "`+knownNode+`"`)
 	edit(made.Controls[0], "[control]\n", fmt.Sprintf("[control]\ngovernance = \"127.0.0.1:%d\"\npeople = %q\n", int(c.Port)+2*ports, people.file))
 	for _, file := range made.Streams {
-		edit(file, "[log]", "[records]\nstore = \"sqlite:../records.db\"\n\n[log]")
+		edit(file, "[log]", "[records]\nstore = \"sqlite:../records.db\"\n\n[telemetry]\ntraces = true\nprobe = \"5s\"\n\n[log]")
 	}
+	for _, file := range append(made.Mixes, made.Controls...) {
+		edit(file, "[log]", "[telemetry]\ntraces = true\n\n[log]")
+	}
+	edit(made.NetworkFile, "required = true", "required = false") // probes have no tokens
 	env := []string{resolverVar + "=" + nameServer(t)}
 	ready := map[string]*regexp.Regexp{
 		"authority": regexp.MustCompile(`msg="directory authority"`), "witness": regexp.MustCompile(`msg=witness`), "control": regexp.MustCompile(`msg="control process"`),
@@ -248,33 +214,37 @@ func operate(t *testing.T, people *people) (o *operated, network *setup.Network,
 // use does with a network what its users do, through the front door: what works and what
 // fails, by SOCKS5 and by HTTP, each under a name of its own.
 func use(t *testing.T, front string, at targets) {
-	ask := func(scheme, user, target string, want string) {
-		t.Helper()
-		proxy := &url.URL{Scheme: scheme, Host: front, User: url.UserPassword(user, plantedPassword)}
-		web := &http.Client{Timeout: 2 * patience, Transport: &http.Transport{
-			Proxy: http.ProxyURL(proxy), DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
-		r, err := web.Post(target+"/"+plantedPath+"?q="+plantedRequest, "text/plain", strings.NewReader(plantedRequest))
-		if err != nil {
-			if want != "" {
-				t.Errorf("%s to %s: %v", scheme, target, err)
-			}
-			return
-		}
-		defer r.Body.Close()
-		if b, _ := io.ReadAll(r.Body); want != "" && !strings.Contains(string(b), want) || want == "" && r.StatusCode == http.StatusOK {
-			t.Errorf("%s to %s: %s, %.200q", scheme, target, r.Status, b)
-		}
-	}
-	to := func(scheme, name string, port uint16) string {
-		return scheme + "://" + name + ".test:" + strconv.Itoa(int(port))
-	}
 	for scheme, user := range map[string]string{"socks5h": plantedUser, "http": plantedOther} {
-		ask(scheme, user, to("http", plantedTarget, at.plain.Port()), plantedAnswer)
-		ask(scheme, user, to("https", plantedTarget, at.secure.Port()), plantedAnswer) // by HTTP: CONNECT
-		ask(scheme, user, "http://"+at.plain.String(), plantedAnswer)
-		ask(scheme, user, to("http", plantedRefusing, at.refusing.Port()), "")
-		ask(scheme, user, to("http", plantedUnknown, at.plain.Port()), "")
-		ask(scheme, user, to("http", plantedResetting, at.resetting.Port()), "")
+		request(t, front, scheme, user, plantedURL("http", plantedTarget, at.plain.Port()), plantedAnswer)
+		request(t, front, scheme, user, plantedURL("https", plantedTarget, at.secure.Port()), plantedAnswer) // by HTTP: CONNECT
+		request(t, front, scheme, user, "http://"+at.plain.String(), plantedAnswer)
+		request(t, front, scheme, user, plantedURL("http", plantedRefusing, at.refusing.Port()), "")
+		request(t, front, scheme, user, plantedURL("http", plantedUnknown, at.plain.Port()), "")
+		request(t, front, scheme, user, plantedURL("http", plantedResetting, at.resetting.Port()), "")
+	}
+}
+
+func plantedURL(scheme, name string, port uint16) string {
+	return scheme + "://" + name + ".test:" + strconv.Itoa(int(port))
+}
+
+// request asks a target for something through the front door; want is what it answers, ""
+// that it does not.
+func request(t *testing.T, front, scheme, user, target, want string) {
+	t.Helper()
+	proxy := &url.URL{Scheme: scheme, Host: front, User: url.UserPassword(user, plantedPassword)}
+	web := &http.Client{Timeout: 2 * patience, Transport: &http.Transport{
+		Proxy: http.ProxyURL(proxy), DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
+	r, err := web.Post(target+"/"+plantedPath+"?q="+plantedRequest, "text/plain", strings.NewReader(plantedRequest))
+	if err != nil {
+		if want != "" {
+			t.Errorf("%s to %s: %v", scheme, target, err)
+		}
+		return
+	}
+	defer r.Body.Close()
+	if b, _ := io.ReadAll(r.Body); want != "" && !strings.Contains(string(b), want) || want == "" && r.StatusCode == http.StatusOK {
+		t.Errorf("%s to %s: %s, %.200q", scheme, target, r.Status, b)
 	}
 }
 
@@ -286,12 +256,15 @@ func TestOperatorHasNoNames(t *testing.T) {
 	people := newPeople(t)
 	o, network, api := operate(t, people)
 	at := plantTargets(t)
-	client, sendsFrom := startPlanted(t, network)
-	use(t, client.Addr(), at)
-	secrets := []needle{addressNeedle(sendsFrom), addressNeedle(at.plain), addressNeedle(at.secure), addressNeedle(at.resetting), addressNeedle(at.refusing)}
+	clients, sendsFrom, tokens := startPlanted(t, network)
+	useAll(t, clients, at)
+	secrets := []needle{addressNeedle(at.plain), addressNeedle(at.secure), addressNeedle(at.resetting), addressNeedle(at.refusing), addressNeedle(at.echo)}
+	for _, a := range sendsFrom.all() {
+		secrets = append(secrets, addressNeedle(a))
+	}
 	for _, s := range []string{
 		plantedUser, plantedPassword, plantedOther, plantedTarget, plantedTarget + ".test", plantedRefusing, plantedRefusing + ".test", plantedUnknown, plantedUnknown + ".test",
-		plantedResetting, plantedResetting + ".test", plantedPath, plantedRequest, plantedAnswer, plantedClientAt, sendsFrom.String(), plantedTargetAt, at.plain.String(), at.secure.String(),
+		plantedResetting, plantedResetting + ".test", plantedPath, plantedRequest, plantedAnswer, plantedClientAt, plantedTargetAt, at.plain.String(), at.secure.String(), at.echo.String(),
 	} {
 		secrets = append(secrets, needleOf(s))
 	}
@@ -300,13 +273,15 @@ func TestOperatorHasNoNames(t *testing.T) {
 	who := []string{"--api", api, "--certificate", certificate, "--certificate-key", key}
 	o.answers(who)
 	running := append(append(append(append(o.answers(who), o.console()...), o.pages()...), o.logs()...), o.files()...)
-	if err := client.Close(); err != nil {
-		t.Error(err)
+	for _, client := range clients {
+		if err := client.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 	running = append(running, o.pages()...)
 	o.stop()
 	stopped := append(o.kept(), o.copies()...)
-	for _, found := range hits(append(running, stopped...), secrets) {
+	for _, found := range unlinkable(t, hits(append(running, stopped...), append(secrets, tagNeedles(tokens)...))) {
 		t.Error("the operator has a name: " + found)
 	}
 	searched(t, running, stopped)
@@ -323,30 +298,6 @@ func TestOperatorHasNoNames(t *testing.T) {
 	wantHits(t, o.kept(), map[string]string{
 		knownMessage: "message file", knownSetting: "setting file", knownRecord: "table file", knownFile: "file", knownLine: "log",
 	})
-}
-
-// startPlanted starts a client that sends from the planted address.
-func startPlanted(t *testing.T, network *setup.Network) (*daemon.Proxy, netip.AddrPort) {
-	t.Helper()
-	free, err := net.ListenPacket("udp", plantedClientAt+":0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	sendsFrom := netip.MustParseAddrPort(free.LocalAddr().String())
-	free.Close()
-	p, err := daemon.StartProxy(daemon.ProxyConfig{
-		Network: network, Directories: []string{from(t, network.Directories[0])}, Client: client.Config{Level: wire.Standard},
-		Socks: "127.0.0.1:0", Listen: sendsFrom,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
-	defer cancel()
-	if err := p.Client.WaitReady(ctx); err != nil {
-		t.Fatal(err)
-	}
-	return p, sendsFrom
 }
 
 // plant puts names where the operator keeps things, by the engines that keep them.

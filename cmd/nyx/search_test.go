@@ -61,11 +61,12 @@ func wide(text string) (b []byte) {
 }
 
 // addressNeedle is one of an address with its port: as bytes, in both orders of the
-// port's. Four bytes alone would be found by chance.
+// port's, and hashed. Four bytes alone would be found by chance; as text it has that of
+// the address alone.
 func addressNeedle(a netip.AddrPort) needle {
-	ip := a.Addr().As4()
-	return needle{name: a.String() + " in bytes", exact: [][]byte{
-		binary.BigEndian.AppendUint16(ip[:4:4], a.Port()), binary.LittleEndian.AppendUint16(ip[:4:4], a.Port()),
+	ip, hash := a.Addr().As4(), sha256.Sum256([]byte(a.String()))
+	return needle{name: a.String() + " in bytes", fold: [][]byte{[]byte(hex.EncodeToString(hash[:]))}, exact: [][]byte{
+		binary.BigEndian.AppendUint16(ip[:4:4], a.Port()), binary.LittleEndian.AppendUint16(ip[:4:4], a.Port()), hash[:],
 	}}
 }
 
@@ -113,6 +114,9 @@ func TestSearchFindsEveryForm(t *testing.T) {
 	}
 	if len(hits([]place{{"file", "address", raw}}, []needle{addressNeedle(a)})) != 1 {
 		t.Error("an address in bytes is not found")
+	}
+	if len(hits([]place{{"file", "hash", fmt.Appendf(nil, "%x", sha256.Sum256([]byte(a.String())))}}, []needle{addressNeedle(a)})) != 1 {
+		t.Error("an address that was hashed is not found")
 	}
 	if found := hits([]place{{"file", "other", []byte("alice-planted-7f3b 127.77.3.9:4711")}}, []needle{n, addressNeedle(a)}); found != nil {
 		t.Errorf("what is not there is found: %q", found)

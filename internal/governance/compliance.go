@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/nyxnet/nyx/internal/audit"
@@ -32,7 +34,11 @@ type Compliance struct {
 // Copy implements Copier.
 func (c *Compliance) Copy(ctx context.Context, dir string, format audit.Format, f audit.Filter, now time.Time, done func(audit.Part)) (*audit.Manifest, error) {
 	x := &ledger.Export{Dir: dir, Format: format, Filter: f, PartRows: c.PartRows, Signer: c.Signer, Now: now, Done: done}
-	return x.Run(ctx, c.Store, c.Key)
+	m, err := x.Run(ctx, c.Store, c.Key)
+	if errors.Is(err, ledger.ErrShortened) { // the next try begins anew
+		err = errors.Join(err, os.Remove(filepath.Join(dir, "manifest.json")))
+	}
+	return m, err
 }
 
 // Query implements Log.

@@ -1,6 +1,7 @@
 package governance
 
 import (
+	"errors"
 	"net/http"
 	"path/filepath"
 	"strings"
@@ -90,5 +91,51 @@ func TestCompliance(t *testing.T) {
 	f.refused("no event", f.get(s, "audit-events/"+id.String()+"/proof"), http.StatusNotFound, "nothing")
 	if strings.Contains(f.get(s, "audit-events").Body.String(), "nyx1.") {
 		t.Error("a bearer is in the log")
+	}
+}
+
+// TestCopyShortened: a copy that retention overtakes is begun anew, and never made with a
+// hole.
+func TestCopyShortened(t *testing.T) {
+	dir, now := t.TempDir(), begin
+	keys, err := ledger.OpenFileKeys(filepath.Join(dir, "keys"), true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := ledger.Open(t.Context(), ledger.Config{Dir: filepath.Join(dir, "log"), Origin: "nyx/test/audit", Node: "control-1", Signer: keys.Signer, Wrapper: keys.Wrapper, Now: func() time.Time { return now }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	for n := range 30 {
+		e := audit.Event{ID: audit.NewID(now, [10]byte{byte(n)}), Time: now, Kind: audit.KeyEvent, Actor: "alice", Action: "rotate", Count: 1}
+		if err := l.Record(t.Context(), e); err != nil {
+			t.Fatal(err)
+		}
+		if n%10 == 9 {
+			now = now.Add(24 * time.Hour)
+		}
+	}
+	if _, err := l.Checkpoint(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	key, out, parts := l.Key(), filepath.Join(dir, "copy"), 0
+	c := &Compliance{Store: l.Store(), Key: &key, Signer: keys.Signer, PartRows: 4}
+	_, err = c.Copy(t.Context(), out, audit.JSONLines, audit.Filter{}, now, func(audit.Part) {
+		if parts++; parts == 1 {
+			if _, err := l.Prune(t.Context(), audit.DayOf(begin)+1); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	if !errors.Is(err, ledger.ErrShortened) || parts != 1 {
+		t.Errorf("a copy of %d parts with a hole: %v", parts, err)
+	}
+	m, err := c.Copy(t.Context(), out, audit.JSONLines, audit.Filter{}, now, nil)
+	if err != nil || m.First != 10 || m.Rows() != m.Before-10 {
+		t.Errorf("the next try: %+v, %v", m, err)
+	}
+	if _, err := ledger.CheckExport(out, &key); err != nil {
+		t.Error(err)
 	}
 }

@@ -138,14 +138,10 @@ func (d *Days) read(ctx context.Context, from, to audit.Day) (*Log, error) {
 // selected cuts out a period.
 func selected(all []*Day, begin int64, from, to audit.Day) (*Log, error) {
 	log := &Log{Removed: begin, roots: map[int64]string{}}
-	covered := begin == 0
 	var prev *Day
 	for _, day := range all {
 		log.note(&day.Start)
 		log.note(&day.End)
-		for _, r := range day.removals() {
-			covered = covered || r.Count == begin
-		}
 		after, end := audit.Day(0), int64(0)
 		h := Hole{Before: day.Date}
 		if prev != nil {
@@ -162,10 +158,19 @@ func selected(all []*Day, begin int64, from, to audit.Day) (*Log, error) {
 		}
 		prev = day
 	}
+	if err := log.prove(all); err != nil {
+		return nil, err
+	}
+	covered := begin == 0
+	for _, day := range all {
+		for _, r := range day.removals() { // one that was interrupted has left some of what it says
+			covered = covered || r.Count >= begin && r.Fits
+		}
+	}
 	if !covered {
 		return nil, &audit.Fault{First: 0, Last: begin - 1, What: "they are missing, and no retention event says that they were removed"}
 	}
-	return log, log.prove(all)
+	return log, nil
 }
 
 func (l *Log) note(m *audit.Mark) { l.roots[m.Size] = rootOf(m) }
@@ -391,6 +396,9 @@ func (d *Days) verify(ctx context.Context, c *counter, before int64) (audit.Mark
 func (d *Days) digest(day *Day, segments []ledger.Segment) error {
 	for _, s := range segments {
 		h, err := d.Store.Digest(s.Name)
+		if errors.Is(err, os.ErrNotExist) {
+			return errMoved
+		}
 		if err != nil {
 			return err
 		}

@@ -235,6 +235,36 @@ func TestRetentionMeanwhile(t *testing.T) {
 	}
 }
 
+// TestRetentionInterrupted: of a removal that ended half-way the event says that more went
+// than did; reports are as before.
+func TestRetentionInterrupted(t *testing.T) {
+	f := newFixture(t)
+	for range 4 {
+		f.day()
+	}
+	want := f.bytes(f.make(days(0, 2)), Markdown)
+	second := f.segments()[1]
+	b, err := os.ReadFile(second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.log.Prune(t.Context(), first+2); err != nil {
+		t.Fatal(err)
+	}
+	f.sign()
+	if err := os.WriteFile(second, b, 0o400); err != nil {
+		t.Fatal(err)
+	}
+	if r := f.make(days(0, 2)); r.Verified.Removed != 9 || f.bytes(r, Markdown) != want {
+		t.Errorf("%+v", r.Verified)
+	}
+	c := f.config()
+	c.Days.Dir = t.TempDir() // where nothing was counted
+	if r, _, err := c.Make(t.Context(), days(1, 5)); err != nil || len(r.Days) < 3 || !r.Removals[0].Fits {
+		t.Errorf("%+v, %v", r, err)
+	}
+}
+
 // TestRemovedOffTheRecord: a day whose segment is gone, with hashes in its place but no
 // event that says so, is no retention.
 func TestRemovedOffTheRecord(t *testing.T) {

@@ -217,7 +217,7 @@ func (g *generator) controlNodes(dir string) error {
 			b.WriteString("# In the process; with several control processes, the URLs of a NATS cluster that they share.\nbus = \"nats\"\n")
 			fmt.Fprintf(&b, "# The configuration of the network: in the process (\"etcd\"), at another control process (\"none\"),\n# or the URLs of an etcd cluster, which all of them then name.\nstore = %q\n", store)
 		}
-		fmt.Fprintf(&b, "# The directory, archive or URL of a bundle of policies; without it everybody is admitted.\n# policy = \"policy\"\n%s", passes)
+		fmt.Fprintf(&b, "# The directory, archive or URL of a bundle of policies; without it everybody is admitted.\n# policy = \"policy\"\n# For how many days the audit log keeps events; without it, for ever.\n# audit_days = 400\n%s", passes)
 		g.out.Controls = append(g.out.Controls, filepath.Join(dir, name, "node.toml"))
 		if err := writeFile(filepath.Join(g.dir, name, "node.toml"), []byte(b.String()), 0o644, false); err != nil {
 			return err

@@ -79,6 +79,14 @@ func TestInitWritesControlProcesses(t *testing.T) {
 				t.Fatal(err)
 			}
 			p := &c.Plane
+			b, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			kept, err := parseConfig(path, []byte(strings.Replace(string(b), "# audit_days", "audit_days", 1)))
+			if err != nil || kept.Plane.AuditDays != 400 || p.AuditDays != 0 {
+				t.Errorf("%s: events are kept for %d days, and for %+v as it proposes: %v", path, p.AuditDays, kept, err)
+			}
 			kind := [2]StoreKind{StoreEtcd, StoreNone}[min(i, 1)]
 			if controls == 3 {
 				kind = StoreMembers

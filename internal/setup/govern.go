@@ -10,8 +10,11 @@ import (
 	"strings"
 )
 
-// Governing is how a control process indexes its audit log, and who reads it there.
+// Governing is how long a control process keeps its audit log, how it indexes it, and who
+// reads it there.
 type Governing struct {
+	// AuditDays is for how many days events are kept; 0: for ever.
+	AuditDays int
 	// Index is the URL of the index's database, or the name of the secret that holds
 	// it; both "" for a file in the state directory.
 	Index, IndexSecret string
@@ -40,6 +43,7 @@ type IssuerConfig struct {
 
 // governingFile is the part of the table [control].
 type governingFile struct {
+	AuditDays  int            `toml:"audit_days"`
 	Index      string         `toml:"index"`
 	Governance string         `toml:"governance"`
 	People     string         `toml:"people"`
@@ -48,7 +52,10 @@ type governingFile struct {
 	Issuers    []IssuerConfig `toml:"issuer"`
 }
 
-// governing reads how the audit log is indexed and read; passes is to whom the process
+// auditDaysMost is as long as a copy can be locked.
+const auditDaysMost = copiesDaysMost
+
+// governing reads how the audit log is kept, indexed and read; passes is to whom the process
 // gives unlinkable tokens, for which it may ask the same issuers.
 func (d *document) governing(g *Governing, f *governingFile, passes string, s *SecretsConfig) {
 	if name, ok := d.reference("control.index", f.Index); ok {
@@ -57,6 +64,9 @@ func (d *document) governing(g *Governing, f *governingFile, passes string, s *S
 		}
 	} else if g.Index = f.Index; g.Index != "" && !ValidIndex(g.Index) {
 		d.bad("control.index", "it is not the URL of a database. Write postgres://user:password@host:port/name, a reference to it, or nothing for a file in the state directory")
+	}
+	if g.AuditDays = f.AuditDays; g.AuditDays < 0 || g.AuditDays > auditDaysMost {
+		d.bad("control.audit_days", "%d is not from 0 to %d. Write for how many days events are kept, or remove the key to keep them for ever", f.AuditDays, auditDaysMost)
 	}
 	g.Issuers = f.Issuers
 	for i, id := range f.Issuers {

@@ -15,6 +15,7 @@ keys = "control-1/keys"
 
 [control]
 listen = "127.0.0.1:9001"
+audit_days = 400
 index = "postgres://audit@db/audit"
 governance = "127.0.0.1:9500"
 people = "people.pem"
@@ -43,7 +44,7 @@ func TestGoverning(t *testing.T) {
 		t.Fatal(err)
 	}
 	g := &c.Plane.Governing
-	if g.Index != "postgres://audit@db/audit" || g.Governance.Port() != 9500 || g.People != filepath.Join(dir, "people.pem") ||
+	if g.AuditDays != 400 || g.Index != "postgres://audit@db/audit" || g.Governance.Port() != 9500 || g.People != filepath.Join(dir, "people.pem") ||
 		g.Access != filepath.Join(dir, "policy.tar.gz") || g.AccessKey != filepath.Join(dir, "policy.pem") || len(g.Issuers) != 1 || g.Issuers[0].Audience != "governance" {
 		t.Errorf("%+v", g)
 	}
@@ -53,6 +54,11 @@ func TestGoverning(t *testing.T) {
 		t.Errorf("a reference: %+v, %v", c, err)
 	}
 	for _, bad := range []struct{ old, new, want string }{
+		{"audit_days = 400\n", "", ""},
+		{"audit_days = 400", "audit_days = 0", ""},
+		{"audit_days = 400", "audit_days = -1", "8: control.audit_days: -1 is not from 0 to 36500"},
+		{"audit_days = 400", "audit_days = 36501", "control.audit_days"},
+		{"audit_days = 400", `audit_days = "90d"`, "audit_days"},
 		{"postgres://audit@db/audit", "index.db", "control.index: it is not the URL"},
 		{"postgres://audit@db/audit", "postgres://audit@db:port/audit", "control.index: it is not the URL"},
 		{"postgres://audit@db/audit", "postgres:///audit", "control.index: it is not the URL"},

@@ -126,6 +126,13 @@ func (x *Export) part(ctx context.Context, s *Store, m *audit.Manifest) error {
 	if err != nil && !errors.Is(err, errStop) {
 		return err
 	}
+	begin, err := s.Begin()
+	if err != nil {
+		return err
+	}
+	if begin > p.First { // Read passes over what went meanwhile
+		return fmt.Errorf("%w: %d to %d; begin it anew in an empty directory", ErrShortened, p.First, begin-1)
+	}
 	content = enc.Tail(content)
 	p.Bytes, p.SHA256 = int64(len(content)), audit.Digest(seal.SHA256(content))
 	if err := x.retry(filepath.Join(x.Dir, p.File), content); err != nil && !x.Once {

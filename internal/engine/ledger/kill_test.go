@@ -30,6 +30,10 @@ func TestMain(m *testing.M) {
 		flag.Parse()
 		os.Exit(m.Run())
 	}
+	if step := os.Getenv(pruneStep); step != "" {
+		fmt.Println("failed:", pruneKilled(dir, step))
+		os.Exit(1)
+	}
 	fmt.Println("failed:", recordForever(dir))
 	os.Exit(1)
 }

@@ -35,6 +35,9 @@ var (
 	ErrFailed = errors.New("ledger: the log failed")
 	// ErrClosed means a log that was closed.
 	ErrClosed = errors.New("ledger: the log is closed")
+	// ErrShortened means an export of entries of which retention has removed some since it
+	// was begun: it would not say that they are missing.
+	ErrShortened = errors.New("ledger: retention has removed entries of this export since it was begun")
 )
 
 const (
@@ -75,8 +78,9 @@ type Config struct {
 	// Now is the clock; time.Now.
 	Now func() time.Time
 
-	first time.Duration        // how long the first event of all waits; 0: CheckpointEvery
-	sync  func(*os.File) error // of tests; makes what was written durable
+	first  time.Duration        // how long the first event of all waits; 0: CheckpointEvery
+	sync   func(*os.File) error // of tests; makes what was written durable
+	pruned func(step string)    // of tests; told after each step of Prune
 }
 
 func (c Config) withDefaults() (Config, error) {
@@ -100,6 +104,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.sync == nil {
 		c.sync = datasync
+	}
+	if c.pruned == nil {
+		c.pruned = func(string) {}
 	}
 	return c, nil
 }

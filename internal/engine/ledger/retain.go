@@ -4,49 +4,98 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 
 	"github.com/nyxnet/nyx/internal/audit"
 )
 
-// Prune removes the segments of the days before one, and returns how many entries
-// were in them. Of each entry its hash stays, so that the chain and proofs hold, and
-// an event says what was removed before it is. The newest segment stays, and so does
-// what has no copy yet where there is to be one (Config.Copied).
-func (l *Log) Prune(ctx context.Context, before audit.Day) (removed int64, err error) {
+// Removal is what retention removes of a log: whole days, the oldest.
+type Removal struct {
+	Days     int
+	From, To audit.Day // the first of them and the last
+	// Entries from First on, before Before, are in them, in so many files and bytes.
+	First, Before int64
+	Segments      int
+	Bytes         int64
+	// Waiting are days that are as old and stay: they have no copy yet, and are to have one.
+	Waiting int
+}
+
+// Entries is how many events are removed.
+func (r *Removal) Entries() int64 { return r.Before - r.First }
+
+// Removable says what Prune would remove, of a log of which the entries before one have a
+// copy: the days before a day. The newest stays, whatever day it is of.
+func (s *Store) Removable(before audit.Day, copied int64) (Removal, error) {
+	r, _, err := s.removable(before, copied)
+	return r, err
+}
+
+func (s *Store) removable(before audit.Day, copied int64) (r Removal, old []file, err error) {
+	all, err := s.files()
+	for i, next := 0, 0; i < len(all); i = next {
+		day := all[i].head.Day
+		for next < len(all) && all[next].head.Day == day {
+			next++
+		}
+		if next == len(all) || day >= before {
+			break
+		}
+		if all[next].head.First > copied {
+			r.Waiting++
+			continue
+		}
+		old = all[:next]
+		r.Days, r.From, r.To, r.First, r.Before, r.Segments = r.Days+1, all[0].head.Day, day, all[0].head.First, all[next].head.First, next
+	}
+	for _, f := range old {
+		r.Bytes += f.size
+	}
+	return r, old, err
+}
+
+// Prune removes the days before one that Removable names, with Config.Copied. Of each entry
+// its hash stays, so that the chain and proofs hold, and an event that is signed says what
+// is removed before it is. A process that dies between leaves a log that verifies, and of
+// which the next Prune removes the rest: with an event of its own, because what the first
+// one says was not so yet. With an error, what is returned was to be removed.
+func (l *Log) Prune(ctx context.Context, before audit.Day) (Removal, error) {
 	l.pruning.Lock()
 	defer l.pruning.Unlock()
-	all, err := l.store.files()
+	copied := int64(math.MaxInt64)
+	if l.cfg.Copied != nil {
+		copied = l.cfg.Copied()
+	}
+	r, old, err := l.store.removable(before, copied)
+	if err != nil || len(old) == 0 {
+		return r, err
+	}
+	root, err := l.keepHashes(ctx, r.First, r.Before)
 	if err != nil {
-		return 0, err
+		return r, err
 	}
-	old := 0
-	for old+1 < len(all) && all[old].head.Day < before && (l.cfg.Copied == nil || all[old+1].head.First <= l.cfg.Copied()) {
-		old++
+	l.cfg.pruned("hashes")
+	if err := l.Record(ctx, l.own(audit.Retention, audit.Notice, "remove", audit.RemovalDetails(r.To, r.Before, root)...)); err != nil {
+		return r, err
 	}
-	if old == 0 {
-		return 0, nil
-	}
-	from, to := all[0].head.First, all[old].head.First
-	root, err := l.keepHashes(ctx, from, to)
-	if err != nil {
-		return 0, err
-	}
-	event := l.own(audit.Retention, audit.Notice, "remove", audit.RemovalDetails(all[old-1].head.Day, to, root)...)
-	if err := l.Record(ctx, event); err != nil {
-		return 0, err
-	}
+	l.cfg.pruned("event")
 	if _, err := l.Checkpoint(ctx); err != nil {
-		return 0, err
+		return r, err
 	}
-	for _, f := range all[:old] {
-		err = errors.Join(err, os.Remove(f.path))
+	l.cfg.pruned("checkpoint")
+	for _, f := range old { // the oldest first, so that what is left begins at one place
+		err := os.Remove(f.path)
+		if err == nil {
+			err = syncDir(filepath.Dir(f.path))
+		}
+		if err != nil {
+			return r, fmt.Errorf("ledger: %w", err)
+		}
+		l.cfg.pruned("segment")
 	}
-	if err = errors.Join(err, syncDir(filepath.Join(l.cfg.Dir, segmentsDir))); err != nil {
-		return 0, fmt.Errorf("ledger: %w", err)
-	}
-	return to - from, nil
+	return r, nil
 }
 
 // keepHashes writes the hashes of entries beside those that are kept already, and
@@ -87,7 +136,7 @@ func (l *Log) keepHashes(ctx context.Context, from, to int64) (root audit.Hash, 
 	if edge.Size() != to {
 		return root, &audit.Fault{First: edge.Size(), Last: to - 1, What: "they cannot be read, so nothing is removed"}
 	}
-	if err := l.cfg.sync(f); err != nil {
+	if err := errors.Join(l.cfg.sync(f), syncDir(l.cfg.Dir)); err != nil {
 		return root, fmt.Errorf("ledger: %w", err)
 	}
 	return edge.Root(), nil

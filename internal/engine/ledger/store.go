@@ -66,10 +66,17 @@ func (s *Store) Find(ctx context.Context, id string) (seq int64, err error) {
 		}
 		return nil
 	})
-	if err == nil && seq < 0 {
-		err = fmt.Errorf("ledger: there is no event %s in the log", id)
+	if err != nil || seq >= 0 {
+		return seq, err
 	}
-	return seq, err
+	begin, err := s.Begin()
+	if err != nil {
+		return seq, err
+	}
+	if begin > 0 {
+		return seq, fmt.Errorf("ledger: there is no event %s in the log; it may be one of the %d that retention has removed", id, begin)
+	}
+	return seq, fmt.Errorf("ledger: there is no event %s in the log", id)
 }
 
 // Read calls each with the entries from a place on, before another, in their order.

@@ -266,18 +266,18 @@ func TestRetention(t *testing.T) {
 		f.now = f.now.Add(24 * time.Hour)
 	}
 	day := audit.DayOf(start)
-	if n, err := l.Prune(t.Context(), day); n != 0 || err != nil {
-		t.Errorf("%d removed, %v", n, err)
+	if r, err := l.Prune(t.Context(), day); r.Entries() != 0 || err != nil {
+		t.Errorf("%d removed, %v", r.Entries(), err)
 	}
-	if n, err := l.Prune(t.Context(), day+1); n != 300 || err != nil {
-		t.Errorf("%d removed, %v", n, err)
+	if r, err := l.Prune(t.Context(), day+1); r.Entries() != 300 || err != nil {
+		t.Errorf("%d removed, %v", r.Entries(), err)
 	}
 	f.record(l, 100)
-	if n, err := l.Prune(t.Context(), day+3); n != 600 || err != nil {
-		t.Errorf("%d removed, %v", n, err)
+	if r, err := l.Prune(t.Context(), day+3); r.Entries() != 600 || err != nil {
+		t.Errorf("%d removed, %v", r.Entries(), err)
 	}
-	if n, err := l.Prune(t.Context(), day+30); n != 300 || err != nil { // with the record of the first
-		t.Errorf("%d removed, %v", n, err)
+	if r, err := l.Prune(t.Context(), day+30); r.Entries() != 300 || err != nil { // with the record of the first
+		t.Errorf("%d removed, %v", r.Entries(), err)
 	}
 	f.close(l)
 	l = f.open()

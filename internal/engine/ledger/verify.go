@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"os"
 
 	"github.com/nyxnet/nyx/internal/audit"
 )
@@ -14,10 +15,23 @@ import (
 // checkpoints that somebody kept elsewhere: a log that was made anew, or cut, does
 // not lead to them. each, if it is not nil, gets every event. A log that is being
 // written is verified up to what it had committed; torn says how many bytes of an
-// unfinished frame follow.
+// unfinished frame follow. Where retention removes a day meanwhile it begins anew, and so
+// does each.
 //
 // An error that wraps audit.ErrBroken or audit.ErrForked says where.
 func (s *Store) Verify(ctx context.Context, key *audit.LogKey, others [][]byte, each func(audit.Entry) error) (v audit.Verified, torn int64, err error) {
+	for range shortenedTries {
+		if v, torn, err = s.verify(ctx, key, others, each); !errors.Is(err, os.ErrNotExist) {
+			break
+		}
+	}
+	return v, torn, err
+}
+
+// shortenedTries is how often what a removal disturbs is done: there is one a day.
+const shortenedTries = 3
+
+func (s *Store) verify(ctx context.Context, key *audit.LogKey, others [][]byte, each func(audit.Entry) error) (v audit.Verified, torn int64, err error) {
 	var known []*audit.Checkpoint
 	take := func(note []byte) error {
 		c, err := key.Open(note)

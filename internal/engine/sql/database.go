@@ -34,6 +34,8 @@ const (
 	// brought in (4 MiB), so that a page is written seldom.
 	cachePragma      = "cache_size(-32768)"
 	checkpointPragma = "wal_autocheckpoint(8192)"
+	// What is deleted is overwritten: retention, and the end of a session, mean it.
+	deletePragma = "secure_delete(1)"
 )
 
 // database is SQLite in a file, or a server that speaks PostgreSQL's protocol: a
@@ -51,7 +53,7 @@ type database struct {
 
 // sqliteFile is the source of a file of SQLite, which is made if it is not there.
 func sqliteFile(path string) string {
-	pragmas := url.Values{"_pragma": {"journal_mode(WAL)", "synchronous(NORMAL)", "busy_timeout(5000)", cachePragma, checkpointPragma}, "_txlock": {"immediate"}}
+	pragmas := url.Values{"_pragma": {"journal_mode(WAL)", "synchronous(NORMAL)", "busy_timeout(5000)", cachePragma, checkpointPragma, deletePragma}, "_txlock": {"immediate"}}
 	return (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: pragmas.Encode()}).String()
 }
 

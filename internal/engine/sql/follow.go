@@ -247,6 +247,18 @@ func (f *Follower) bring(ctx context.Context, x *Index) error {
 	return nil
 }
 
+// Forget removes the entries before one, which retention has removed from the log: the
+// index does not wait until the log grows. One that is not there now does so when it is.
+func (f *Follower) Forget(ctx context.Context, before int64) error {
+	f.mu.Lock()
+	x := f.index
+	f.mu.Unlock()
+	if x == nil {
+		return nil
+	}
+	return x.Forget(ctx, before)
+}
+
 // Query finds a page in an index that has all that the log has now.
 func (f *Follower) Query(ctx context.Context, q Query) (Page, error) {
 	begun := time.Now()

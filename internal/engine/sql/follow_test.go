@@ -278,6 +278,23 @@ func TestFollowSpoiled(t *testing.T) {
 	}
 }
 
+// TestFollowForgets: what retention removes goes from an index although its log does not
+// grow.
+func TestFollowForgets(t *testing.T) {
+	g := newGrowing(100)
+	f, _ := follow(t, filepath.Join(t.TempDir(), "index.db"), "a", g)
+	wantFollowed(t, f, g)
+	g.mu.Lock()
+	g.log.begin = 40
+	g.mu.Unlock()
+	if err := f.Forget(t.Context(), 40); err != nil {
+		t.Fatal(err)
+	}
+	if p, err := f.Query(t.Context(), Query{Limit: LimitMax}); err != nil || len(p.Entries) != 60 || p.Entries[0].Seq != 40 {
+		t.Errorf("%d entries are found, %v", len(p.Entries), err)
+	}
+}
+
 // TestBulk: an index that is built from so many entries that it gets its secondary
 // indexes last has all of them in the end.
 func TestBulk(t *testing.T) {

@@ -145,7 +145,7 @@ func (x *Index) Compare(ctx context.Context, log Log) error {
 	var encoded []byte
 	err = log.Read(ctx, 0, next, func(e audit.Entry) error {
 		there, err := row()
-		for end == 0 && there && err == nil && seq < e.Seq { // retention has removed its entry since
+		for e.Seq != end && there && err == nil && seq < e.Seq { // retention has removed its entry since
 			there, err = row()
 		}
 		if err != nil {

@@ -178,10 +178,22 @@ func (x *Index) add(ctx context.Context, tx *sql.Tx, entries []audit.Entry) (err
 	return nil
 }
 
-// Forget removes the entries before one, which retention has removed from the log.
+// Forget removes the entries before one, which retention has removed from the log, some at
+// a time, so that nobody waits long for it. In SQLite their bytes are overwritten.
 func (x *Index) Forget(ctx context.Context, before int64) error {
-	return x.do(ctx, func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, "DELETE FROM audit_events WHERE seq < "+x.bind(1), before)
-		return err
-	})
+	for {
+		_, first, err := x.place(ctx)
+		if err != nil || first >= before {
+			return err
+		}
+		upTo := min(before, first+batch)
+		_, err = x.exec(ctx, "DELETE FROM audit_events WHERE seq < "+x.bind(1), upTo)
+		if err != nil {
+			return err
+		}
+		if upTo == before && !x.postgres { // the log before the database has the bytes too
+			_, err = x.exec(ctx, "PRAGMA wal_checkpoint(TRUNCATE)")
+			return err
+		}
+	}
 }

@@ -1,6 +1,7 @@
 package sql
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"errors"
@@ -23,8 +24,9 @@ var start = time.Date(2026, 11, 23, 9, 0, 0, 0, time.UTC)
 
 // memoryLog is a log without files.
 type memoryLog struct {
-	begin   int64
-	entries []audit.Entry
+	begin     int64
+	entries   []audit.Entry
+	meanwhile func() // done once, after the first entry that is read
 }
 
 func (l *memoryLog) Begin() (int64, error) { return l.begin, nil }
@@ -34,6 +36,10 @@ func (l *memoryLog) Read(_ context.Context, from, before int64, each func(audit.
 		if e.Seq >= max(from, l.begin) && e.Seq < before {
 			if err := each(e); err != nil {
 				return err
+			}
+			if l.meanwhile != nil {
+				l.meanwhile()
+				l.meanwhile = nil
 			}
 		}
 	}
@@ -193,6 +199,60 @@ func projects(t *testing.T, x *Index, open func() (*Index, error)) {
 	wantEqual(t, x, l, 5001)
 	if p, err := x.Query(t.Context(), Query{Limit: 1}); err != nil || p.Entries[0].Seq != 1200 {
 		t.Errorf("the first is %+v, %v", p.Entries, err)
+	}
+	whole := *l
+	l.meanwhile = func() { l.begin = 3000 } // while the index is compared
+	if err := x.Compare(t.Context(), l); err != nil {
+		t.Error(err)
+	}
+	if err := x.Compare(t.Context(), &whole); err != nil {
+		t.Error(err)
+	}
+	if err := x.Forget(t.Context(), 3000); err != nil {
+		t.Error(err)
+	}
+	if err := x.Compare(t.Context(), &whole); !errors.Is(err, ErrDiffers) {
+		t.Errorf("rows of entries that are there were removed: %v", err)
+	}
+	wantEqual(t, x, l, 5001)
+}
+
+// TestForget: of what retention removes a file of SQLite has no bytes left.
+func TestForget(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "index.db")
+	x, err := SQLite(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer x.Close()
+	l := &memoryLog{}
+	l.add(20_000)
+	for i := range l.entries {
+		l.entries[i].Event.Subject = [2]string{"subject-that-goes", "subject-that-stays"}[i/10_000]
+	}
+	wantEqual(t, x, l, 20_000)
+	has := func(what string) (n int) {
+		t.Helper()
+		for _, name := range []string{path, path + "-wal"} {
+			b, err := os.ReadFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			n += bytes.Count(b, []byte(what))
+		}
+		return n
+	}
+	if n := has("subject-that-goes"); n < 10_000 {
+		t.Fatalf("the search finds %d", n)
+	}
+	if err := x.Forget(t.Context(), 10_000); err != nil {
+		t.Fatal(err)
+	}
+	if n := has("subject-that-goes"); n > 0 {
+		t.Errorf("what was removed is there %d times", n)
+	}
+	if n := has("subject-that-stays"); n < 10_000 {
+		t.Errorf("what stays is there %d times", n)
 	}
 }
 

@@ -313,14 +313,14 @@ func TestRetention(t *testing.T) {
 		time.Sleep(24 * time.Hour)
 		f.record(5, true)
 		tomorrow := audit.DayOf(time.Now()) + 1
-		if n, err := f.log.Prune(f.Context(), tomorrow); err != nil || n > 100 {
-			f.Errorf("%d removed, of which 100 have a copy: %v", n, err)
+		if r, err := f.log.Prune(f.Context(), tomorrow); err != nil || r.Entries() != 100 || r.Waiting != 1 {
+			f.Errorf("of what has a copy and what has none: %+v, %v", r, err)
 		}
 		f.bucket.away(nil)
 		time.Sleep(time.Hour)
 		synctest.Wait()
-		if n, err := f.log.Prune(f.Context(), tomorrow); err != nil || n < 50 {
-			f.Errorf("%d removed: %v", n, err)
+		if r, err := f.log.Prune(f.Context(), tomorrow); err != nil || r.Entries() != 100 || r.Waiting != 0 {
+			f.Errorf("%+v, %v", r, err)
 		}
 		time.Sleep(time.Hour)
 		synctest.Wait()
