@@ -83,6 +83,12 @@ func (r *route) renews() machine.Time {
 	return at
 }
 
+// mayStay reports whether a route is to be replaced for nothing but that it shares nodes
+// with another.
+func (r *route) mayStay(now machine.Time) bool {
+	return r != nil && r.near > 0 && r.moves == 0 && now < r.begun.Add(r.ttl*renewAt/100)
+}
+
 // build draws a route for a place of a circuit and starts its set-up.
 func (c *Client) build(now machine.Time, k *circuit, slot int, first []byte) error {
 	if c.view == nil {
@@ -102,14 +108,14 @@ func (c *Client) build(now machine.Time, k *circuit, slot int, first []byte) err
 		return err
 	}
 	shares := k.shares(plan.Path)
-	if k.leaves != nil && k.leaves.near > 0 && now < k.leaves.begun.Add(k.leaves.ttl*renewAt/100) && shares {
+	if shares && k.leaves.mayStay(now) {
 		return errNear
 	}
 	c.Distributions.ObserveTime(trace.RoutePlanLatency, now.Sub(k.lacks))
 	k.lacks = 0
 	r := &route{circuit: k, slot: slot, path: plan.Path, ttl: plan.TTL, begun: now, meeting: k.meeting}
 	r.emit.Value = r
-	if shares && c.avoids(now) {
+	if shares && c.cfg.Level == wire.Fast && c.avoids(now) {
 		r.near = 1
 	}
 	if err := c.prepare(now, r, first); err != nil {
