@@ -33,7 +33,7 @@ func (c *Client) wish(now machine.Time, k *circuit, req *directory.Request) (w w
 		w.abroad = c.abroad
 	}
 	for _, r := range k.routes {
-		if r == nil || r == k.leaves {
+		if r == nil || r == k.leaves && r.near > 0 {
 			continue
 		}
 		nodes := r.path.Nodes()

@@ -71,6 +71,7 @@ func (c *Client) moveSoon(now machine.Time, r *route, leaving func(wire.NodeID) 
 	if !crosses || r.replaced || r.circuit.purpose == answering {
 		return
 	}
+	r.near = 0 // it goes, whatever the next one shares
 	at := c.moveAt(now, r)
 	if at < r.expire.At() {
 		r.expire.Value = func(now machine.Time) {

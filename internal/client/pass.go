@@ -1,6 +1,8 @@
 package client
 
 import (
+	"slices"
+
 	"errors"
 
 	"github.com/nyxnet/nyx/internal/directory"
@@ -24,6 +26,14 @@ func (c *Client) HandlePasses(now machine.Time, entry wire.NodeID, passes ...wir
 	if e := c.entries[entry]; e != nil && e.refused == ErrNoPass {
 		c.refusing.remove(entry)
 		c.sendInit(now, e)
+	}
+	for _, e := range c.allEntries() { // what waits at those without leads by this one
+		if e.node == entry || e.refused != ErrNoPass {
+			continue
+		}
+		for _, r := range slices.Clone(e.waiting) {
+			c.fail(now, r, ErrNoPass)
+		}
 	}
 	if c.view != nil {
 		c.timers.Set(&c.plan, now)

@@ -86,7 +86,7 @@ func (r *route) renews() machine.Time {
 // mayStay reports whether a route is to be replaced for nothing but that it shares nodes
 // with another.
 func (r *route) mayStay(now machine.Time) bool {
-	return r != nil && r.near > 0 && r.moves == 0 && now < r.begun.Add(r.ttl*renewAt/100)
+	return r != nil && r.near > 0 && now < r.begun.Add(r.ttl*renewAt/100)
 }
 
 // build draws a route for a place of a circuit and starts its set-up.
@@ -372,10 +372,10 @@ func (c *Client) renew(now machine.Time, r *route) {
 		k.leaves = r
 		err := c.build(now, k, slot, nil)
 		k.leaves = nil
-		switch err {
-		case nil:
+		switch {
+		case err == nil:
 			k.routes[slot].replaces, r.replaced = r, true
-		case errNear:
+		case r.mayStay(now):
 			k.lacks = 0
 			r.near++
 			c.timers.Set(&r.expire, r.renews())
