@@ -169,10 +169,10 @@ func (s *served) serve(server *http.Server) {
 	s.server = server
 	s.serving.Go(func() {
 		if server.TLSConfig != nil {
-			server.ServeTLS(console.Limit(s.listener), "", "")
+			server.ServeTLS(console.Limit(s.listener, server), "", "")
 			return
 		}
-		server.Serve(console.Limit(s.listener))
+		server.Serve(console.Limit(s.listener, server))
 	})
 }
 

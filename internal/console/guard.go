@@ -7,13 +7,13 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
 
-	"golang.org/x/net/netutil"
-
 	"github.com/nyxnet/nyx/internal/audit"
+	"github.com/nyxnet/nyx/internal/carrier/front"
 	"github.com/nyxnet/nyx/internal/seal"
 )
 
@@ -51,8 +51,13 @@ func NewServer(c *Console, certificate *tls.Certificate) *http.Server {
 	return s
 }
 
-// Limit bounds the connections of a listener: who comes when it is full waits.
-func Limit(ln net.Listener) net.Listener { return netutil.LimitListener(ln, connectionsMost) }
+// Limit bounds the connections of a listener, and watches the server that is to serve it:
+// where there is no room the oldest of those who are not signed in yields.
+func Limit(ln net.Listener, s *http.Server) net.Listener {
+	bounded := &front.Listener{Listener: ln, Limits: front.NewLimits(connectionsMost, connectionsMost), Yields: true}
+	bounded.Watch(s)
+	return bounded
+}
 
 // ServeHTTP implements http.Handler.
 func (c *Console) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -84,6 +89,17 @@ func (c *Console) hostIsOurs(host string) bool {
 	name, _, err := net.SplitHostPort(host)
 	ip := net.ParseIP(name)
 	return err == nil && ip != nil && ip.IsLoopback()
+}
+
+// secure reports whether a browser came by TLS, to this process or to a front of it: a name
+// that is not this machine's is only ever shown with https.
+func (c *Console) secure(r *http.Request) bool {
+	name, _, err := net.SplitHostPort(r.Host)
+	if err != nil {
+		name = r.Host
+	}
+	ip := net.ParseIP(name)
+	return r.TLS != nil || name != "localhost" && (ip == nil || !ip.IsLoopback()) && slices.Contains(c.cfg.Hosts, r.Host)
 }
 
 // call is a request of somebody who has signed in.
@@ -210,6 +226,21 @@ type rate struct {
 	mu     sync.Mutex
 	minute int64
 	taken  map[string]int
+}
+
+// triersMost bounds the addresses that are counted apart.
+const triersMost = 4096
+
+// from is what a request wants, with whom it comes from: strangers use up no tries but
+// their own, while there are not too many of them.
+func (t *rate) from(r *http.Request, what string) string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	at, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil || len(t.taken) >= triersMost {
+		return what
+	}
+	return what + " " + front.Block(at.Addr()).String()
 }
 
 func (t *rate) take(what string, most int, now time.Time) bool {

@@ -135,7 +135,7 @@ func (c *Console) oidcBegin(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	o, now := c.cfg.OIDC, c.cfg.Now()
-	if o == nil || !c.tries.take("oidc", triesMost, now) {
+	if o == nil || !c.tries.take(c.tries.from(r, "oidc"), triesMost, now) {
 		c.showOut(w, r, http.StatusTooManyRequests, signIn{OIDC: o != nil, Why: c.faceOf(r).say("signin.slow")})
 		return
 	}
@@ -152,7 +152,7 @@ func (c *Console) oidcBegin(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	// Lax: the issuer leads back here from another site.
-	http.SetCookie(w, &http.Cookie{Name: cookieName(flowCookie, r), Value: browser, Path: "/oidc/", HttpOnly: true, SameSite: http.SameSiteLaxMode, Secure: r.TLS != nil, MaxAge: int(flowLife.Seconds())})
+	http.SetCookie(w, &http.Cookie{Name: cookieName(flowCookie, r), Value: browser, Path: "/oidc/", HttpOnly: true, SameSite: http.SameSiteLaxMode, Secure: c.secure(r), MaxAge: int(flowLife.Seconds())})
 	challenge := seal.SHA256([]byte(one.verifier))
 	q := url.Values{
 		"response_type": {"code"}, "client_id": {o.Client}, "redirect_uri": {o.Return}, "scope": {"openid profile"},

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/nyxnet/nyx/internal/carrier/front"
 	"github.com/nyxnet/nyx/internal/seal"
 )
 
@@ -111,7 +112,7 @@ func (c *Console) welcome(w http.ResponseWriter, r *http.Request, who Person) bo
 		return false
 	}
 	p.known[seal.SHA256([]byte(secret))] = v
-	http.SetCookie(w, &http.Cookie{Name: cookieName(visitCookie, r), Value: secret, Path: "/", HttpOnly: true, SameSite: http.SameSiteStrictMode, Secure: r.TLS != nil, MaxAge: int(visitMost.Seconds())})
+	http.SetCookie(w, &http.Cookie{Name: cookieName(visitCookie, r), Value: secret, Path: "/", HttpOnly: true, SameSite: http.SameSiteStrictMode, Secure: c.secure(r), MaxAge: int(visitMost.Seconds())})
 	return true
 }
 
@@ -137,6 +138,7 @@ func (c *Console) guest(r *http.Request) (v *visit, at visit, ok bool) {
 		return nil, visit{}, false
 	}
 	v.seen = now
+	front.Known(r)
 	return v, *v, true
 }
 

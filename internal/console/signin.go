@@ -47,11 +47,10 @@ func (c *Console) NewLink() string {
 // link hands a new link to who shows what the owner's file holds.
 func (c *Console) link(w http.ResponseWriter, r *http.Request) {
 	shown, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-	if !ok || c.cfg.Owner == "" || !c.tries.take("link", triesMost, c.cfg.Now()) || !seal.Equal([]byte(shown), []byte(c.cfg.Owner)) {
+	if !ok || c.cfg.Owner == "" || !seal.Equal([]byte(shown), []byte(c.cfg.Owner)) {
 		http.Error(w, "only the owner of this machine has links made", http.StatusForbidden)
 		return
 	}
-	c.tries.give("link")
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	io.WriteString(w, c.NewLink())
 }
@@ -88,7 +87,8 @@ func (c *Console) enterPage(w http.ResponseWriter, r *http.Request) {
 
 func (c *Console) enter(w http.ResponseWriter, r *http.Request) {
 	f := c.faceOf(r)
-	if !c.tries.take("enter", triesMost, c.cfg.Now()) {
+	tries := c.tries.from(r, "enter")
+	if !c.tries.take(tries, triesMost, c.cfg.Now()) {
 		c.showOut(w, r, http.StatusTooManyRequests, signIn{Why: f.say("signin.slow")})
 		return
 	}
@@ -101,7 +101,7 @@ func (c *Console) enter(w http.ResponseWriter, r *http.Request) {
 		c.showOut(w, r, http.StatusForbidden, signIn{OIDC: c.cfg.OIDC != nil, Why: f.say("signin.spent")})
 		return
 	}
-	c.tries.give("enter")
+	c.tries.give(tries)
 	if err := c.admit(w, r, who); err != nil {
 		c.showOut(w, r, statusOf(err), signIn{Why: oneLine(err)})
 		return
@@ -149,7 +149,7 @@ func (c *Console) changeRole(k *call) (string, error) {
 func (c *Console) looks(w http.ResponseWriter, r *http.Request) {
 	for name, values := range map[string][]string{"lang": languages, "theme": {"system", "light", "dark"}} {
 		if v := r.PostFormValue(name); slices.Contains(values, v) {
-			http.SetCookie(w, &http.Cookie{Name: "nyx-" + name, Value: v, Path: "/", HttpOnly: true, SameSite: http.SameSiteStrictMode, Secure: r.TLS != nil, MaxAge: 365 * 24 * 3600})
+			http.SetCookie(w, &http.Cookie{Name: "nyx-" + name, Value: v, Path: "/", HttpOnly: true, SameSite: http.SameSiteStrictMode, Secure: c.secure(r), MaxAge: 365 * 24 * 3600})
 		}
 	}
 	http.Redirect(w, r, backTo(r.PostFormValue("back")), http.StatusSeeOther)

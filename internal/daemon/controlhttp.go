@@ -212,6 +212,7 @@ func (c *Control) guestsOnly(f func(http.ResponseWriter, *http.Request, wire.Nod
 			http.Error(w, "introduce yourself first", http.StatusUnauthorized)
 			return
 		}
+		front.Known(r)
 		f(w, r, from)
 	}
 }

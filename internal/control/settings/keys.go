@@ -1,6 +1,10 @@
 package settings
 
-import "time"
+import (
+	"time"
+
+	"github.com/nyxnet/nyx/internal/wire"
+)
 
 // Keys of a Nyx network. What a node's file says holds where a key is not set.
 const (
@@ -35,7 +39,7 @@ func Network() *Schema {
 			Help: "the least level of lines in the log"},
 		Key{Name: RelayDrain, Kind: Duration, Most: int64(time.Hour), Default: "0s", Roles: Stream | Mix,
 			Help: "how long a node that is told to stop serves on"},
-		Key{Name: TelemetrySampling, Kind: Number, Least: 1, Most: 100, Default: "10", Roles: Stream | Mix,
+		Key{Name: TelemetrySampling, Kind: Number, Least: 1, Most: wire.TelemetryStandsMax, Default: "10", Roles: Stream | Mix,
 			Help: "of how many telemetry reports that say nothing out of the ordinary one is sent"},
 		Key{Name: PolicyBundle, Kind: URL, Roles: Control,
 			Help: "where the policy's bundle is fetched"},

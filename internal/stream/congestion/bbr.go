@@ -170,7 +170,7 @@ func (b *bbr) OnAckEnd(now machine.Time, _ time.Duration, inFlight int) {
 	if b.heardAt = now; b.filling {
 		b.span.begin(now)
 	}
-	if b.phase == startup && !b.overrun && !b.span.limited && b.losesTooMuch(&b.span) {
+	if b.phase == startup && b.overruns(&b.span) {
 		b.overrun, b.careful = true, true
 	}
 	b.endSpan(now)

@@ -41,8 +41,11 @@ const (
 	// double. lossLevelMax bounds what can be learnt: 1/8.
 	lossMargin        = 1 << 12
 	lossMarginStartup = 1 << 13
-	lossLevelMax      = 1 << 13
-	lossPackets       = 8
+	// lossOverrun, 3/8 in 1/65536, above it within a span shows that startup has overrun
+	// the path: at twice its rate half is lost, and no path loses so much by itself.
+	lossOverrun  = 3 << 13
+	lossLevelMax = 1 << 13
+	lossPackets  = 8
 	// silenceRounds base times and silenceLeast without a sign are an outage: a path
 	// that is only slower goes on to acknowledge.
 	silenceRounds = 2
@@ -201,6 +204,12 @@ func (b *bbr) losesTooMuch(s *span) bool {
 		margin = lossMarginStartup
 	}
 	return b.lossOf(s) > b.lossLevel+margin && s.lost >= uint64(lossPackets*b.packet)
+}
+
+// overruns reports whether a span of startup has lost what only a path that is overrun
+// loses.
+func (b *bbr) overruns(s *span) bool {
+	return b.lossOf(s) > b.lossLevel+lossOverrun && s.lost >= uint64(lossPackets*b.packet)
 }
 
 // judgeLoss reports whether a completed span lost too much, and learns what the path
