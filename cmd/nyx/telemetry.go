@@ -21,7 +21,7 @@ const (
 	tellMost = 2 * time.Second
 	// tendEvery is how often a command that lasts looks whether telemetry is due.
 	tendEvery = 10 * time.Minute
-	// sendMost bounds nyx telemetry send.
+	// sendMost bounds nyx telemetry send, and what a command that lasts sends.
 	sendMost = time.Minute
 )
 
@@ -52,7 +52,9 @@ func beginTelling(dir string) *teller {
 				return
 			case now := <-tick.C:
 				if s, err := usage.Open(dir, nil, now); err == nil {
-					s.Tend(ctx, now)
+					within, cancel := context.WithTimeout(ctx, sendMost)
+					s.Tend(within, now)
+					cancel()
 				}
 			}
 		}

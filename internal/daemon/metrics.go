@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/nyxnet/nyx/internal/metric"
@@ -29,9 +30,24 @@ type source struct {
 	usage   *usage           // nil: not told
 	proxy   *proxy.Counts    // nil: no proxy here
 	lines   *telemetry.Lines // nil: the log is not this process's
-	more    []func(*metric.Page)
-	meter   StartMeter // nil: text
+	meter   StartMeter       // nil: text
 	blur    metric.Blur
+
+	adding sync.Mutex // of more, as pages are read meanwhile
+	more   []func(*metric.Page)
+}
+
+// add has pages filled by one more.
+func (s *source) add(write func(*metric.Page)) {
+	s.adding.Lock()
+	defer s.adding.Unlock()
+	s.more = append(s.more, write)
+}
+
+func (s *source) added() []func(*metric.Page) {
+	s.adding.Lock()
+	defer s.adding.Unlock()
+	return s.more
 }
 
 func (l *Local) source() *source {
@@ -74,7 +90,7 @@ func (s *source) page() *metric.Page {
 	writeRecords(to, parts)
 	writeAdmission(to, parts)
 	writeProbes(to, parts)
-	for _, write := range s.more {
+	for _, write := range s.added() {
 		write(to)
 	}
 	if !s.traffic {

@@ -145,7 +145,7 @@ func Run(ctx context.Context, cfg *setup.Config, kinds []joint.Kind, compress Co
 		if err != nil {
 			return err
 		}
-		src.more = append(src.more, p.Figures)
+		src.add(p.Figures)
 		parts = append(parts, running{name: "push", stop: p.Close})
 	}
 	if cfg.Metrics.IsValid() {

@@ -139,7 +139,7 @@ func (d *document) control(c *Config, f *configFile) {
 		d.bad("control.operators", "this process has no configuration for operators (store = \"none\"). Remove the key, or ask the process that has it")
 	}
 	d.governing(&out.Governing, &in.governingFile, in.Passes, &c.Secrets)
-	d.copies(&out.Copies, &in.copiesFile, &c.Secrets)
+	d.copies(&out.Copies, &in.copiesFile, out.AuditDays, &c.Secrets)
 	d.passes(c, f)
 	d.console(&out.Console, &f.Console)
 	if len(c.Directories) == 0 {

@@ -84,8 +84,8 @@ func (c *CopiesConfig) Check() error {
 	return nil
 }
 
-// copies reads where copies of the audit log go.
-func (d *document) copies(c *CopiesConfig, f *copiesFile, s *SecretsConfig) {
+// copies reads where copies of the audit log go, which is kept for so many days; 0: for ever.
+func (d *document) copies(c *CopiesConfig, f *copiesFile, kept int, s *SecretsConfig) {
 	if f.Copies == "" {
 		if *f != (copiesFile{}) {
 			d.bad("control.copies", "missing, and other keys of copies are there. Write s3://BUCKET/PREFIX, or remove them")
@@ -109,6 +109,9 @@ func (d *document) copies(c *CopiesConfig, f *copiesFile, s *SecretsConfig) {
 	days := cmp.Or(f.Days, copiesDays)
 	if days < 1 || days > copiesDaysMost {
 		d.bad("control.copies_days", "%d is not from 1 to %d. Write for how many days what is copied is locked", f.Days, copiesDaysMost)
+	}
+	if kept > days {
+		d.bad("control.copies_days", "the lock of a copy would end after %d days, and the log keeps events for %d (control.audit_days). Write %d or more here, or fewer days there", days, kept, kept)
 	}
 	c.Keep = time.Duration(days) * 24 * time.Hour
 	c.Every = d.duration("control.copies_every", cmp.Or(f.Every, copiesEvery), copiesEveryLeast, copiesEveryMost)

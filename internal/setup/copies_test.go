@@ -61,6 +61,9 @@ func TestCopies(t *testing.T) {
 		{`"s3.secret"`, `"secret://audit/s3"`, "no [secrets]"},
 		{"copies_days = 30", "copies_days = -1", "control.copies_days"},
 		{"copies_days = 30", "copies_days = 40000", "control.copies_days"},
+		{"copies_days = 30", "copies_days = 30\naudit_days = 30", ""},
+		{"copies_days = 30", "copies_days = 30\naudit_days = 31", "control.copies_days: the lock of a copy would end after 30 days, and the log keeps events for 31"},
+		{"copies_days = 30", "audit_days = 3651", "control.copies_days"},
 		{`copies_every = "1m"`, `copies_every = "1s"`, "control.copies_every"},
 	} {
 		_, err := parseConfig(path, []byte(strings.Replace(copying, bad.old, bad.new, 1)))

@@ -108,6 +108,8 @@ func (d *document) push(c *Config, f *telemetryFile) {
 		f.Spool = defaultSpoolMegabytes
 	case !p.Used():
 		d.bad("telemetry.spool_megabytes", "bounds what waits for telemetry.otlp and telemetry.remote_write, and neither is there")
+	case f.Spool > 0 && c.State == "":
+		d.bad("telemetry.spool_megabytes", "there is no directory to keep it in. Write state = \"state\", or remove the line")
 	}
 	if f.Spool < 0 || f.Spool > spoolMegabytesMax {
 		d.bad("telemetry.spool_megabytes", "%d is out of range; use 1 to %d, or 0 to keep nothing", f.Spool, spoolMegabytesMax)

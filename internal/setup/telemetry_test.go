@@ -84,8 +84,20 @@ func TestConfigPush(t *testing.T) {
 	}
 	const to = "[telemetry]\nremote_write = \"https://prometheus/api/v1/write\"\n"
 	url := "https://prometheus/api/v1/write"
-	if p := pushed(to + "remote_write_token = \"token\"\nspool_megabytes = 8\n"); p != (Push{RemoteWrite: url, TokenFile: filepath.Join(filepath.Dir(path), "token"), SpoolBytes: 8 << 20}) {
+	if p := pushed(to + "remote_write_token = \"token\"\n"); p != (Push{RemoteWrite: url, TokenFile: filepath.Join(filepath.Dir(path), "token"), SpoolBytes: 256 << 20}) {
 		t.Errorf("%+v", p)
+	}
+	const bare = "name = \"c\"\nroles = [\"client\"]\nnetwork = \"network.toml\"\n" // without keys there is no directory
+	if _, err := parseConfig(path, []byte(bare+to+"spool_megabytes = 8\n")); err == nil || !strings.Contains(err.Error(), "telemetry.spool_megabytes: there is no directory to keep it in") {
+		t.Errorf("%v", err)
+	}
+	for _, fine := range []string{"", "spool_megabytes = 0\n"} {
+		if _, err := parseConfig(path, []byte(bare+to+fine)); err != nil {
+			t.Error(err)
+		}
+	}
+	if c, err := parseConfig(path, []byte("state = \"state\"\n"+goodConfig+to+"spool_megabytes = 8\n")); err != nil || c.Telemetry.SpoolBytes != 8<<20 {
+		t.Errorf("%+v, %v", c, err)
 	}
 	if p := pushed(to + "spool_megabytes = 0\n"); p != (Push{RemoteWrite: url}) {
 		t.Errorf("%+v", p)

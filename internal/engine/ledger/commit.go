@@ -212,9 +212,10 @@ func (l *Log) tile() error {
 	return err
 }
 
-// roll ends the segment if it is full or of another day.
+// roll ends the segment if it is full or of another day. After a clock that was ahead the
+// next one is of the newest day there is: names must sort as entries do.
 func (l *Log) roll() error {
-	day := audit.DayOf(l.cfg.Now())
+	day := max(audit.DayOf(l.cfg.Now()), l.day)
 	if l.segment != nil && (l.segment.head.Day >= day && l.segment.size < l.cfg.SegmentBytes) {
 		return nil
 	}
@@ -223,7 +224,7 @@ func (l *Log) roll() error {
 	}
 	s, err := l.newSegment(day)
 	if err == nil {
-		l.segment = s
+		l.segment, l.day = s, day
 	}
 	return err
 }

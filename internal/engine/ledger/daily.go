@@ -12,6 +12,9 @@ import (
 const (
 	// pruneAt is when a day goes, after midnight (UTC).
 	pruneAt = 10 * time.Minute
+	// pruneEvery is between two passes at most: one that is due later was reckoned by a
+	// clock that was ahead.
+	pruneEvery = 24 * time.Hour
 	// pruneAgain is after a try that failed, or found days without a copy.
 	pruneAgain = 10 * time.Minute
 	// pruneLook is how often the clock is looked at: a machine may have slept.
@@ -82,7 +85,7 @@ func (r *Retention) Figures() RetentionFigures {
 
 func (r *Retention) run(ctx context.Context) {
 	for due := r.cfg.Now(); ctx.Err() == nil; {
-		if !r.cfg.Now().Before(due) {
+		if now := r.cfg.Now(); !now.Before(due) || due.Sub(now) > pruneEvery {
 			due = r.pass(ctx)
 		}
 		rest := time.NewTimer(min(due.Sub(r.cfg.Now()), pruneLook))

@@ -125,6 +125,7 @@ type Log struct {
 	chain   audit.Chain
 	known   window
 	segment *segment
+	day     audit.Day // of the newest segment
 	tiles   *os.File
 	notes   *os.File
 	signed  int64         // entries under the newest checkpoint
@@ -134,6 +135,7 @@ type Log struct {
 	entries []byte
 
 	pruning sync.Mutex // held by Prune
+	told    span       // the removal that was recorded last, and is signed
 
 	mu     sync.Mutex
 	size   int64         // committed

@@ -241,3 +241,28 @@ func TestLostTiles(t *testing.T) {
 	}
 	f.want(1000)
 }
+
+// TestClockSetBack: a log whose clock was a day ahead goes on when it is set right, after a
+// restart and when a segment is full, and opens again.
+func TestClockSetBack(t *testing.T) {
+	f := newFixture(t)
+	f.now = start.Add(36 * time.Hour)
+	l := f.open()
+	f.record(l, 10)
+	f.close(l)
+	f.now = start
+	f.cfg.SegmentBytes = 1 // each call has a segment
+	l = f.open()
+	f.record(l, 10)
+	f.record(l, 10)
+	f.close(l)
+	f.now = start.Add(72 * time.Hour)
+	l = f.open()
+	f.record(l, 10)
+	f.close(l)
+	f.want(40)
+	f.wantVerified()
+	if day, err := readHead(f.segments()[len(f.segments())-1]); err != nil || day.head.Day != audit.DayOf(f.now) {
+		t.Errorf("the newest segment is of %v, %v", day.head.Day, err)
+	}
+}

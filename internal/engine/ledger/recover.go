@@ -219,7 +219,9 @@ func (l *Log) cutTorn(ctx context.Context) (size int64, err error) {
 	if err != nil || len(all) == 0 {
 		return 0, err
 	}
-	r, err := l.store.scan(ctx, all[len(all)-1])
+	newest := all[len(all)-1]
+	l.day = newest.head.Day
+	r, err := l.store.scan(ctx, newest)
 	if err != nil {
 		return 0, err
 	}

@@ -26,6 +26,9 @@ type Removal struct {
 // Entries is how many events are removed.
 func (r *Removal) Entries() int64 { return r.Before - r.First }
 
+// span is the entries from first on, before before.
+type span struct{ first, before int64 }
+
 // Removable says what Prune would remove, of a log of which the entries before one have a
 // copy: the days before a day. The newest stays, whatever day it is of.
 func (s *Store) Removable(before audit.Day, copied int64) (Removal, error) {
@@ -58,7 +61,7 @@ func (s *Store) removable(before audit.Day, copied int64) (r Removal, old []file
 
 // Prune removes the days before one that Removable names, with Config.Copied. Of each entry
 // its hash stays, so that the chain and proofs hold, and an event that is signed says what
-// is removed before it is. A process that dies between leaves a log that verifies, and of
+// is removed before it is; it is not said again while files cannot be removed. A process that dies between leaves a log that verifies, and of
 // which the next Prune removes the rest: with an event of its own, because what the first
 // one says was not so yet. With an error, what is returned was to be removed.
 func (l *Log) Prune(ctx context.Context, before audit.Day) (Removal, error) {
@@ -72,19 +75,12 @@ func (l *Log) Prune(ctx context.Context, before audit.Day) (Removal, error) {
 	if err != nil || len(old) == 0 {
 		return r, err
 	}
-	root, err := l.keepHashes(ctx, r.First, r.Before)
-	if err != nil {
-		return r, err
+	if all := (span{r.First, r.Before}); l.told != all {
+		if err := l.tell(ctx, &r); err != nil {
+			return r, err
+		}
+		l.told = all
 	}
-	l.cfg.pruned("hashes")
-	if err := l.Record(ctx, l.own(audit.Retention, audit.Notice, "remove", audit.RemovalDetails(r.To, r.Before, root)...)); err != nil {
-		return r, err
-	}
-	l.cfg.pruned("event")
-	if _, err := l.Checkpoint(ctx); err != nil {
-		return r, err
-	}
-	l.cfg.pruned("checkpoint")
 	for _, f := range old { // the oldest first, so that what is left begins at one place
 		err := os.Remove(f.path)
 		if err == nil {
@@ -96,6 +92,24 @@ func (l *Log) Prune(ctx context.Context, before audit.Day) (Removal, error) {
 		l.cfg.pruned("segment")
 	}
 	return r, nil
+}
+
+// tell keeps the hashes of what is to be removed, and has a signed event say that it is.
+func (l *Log) tell(ctx context.Context, r *Removal) error {
+	root, err := l.keepHashes(ctx, r.First, r.Before)
+	if err != nil {
+		return err
+	}
+	l.cfg.pruned("hashes")
+	if err := l.Record(ctx, l.own(audit.Retention, audit.Notice, "remove", audit.RemovalDetails(r.To, r.Before, root)...)); err != nil {
+		return err
+	}
+	l.cfg.pruned("event")
+	if _, err := l.Checkpoint(ctx); err != nil {
+		return err
+	}
+	l.cfg.pruned("checkpoint")
+	return nil
 }
 
 // keepHashes writes the hashes of entries beside those that are kept already, and

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -91,6 +92,46 @@ func TestPruneUnsigned(t *testing.T) {
 		t.Errorf("%+v, %v", r, err)
 	}
 	f.close(l)
+	if v := f.wantVerified(); v.Removed != 600 {
+		t.Errorf("%+v", v)
+	}
+}
+
+// TestPruneStuck: a removal that fails again and again is said once, and what is said holds
+// when it succeeds.
+func TestPruneStuck(t *testing.T) {
+	f, first := fourDays(t)
+	l := f.open()
+	stuck := f.segments()[0]
+	away, removable := stuck+".away", true
+	l.cfg.pruned = func(step string) {
+		if step == "checkpoint" && removable { // not any more
+			removable = false
+			if err := errors.Join(os.Rename(stuck, away), os.MkdirAll(filepath.Join(stuck, "full"), 0o700)); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	for try := range 2 {
+		if _, err := l.Prune(t.Context(), first+2); (err == nil) != (try == 1) {
+			t.Errorf("try %d: %v", try, err)
+		}
+		if try == 0 {
+			if err := errors.Join(os.RemoveAll(stuck), os.Rename(away, stuck)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	f.close(l)
+	events := 0
+	if err := l.Store().Read(t.Context(), 0, 1<<62, func(e audit.Entry) error {
+		if _, _, ok := e.Event.Removed(); ok {
+			events++
+		}
+		return nil
+	}); err != nil || events != 1 {
+		t.Errorf("%d events say it, %v", events, err)
+	}
 	if v := f.wantVerified(); v.Removed != 600 {
 		t.Errorf("%+v", v)
 	}
@@ -302,5 +343,29 @@ func TestRetain(t *testing.T) {
 		r.Close()
 		time.Sleep(48 * time.Hour)
 		want()
+	})
+}
+
+// TestRetainClockSetBack: after a clock that was a year ahead days go again the hour in which
+// it is set right.
+func TestRetainClockSetBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var ahead, passes atomic.Int64
+		ahead.Store(int64(365 * 24 * time.Hour))
+		var last atomic.Int64
+		r := Retain(RetentionConfig{Days: 7, Now: func() time.Time { return time.Now().Add(time.Duration(ahead.Load())).Round(0) }, Prune: func(_ context.Context, before audit.Day) (Removal, error) {
+			passes.Add(1)
+			last.Store(int64(before))
+			return Removal{}, nil
+		}})
+		time.Sleep(30 * time.Minute)
+		ahead.Store(0)
+		time.Sleep(time.Hour)
+		passes.Store(0)
+		time.Sleep(24 * time.Hour)
+		if today := audit.DayOf(time.Now()); passes.Load() != 1 || audit.Day(last.Load()) != today-7 {
+			t.Errorf("%d passes in a day, the last before %v; today is %v", passes.Load(), audit.Day(last.Load()), today)
+		}
+		r.Close()
 	})
 }

@@ -6,7 +6,8 @@
 //  1. When it is time, what there is to tell is gathered and sent: the live body. It waits
 //     for one body of the backlog at most, so that the backlog starves nobody.
 //  2. A live body that is not taken goes into the spool; that it was not also says that
-//     nobody is there, and the spool is left alone until a live body is taken again.
+//     nobody is there, and the spool is left alone until a live body is taken again. When
+//     there is nothing to tell, a body of the spool is tried in its place.
 //  3. While bodies are taken, the spool is sent too, the oldest first, at most one each
 //     drainEvery.
 //
@@ -39,7 +40,7 @@ const (
 	// sendMost bounds the sending of a body, endMost that of the last one.
 	sendMost = 10 * time.Second
 	endMost  = time.Second
-	// failsMost is how often a body of the backlog may have the place fail, with live ones
+	// failsMost is how often a body of the backlog may have the place fail, with others
 	// taken in between.
 	failsMost = 3
 	// answerMost is what is read of an answer: enough for what a collector has to say.
@@ -72,7 +73,7 @@ type Pusher struct {
 	client  http.Client
 	cancel  context.CancelFunc
 	running sync.WaitGroup
-	there   bool // the last live body was taken: the goroutine's own
+	there   bool // the last body was taken: the goroutine's own
 	failing bool // Failed has heard: likewise
 	failed  struct {
 		spool.Entry // the place has failed with this one
@@ -90,7 +91,9 @@ func Start(cfg Config) *Pusher {
 	if cfg.Transport == nil {
 		cfg.Transport = &http.Transport{Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true, IdleConnTimeout: time.Minute}
 	}
-	p := &Pusher{cfg: cfg, client: http.Client{Transport: cfg.Transport}}
+	// A redirection is not followed: it would lose the body, or show the token to who has no TLS.
+	stay := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	p := &Pusher{cfg: cfg, client: http.Client{Transport: cfg.Transport, CheckRedirect: stay}}
 	var ctx context.Context
 	ctx, p.cancel = context.WithCancel(context.Background())
 	p.running.Go(func() { p.run(ctx) })
@@ -116,17 +119,21 @@ func (p *Pusher) run(ctx context.Context) {
 			case <-live.C: // both are due
 				p.tell(ctx, sendMost)
 			default:
-				p.drain(ctx)
+				p.drain(ctx, sendMost)
 			}
 		}
 	}
 }
 
-// tell sends what there is to tell, or keeps it.
+// tell sends what there is to tell, or keeps it. If there is nothing, the backlog finds out
+// whether somebody is there.
 func (p *Pusher) tell(ctx context.Context, within time.Duration) {
 	now := time.Now()
 	body := p.cfg.Gather(now)
 	if body == nil {
+		if !p.there && p.cfg.Spool != nil {
+			p.drain(ctx, within)
+		}
 		return
 	}
 	err := p.send(ctx, body, within)
@@ -143,7 +150,7 @@ func (p *Pusher) tell(ctx context.Context, within time.Duration) {
 	p.heard(ctx, err)
 }
 
-var errNoSpool = errors.New("it is lost, as there is no state directory in which to keep it")
+var errNoSpool = errors.New("it is lost, as nothing is kept here of what is not taken")
 
 func (p *Pusher) keep(now time.Time, body []byte) error {
 	if p.cfg.Spool == nil {
@@ -154,7 +161,7 @@ func (p *Pusher) keep(now time.Time, body []byte) error {
 }
 
 // drain sends the oldest body of the backlog.
-func (p *Pusher) drain(ctx context.Context) {
+func (p *Pusher) drain(ctx context.Context, within time.Duration) {
 	e, ok, err := p.cfg.Spool.Oldest(time.Now())
 	var body []byte
 	if ok {
@@ -164,12 +171,13 @@ func (p *Pusher) drain(ctx context.Context) {
 		p.heard(ctx, err)
 		return
 	}
-	err = p.send(ctx, body, sendMost)
+	err = p.send(ctx, body, within)
 	switch {
 	case err == nil:
+		p.there = true
 		p.count(func(c *counts) { c.late++ })
 		err = p.cfg.Spool.Taken(e)
-	case errors.Is(err, errRefused), errors.Is(err, errFailed) && p.again(e):
+	case errors.Is(err, errRefused), errors.Is(err, errFailed) && p.there && p.again(e):
 		p.count(func(c *counts) { c.refused++ })
 		err = errors.Join(err, p.cfg.Spool.Taken(e))
 	default:

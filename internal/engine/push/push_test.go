@@ -21,6 +21,7 @@ var errAway = errors.New("nobody is there")
 type place struct {
 	away   bool
 	status int           // 0: it takes
+	moved  int           // with which it sends elsewhere, where all is taken; 0: it does not
 	poison string        // body with which it fails
 	takes  time.Duration // for an answer
 	got    []string      // bodies, as they came
@@ -40,17 +41,23 @@ func (p *place) RoundTrip(r *http.Request) (*http.Response, error) {
 	if p.away {
 		return nil, errAway
 	}
-	status := http.StatusOK
-	b, _ := io.ReadAll(r.Body)
+	status, header := http.StatusOK, http.Header{}
+	var b []byte
+	if r.Body != nil {
+		b, _ = io.ReadAll(r.Body)
+	}
 	switch {
+	case p.moved != 0 && r.URL.Host == "place":
+		status = p.moved
+		header.Set("Location", "http://elsewhere/")
 	case p.status != 0:
 		status = p.status
-	case string(b) == p.poison:
+	case p.poison != "" && string(b) == p.poison:
 		status = http.StatusInternalServerError
 	default:
 		p.got, p.at = append(p.got, string(b)), append(p.at, time.Now())
 	}
-	return &http.Response{StatusCode: status, Status: fmt.Sprint(status), Body: io.NopCloser(strings.NewReader("says why"))}, nil
+	return &http.Response{StatusCode: status, Status: fmt.Sprint(status), Header: header, Body: io.NopCloser(strings.NewReader("says why"))}, nil
 }
 
 // telling is a Pusher that tells a number and the time, every interval.
@@ -244,6 +251,52 @@ func TestABodyWithWhichThePlaceFailsIsGivenUp(t *testing.T) {
 		time.Sleep(10 * time.Minute)
 		if s.Figures().Batches != 10 {
 			t.Errorf("%+v", s.Figures())
+		}
+		p.Close()
+	})
+}
+
+// A place that sends elsewhere has taken nothing: the body is kept, who is elsewhere gets
+// neither it nor the token, and why is told.
+func TestARedirectionIsNotFollowed(t *testing.T) {
+	for _, status := range []int{http.StatusFound, http.StatusTemporaryRedirect} {
+		synctest.Test(t, func(t *testing.T) {
+			to, s := &place{moved: status}, opened(t, t.TempDir())
+			var why []error
+			p := telling(t, to, time.Minute, s, func(err error) { why = append(why, err) })
+			time.Sleep(time.Minute + time.Second)
+			if f := s.Figures(); to.asked != 1 || len(to.got) != 0 || f.Batches != 1 || len(why) != 1 {
+				t.Errorf("%d: %d requests, %q taken, %+v, %v", status, to.asked, to.got, f, why)
+			}
+			to.moved = 0
+			time.Sleep(time.Minute + time.Second)
+			if n := to.numbers(); len(n) != 2 || n[0] != 2 || n[1] != 1 {
+				t.Errorf("%d: %d came in the end", status, n)
+			}
+			p.Close()
+		})
+	}
+}
+
+// Where nothing is told any more, a backlog is sent all the same when somebody is there; as
+// long as nobody is, one body is tried each interval, and none is given up for it.
+func TestABacklogNeedsNothingLive(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		to, s := &place{status: http.StatusInternalServerError}, opened(t, t.TempDir())
+		for i := range 5 {
+			if err := s.Put(time.Now(), fmt.Appendf(nil, "%d at 0", i)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		p := Start(Config{Name: "test", URL: "http://place/", Every: time.Minute, Spool: s, Transport: to, Gather: func(time.Time) []byte { return nil }})
+		time.Sleep(10*time.Minute + time.Second)
+		if to.asked != 10 || s.Figures().Batches != 5 {
+			t.Errorf("asked %d times, %+v", to.asked, s.Figures())
+		}
+		to.status = 0
+		time.Sleep(time.Minute)
+		if n := to.numbers(); fmt.Sprint(n) != "[0 1 2 3 4]" || s.Figures().Batches != 0 {
+			t.Errorf("%d, %+v", n, s.Figures())
 		}
 		p.Close()
 	})

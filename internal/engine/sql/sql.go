@@ -9,6 +9,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"sync/atomic"
 
 	"github.com/nyxnet/nyx/internal/audit"
 )
@@ -28,6 +29,9 @@ const rowsMost = 200
 type Index struct {
 	*database
 	inserts string // of rowsMost rows
+	// owed is that SQLite's log before the database may have bytes of what was forgotten: a
+	// process before this one was killed, or a reader was in the way.
+	owed atomic.Bool
 }
 
 // SQLite opens an index in a file, which is made if it is not there.
@@ -44,6 +48,7 @@ func Open(ctx context.Context, where string) (*Index, error) {
 	}
 	x := &Index{database: d}
 	x.inserts = x.insert(rowsMost)
+	x.owed.Store(!d.postgres)
 	err = x.do(ctx, func(tx *sql.Tx) error {
 		if err := d.alone(ctx, tx); err != nil {
 			return err
@@ -179,21 +184,37 @@ func (x *Index) add(ctx context.Context, tx *sql.Tx, entries []audit.Entry) (err
 }
 
 // Forget removes the entries before one, which retention has removed from the log, some at
-// a time, so that nobody waits long for it. In SQLite their bytes are overwritten.
+// a time, so that nobody waits long for it. In SQLite their bytes are overwritten: those in
+// the log before the database by a later call, if somebody reads meanwhile.
 func (x *Index) Forget(ctx context.Context, before int64) error {
 	for {
 		_, first, err := x.place(ctx)
-		if err != nil || first >= before {
+		if err != nil {
 			return err
+		}
+		if first >= before {
+			return x.settle(ctx)
 		}
 		upTo := min(before, first+batch)
 		_, err = x.exec(ctx, "DELETE FROM audit_events WHERE seq < "+x.bind(1), upTo)
 		if err != nil {
 			return err
 		}
-		if upTo == before && !x.postgres { // the log before the database has the bytes too
-			_, err = x.exec(ctx, "PRAGMA wal_checkpoint(TRUNCATE)")
-			return err
-		}
+		x.owed.Store(!x.postgres)
 	}
+}
+
+// settle empties SQLite's log before the database, if that is owed and nobody reads.
+func (x *Index) settle(ctx context.Context) error {
+	if !x.owed.Load() {
+		return nil
+	}
+	var busy, frames, moved int // that it was blocked is no error of SQLite's
+	err := x.again(ctx, func() error {
+		return x.db.QueryRowContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)").Scan(&busy, &frames, &moved)
+	})
+	if err == nil && busy == 0 {
+		x.owed.Store(false)
+	}
+	return err
 }

@@ -245,9 +245,31 @@ func TestForget(t *testing.T) {
 	if n := has("subject-that-goes"); n < 10_000 {
 		t.Fatalf("the search finds %d", n)
 	}
-	if err := x.Forget(t.Context(), 10_000); err != nil {
+	reader, err := SQLite(t.Context(), path)
+	if err != nil {
 		t.Fatal(err)
 	}
+	defer reader.Close()
+	rows, err := reader.db.QueryContext(t.Context(), "SELECT seq FROM audit_events")
+	if err != nil || !rows.Next() {
+		t.Fatal(err)
+	}
+	x.db.SetMaxOpenConns(1) // one that does not wait for the reader
+	if _, err := x.db.ExecContext(t.Context(), "PRAGMA busy_timeout = 0"); err != nil {
+		t.Fatal(err)
+	}
+	forget := func() {
+		t.Helper()
+		if err := x.Forget(t.Context(), 10_000); err != nil {
+			t.Fatal(err)
+		}
+	}
+	forget()
+	if n := has("subject-that-goes"); n == 0 {
+		t.Error("the reader was not in the way")
+	}
+	rows.Close()
+	forget() // no row is left
 	if n := has("subject-that-goes"); n > 0 {
 		t.Errorf("what was removed is there %d times", n)
 	}
