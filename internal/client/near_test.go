@@ -60,7 +60,7 @@ func entries(u *lab.User) (ids []wire.NodeID) {
 // (Control: routes that stay until the end of their life, which is 10 minutes.)
 func TestRoutesPartAgain(t *testing.T) {
 	parted, of := 0, 0
-	for seed := range uint64(8) {
+	for seed := range uint64(12) {
 		w, u, _ := nearRoutes(t, seed)
 		if len(entries(u)) != 1 || len(u.Core().Paths("a")) < 2 {
 			continue // the session has only one of its routes, and that one from before
@@ -72,7 +72,7 @@ func TestRoutesPartAgain(t *testing.T) {
 		}
 	}
 	t.Logf("%d of %d", parted, of)
-	if of < 4 || parted < of {
+	if of < 3 || parted < of {
 		t.Errorf("a minute after there are other entries the routes of %d of %d have two", parted, of)
 	}
 }
@@ -82,7 +82,7 @@ func TestRoutesPartAgain(t *testing.T) {
 // that rather uses the entry of its other routes twice takes 7.3 s.)
 func TestWhatAllRoutesShareIsDead(t *testing.T) {
 	var took []time.Duration
-	for seed := range uint64(8) {
+	for seed := range uint64(12) {
 		w, u, longest := nearRoutes(t, seed)
 		shared := entries(u)
 		if len(shared) != 1 {

@@ -59,8 +59,6 @@ type bbr struct {
 
 	phase     phase
 	filled    bool  // startup found the pipe full
-	overrun   bool  // the span in progress of startup has lost too much already
-	careful   bool  // startup has overrun the path once
 	stalls    uint8 // startup spans in a row without growth
 	aligned   bool  // the span in progress shows this phase's effect
 	limited   bool  // the last span was short of data, not of window
@@ -169,9 +167,6 @@ func (b *bbr) OnAckEnd(now machine.Time, _ time.Duration, inFlight int) {
 	}
 	if b.heardAt = now; b.filling {
 		b.span.begin(now)
-	}
-	if b.phase == startup && b.overruns(&b.span) {
-		b.overrun, b.careful = true, true
 	}
 	b.endSpan(now)
 	b.step(now, inFlight)

@@ -41,11 +41,8 @@ const (
 	// double. lossLevelMax bounds what can be learnt: 1/8.
 	lossMargin        = 1 << 12
 	lossMarginStartup = 1 << 13
-	// lossOverrun, 3/8 in 1/65536, above it within a span shows that startup has overrun
-	// the path: at twice its rate half is lost, and no path loses so much by itself.
-	lossOverrun  = 3 << 13
-	lossLevelMax = 1 << 13
-	lossPackets  = 8
+	lossLevelMax      = 1 << 13
+	lossPackets       = 8
 	// silenceRounds base times and silenceLeast without a sign are an outage: a path
 	// that is only slower goes on to acknowledge.
 	silenceRounds = 2
@@ -191,33 +188,16 @@ func (b *bbr) endSpan(now machine.Time) {
 	b.spanEnded(now, sample, &s, excess)
 }
 
-// lossOf is the part of what a span sent that it lost, in 1/65536. What is declared
-// lost now was sent with what arrived a span or two ago.
-func (b *bbr) lossOf(s *span) uint64 {
-	return s.lost << 16 / max(s.lost+max(s.acked, b.ackedBefore), 1)
-}
-
-// losesTooMuch reports whether a span lost more than the path is known to lose.
-func (b *bbr) losesTooMuch(s *span) bool {
+// judgeLoss reports whether the span lost more than the path is known to lose.
+func (b *bbr) judgeLoss(s *span) bool {
+	// What is declared lost now was sent with what arrived a span or two ago.
+	ratio := s.lost << 16 / max(s.lost+max(s.acked, b.ackedBefore), 1)
+	b.ackedBefore = s.acked
 	margin := uint64(lossMargin)
 	if b.phase == startup {
 		margin = lossMarginStartup
 	}
-	return b.lossOf(s) > b.lossLevel+margin && s.lost >= uint64(lossPackets*b.packet)
-}
-
-// overruns reports whether a span of startup has lost what only a path that is overrun
-// loses.
-func (b *bbr) overruns(s *span) bool {
-	return b.lossOf(s) > b.lossLevel+lossOverrun && s.lost >= uint64(lossPackets*b.packet)
-}
-
-// judgeLoss reports whether a completed span lost too much, and learns what the path
-// loses of itself.
-func (b *bbr) judgeLoss(s *span) (excess bool) {
-	ratio := b.lossOf(s)
-	excess = b.losesTooMuch(s)
-	b.ackedBefore = s.acked
+	excess := ratio > b.lossLevel+margin && s.lost >= uint64(lossPackets*b.packet)
 	if b.filled && b.phase != up && !b.queued(queueShare) {
 		b.lossLevel = (b.lossLevel*7 + min(ratio, lossLevelMax)) / 8
 	}

@@ -34,9 +34,6 @@ var (
 
 const (
 	paceQueued = 205
-	// paceCareful is startup's pace after it has overrun the path: what is sent in the
-	// round trip until the next time it does is lost by a third, not by two.
-	paceCareful = 384
 	// gainLimited is for a sender short of data, which builds no queue: its
 	// window must not stand in the way of a clump of sending slots.
 	gainLimited = 768
@@ -122,7 +119,7 @@ func (b *bbr) spanEnded(now machine.Time, sample uint64, s *span, excess bool) {
 // eight bring no growth, or when two lose too much and bring none.
 func (b *bbr) checkFull(now machine.Time, sample uint64, s *span, excess bool) {
 	again := excess && b.lossy
-	b.lossy, b.overrun = excess, false
+	b.lossy = excess
 	switch {
 	case s.limited && !again:
 		return
@@ -136,7 +133,6 @@ func (b *bbr) checkFull(now machine.Time, sample uint64, s *span, excess bool) {
 	}
 	b.filled = again || b.stalls >= stallsMax && b.queued(deepShare) || b.stalls >= stallsSure
 	if b.filled {
-		b.careful = false
 		b.enter(now, drain)
 	}
 }
@@ -306,11 +302,6 @@ func (b *bbr) setPacing() {
 	switch {
 	case b.phase == startup:
 		bw = max(bw, first)
-		if b.overrun {
-			gain = unit
-		} else if b.careful {
-			gain = paceCareful
-		}
 	case b.phase == cruise && b.queued(queueShare):
 		gain = paceQueued
 	case b.shortOfData() && (b.phase == cruise || b.phase == refill):
