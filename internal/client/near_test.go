@@ -79,7 +79,7 @@ func TestRoutesPartAgain(t *testing.T) {
 
 // The entry that all routes share is what died, when all of them are silent: the next
 // one leads by another, though that one did not answer a moment ago. (Control: a client
-// that rather uses the entry of its other routes twice takes 2.7 s.)
+// that rather uses the entry of its other routes twice takes 5.6 s.)
 func TestWhatAllRoutesShareIsDead(t *testing.T) {
 	var took []time.Duration
 	for seed := range uint64(8) {
