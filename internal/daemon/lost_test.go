@@ -113,3 +113,19 @@ func TestStandingTellsLately(t *testing.T) {
 		look(time.Duration(m)*latelyStep, 3, map[bool]uint64{true: 3}[m < 22])
 	}
 }
+
+// A note that cannot be read, which another process has left, keeps nobody from showing
+// itself.
+func TestSpoiltNoteKeepsNobodyOut(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "spoilt"+noteSuffix), []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	socket := filepath.Join(dir, "own"+standingSuffix)
+	if err := leaveNote(socket, &Standing{Program: "nyx", Name: "own"}); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(notePath(socket)); err != nil {
+		t.Error(err)
+	}
+}
