@@ -86,17 +86,25 @@ func between(from, to *moment, p *telemetry.Picture) sample {
 	if f := p.Fleet; f != nil {
 		s.cover, s.strain, s.load = float32(f.Cover), float32(f.Strain), float32(f.Load)
 	}
-	datagrams, measured := uint64(0), p.Fleet == nil // nodes of this process are always known
-	for name, n := range to.in {
-		if before, known := from.in[name]; known {
-			datagrams, measured = datagrams+grown(before, n), true
-		}
-	}
-	if seconds <= 0 || !measured {
+	if seconds <= 0 {
 		return s
 	}
-	s.carried = float32(float64(datagrams) * wire.DatagramSize / 1e6 / seconds)
-	s.own = float32(float64(grown(from.own, to.own)) / 1e6 / seconds)
+	in := 0.0 // datagrams a second
+	if p.Fleet != nil {
+		in = p.Fleet.In // not all of its nodes are in the picture
+	} else {
+		for name, n := range to.in {
+			if before, known := from.in[name]; known {
+				in += float64(grown(before, n)) / seconds
+			}
+		}
+	}
+	if in >= 0 {
+		s.carried = float32(in * wire.DatagramSize / 1e6)
+	}
+	if p.Own != nil {
+		s.own = float32(float64(grown(from.own, to.own)) / 1e6 / seconds)
+	}
 	return s
 }
 

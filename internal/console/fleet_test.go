@@ -2,6 +2,7 @@ package console
 
 import (
 	"html"
+	"math"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/nyxnet/nyx/internal/telemetry"
+	"github.com/nyxnet/nyx/internal/wire"
 )
 
 // fleetPicture has two nodes report, of which one is overloaded, and one that does not.
@@ -157,27 +159,23 @@ func TestNobodyHeardCarriesNothingKnown(t *testing.T) {
 	f := &fakeNetwork{}
 	fleetPicture(f)
 	begun := time.Unix(1_700_000_000, 0)
-	at := func(seconds int, heard int) (telemetry.Picture, moment) {
+	at := func(seconds int, heard int, in float64) (telemetry.Picture, moment) {
 		p := f.Picture()
-		p.Fleet.Heard = heard
+		p.Fleet.Heard, p.Fleet.In = heard, in
 		for i := range p.Nodes {
 			p.Nodes[i].Unheard = i >= heard
 		}
 		return p, momentOf(&p, begun.Add(time.Duration(seconds)*time.Second))
 	}
-	_, first := at(0, 0)
-	p, second := at(1, 0)
+	_, first := at(0, 0, -1)
+	p, second := at(1, 0, -1)
 	if s := between(&first, &second, &p); s.carried >= 0 {
 		t.Errorf("of no report %v is carried", s.carried)
 	}
-	p, third := at(2, 2)
-	if s := between(&second, &third, &p); s.carried >= 0 {
-		t.Errorf("of the first reports %v is carried", s.carried)
-	}
-	p, fourth := at(3, 2)
-	s := between(&third, &fourth, &p)
-	if s.carried <= 0 {
-		t.Errorf("of two reports %v is carried", s.carried)
+	p, third := at(2, 2, 1e6/wire.DatagramSize*3)
+	s := between(&second, &third, &p)
+	if math.Abs(float64(s.carried)-3) > 1e-6 || s.own >= 0 {
+		t.Errorf("of reports %v is carried, and %v for the client that it does not have", s.carried, s.own)
 	}
 	l := newLive(f, begun)
 	l.keep(begun, unmeasured)

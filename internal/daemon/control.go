@@ -124,7 +124,6 @@ type Control struct {
 	turned *tally[turnedAway]
 	issuer *issuer // nil: none
 	rates  *telemetry.Collector
-	begun  time.Time
 	seen   sightings
 	planMu sync.Mutex
 	plans  obfs.Plans // of cover, as machines follow them
@@ -192,8 +191,7 @@ func StartControl(cfg ControlConfig) (*Control, error) {
 		return nil, errors.Join(fmt.Errorf("control: %w", err), c.shut())
 	}
 	c.policy.traced = newTracer(cfg.Name, cfg.Spans)
-	c.begun = time.Now()
-	c.rates = telemetry.NewCollector(c.begun, c.known.listed)
+	c.rates = telemetry.NewCollector(time.Now(), c.known.listed)
 	c.server = mirror.NewServer(c.handler())
 	c.run(ctx)
 	c.tell(audit.Event{Kind: audit.AdminAction, Action: "start", Subject: cfg.Name})

@@ -33,12 +33,13 @@ const (
 	notWorkingFull = "it does not work fully; its own log says why"
 )
 
-// sightings are the documents that a control process has seen, and the log in which they
-// stand. It is safe for concurrent use.
+// sightings are the documents that a control process has seen, the log in which they
+// stand, and since when the nodes of the newest are listed. It is safe for concurrent use.
 type sightings struct {
 	mu     sync.Mutex
 	recent []directory.Mark // the oldest first
 	head   translog.Checkpoint
+	listed map[wire.NodeID]time.Time // since when this process has seen them listed
 }
 
 // see takes the newest document. It is called where documents are delivered, so that
@@ -49,6 +50,14 @@ func (c *Control) see(v *directory.View) {
 	s := &c.seen
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	was, now := s.listed, time.Now()
+	s.listed = make(map[wire.NodeID]time.Time, len(v.Document().Nodes))
+	for _, n := range v.Document().Nodes {
+		s.listed[n.ID] = now
+		if since, listed := was[n.ID]; listed {
+			s.listed[n.ID] = since
+		}
+	}
 	if s.recent = append(s.recent, v.Document().Mark()); len(s.recent) > documentsShown {
 		s.recent = s.recent[1:]
 	}
@@ -61,16 +70,24 @@ func (c *Control) see(v *directory.View) {
 	}
 }
 
+// since returns when each node was first listed, of those that are. It is not changed.
+func (s *sightings) since() map[wire.NodeID]time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.listed
+}
+
 // Picture is what operators see of the network by this process.
 func (c *Control) Picture() telemetry.Picture {
 	now := time.Now()
-	p := telemetry.Picture{At: now, Network: c.cfg.Trust.Network, Control: c.picture(), Fleet: &telemetry.FleetPicture{Strain: -1, Load: -1}}
+	p := telemetry.Picture{At: now, Network: c.cfg.Trust.Network, Control: c.picture(), Fleet: &telemetry.FleetPicture{Strain: -1, Load: -1, In: -1}}
 	own := telemetry.PartPicture{Name: c.cfg.Name}
 	if err := c.Err(); err != nil {
 		own.Trouble = oneLine(err)
 	}
 	p.Parts = append(p.Parts, own)
-	p.Fleet.Cover, p.Fleet.Lag, p.Fleet.Safe = c.rates.Network()
+	n := c.rates.Network()
+	p.Fleet.Cover, p.Fleet.Lag, p.Fleet.Held, p.Fleet.Safe = n.Cover, n.Lag, n.Held, n.Safe
 	v := c.known.view.Load()
 	if v == nil {
 		return p
@@ -88,7 +105,7 @@ func (c *Control) Picture() telemetry.Picture {
 
 // fleet adds the nodes, and what they come to.
 func (c *Control) fleet(p *telemetry.Picture, v *directory.View, conditions *directory.Conditions, now time.Time) {
-	heard, settled := c.rates.Nodes(now), map[string]NodeSettings{}
+	heard, since, settled := c.rates.Nodes(now), c.seen.since(), map[string]NodeSettings{}
 	if c.desk != nil {
 		for _, n := range c.desk.Nodes() {
 			settled[n.Node] = n
@@ -98,7 +115,7 @@ func (c *Control) fleet(p *telemetry.Picture, v *directory.View, conditions *dir
 	f, names := p.Fleet, shortNames(v.Document().Nodes)
 	params := v.Document().Params
 	turns := time.Unix(params.Begin(params.OnionUntil(params.EpochAt(now.Unix()))), 0)
-	out, capacity := 0.0, 0.0
+	in, out, capacity := 0.0, 0.0, 0.0
 	for i, d := range v.Document().Nodes {
 		n := telemetry.NodePicture{
 			Name: names[i], ID: hex.EncodeToString(d.ID[:]), Operator: d.Operator, Region: d.Region,
@@ -108,8 +125,8 @@ func (c *Control) fleet(p *telemetry.Picture, v *directory.View, conditions *dir
 		if n.Unheard = !known; known {
 			n.DatagramsIn, n.DatagramsOut, n.Dropped, n.Strain = uint64(said.Came), uint64(said.Sent), said.Dropped, said.Strain
 			n.Overloaded, n.Alone, n.Draining = said.Flags&wire.TelemetryOverloaded != 0, said.Flags&wire.TelemetryAlone != 0, said.Flags&wire.TelemetryDraining != 0
-			f.Heard, f.Held, f.Strain = f.Heard+1, f.Held+said.Held, max(f.Strain, said.Strain)
-			out, capacity = out+said.Out, capacity+float64(d.Capacity)
+			f.Heard, f.Strain = f.Heard+1, max(f.Strain, said.Strain)
+			in, out, capacity = in+said.In, out+said.Out, capacity+float64(d.Capacity)
 		}
 		if s, follows := settled[n.ID]; follows {
 			n.Follows, n.Revision, n.Refused = true, s.Revision, s.Refused
@@ -122,14 +139,14 @@ func (c *Control) fleet(p *telemetry.Picture, v *directory.View, conditions *dir
 		switch {
 		case state.Flags&directory.Distrusted != 0:
 			n.Trouble = notTrusted
-		case n.Unheard && c.cfg.Others == 0 && now.Sub(c.begun) > telemetry.HeardFor:
+		case n.Unheard && c.cfg.Others == 0 && now.Sub(since[d.ID]) > telemetry.HeardFor:
 			n.Trouble = nothingHeard
 		}
 		f.Overloaded, f.Alone, f.Draining = f.Overloaded+one(n.Overloaded), f.Alone+one(n.Alone), f.Draining+one(n.Draining)
 		p.Nodes = append(p.Nodes, n)
 	}
 	if capacity > 0 {
-		f.Load = out / capacity
+		f.Load, f.In = out/capacity, in
 	}
 	if f.Unshown = len(p.Nodes) - fleetShown; f.Unshown > 0 {
 		slices.SortStableFunc(p.Nodes, worstFirst)

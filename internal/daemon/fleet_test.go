@@ -16,6 +16,7 @@ import (
 func TestPictureOfAFleet(t *testing.T) {
 	l, _ := controlled(t)
 	c := l.Control
+	allWork(t, l)
 	m := wire.Telemetry{StandsFor: 10, Span: 1000, Capacity: localCapacity, Came: 300, Sent: 300, Millis: time.Now().Add(time.Minute).UnixMilli()} // after its own
 	if err := c.rates.Take(time.Now(), l.Nodes[0].id, m.Append(nil)); err != nil {
 		t.Fatal(err)
@@ -38,20 +39,55 @@ func TestPictureOfAFleet(t *testing.T) {
 		}
 	}
 
-	silent := func(others int) (said []string) {
-		c.cfg.Others, c.begun = others, time.Now().Add(-telemetry.HeardFor-time.Second)
+	if p.Fleet.In <= 0 {
+		t.Errorf("of 300 datagrams a second %v are carried", p.Fleet.In)
+	}
+
+	silent := func(others int, after time.Duration) (said []string) {
+		c.cfg.Others = others
 		q := telemetry.Picture{Fleet: &telemetry.FleetPicture{}}
-		c.fleet(&q, c.known.view.Load(), nil, time.Now().Add(2*telemetry.HeardFor))
+		c.fleet(&q, c.known.view.Load(), nil, time.Now().Add(after))
 		for _, part := range q.Parts {
 			said = append(said, part.Trouble)
 		}
 		return said
 	}
-	if said := silent(0); len(said) != 5 || said[0] != nothingHeard {
+	if said := silent(0, 2*telemetry.HeardFor); len(said) != 5 || said[0] != nothingHeard {
 		t.Errorf("of nodes that are silent: %q", said)
 	}
-	if said := silent(2); len(said) != 0 {
+	if said := silent(0, 0); len(said) != 0 {
+		t.Errorf("of nodes that have just been listed: %q", said)
+	}
+	if said := silent(2, 2*telemetry.HeardFor); len(said) != 0 {
 		t.Errorf("of nodes that may report elsewhere: %q", said)
+	}
+}
+
+// allWork waits until all nodes have said that they work fully.
+func allWork(t *testing.T, l *Local) {
+	t.Helper()
+	waited, told := map[string]bool{}, make(chan struct{})
+	for _, n := range l.Nodes {
+		waited[hex.EncodeToString(n.id[:])] = true
+	}
+	hear := func(n NodeSettings) {
+		if waited[n.Node] && !n.Failing {
+			if delete(waited, n.Node); len(waited) == 0 {
+				close(told)
+			}
+		}
+	}
+	d := l.Control.desk
+	d.mu.Lock()
+	for _, n := range d.nodes {
+		hear(*n)
+	}
+	d.heard = hear
+	d.mu.Unlock()
+	select {
+	case <-told:
+	case <-time.After(patience):
+		t.Fatalf("of %d nodes it is not heard that they work fully", len(waited))
 	}
 }
 

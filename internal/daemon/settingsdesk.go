@@ -21,7 +21,8 @@ import (
 
 const (
 	// deskHold is how long a request of a node is kept that there is nothing for;
-	// deskTrial is that while a change is on trial, so that nodes tell how they are.
+	// deskTrial is that while a change is on trial, and of a node that does not work fully,
+	// so that nodes tell how they are.
 	deskHold  = 15 * time.Second
 	deskTrial = 2 * time.Second
 	// deskNodesMost bounds the nodes whose word is kept, deskGone the time for which.
@@ -106,11 +107,7 @@ func (d *SettingsDesk) answer(ctx context.Context, name string, q url.Values) (s
 	if err != nil {
 		return http.StatusBadRequest, []byte("after is a revision")
 	}
-	hold := deskHold
-	if d.hear(name, q) {
-		hold = deskTrial
-	}
-	ctx, cancel := context.WithTimeout(ctx, hold)
+	ctx, cancel := context.WithTimeout(ctx, d.hear(name, q))
 	defer cancel()
 	what, err := d.log.After(ctx, after)
 	switch {
@@ -122,16 +119,20 @@ func (d *SettingsDesk) answer(ctx context.Context, name string, q url.Values) (s
 	return http.StatusOK, what.Encode()
 }
 
-// hear takes what a node says with a request, and reports whether a trial is on.
-func (d *SettingsDesk) hear(name string, q url.Values) (trial bool) {
+// hear takes what a node says with a request, and returns how long that is kept if there
+// is nothing for it.
+func (d *SettingsDesk) hear(name string, q url.Values) (hold time.Duration) {
 	n := NodeSettings{Node: name, Hash: shorten(q.Get("hash")), Why: shorten(q.Get("why")), Failing: q.Get("failing") != "", Seen: time.Now().UTC().Truncate(time.Millisecond)}
 	n.Revision, _ = strconv.ParseUint(q.Get("applied"), 10, 64)
 	n.Refused, _ = strconv.ParseUint(q.Get("refused"), 10, 64)
 	on := d.log.State().Trials()
+	if hold = deskHold; len(on) > 0 || n.Failing {
+		hold = deskTrial
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if was := d.nodes[name]; was == nil && len(d.nodes) >= deskNodesMost {
-		return len(on) > 0
+		return hold
 	} else if n.Refused != 0 && (was == nil || was.Refused != n.Refused) {
 		d.note.Error("a node cannot have the configuration; correct it or take it back with nyx config rollback", "node", name, "revision", n.Refused, "why", n.Why)
 	}
@@ -140,7 +141,7 @@ func (d *SettingsDesk) hear(name string, q url.Values) (trial bool) {
 		d.heard(n)
 	}
 	if name == d.own { // it works, or it could not answer: that says nothing of the change
-		return len(on) > 0
+		return hold
 	}
 	for _, t := range on {
 		h := d.trials[changes.StageOf(t)]
@@ -152,7 +153,7 @@ func (d *SettingsDesk) hear(name string, q url.Values) (trial bool) {
 			h.hear(&n, on)
 		}
 	}
-	return len(on) > 0
+	return hold
 }
 
 // Nodes returns what nodes said last, by name.

@@ -44,7 +44,7 @@ func (d *deskTop) say(c settings.Change, node string, failing bool) {
 	if failing {
 		q.Set("failing", "1")
 	}
-	if !d.desk.hear(node, q) {
+	if d.desk.hear(node, q) != deskTrial {
 		d.t.Fatal("no trial is on")
 	}
 }
@@ -92,6 +92,17 @@ func TestOneNodeDoesNotJudgeATrial(t *testing.T) {
 		again := h.counted[on[0]].Add(after)
 		if h.hear(&NodeSettings{Node: on[0], Failing: true, Seen: again}, true); h.On.Failed != uint64(1+i) {
 			t.Errorf("after %v it counts as %+v", after, h.On)
+		}
+	}
+}
+
+// A node that does not work fully is asked again soon, so that what is shown of it is not
+// of long ago.
+func TestWhoDoesNotWorkIsAskedAgainSoon(t *testing.T) {
+	d := newDeskTop(t)
+	for failing, hold := range map[string]time.Duration{"": deskHold, "1": deskTrial} {
+		if got := d.desk.hear("one", url.Values{"applied": {"0"}, "failing": {failing}}); got != hold {
+			t.Errorf("failing=%q is kept %v, not %v", failing, got, hold)
 		}
 	}
 }

@@ -54,6 +54,7 @@ type Collector struct {
 	malformed uint64
 	newest    map[wire.NodeID]heard // of each node, for RetryWindow
 	stale     uint64                // reports that came after newer ones
+	held      uint64                // sessions that nodes refused for want of room
 	days      int                   // that are over
 	batch     time.Duration         // that the last of them took to be summed up
 }
@@ -140,6 +141,7 @@ func (c *Collector) newer(now time.Time, from wire.NodeID, t *wire.Telemetry) bo
 		return false
 	}
 	c.newest[from] = heard{t.Millis, now, h.figures.after(now.Sub(h.at), t)}
+	c.held += uint64(t.Refused) * uint64(t.StandsFor)
 	return true
 }
 

@@ -16,12 +16,11 @@ const HeardFor = 30 * time.Second
 type NodeFigures struct {
 	// In and Out are datagrams a second, by the last report.
 	In, Out float64
-	// Came, Sent, Dropped and Held are datagrams and refused sessions, since the first
-	// report of RetryWindow.
-	Came, Sent    float64
-	Dropped, Held uint64
-	Strain        float64
-	Flags         wire.TelemetryFlags
+	// Came, Sent and Dropped are datagrams, since the first report of RetryWindow.
+	Came, Sent float64
+	Dropped    uint64
+	Strain     float64
+	Flags      wire.TelemetryFlags
 }
 
 // after are the figures with a report that came some time after the last.
@@ -29,7 +28,7 @@ func (f NodeFigures) after(passed time.Duration, t *wire.Telemetry) NodeFigures 
 	f = f.now(passed)
 	each := 1000 / float64(t.Span)
 	f.In, f.Out = float64(t.Came)*each, float64(t.Sent)*each
-	f.Dropped, f.Held = f.Dropped+uint64(t.Dropped)*uint64(t.StandsFor), f.Held+uint64(t.Refused)*uint64(t.StandsFor)
+	f.Dropped += uint64(t.Dropped) * uint64(t.StandsFor)
 	f.Strain, f.Flags = control.StrainOf(t), t.Flags
 	return f
 }
@@ -55,15 +54,25 @@ func (c *Collector) Nodes(now time.Time) map[wire.NodeID]NodeFigures {
 	return out
 }
 
-// Network is what reports say of the network as a whole: the cover ratio, negative where
-// too few routes are above their floors, how long nine of ten reports take at the most,
-// and the regions of which nothing is heard.
-func (c *Collector) Network() (cover float64, lag time.Duration, safe []string) {
+// NetworkFigures are what reports say of the network as a whole.
+type NetworkFigures struct {
+	// Cover is the cover ratio; negative: too few routes are above their floors.
+	Cover float64
+	// Lag is how long nine of ten reports take at the most.
+	Lag time.Duration
+	// Held are sessions that nodes refused for want of room, since the collector began.
+	Held uint64
+	// Safe are the regions of which nothing is heard.
+	Safe []string
+}
+
+// Network returns the figures of the network as a whole.
+func (c *Collector) Network() NetworkFigures {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	cover, ok := c.scheduler.Cover()
-	if !ok {
-		cover = -1
+	f := NetworkFigures{Cover: -1, Held: c.held, Lag: time.Duration(c.scheduler.Lag.Quantile(0.9)) * time.Millisecond, Safe: c.scheduler.Safe()}
+	if cover, ok := c.scheduler.Cover(); ok {
+		f.Cover = cover
 	}
-	return cover, time.Duration(c.scheduler.Lag.Quantile(0.9)) * time.Millisecond, c.scheduler.Safe()
+	return f
 }

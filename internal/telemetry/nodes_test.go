@@ -42,8 +42,12 @@ func TestNodesGoOnAtTheirRate(t *testing.T) {
 		m.StandsFor, m.Flags, m.Came, m.Dropped, m.Refused = 1, wire.TelemetryOverloaded, 100, 5, 7
 	})
 	f := p.Nodes(begun.Add(60 * time.Second))[node]
-	if f.Came != 32_000 || f.Dropped != 5 || f.Held != 7 || f.Flags != wire.TelemetryOverloaded || math.Abs(f.Strain-5) > 1e-9 {
+	if f.Came != 32_000 || f.Dropped != 5 || f.Flags != wire.TelemetryOverloaded || math.Abs(f.Strain-5) > 1e-9 {
 		t.Errorf("it went on while it was silent, or its drops are lost: %+v", f)
+	}
+	p.Nodes(begun.Add(2 * time.Hour)) // long after all is forgotten of it
+	if held := p.Network().Held; held != 7 {
+		t.Errorf("%d sessions were refused in all", held)
 	}
 }
 
@@ -52,8 +56,8 @@ func TestNodesGoOnAtTheirRate(t *testing.T) {
 func TestCoverOfReports(t *testing.T) {
 	begun := time.Unix(1_700_000_000, 0)
 	p := newPlane(begun)
-	if cover, lag, _ := p.Network(); cover >= 0 || lag != 0 {
-		t.Errorf("of no report: %v, %v", cover, lag)
+	if f := p.Network(); f.Cover >= 0 || f.Lag != 0 || f.Held != 0 {
+		t.Errorf("of no report: %+v", f)
 	}
 	for i, use := range []uint8{50, 100} {
 		m := someReport(begun)
@@ -62,7 +66,7 @@ func TestCoverOfReports(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if cover, lag, safe := p.Network(); math.Abs(cover-1.0/3) > 1e-9 || lag.Round(100*time.Millisecond) != 2*time.Second || len(safe) > 0 {
-		t.Errorf("%v, %v, %v", cover, lag, safe)
+	if f := p.Network(); math.Abs(f.Cover-1.0/3) > 1e-9 || f.Lag.Round(100*time.Millisecond) != 2*time.Second || len(f.Safe) > 0 {
+		t.Errorf("%+v", f)
 	}
 }

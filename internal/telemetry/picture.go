@@ -68,9 +68,10 @@ type FleetPicture struct {
 	Listed, Heard, Unshown      int
 	Overloaded, Alone, Draining int
 	// Strain is the greatest of a node, Load what nodes send of what they can; negative:
-	// none is heard. Cover is the cover ratio where enough routes are above their floors;
+	// none is heard. In are the datagrams a second that all of those that are heard take
+	// in, likewise. Cover is the cover ratio where enough routes are above their floors;
 	// negative: there are too few to speak of.
-	Strain, Load, Cover float64
+	Strain, Load, In, Cover float64
 	// Held are sessions that nodes refused for want of room, since the process started.
 	Held uint64
 	// Lag is how long nine of ten reports take, and more; zero before the first.
