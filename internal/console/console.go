@@ -82,7 +82,8 @@ type Config struct {
 	Owner string
 	// Command is how the owner has one made, for who comes without; "": not at all.
 	Command string
-	// Hosts are names of the console beside loopback addresses, with their ports.
+	// Hosts are names of the console beside loopback addresses, with the ports that are not
+	// those of HTTP and HTTPS.
 	Hosts []string
 	// Entropy fills secrets and IDs.
 	Entropy func([]byte)

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -83,12 +84,22 @@ func (c *Console) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // hostIsOurs refuses names that somebody else has lead here (DNS rebinding).
 func (c *Console) hostIsOurs(host string) bool {
-	if slices.Contains(c.cfg.Hosts, host) {
-		return true
-	}
 	name, _, err := net.SplitHostPort(host)
+	return c.named(host) || err == nil && loopback(name)
+}
+
+// named reports whether a host is one of those that are configured. Browsers write names in
+// small letters, and leave the port of a scheme out.
+func (c *Console) named(host string) bool {
+	written := func(host string) string {
+		return strings.TrimSuffix(strings.TrimSuffix(strings.ToLower(host), ":443"), ":80")
+	}
+	return slices.ContainsFunc(c.cfg.Hosts, func(own string) bool { return written(own) == written(host) })
+}
+
+func loopback(name string) bool {
 	ip := net.ParseIP(name)
-	return err == nil && ip != nil && ip.IsLoopback()
+	return ip != nil && ip.IsLoopback()
 }
 
 // secure reports whether a browser came by TLS, to this process or to a front of it: a name
@@ -98,8 +109,7 @@ func (c *Console) secure(r *http.Request) bool {
 	if err != nil {
 		name = r.Host
 	}
-	ip := net.ParseIP(name)
-	return r.TLS != nil || name != "localhost" && (ip == nil || !ip.IsLoopback()) && slices.Contains(c.cfg.Hosts, r.Host)
+	return r.TLS != nil || name != "localhost" && !loopback(name) && c.named(r.Host)
 }
 
 // call is a request of somebody who has signed in.
@@ -217,8 +227,8 @@ func (c *Console) newEvent(who Person, action, subject string) audit.Event {
 	}
 }
 
-// triesMost is how often people may fail to sign in in a minute, or begin to at an
-// issuer.
+// triesMost is how often people of one address may fail to sign in in a minute, or begin to
+// at an issuer.
 const triesMost = 20
 
 // rate counts what may come so often in a minute.

@@ -168,10 +168,11 @@ func TestOrdersOfOtherSitesAreRefused(t *testing.T) {
 
 // TestHost: a name that somebody leads here is not ours.
 func TestHost(t *testing.T) {
-	b := newBoard(t, func(c *Config) { c.Hosts = []string{"console.example:443"} })
+	b := newBoard(t, func(c *Config) { c.Hosts = []string{"Console.example:443", "other.example:8443"} })
 	w := b.browser()
 	for host, status := range map[string]int{
 		"": http.StatusOK, "127.0.0.1:80": http.StatusOK, "[::1]:80": http.StatusOK, "console.example:443": http.StatusOK,
+		"console.example": http.StatusOK, "other.example:8443": http.StatusOK, "other.example": http.StatusForbidden, "console.example:8443": http.StatusForbidden,
 		"evil.example": http.StatusForbidden, "localhost:80": http.StatusForbidden, "127.0.0.1.evil.example:80": http.StatusForbidden, "10.0.0.1:80": http.StatusForbidden,
 	} {
 		r := w.request(http.MethodGet, "/sign-in", nil)
