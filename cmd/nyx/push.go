@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/nyxnet/nyx/internal/daemon"
@@ -71,10 +72,13 @@ func (all pushers) Figures(to *metric.Page) {
 	}
 }
 
-// Close implements daemon.Pusher.
-func (all pushers) Close() (err error) {
-	for _, p := range all {
-		err = errors.Join(err, p.Close())
+// Close implements daemon.Pusher: each tells once more, which takes no longer than one.
+func (all pushers) Close() error {
+	var closing sync.WaitGroup
+	errs := make([]error, len(all))
+	for i, p := range all {
+		closing.Go(func() { errs[i] = p.Close() })
 	}
-	return err
+	closing.Wait()
+	return errors.Join(errs...)
 }

@@ -143,11 +143,11 @@ func (k *keyring) copied(c *setup.CopiesConfig) error {
 }
 
 // token reads the token of remote write, wherever it is.
-func (k *keyring) token(p *setup.Push) ([]byte, error) {
+func (k *keyring) token(ctx context.Context, p *setup.Push) ([]byte, error) {
 	if p.TokenName == "" {
 		return setup.LoadLine(p.TokenFile)
 	}
-	s, err := in(func(ctx context.Context) (secret.Secret, error) { return k.store.Get(ctx, p.TokenName, 0) })
+	s, err := k.store.Get(ctx, p.TokenName, 0)
 	return bytes.TrimSpace(s.Value), err
 }
 

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -20,7 +21,7 @@ type PushConfig struct {
 	// Instance is the process's name in what is pushed.
 	Instance string
 	// Bearer is asked for the token of remote write; nil: there is none.
-	Bearer func() (string, error)
+	Bearer func(context.Context) (string, error)
 	// Dir is the directory of what is kept and Key that under which it is; "": nothing is.
 	Dir string
 	Key *seal.Key
@@ -72,14 +73,14 @@ func (k *keyring) pushing(cfg *setup.Config, able bool, log *slog.Logger) (to Pu
 const tokenLife = 5 * time.Minute
 
 // bearer reads a token, and again when it is old. It belongs to one goroutine.
-func (k *keyring) bearer(p *setup.Push) func() (string, error) {
+func (k *keyring) bearer(p *setup.Push) func(context.Context) (string, error) {
 	var token string
 	var until time.Time
-	return func() (string, error) {
+	return func(ctx context.Context) (string, error) {
 		if time.Now().Before(until) {
 			return token, nil
 		}
-		b, err := k.token(p)
+		b, err := k.token(ctx, p)
 		if err != nil {
 			return "", fmt.Errorf("the token of telemetry.remote_write: %w", err)
 		}

@@ -54,7 +54,7 @@ type Config struct {
 	URL  string
 	// Header is of every request; Bearer is asked for a token each time, nil: none.
 	Header http.Header
-	Bearer func() (string, error)
+	Bearer func(context.Context) (string, error)
 	// Every is how often Gather is asked for what there is to tell; nil is nothing. It is
 	// called by one goroutine.
 	Every  time.Duration
@@ -226,7 +226,7 @@ func (p *Pusher) send(ctx context.Context, body []byte, within time.Duration) er
 	}
 	r.Header = p.cfg.Header.Clone()
 	if p.cfg.Bearer != nil {
-		token, err := p.cfg.Bearer()
+		token, err := p.cfg.Bearer(ctx)
 		if err != nil {
 			return err
 		}

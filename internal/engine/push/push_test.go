@@ -1,6 +1,7 @@
 package push
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -64,7 +65,7 @@ func (p *place) RoundTrip(r *http.Request) (*http.Response, error) {
 func telling(t *testing.T, to *place, every time.Duration, s *spool.Spool, failed func(error)) *Pusher {
 	n := 0
 	return Start(Config{Name: "test", URL: "http://place/", Header: http.Header{"X-Test": {"is there"}}, Every: every, Spool: s, Failed: failed, Transport: to,
-		Bearer: func() (string, error) { return "word", nil },
+		Bearer: func(context.Context) (string, error) { return "word", nil },
 		Gather: func(now time.Time) []byte {
 			n++
 			return fmt.Appendf(nil, "%d at %d", n, now.Unix())
