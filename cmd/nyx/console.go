@@ -22,7 +22,6 @@ import (
 	"github.com/nyxnet/nyx/internal/governance"
 	"github.com/nyxnet/nyx/internal/lab"
 	"github.com/nyxnet/nyx/internal/setup"
-	"github.com/nyxnet/nyx/internal/telemetry"
 )
 
 // served is a console that is served.
@@ -194,9 +193,6 @@ func (s *served) Close() {
 
 // onShow is a network on this machine as the console sees it.
 type onShow struct{ *daemon.Local }
-
-// Picture implements console.Network.
-func (w *onShow) Picture() telemetry.Picture { return w.Local.Picture() }
 
 // RotateKeys implements console.Network.
 func (w *onShow) RotateKeys(now time.Time) error { return w.RotateFleet(now) }

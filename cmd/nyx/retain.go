@@ -128,8 +128,7 @@ func viewRetention(store *ledger.Store, days int, now time.Time) (v retentionVie
 	if days == 0 {
 		return v, nil
 	}
-	today := audit.DayOf(now)
-	r, err := store.Removable(today-min(today, audit.Day(days)), math.MaxInt64)
+	r, err := store.Removable(ledger.KeptFrom(now, days), math.MaxInt64)
 	if err != nil {
 		return v, err
 	}

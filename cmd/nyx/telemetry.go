@@ -32,7 +32,7 @@ func usageDir() (string, error) {
 }
 
 // teller tells of the use of commands, if the user has said that it may. What goes wrong
-// with it is nobody's trouble: nyx telemetry show says it.
+// with it is nobody's trouble.
 type teller struct {
 	dir   string
 	begun time.Time

@@ -78,12 +78,7 @@ type Avoided struct {
 
 // avoids reports whether any node is left out of paths, or of their entries.
 func (c *Client) avoids(now machine.Time) bool {
-	for _, list := range []*avoidance{&c.mute, &c.suspects, &c.failing, &c.dead, &c.refusing} {
-		if len(list.nodes(now)) > 0 {
-			return true
-		}
-	}
-	return false
+	return len(c.mute.nodes(now)) > 0 || len(c.Avoids(now)) > 0
 }
 
 // Avoids lists the nodes that are left out of paths at now. It is for the eyes of

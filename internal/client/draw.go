@@ -133,7 +133,7 @@ func (c *Client) draw(now machine.Time, k *circuit) (plan directory.Plan, err er
 	for range w.failing {
 		oldest()
 	}
-	w.own = own
+	w.own = own // of those that fail none is left out any more: routes part again first
 	yields(&w.wrong)
 	yields(&w.own)
 	yields(&w.silent, &w.entries, &w.abroad)

@@ -1,9 +1,8 @@
 package client
 
 import (
-	"slices"
-
 	"errors"
+	"slices"
 
 	"github.com/nyxnet/nyx/internal/directory"
 	"github.com/nyxnet/nyx/internal/machine"

@@ -69,6 +69,9 @@ const setupAsk = 250 * time.Millisecond
 // replacement is built.
 const renewAt = 80
 
+// old is when a route has lived for so long.
+func (r *route) old() machine.Time { return r.begun.Add(r.ttl * renewAt / 100) }
+
 // nearFor is after how long it is tried, at first, to replace a route that shares nodes
 // with another of its circuit because those that it would have had are avoided: one
 // death takes both. The time doubles with each try that comes no farther apart.
@@ -76,17 +79,16 @@ const nearFor = 10 * time.Second
 
 // renews is when a route is to be replaced.
 func (r *route) renews() machine.Time {
-	at := r.begun.Add(r.ttl * renewAt / 100)
 	if r.near > 0 {
-		at = min(at, r.begun.Add(nearFor<<min(r.near-1, 16)))
+		return min(r.old(), r.begun.Add(nearFor<<min(r.near-1, 16)))
 	}
-	return at
+	return r.old()
 }
 
 // mayStay reports whether a route is to be replaced for nothing but that it shares nodes
 // with another.
 func (r *route) mayStay(now machine.Time) bool {
-	return r != nil && r.near > 0 && now < r.begun.Add(r.ttl*renewAt/100)
+	return r != nil && r.near > 0 && now < r.old()
 }
 
 // build draws a route for a place of a circuit and starts its set-up.

@@ -26,9 +26,7 @@ func (d *door) turn(why string) {
 
 // serve serves plain HTTP until the server is closed; mirror.Serve is the same over TLS.
 func (d *door) serve(s *http.Server, ln net.Listener) error {
-	bounded := &front.Listener{Listener: ln, Limits: front.NewLimits(front.ConnectionsMax, front.PerAddressMax), Turned: d.turn, Yields: true}
-	bounded.Watch(s)
-	return s.Serve(bounded)
+	return s.Serve(front.Bound(s, ln, d.turn))
 }
 
 func (d *door) write(to *metric.Page, part string) {

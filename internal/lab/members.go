@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,6 +12,7 @@ import (
 	"time"
 
 	"github.com/nyxnet/nyx/internal/engine/etcd"
+	"github.com/nyxnet/nyx/internal/lab/servers"
 )
 
 // members is an etcd cluster of processes of their own on this machine.
@@ -50,18 +50,18 @@ func startMembers(n int) (c *members, err error) {
 	if err != nil {
 		return nil, err
 	}
-	ports, err := freePorts(2 * n)
+	ports, err := servers.FreePorts(2 * n)
 	if err != nil {
 		return nil, err
 	}
 	var cluster []string
 	for i := range n {
-		cluster = append(cluster, fmt.Sprintf("m%d=http://127.0.0.1:%d", i, ports[2*i]))
+		cluster = append(cluster, fmt.Sprintf("m%d=http://127.0.0.1:%s", i, ports[2*i]))
 	}
 	ready := make(chan error, n)
 	for i := range n {
-		at := etcd.Member{Name: fmt.Sprint("m", i), Dir: filepath.Join(c.dir, fmt.Sprint(i)), Peer: fmt.Sprintf("http://127.0.0.1:%d", ports[2*i]),
-			Client: fmt.Sprintf("http://127.0.0.1:%d", ports[2*i+1]), Cluster: strings.Join(cluster, ",")}
+		at := etcd.Member{Name: fmt.Sprint("m", i), Dir: filepath.Join(c.dir, fmt.Sprint(i)), Peer: "http://127.0.0.1:" + ports[2*i],
+			Client: "http://127.0.0.1:" + ports[2*i+1], Cluster: strings.Join(cluster, ",")}
 		if err := c.start(program, at, ready); err != nil {
 			return nil, err
 		}
@@ -136,17 +136,4 @@ func (c *members) stop() {
 		m.kill()
 	}
 	os.RemoveAll(c.dir)
-}
-
-// freePorts finds ports that nothing uses now.
-func freePorts(n int) (ports []int, err error) {
-	for range n {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, err
-		}
-		defer ln.Close() // all at the end, so that none comes twice
-		ports = append(ports, ln.Addr().(*net.TCPAddr).Port)
-	}
-	return ports, nil
 }

@@ -77,11 +77,7 @@ func (r *Run) sendTraces(url string) (spans uint64, traces []span.TraceID, err e
 	var sending sync.WaitGroup
 	begun := time.Now()
 	for p := range processes {
-		e := otlp.StartSpans(push.Config{URL: url, Failed: func(failed error) {
-			mu.Lock()
-			err = errors.Join(err, failed)
-			mu.Unlock()
-		}})
+		e := otlp.StartSpans(push.Config{URL: url})
 		draw := r.Source(fmt.Sprintf("process/%d", p)).Stream("ids")
 		late := gap * time.Duration(p) / time.Duration(processes)
 		sending.Go(func() {

@@ -51,9 +51,7 @@ func Serve(s *http.Server, ln net.Listener, key *[front.KeySize]byte, turned fun
 		return err
 	}
 	s.TLSConfig = ServerTLS(cert)
-	bounded := &front.Listener{Listener: ln, Limits: front.NewLimits(front.ConnectionsMax, front.PerAddressMax), Turned: turned, Yields: true}
-	bounded.Watch(s)
-	return s.ServeTLS(bounded, "", "")
+	return s.ServeTLS(front.Bound(s, ln, turned), "", "")
 }
 
 // Server is where to ask.

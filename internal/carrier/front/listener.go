@@ -126,6 +126,15 @@ func Known(r *http.Request) {
 	}
 }
 
+// Bound bounds the connections of a listener by ConnectionsMax and PerAddressMax, and watches
+// the server that is to serve it: where there is no room the oldest yields that is not Known.
+// turned is told why one was turned away, as Turned.
+func Bound(s *http.Server, ln net.Listener, turned func(why string)) *Listener {
+	l := &Listener{Listener: ln, Limits: NewLimits(ConnectionsMax, PerAddressMax), Turned: turned, Yields: true}
+	l.Watch(s)
+	return l
+}
+
 // Watch has the connections of a server that have brought a request known from those
 // that are silent. Call it before the server serves the listener.
 func (l *Listener) Watch(s *http.Server) {

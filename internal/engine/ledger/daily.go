@@ -97,11 +97,16 @@ func (r *Retention) run(ctx context.Context) {
 	}
 }
 
+// KeptFrom is the oldest day that is kept where so many before today are.
+func KeptFrom(now time.Time, days int) audit.Day {
+	today := audit.DayOf(now)
+	return today - min(today, audit.Day(days))
+}
+
 // pass removes what is due, and returns when the next pass is.
 func (r *Retention) pass(ctx context.Context) time.Time {
 	now := r.cfg.Now()
-	today := audit.DayOf(now)
-	removed, err := r.cfg.Prune(ctx, today-min(today, audit.Day(r.cfg.Days)))
+	removed, err := r.cfg.Prune(ctx, KeptFrom(now, r.cfg.Days))
 	if ctx.Err() != nil {
 		return now
 	}

@@ -61,9 +61,10 @@ func (s *Store) removable(before audit.Day, copied int64) (r Removal, old []file
 
 // Prune removes the days before one that Removable names, with Config.Copied. Of each entry
 // its hash stays, so that the chain and proofs hold, and an event that is signed says what
-// is removed before it is; it is not said again while files cannot be removed. A process that dies between leaves a log that verifies, and of
-// which the next Prune removes the rest: with an event of its own, because what the first
-// one says was not so yet. With an error, what is returned was to be removed.
+// is removed before it is; it is not said again while files cannot be removed. A process
+// that dies between leaves a log that verifies, and of which the next Prune removes the
+// rest: with an event of its own, because what the first one says was not so yet. With an
+// error, what is returned was to be removed.
 func (l *Log) Prune(ctx context.Context, before audit.Day) (Removal, error) {
 	l.pruning.Lock()
 	defer l.pruning.Unlock()

@@ -3,11 +3,13 @@ package servers
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -87,27 +89,44 @@ func Await(ctx context.Context, holds func() (bool, error)) error {
 	}
 }
 
-// ready waits until a server says under /ready that it is.
-func ready(ctx context.Context, url string) error {
-	var last error
-	err := Await(ctx, func() (bool, error) {
-		_, last = Get(ctx, url+"/ready")
-		return last == nil, nil
-	})
-	if err != nil {
-		err = fmt.Errorf("not ready: %w", last)
-	}
-	return err
+// server is a process that is asked over HTTP, and tells figures of itself under /metrics.
+type server struct {
+	*process
+	URL string // where it is asked
 }
 
-// freePorts are such at which nobody listens on loopback.
-func freePorts(n int) (ports []string, err error) {
+// serve runs a program that is asked at a URL, until it has printed a text, listens at an
+// address and says under /ready that it is.
+func serve(url, said, at string, cmd *exec.Cmd) (server, error) {
+	p, err := start(said, at, cmd)
+	if err != nil {
+		return server{}, err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), startMost)
+	defer cancel()
+	var last error
+	if Await(ctx, func() (bool, error) {
+		_, last = Get(ctx, url+"/ready")
+		return last == nil, nil
+	}) != nil {
+		return server{}, errors.Join(fmt.Errorf("not ready: %w", last), p.stop())
+	}
+	return server{p, url}, nil
+}
+
+// Sum adds up samples of a series that it tells of itself.
+func (s *server) Sum(ctx context.Context, name string, with ...string) (float64, error) {
+	return Sum(ctx, s.URL+"/metrics", name, with...)
+}
+
+// FreePorts returns ports of 127.0.0.1 at which nobody listens now.
+func FreePorts(n int) (ports []string, err error) {
 	for range n {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			return nil, err
 		}
-		defer l.Close()
+		defer l.Close() // all at the end, so that none comes twice
 		_, port, _ := net.SplitHostPort(l.Addr().String())
 		ports = append(ports, port)
 	}

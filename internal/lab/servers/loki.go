@@ -3,7 +3,6 @@ package servers
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/url"
 	"os/exec"
@@ -19,22 +18,20 @@ const LokiName = "loki"
 
 // Loki is a running Loki, or a part of it, with the configuration of deploy/loki.
 type Loki struct {
-	URL  string // where it is asked
+	server
 	OTLP string // where it takes lines
 	Dir  string // its files
-
-	process *process
 }
 
 // StartLoki starts the program in a directory, with what is there, and returns when it is
 // ready. set are flags, as in -target=compactor.
 func StartLoki(program, dir string, set ...string) (*Loki, error) {
-	ports, err := freePorts(2)
+	ports, err := FreePorts(2)
 	if err != nil {
 		return nil, err
 	}
 	at := "127.0.0.1:" + ports[0]
-	l := &Loki{URL: "http://" + at, OTLP: "http://" + at + "/otlp", Dir: filepath.Join(dir, "data")}
+	l := &Loki{OTLP: "http://" + at + "/otlp", Dir: filepath.Join(dir, "data")}
 	config, err := put(dir, "loki.yaml", deploy.Loki)
 	if err != nil {
 		return nil, err
@@ -43,20 +40,8 @@ func StartLoki(program, dir string, set ...string) (*Loki, error) {
 	cmd := exec.Command(program, set...)
 	cmd.Dir = dir
 	cmd.Env = environment(map[string]string{"NYX_LOKI_PORT": ports[0], "NYX_LOKI_GRPC_PORT": ports[1], "NYX_LOKI_DIR": l.Dir})
-	if l.process, err = start("Loki started", at, cmd); err != nil {
-		return nil, err
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), startMost)
-	defer cancel()
-	if err := ready(ctx, l.URL); err != nil {
-		return nil, errors.Join(err, l.process.stop())
-	}
-	return l, nil
-}
-
-// Sum adds up samples of a series that it tells of itself.
-func (l *Loki) Sum(ctx context.Context, name string, with ...string) (float64, error) {
-	return Sum(ctx, l.URL+"/metrics", name, with...)
+	l.server, err = serve("http://"+at, "Loki started", at, cmd)
+	return l, err
 }
 
 // Count asks a query that counts, as in sum(count_over_time({…}[1h])), at a time.
@@ -85,10 +70,4 @@ func (l *Loki) Count(ctx context.Context, query string, at time.Time) (n uint64,
 		n += v
 	}
 	return n, nil
-}
-
-// Stop ends it, and returns the processor time that it has used.
-func (l *Loki) Stop() (used time.Duration, err error) {
-	err = l.process.stop()
-	return l.process.used(), err
 }

@@ -7,7 +7,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/nyxnet/nyx/deploy"
 )
@@ -36,14 +35,14 @@ type Collector struct {
 	URL  string // where it takes OTLP
 	Logs string // directory from which it reads log files
 
+	*process
 	metrics string
-	process *process
 }
 
 // StartCollector starts the program in a directory. more is a configuration that is laid
 // over the one of deploy/otel; empty: none.
 func StartCollector(program, dir string, to To, more string) (*Collector, error) {
-	ports, err := freePorts(2)
+	ports, err := FreePorts(2)
 	if err != nil {
 		return nil, err
 	}
@@ -80,17 +79,10 @@ func (c *Collector) AwaitPassed(ctx context.Context, kind string, n float64) (lo
 	return lost, err
 }
 
-// Stop ends the Collector, which passes on what it holds in memory, and returns the
-// processor time that it has used.
-func (c *Collector) Stop() (used time.Duration, err error) {
-	err = c.process.stop()
-	return c.process.used(), err
-}
-
 // Kill ends the Collector at once, with what it holds in memory.
 func (c *Collector) Kill() error {
-	c.process.cmd.Process.Kill()
-	return c.process.stop()
+	c.cmd.Process.Kill()
+	return c.stop()
 }
 
 // host is the part of a URL between its scheme and its path.

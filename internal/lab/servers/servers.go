@@ -122,20 +122,12 @@ func (p *process) stop() error {
 	return err
 }
 
-// used is the processor time of the process, after stop.
-func (p *process) used() time.Duration {
+// Stop ends the server, which first writes, or passes on, what it holds in memory, and
+// returns the processor time that it has used.
+func (p *process) Stop() (used time.Duration, err error) {
+	err = p.stop()
 	if s := p.cmd.ProcessState; s != nil {
-		return s.UserTime() + s.SystemTime()
+		used = s.UserTime() + s.SystemTime()
 	}
-	return 0
-}
-
-// freeAddress is one of this machine at which nobody listens.
-func freeAddress() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer l.Close()
-	return l.Addr().String(), nil
+	return used, err
 }

@@ -59,10 +59,11 @@ func FindVault() (string, error) {
 // StartVault starts a program in a directory: that of test/servers.sh, or the whole of
 // Vault or OpenBao. Its tokens live for lease, renewed up to most.
 func StartVault(ctx context.Context, program, dir string, lease, most time.Duration) (*Vault, error) {
-	at, err := freeAddress()
+	ports, err := FreePorts(1)
 	if err != nil {
 		return nil, err
 	}
+	at := "127.0.0.1:" + ports[0]
 	v := &Vault{URL: "http://" + at, program: program, config: filepath.Join(dir, "vault.json")}
 	text, err := json.Marshal(map[string]any{
 		"storage":       map[string]any{"file": map[string]any{"path": filepath.Join(dir, "data")}},

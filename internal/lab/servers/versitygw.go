@@ -28,10 +28,11 @@ type S3 struct {
 
 // StartS3 starts the program in a directory.
 func StartS3(program, dir string) (*S3, error) {
-	at, err := freeAddress()
+	ports, err := FreePorts(1)
 	if err != nil {
 		return nil, err
 	}
+	at := "127.0.0.1:" + ports[0]
 	s := &S3{URL: "http://" + at, KeyID: "nyx-test-key", Secret: "nyx-test-secret", program: program, dir: dir}
 	for _, name := range []string{"objects", "versions"} {
 		if err := os.MkdirAll(filepath.Join(dir, name), 0o700); err != nil {
