@@ -12,7 +12,7 @@ import (
 
 // measuredCost is what `nyx bench capacity --phase alpha` measured, as
 // docs/performance.md has it ("The capacity plan"); the test compares.
-var measuredCost = capacity.Cost{Hop: 950 * time.Nanosecond, Setup: 232 * time.Microsecond, SessionBytes: 3789, StreamIn: 1.23, MixIn: 2.07}
+var measuredCost = capacity.Cost{Hop: 1230 * time.Nanosecond, Setup: 145 * time.Microsecond, SessionBytes: 3584, StreamIn: 1.23, MixIn: 2.07}
 
 const (
 	sessionsMost = 100_000_000

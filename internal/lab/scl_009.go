@@ -54,7 +54,11 @@ func traceStream(r *Run) (err error) {
 		return err
 	}
 	r.Progress("the Collector passes on the rest")
-	given, err := c.AwaitPassed(ctx, "spans", float64(sent))
+	accepted, err := c.Accepted(ctx, "spans")
+	if err != nil {
+		return err
+	}
+	given, err := c.AwaitPassed(ctx, "spans", accepted)
 	if err != nil {
 		return fmt.Errorf("the Collector still has spans: %w", err)
 	}
@@ -63,7 +67,7 @@ func traceStream(r *Run) (err error) {
 		return err
 	}
 	r.Tally("tempo_ingest_failures", sent-min(got, sent), sent)
-	r.Note("%d spans in %d traces; %d of %d writes were refused at first; the Collector gave %.0f spans up", sent, len(traces), end.sink.refused.Load(), end.sink.requests.Load(), given)
+	r.Note("%d spans in %d traces; %.0f came to the Collector; %d of %d writes were refused at first; it gave %.0f spans up", sent, len(traces), accepted, end.sink.refused.Load(), end.sink.requests.Load(), given)
 	return r.readBack(ctx, end.tempo, traces)
 }
 

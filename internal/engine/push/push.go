@@ -71,7 +71,8 @@ type Config struct {
 type Pusher struct {
 	cfg     Config
 	client  http.Client
-	cancel  context.CancelFunc
+	end     context.CancelFunc // after it no request begins any more
+	cancel  context.CancelFunc // cuts the one that is under way
 	running sync.WaitGroup
 	there   bool // the last body was taken: the goroutine's own
 	failing bool // Failed has heard: likewise
@@ -94,13 +95,14 @@ func Start(cfg Config) *Pusher {
 	// A redirection is not followed: it would lose the body, or show the token to who has no TLS.
 	stay := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	p := &Pusher{cfg: cfg, client: http.Client{Transport: cfg.Transport, CheckRedirect: stay}}
-	var ctx context.Context
+	var ctx, lasts context.Context
 	ctx, p.cancel = context.WithCancel(context.Background())
-	p.running.Go(func() { p.run(ctx) })
+	lasts, p.end = context.WithCancel(ctx)
+	p.running.Go(func() { p.run(ctx, lasts.Done()) })
 	return p
 }
 
-func (p *Pusher) run(ctx context.Context) {
+func (p *Pusher) run(ctx context.Context, ends <-chan struct{}) {
 	live, late := time.NewTicker(p.cfg.Every), time.NewTicker(drainEvery)
 	defer live.Stop()
 	defer late.Stop()
@@ -110,7 +112,7 @@ func (p *Pusher) run(ctx context.Context) {
 			backlog = nil
 		}
 		select {
-		case <-ctx.Done():
+		case <-ends:
 			return
 		case <-live.C:
 			p.tell(ctx, sendMost)
@@ -281,12 +283,15 @@ func (p *Pusher) Figures(to *metric.Page) {
 	to.Add("telemetry_spool_bytes", float64(f.Bytes), "to", p.cfg.Name)
 }
 
-// Close tells once more, as long as that takes no second, and ends. What is not taken is in
-// the spool.
+// Close ends it: what is under way gets a second more, and what is left to tell another.
+// What is not taken is in the spool.
 func (p *Pusher) Close() error {
-	p.cancel()
+	p.end()
+	late := time.AfterFunc(endMost, p.cancel)
 	p.running.Wait()
+	late.Stop()
 	p.tell(context.Background(), endMost)
+	p.cancel()
 	p.client.CloseIdleConnections()
 	return nil
 }

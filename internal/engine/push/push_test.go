@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -89,6 +90,24 @@ func (p *place) numbers() (n []int) {
 		n = append(n, i)
 	}
 	return n
+}
+
+// What is under way when a Pusher ends arrives, and so does what is left: without a spool it
+// would be lost. A place that does not answer holds the end up for two seconds. (Control:
+// where Close cuts the request that is under way, the first body is lost.)
+func TestWhatIsUnderWayAtTheEndArrives(t *testing.T) {
+	for takes, got := range map[time.Duration][]int{800 * time.Millisecond: {1, 2}, time.Minute: nil} {
+		synctest.Test(t, func(t *testing.T) {
+			to := &place{takes: takes}
+			p := telling(t, to, 15*time.Second, nil, nil)
+			time.Sleep(15*time.Second + time.Millisecond)
+			begun := time.Now()
+			p.Close()
+			if took := time.Since(begun); !slices.Equal(to.numbers(), got) || took > 2*endMost {
+				t.Errorf("of a place that takes %v: bodies %v came, and the end took %v", takes, to.numbers(), took)
+			}
+		})
+	}
 }
 
 // A collector is away for 24 hours, one body every 15 s: when it is there again, which takes

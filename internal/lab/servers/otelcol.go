@@ -66,6 +66,11 @@ func StartCollector(program, dir string, to To, more string) (*Collector, error)
 	return c, err
 }
 
+// Accepted returns how many spans or log_records the Collector has taken.
+func (c *Collector) Accepted(ctx context.Context, kind string) (float64, error) {
+	return Sum(ctx, c.metrics, "otelcol_receiver_accepted_"+kind)
+}
+
 // AwaitPassed waits until the Collector has passed on, or given up, so many spans or
 // log_records, and returns how many it gave up.
 func (c *Collector) AwaitPassed(ctx context.Context, kind string, n float64) (lost float64, err error) {
