@@ -17,8 +17,11 @@ type Panel struct {
 	// Unit is one of Grafana's: s, ms, bytes, percentunit, short, ops.
 	Unit    string
 	Queries []Query
-	// Waits says for what the panel has no data before; "" is nothing: it has data as
-	// soon as a network carries traffic.
+	// Needs says what a network must have, or what must have come about in it, before the
+	// panel has data; "": it has them as soon as a network carries traffic.
+	Needs string
+	// Waits says the same of what takes longer than a test lasts, or that the panel stays
+	// empty until a day has ended. The test of all panels passes over those alone that wait.
 	Waits string
 	Stat  bool // a number instead of a curve
 }
@@ -48,7 +51,7 @@ func (d *Dashboard) JSON() []byte {
 			kind = "stat"
 		}
 		panels[i] = object{
-			"id": i + 1, "title": p.Title, "type": kind, "description": p.Waits, "datasource": source, "targets": targets,
+			"id": i + 1, "title": p.Title, "type": kind, "description": p.Needs + p.Waits, "datasource": source, "targets": targets,
 			"gridPos":     object{"x": i % 3 * panelWidth, "y": i / 3 * panelHeight, "w": panelWidth, "h": panelHeight},
 			"fieldConfig": object{"defaults": object{"unit": p.Unit}, "overrides": []any{}},
 		}

@@ -433,3 +433,29 @@ func TestBudgetLeftIsOfAMonth(t *testing.T) {
 		t.Error("control: the last days know of the month")
 	}
 }
+
+// A panel of what tells content from cover says in its description what it needs, for it is
+// empty elsewhere; no other panel says so.
+func TestPanelsOfTrafficSaySo(t *testing.T) {
+	for i := range Dashboards {
+		d := &Dashboards[i]
+		for _, p := range d.Panels {
+			content := false
+			for _, q := range p.Queries {
+				for _, name := range seriesOf(q.Expr) {
+					m := metric.Find(name)
+					if m == nil {
+						m = metric.Find(strings.TrimSuffix(strings.TrimSuffix(name, "_bucket"), "_count"))
+					}
+					content = content || m != nil && m.Rule == metric.Content
+				}
+			}
+			if content != (p.Needs == needsTraffic) {
+				t.Errorf("%s: %s: of content is %v, and it needs %q", d.UID, p.Title, content, p.Needs)
+			}
+			if p.Needs != "" && !strings.Contains(string(d.JSON()), p.Needs) {
+				t.Errorf("%s: %s does not say what it needs", d.UID, p.Title)
+			}
+		}
+	}
+}
