@@ -30,7 +30,7 @@ type upFlags struct {
 	console                                                 string
 	issuer                                                  consoleIssuer
 	streams, mixes, regions, class, witnesses, control      int
-	quiet, processes                                        bool
+	quiet, processes, metricsTraffic                        bool
 	probe                                                   time.Duration
 }
 
@@ -72,6 +72,7 @@ strangers use.`,
 	fs.StringVar(&f.issuer.client, "console-client", "nyx-console", "the console's name at its issuer")
 	fs.StringVar(&f.issuer.secretFile, "console-secret", "", "file with what the console shows its issuer (default: none, it is a public client)")
 	fs.DurationVar(&f.probe, "probe", 0, "how often each Stream node probes the network, as in 1m, with traces for nyx trace (default: never)")
+	fs.BoolVar(&f.metricsTraffic, "metrics-traffic", false, "have metrics tell content from cover, as metrics.traffic does: who reads them then knows how much is used and when, which cover hides (default: off)")
 	fs.BoolVar(&f.quiet, "quiet", false, "print nothing but errors")
 	fs.BoolVar(&f.processes, "processes", false, "run every node as a process of its own")
 	return cmd
@@ -102,6 +103,9 @@ func (f *upFlags) local() (cfg daemon.LocalConfig, err error) {
 	if f.probe != 0 && (f.probe < setup.ProbeLeast || f.probe > setup.ProbeMost) {
 		return cfg, fmt.Errorf("--probe %v is out of range; use %v to %v", f.probe, setup.ProbeLeast, setup.ProbeMost)
 	}
+	if f.metricsTraffic && f.processes {
+		return cfg, errors.New("--metrics-traffic has no effect with --processes, which serves no metrics; use one of them")
+	}
 	kind, ok := map[string]congestion.Kind{"bbr": congestion.BBR, "cubic": congestion.Cubic, "fixed": congestion.Fixed}[f.congestion]
 	if !ok {
 		return cfg, fmt.Errorf("--congestion %q is not known; use bbr, cubic or fixed", f.congestion)
@@ -121,7 +125,7 @@ func (f *upFlags) local() (cfg daemon.LocalConfig, err error) {
 	return daemon.LocalConfig{
 		Streams: f.streams, Mixes: f.mixes, Socks: f.socks, Regions: f.regions, Witnesses: f.witnesses,
 		Class: obfs.Class(f.class), Stream: streams, Carriers: offered, Use: use, UseCarriers: kinds,
-		Compress: new(pack.Codec), Probe: daemon.ProbeConfig{Every: f.probe, Level: level}, Meter: startMeter,
+		Traffic: f.metricsTraffic, Compress: new(pack.Codec), Probe: daemon.ProbeConfig{Every: f.probe, Level: level}, Meter: startMeter,
 		Client: client.Config{Level: level, Profile: profile, Class: obfs.Class(f.class), Stream: streams},
 	}, nil
 }
