@@ -54,6 +54,11 @@ type askedNodes struct {
 	capacity.Asked
 }
 
+// By is how many one way to reckon asks for.
+func (a askedNodes) By(way string) int {
+	return map[string]int{"measured": a.Measured, "ratio": a.Ratio, "least": a.Least}[way]
+}
+
 // costAt is what was measured, at a level. Levels above FAST start at one floor, and HIGH
 // and EXTREME never leave it.
 func costAt(l wire.Level) capacity.Cost {
