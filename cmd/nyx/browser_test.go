@@ -305,14 +305,15 @@ func (s *screen) searchAndExport() {
 }
 
 // looks are the ways in which every page is looked at: in both languages and schemes and at
-// three widths where pictures are taken, else in two ways that have nothing in common.
+// four widths where pictures are taken, else in two ways that have nothing in common, at the
+// least and the greatest width that pages are made for.
 func looks(pictures bool) (all []look) {
 	if !pictures {
-		return []look{{"en", "light", []int64{320}}, {"ja", "dark", []int64{1440}}}
+		return []look{{"en", "light", []int64{320}}, {"ja", "dark", []int64{1920}}}
 	}
 	for _, lang := range []string{"en", "ja"} {
 		for _, theme := range []string{"light", "dark"} {
-			all = append(all, look{lang, theme, []int64{320, 768, 1440}})
+			all = append(all, look{lang, theme, []int64{320, 768, 1440, 1920}})
 		}
 	}
 	return all
@@ -354,6 +355,9 @@ func (s *screen) look(axe, shots, page, how string) {
 	}
 	if cut := see[[]string](s, page, `[...document.querySelectorAll(".readings > div, .facts > div, .search > div, figure, .panel, .hops li")].filter(e => e.scrollWidth > e.clientWidth).map(e => e.innerText)`); len(cut) > 0 {
 		s.Errorf("%s %s: %q does not fit where it stands", page, how, cut)
+	}
+	if mute := see[[]string](s, page, `[...document.querySelectorAll(".scroll")].filter(e => e.scrollWidth > e.clientWidth && !(e.tabIndex === 0 && e.dataset.more && getComputedStyle(e, "::after").display === "block" && (e.ariaLabel || e.getAttribute("aria-labelledby")))).map(e => e.innerText)`); len(mute) > 0 {
+		s.Errorf("%s %s: %q goes on to the right without a sign, a name or a way there by keyboard", page, how, mute)
 	}
 	if axe != "" {
 		see[int](s, "axe", axe+";0")

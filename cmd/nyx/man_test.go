@@ -153,6 +153,40 @@ func TestCompletionsNameEveryFlag(t *testing.T) {
 	}
 }
 
+// TestCompletionsOfArguments: shells are offered the arguments of which there are a few,
+// and none that was given.
+func TestCompletionsOfArguments(t *testing.T) {
+	for _, c := range []struct {
+		words []string
+		want  string
+		not   string
+	}{
+		{[]string{"scenario", "run", ""}, "DF-045", ""},
+		{[]string{"scenario", "run", "DF-045", ""}, "SCL-001", "DF-045"},
+		{[]string{"slo", "list", ""}, "errors", ""},
+		{[]string{"slo", "list", "errors", ""}, "", "capacity"},
+		{[]string{"man", ""}, "scenario", "run"},
+		{[]string{"man", "scenario", ""}, "run", "scenario"},
+		{[]string{"man", "nosuch", ""}, "", "scenario"},
+		{[]string{"completion", ""}, "zsh", ""},
+	} {
+		offered := completions(t, c.words...)
+		if c.want != "" && !slices.Contains(offered, c.want) || c.not != "" && slices.Contains(offered, c.not) {
+			t.Errorf("%q: %q", c.words, offered)
+		}
+	}
+}
+
+// TestNoSuchShell: the name of no shell is an error, as with other commands.
+func TestNoSuchShell(t *testing.T) {
+	cmd := root()
+	cmd.SetOut(&bytes.Buffer{})
+	cmd.SetArgs([]string{"completion", "nosuch"})
+	if err := cmd.Execute(); err == nil || !strings.Contains(err.Error(), "nosuch") {
+		t.Error(err)
+	}
+}
+
 // TestCompletionScripts: each shell's script is one that the shell reads, where it is
 // there to be asked.
 func TestCompletionScripts(t *testing.T) {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/nyxnet/nyx/internal/cli"
 	"github.com/nyxnet/nyx/internal/lab"
 	"github.com/nyxnet/nyx/scenarios"
 )
@@ -97,8 +98,9 @@ func scenarioRunCommand() *cobra.Command {
 		Long: `Run scenarios, each with its negative control, and write the evidence: seed,
 versions, scale, samples, measured values and the computed verdict. The command
 succeeds only if every verdict does.`,
-		Example: "  nyx scenario run DF-045\n  nyx scenario run SCL-001 --seed 7 --scale 0.1 --repeat\n  nyx scenario run DF-003 DF-012 --no-control --json",
-		Args:    cobra.MinimumNArgs(1),
+		Example:           "  nyx scenario run DF-045\n  nyx scenario run SCL-001 --seed 7 --scale 0.1 --repeat\n  nyx scenario run DF-003 DF-012 --no-control --json",
+		Args:              cobra.MinimumNArgs(1),
+		ValidArgsFunction: cli.Among(0, scenarioNames),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			l, err := openLab()
 			if err != nil {
@@ -144,6 +146,18 @@ succeeds only if every verdict does.`,
 	f.StringVar(&out, "out", evidenceDir, "directory for the evidence")
 	f.BoolVar(&asJSON, "json", false, "print the evidence as JSON")
 	return cmd
+}
+
+// scenarioNames are the ids of the catalogue with their titles, for shells.
+func scenarioNames() (all []cobra.Completion) {
+	l, err := openLab()
+	if err != nil {
+		return nil
+	}
+	for _, s := range l.Catalogue.Scenarios {
+		all = append(all, cobra.CompletionWithDesc(s.ID, s.Title))
+	}
+	return all
 }
 
 // runScenario returns as soon as ctx ends: a run in the simulator hears of it

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/nyxnet/nyx/internal/cli"
 	"github.com/nyxnet/nyx/internal/slo"
 )
 
@@ -35,10 +36,11 @@ type promise struct {
 func sloListCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:     "list [NAME]",
-		Short:   "List the objectives",
-		Example: "  nyx slo list\n  nyx slo list errors --json",
-		Args:    cobra.MaximumNArgs(1),
+		Use:               "list [NAME]",
+		Short:             "List the objectives",
+		Example:           "  nyx slo list\n  nyx slo list errors --json",
+		Args:              cobra.MaximumNArgs(1),
+		ValidArgsFunction: cli.Among(1, objectiveNames),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			objectives := slo.Objectives
 			if len(args) == 1 {
@@ -65,6 +67,14 @@ func sloListCommand() *cobra.Command {
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
+}
+
+// objectiveNames are those of the objectives with their titles, for shells.
+func objectiveNames() (all []cobra.Completion) {
+	for _, o := range slo.Objectives {
+		all = append(all, cobra.CompletionWithDesc(o.Name, o.Title))
+	}
+	return all
 }
 
 func sloWriteCommand() *cobra.Command {

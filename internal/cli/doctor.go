@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
+	"strconv"
 
 	"github.com/spf13/cobra"
 
@@ -27,8 +29,12 @@ if there is something to mend; notes are no failure.`,
 		Example: "  nyx doctor\n  nyx doctor --network network.toml --socks 127.0.0.1:9150\n  nyx doctor --config mix-1/node.toml --json",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := checkSocks(p.Socks, p.NetworkFile); err != nil {
+				return err
+			}
+			named := p.Run != ""
 			var err error
-			if p.Run, err = runDir(p.Run); err != nil && p.NetworkFile == "" && p.ConfigFile == "" {
+			if p.Run, err = runDir(p.Run); err != nil && (named || p.NetworkFile == "" && p.ConfigFile == "") {
 				return err
 			}
 			line := Watch(cmd)
@@ -54,11 +60,29 @@ if there is something to mend; notes are no failure.`,
 	f := cmd.Flags()
 	f.StringVar(&p.NetworkFile, "network", "", "network file of a network that a client is to join")
 	f.StringVar(&p.ConfigFile, "config", "", "configuration of a node that is to run here")
-	f.StringVar(&p.Socks, "socks", "", "address on which a proxy is to listen")
+	f.StringVar(&p.Socks, "socks", "", "address on which a proxy is to listen, with --network")
 	f.StringVar(&p.Run, "run", "", runHelp)
 	f.DurationVar(&p.Patience, "wait", 0, "time for which entries are waited for (default 15s)")
 	f.BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
+}
+
+// checkSocks refuses an address of a proxy that would not be looked at, or is none.
+func checkSocks(socks, network string) error {
+	if socks == "" {
+		return nil
+	}
+	_, port, err := net.SplitHostPort(socks)
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
+	if err != nil {
+		return fmt.Errorf("--socks %q is not an address; use one as 127.0.0.1:9150", socks)
+	}
+	if network == "" {
+		return errors.New("--socks is looked at for a client that is to join a network; name its file with --network")
+	}
+	return nil
 }
 
 func printFindings(w io.Writer, r *doctor.Report) {
@@ -66,8 +90,14 @@ func printFindings(w io.Writer, r *doctor.Report) {
 	for _, c := range r.Checked {
 		fmt.Fprintln(w, "  "+c)
 	}
+	if len(r.Unlooked) > 0 {
+		fmt.Fprintln(w, "not looked at:")
+	}
+	for _, u := range r.Unlooked {
+		fmt.Fprintf(w, "  %s, without %s\n", u.What, u.Without)
+	}
 	if len(r.Findings) == 0 {
-		fmt.Fprintln(w, "found nothing")
+		fmt.Fprintln(w, "found nothing in what was looked at")
 	}
 	for _, f := range r.Findings {
 		fmt.Fprintf(w, "%s (%s)\n  %s\n  do: %s\n", f.Code, f.Kind, f.What, f.Do)

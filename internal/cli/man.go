@@ -15,10 +15,8 @@ import (
 // Finish gives a program what is made of its own commands: manual pages, and what shells
 // complete. It comes after all commands.
 func Finish(root *cobra.Command) {
-	root.AddCommand(man(root))
-	visit(root, func(c *cobra.Command) {
-		c.Flags().VisitAll(func(f *pflag.Flag) { complete(c, f.Name) })
-	})
+	root.AddCommand(man(root), completion(root))
+	completeFlags(root)
 }
 
 // visit calls f of a command and all below it.
@@ -26,31 +24,6 @@ func visit(c *cobra.Command, f func(*cobra.Command)) {
 	f(c)
 	for _, sub := range c.Commands() {
 		visit(sub, f)
-	}
-}
-
-// values are those of flags that have a few, by name, wherever they stand.
-var values = map[string][]string{
-	"level":      {"fast", "standard", "high", "extreme"},
-	"profile":    {"full", "mobile", "low"},
-	"carrier":    {"auto", "udp", "quic", "websocket"},
-	"congestion": {"bbr", "cubic", "fixed"},
-	"phase":      {"alpha", "beta", "gamma", "delta"},
-	"kem":        {"1", "2"},
-}
-
-// complete says what a shell completes after a flag: its values, a TOML file, or a
-// directory; of other flags it is any file.
-func complete(c *cobra.Command, flag string) {
-	switch flag {
-	case "network", "config":
-		c.MarkFlagFilename(flag, "toml")
-	case "data", "dir", "keys", "run", "wallet", "state":
-		c.MarkFlagDirname(flag)
-	default:
-		if v, ok := values[flag]; ok {
-			c.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(v, cobra.ShellCompDirectiveNoFileComp))
-		}
 	}
 }
 
@@ -62,7 +35,8 @@ func man(root *cobra.Command) *cobra.Command {
 		Long: `Prints the manual page of a command, of the whole program without one, or with
 --dir writes a page for each command into a directory. The pages are made of what
 --help prints.`,
-		Example: fmt.Sprintf("  %[1]s man proxy | man -l -\n  %[1]s man --dir /usr/local/share/man/man1", root.Name()),
+		ValidArgsFunction: subcommands(root),
+		Example:           fmt.Sprintf("  %[1]s man proxy | man -l -\n  %[1]s man --dir /usr/local/share/man/man1", root.Name()),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if dir != "" {
 				return writePages(root, dir)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -19,12 +20,19 @@ const (
 	timeFormat = "2006-01-02 15:04:05"
 )
 
-// runDir is the directory that a flag names, or this user's.
+// runDir is the directory that a flag names, which must be there, or this user's.
 func runDir(dir string) (string, error) {
-	if dir != "" {
-		return dir, nil
+	if dir == "" {
+		return daemon.StandingDir()
 	}
-	return daemon.StandingDir()
+	info, err := os.Stat(dir)
+	if err == nil && !info.IsDir() {
+		err = errors.New("it is no directory")
+	}
+	if err != nil {
+		return "", fmt.Errorf("--run %s cannot be looked into: %w; name the directory run in the directory of nyx of the user whose processes are meant", dir, err)
+	}
+	return dir, nil
 }
 
 // Shown is the directory in which the processes of this program show themselves, or "" if

@@ -3,11 +3,15 @@ package cli
 import (
 	"bytes"
 	"encoding/json"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/spf13/cobra"
 
 	"github.com/nyxnet/nyx/internal/daemon"
 )
@@ -98,6 +102,52 @@ func TestStatusFails(t *testing.T) {
 		c.SilenceUsage, c.SilenceErrors = true, true
 		if err := c.ExecuteContext(t.Context()); err == nil || !strings.Contains(err.Error(), "no process of this user runs") {
 			t.Errorf("%s where nothing runs: %v", cmd, err)
+		}
+	}
+}
+
+// A directory that is not there, or is none, is told, and not taken for one in which nothing
+// runs.
+func TestRunIsADirectory(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range []string{file, file + ".not"} {
+		for _, args := range [][]string{{"status"}, {"top", "--once"}, {"doctor"}, {"doctor", "--config", "node.toml"}} {
+			c := map[string]func() *cobra.Command{"status": Status, "top": Top, "doctor": func() *cobra.Command { return Doctor(nil) }}[args[0]]()
+			if err := ran(t, c, append(args[1:], "--run", dir)...); err == nil || !strings.Contains(err.Error(), "--run "+dir+" cannot be looked into") {
+				t.Errorf("%q --run %s: %v", args, dir, err)
+			}
+		}
+	}
+}
+
+// ran runs a command by itself.
+func ran(t *testing.T, c *cobra.Command, args ...string) error {
+	t.Helper()
+	c.SetArgs(args)
+	c.SilenceUsage, c.SilenceErrors = true, true
+	return c.ExecuteContext(t.Context())
+}
+
+// An address that would not be looked at, or is none, is refused; and what was not looked
+// at is told.
+func TestDoctorSaysWhatItLeavesOut(t *testing.T) {
+	for socks, says := range map[string]string{"banana": "is not an address", "127.0.0.1": "is not an address", "127.0.0.1:99999": "is not an address", "127.0.0.1:9150": "--network"} {
+		if err := ran(t, Doctor(nil), "--socks", socks, "--run", t.TempDir()); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("--socks %s: %v", socks, err)
+		}
+	}
+	var out bytes.Buffer
+	c := Doctor(nil)
+	c.SetOut(&out)
+	if err := ran(t, c, "--run", t.TempDir()); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"0 running processes\n", "not looked at:\n", "NAT on the way out, without --network\n", "the clock, without --network or --config\n", "found nothing in what was looked at\n"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("no %q in:\n%s", want, out.String())
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/nyxnet/nyx/internal/audit"
 )
@@ -21,6 +22,9 @@ const (
 	answerMost   = 8 << 20
 )
 
+// lasts are the times until now that one button searches.
+var lasts = []string{"1h", "24h", "168h"}
+
 // auditFilters are the fields of a search, by the names of the governance API.
 var auditFilters = []string{"from", "to", "kind", "severity", "actor", "subject", "action", "outcome"}
 
@@ -28,6 +32,7 @@ var auditFilters = []string{"from", "to", "kind", "severity", "actor", "subject"
 type auditPage struct {
 	Here     bool
 	Filter   map[string]string
+	Lasts    []string
 	Query    string // of the filter, for links
 	Kinds    []string
 	Searched bool
@@ -105,14 +110,26 @@ func (c *Console) asks(k *call, method, path string, body []byte, into any) erro
 }
 
 func (c *Console) audit(k *call) (any, error) {
-	p := &auditPage{Here: c.cfg.Audit != nil, Filter: map[string]string{}, Kinds: audit.KindNames(), Formats: []audit.Format{audit.CSV, audit.JSONLines, audit.Parquet}}
+	p := &auditPage{Here: c.cfg.Audit != nil, Filter: map[string]string{}, Lasts: lasts, Kinds: audit.KindNames(), Formats: []audit.Format{audit.CSV, audit.JSONLines, audit.Parquet}}
 	if !p.Here {
 		return p, nil
 	}
 	q := k.URL.Query()
+	if last := q.Get("last"); last != "" {
+		if !slices.Contains(lasts, last) {
+			return nil, errors.New(k.face.say("error.last"))
+		}
+		long, _ := time.ParseDuration(last)
+		q.Set("from", c.cfg.Now().Add(-long).UTC().Format(time.RFC3339))
+		q.Del("to")
+	}
 	asked := url.Values{"limit": {pageSize}, "order": {"newest"}}
 	for _, name := range auditFilters {
-		if v := strings.TrimSpace(q.Get(name)); v != "" {
+		v := strings.TrimSpace(q.Get(name))
+		if name == "from" || name == "to" {
+			v = pickedTime(v)
+		}
+		if v != "" {
 			p.Filter[name] = v
 			asked.Set(name, v)
 		}
@@ -144,6 +161,30 @@ func (c *Console) audit(k *call) (any, error) {
 		p.Making = p.Making || p.Exports[i].making()
 	}
 	return p, nil
+}
+
+// localLayouts are how browsers write what somebody picks as a time, with what is 0 left
+// out.
+var localLayouts = []string{"2006-01-02T15:04", "2006-01-02T15:04:05"} // fractions of a second are read by either
+
+// pickedTime is a time that a form sends, as the governance API wants it: the form asks for
+// UTC. What is of another form stays as it is, for the API to take or refuse.
+func pickedTime(s string) string {
+	for _, layout := range localLayouts {
+		if t, err := time.Parse(layout, s); err == nil {
+			return t.Format(time.RFC3339Nano)
+		}
+	}
+	return s
+}
+
+// Picked is a time of the filter as a form holds it.
+func (p *auditPage) Picked(name string) string {
+	t, err := time.Parse(time.RFC3339, p.Filter[name])
+	if err != nil {
+		return ""
+	}
+	return t.UTC().Format("2006-01-02T15:04:05.999")
 }
 
 // proof hands out the proof that an event is in the log, which nyx audit verify reads.

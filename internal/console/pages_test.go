@@ -54,6 +54,24 @@ func TestAPageWithoutItsSourceSaysSo(t *testing.T) {
 	want(t, "an order without an audit log", r, http.StatusServiceUnavailable)
 }
 
+// TestTheOverviewSaysWhyThereIsNoCover: a dash of λ and cover ratio has its reason beside
+// it, by level.
+func TestTheOverviewSaysWhyThereIsNoCover(t *testing.T) {
+	for level, why := range map[string]string{"fast": "none", "standard": "yet"} {
+		b := newBoard(t, func(c *Config) {
+			c.Network.(*fakeNetwork).change = func(p *telemetry.Picture) { p.Level = level }
+		})
+		_, page := b.as(Viewer).get("/")
+		for _, reading := range []string{"rate.", "cover."} {
+			for _, key := range []string{"none", "yet"} {
+				if strings.Contains(page, `<span class="if-none">`+say("en", reading+key)) != (key == why) {
+					t.Errorf("%s: whether it says %q", level, say("en", reading+key))
+				}
+			}
+		}
+	}
+}
+
 // TestWords: every key that is used is there in both languages, with the same
 // arguments, and every key that is there is used.
 func TestWords(t *testing.T) {

@@ -16,20 +16,30 @@ var measuredCost = capacity.Cost{Hop: 1230 * time.Nanosecond, Setup: 145 * time.
 
 const (
 	sessionsMost = 100_000_000
-	coresMost    = 1024
+	// coresLeast is a container's smallest share of a processor; a plan of less would be of
+	// more nodes than can be counted.
+	coresLeast = 0.01
+	coresMost  = 1024
 )
+
+// planLevels are those that a plan can be made for: FAST by the load that was measured, the
+// others by what their routes emit whatever is asked.
+var planLevels = []wire.Level{wire.Fast, wire.Standard, wire.High, wire.Extreme}
 
 // plannerPage is the plan by phase, and for the sessions that somebody asks for.
 type plannerPage struct {
 	Cost     capacity.Cost
 	Headroom float64
-	Level    string
-	Levels   []string
+	Level    wire.Level
+	Levels   []wire.Level
 	Sessions int
 	Cores    float64
 	Own      planned
+	Asked    []askedNodes
+	Beyond   bool
+	Last     capacity.Phase // of the plan
 	Phases   []planned
-	Floor    int // cells a second of a route at STANDARD
+	Floor    int // cells a second of a route at the levels above FAST
 }
 
 // planned is a phase with what its nodes need.
@@ -38,27 +48,53 @@ type planned struct {
 	capacity.Need
 }
 
+// askedNodes is how many nodes of a kind are asked for by what; Kind is a key of words.
+type askedNodes struct {
+	Kind string
+	capacity.Asked
+}
+
+// By is how many one way to reckon asks for.
+func (a askedNodes) By(way string) int {
+	return map[string]int{"measured": a.Measured, "ratio": a.Ratio, "least": a.Least}[way]
+}
+
+// costAt is what was measured, at a level. Levels above FAST start at one floor, and HIGH
+// and EXTREME never leave it.
+func costAt(l wire.Level) capacity.Cost {
+	cost, floor := measuredCost, obfs.PolicyOf(l).Floor
+	cost.Mixes = l.Mixes()
+	if floor == 0 {
+		return cost
+	}
+	return cost.At(float64(floor))
+}
+
 func (c *Console) planner(k *call) (any, error) {
 	q := k.URL.Query()
-	floor := obfs.PolicyOf(wire.Standard).Floor
-	p := &plannerPage{Cost: measuredCost, Headroom: capacity.Headroom, Levels: []string{wire.Fast.String(), wire.Standard.String()}, Level: wire.Fast.String(), Sessions: 10_000, Cores: 2, Floor: int(floor)}
+	p := &plannerPage{Cost: measuredCost, Headroom: capacity.Headroom, Levels: planLevels, Level: wire.Fast, Sessions: 10_000, Cores: 2,
+		Last: capacity.Phases[len(capacity.Phases)-1], Floor: int(obfs.PolicyOf(wire.Standard).Floor)}
 	var err error
 	if s := q.Get("sessions"); s != "" {
 		if p.Sessions, err = strconv.Atoi(s); err != nil || p.Sessions < 1 || p.Sessions > sessionsMost {
-			return nil, errors.New("sessions are 1 to 100,000,000")
+			return nil, errors.New(k.face.say("error.sessions"))
 		}
 	}
 	if s := q.Get("cores"); s != "" {
-		if p.Cores, err = strconv.ParseFloat(s, 64); err != nil || !(p.Cores > 0 && p.Cores <= coresMost) {
-			return nil, errors.New("processors of a node are above 0 and at most 1,024")
+		if p.Cores, err = strconv.ParseFloat(s, 64); err != nil || !(p.Cores >= coresLeast && p.Cores <= coresMost) {
+			return nil, errors.New(k.face.say("error.cores"))
 		}
 	}
-	cost := measuredCost
-	if q.Get("level") == wire.Standard.String() {
-		p.Level, cost = wire.Standard.String(), cost.At(float64(floor))
+	if s := q.Get("level"); s != "" {
+		var ok bool
+		if p.Level, ok = wire.ParseLevel(s); !ok {
+			return nil, errors.New(k.face.say("error.level"))
+		}
 	}
+	cost := costAt(p.Level)
 	own := cost.For(p.Sessions, p.Cores)
-	p.Own = planned{own, cost.Of(own)}
+	p.Own, p.Beyond = planned{own.Phase, cost.Of(own.Phase)}, own.Beyond
+	p.Asked = []askedNodes{{"stream-nodes", own.Stream}, {"mix-nodes", own.Mix}}
 	for _, phase := range capacity.Phases {
 		p.Phases = append(p.Phases, planned{phase, cost.Of(phase)})
 	}

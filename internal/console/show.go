@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/nyxnet/nyx/internal/telemetry"
+	"github.com/nyxnet/nyx/internal/wire"
 )
 
 // shown is what the pages of the network show: a picture with its figures, and the texts
@@ -165,6 +166,18 @@ func (c *Console) drain(k *call) (string, error) {
 // rotate replaces the key of the Stream nodes' fleet.
 func (c *Console) rotate(k *call) (string, error) {
 	return "/relays", c.attempt(k, "console.rotate", "fleet", func() error { return c.cfg.Orders.RotateKeys(c.cfg.Now()) })
+}
+
+// NoneWhy names why the own client has no figure of λ and cover: none at its level, or not
+// yet; "" where the page says below that no client is shown.
+func (s shown) NoneWhy() string {
+	switch {
+	case s.Level == wire.Fast.String():
+		return "none"
+	case s.Figures.HasOwn:
+		return "yet"
+	}
+	return ""
 }
 
 // LossOf is a session's share of lost packets.

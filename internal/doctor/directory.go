@@ -39,7 +39,7 @@ type answer struct {
 // directory asks all servers of the directory, and reports whether one of them has a
 // document that holds, by a clock that is not far off.
 func (e *examination) directory(ctx context.Context, trust *directory.Trust, urls []string) bool {
-	e.look(fmt.Sprintf("%d servers of the directory", len(urls)))
+	e.look(counted(len(urls), "server of the directory", "servers of the directory"))
 	answers := e.ask(ctx, urls)
 	var heard, silent []*answer
 	for _, a := range answers {

@@ -109,10 +109,17 @@ type Patient struct {
 // 10 s, and a second one is tried then.
 const patience = 15 * time.Second
 
-// Report is what was looked at and what was found.
+// Report is what was looked at, what was not, and what was found.
 type Report struct {
-	Checked  []string  `json:"checked"`
-	Findings []Finding `json:"findings"`
+	Checked  []string   `json:"checked"`
+	Unlooked []Unlooked `json:"not_checked,omitempty"`
+	Findings []Finding  `json:"findings"`
+}
+
+// Unlooked is what was not looked at for want of a flag.
+type Unlooked struct {
+	What    string `json:"what"`
+	Without string `json:"without"`
 }
 
 // Sick reports whether anything was found that is to be mended.
@@ -142,6 +149,25 @@ func (e *examination) look(what string) {
 	}
 }
 
+// unlooked tells what a report says nothing about: a client's way is known by its network
+// file alone, the directory and the clock by either file.
+func (e *examination) unlooked() {
+	add := func(without string, all ...string) {
+		for _, what := range all {
+			e.Unlooked = append(e.Unlooked, Unlooked{what, without})
+		}
+	}
+	switch {
+	case e.NetworkFile != "":
+	case e.ConfigFile != "":
+		add("--network", "NAT on the way out", "whether entries answer by UDP")
+	default:
+		add("--network or --config", "the clock", "the directory", "the control plane")
+		add("--network", "NAT on the way out", "whether entries answer by UDP")
+		add("--config", "files and addresses of a node")
+	}
+}
+
 // Examine looks at a patient.
 func Examine(ctx context.Context, p Patient) Report {
 	if p.Now == nil {
@@ -151,6 +177,7 @@ func Examine(ctx context.Context, p Patient) Report {
 		p.Patience = patience
 	}
 	e := &examination{Patient: p}
+	e.unlooked()
 	running := e.processes(ctx)
 	if p.ConfigFile != "" {
 		e.look("the configuration " + p.ConfigFile)

@@ -243,7 +243,7 @@ func TestMute(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	if r := Examine(t.Context(), Patient{Run: dir}); len(r.Findings) != 0 || !slices.Contains(r.Checked, "1 running processes") {
+	if r := Examine(t.Context(), Patient{Run: dir}); len(r.Findings) != 0 || !slices.Contains(r.Checked, "1 running process") {
 		t.Errorf("%+v", r)
 	}
 	ln, err := net.Listen("unix", filepath.Join(dir, "node-1.sock"))

@@ -23,7 +23,7 @@ func (e *examination) processes(ctx context.Context) []daemon.Standing {
 		return nil
 	}
 	all, err := daemon.Standings(ctx, e.Run)
-	e.look(fmt.Sprintf("%d running processes", len(all)))
+	e.look(counted(len(all), "running process", "running processes"))
 	if err != nil {
 		e.found(Mute, Fault, err.Error(), "give it a moment; if it stays so, stop the process and start it again")
 	}
@@ -34,6 +34,14 @@ func (e *examination) processes(ctx context.Context) []daemon.Standing {
 		}
 	}
 	return all
+}
+
+// counted writes a number of things.
+func counted(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
 }
 
 // lost tells of processes that ended without a word.

@@ -45,6 +45,7 @@
     });
     showAlerts(now.alerts[document.documentElement.lang] || []);
     extend(now);
+    signs();
     refresh();
     body.dataset.liveAt = now.at;
   };
@@ -55,10 +56,21 @@
     addEventListener("pagehide", () => source.close());
   }
 
+  // A table that is wider than its place says so, as long as there is more to the right.
+  function signs() {
+    for (const e of $(".scroll")) {
+      const more = e.scrollWidth - e.clientWidth - e.scrollLeft > 1 ? body.dataset.more : undefined;
+      if (more === e.dataset.more) continue;
+      if (more) e.dataset.more = more;
+      else delete e.dataset.more;
+    }
+  }
+
   // Parts of the page that are read anew, at most every two seconds, or as many as
   // they name; one that comes without data-refresh is read no more. What somebody is in
   // the middle of is left alone.
   let reading = false, readAt = Date.now();
+  const read = new Map([...$("[data-refresh]")].map(part => [part, part.innerHTML])); // as it came, without signs
   async function refresh() {
     const parts = [...$("[data-refresh]")];
     const pause = Math.max(...parts.map(part => +part.dataset.refresh || 2)) * 1000 - 100;
@@ -73,8 +85,11 @@
         const other = fresh.getElementById(part.id);
         if (!other || part.contains(document.activeElement)) continue;
         if (!("refresh" in other.dataset)) delete part.dataset.refresh;
-        if (other.innerHTML !== part.innerHTML) part.replaceChildren(...other.childNodes);
+        if (other.innerHTML === read.get(part)) continue;
+        read.set(part, other.innerHTML);
+        part.replaceChildren(...other.childNodes);
       }
+      signs();
     } catch { /* the pulse says that there is no connection */ } finally {
       reading = false;
       readAt = Date.now();
@@ -144,6 +159,10 @@
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", load);
     load();
   }
+
+  addEventListener("scroll", signs, true);
+  addEventListener("resize", signs);
+  signs();
 
   document.querySelector(".menu [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
 

@@ -2,16 +2,13 @@
 // from what was measured of one hop, one set-up and sessions at rest. It is pure.
 package capacity
 
-import (
-	"math"
-	"time"
-)
+import "time"
 
 const (
 	// Headroom is by how much capacity exceeds the peak (the specification's plan).
 	Headroom = 1.5
 	// RouteLife is how long a route carries until the next is built, Routes how many a
-	// session has, Mixes how many Mix nodes each has.
+	// session has, Mixes how many Mix nodes each has unless a cost says otherwise.
 	RouteLife = 8 * time.Minute
 	Routes    = 2
 	Mixes     = 3
@@ -39,14 +36,35 @@ type Cost struct {
 	// StreamIn and MixIn are the datagrams that the nodes of a kind take in, a second
 	// and session.
 	StreamIn, MixIn float64
+	// Mixes is how many Mix nodes a route has; 0: Mixes of the plan.
+	Mixes int
 }
 
 // At is c where every route emits so many cells a second, each way, whatever its user
 // does.
 func (c Cost) At(floor float64) Cost {
-	c.StreamIn, c.MixIn = 2*Routes*2*floor, Mixes*Routes*2*floor
+	c.StreamIn, c.MixIn = 2*Routes*2*floor, float64(c.mixes())*Routes*2*floor
 	return c
 }
+
+func (c Cost) mixes() int {
+	if c.Mixes == 0 {
+		return Mixes
+	}
+	return c.Mixes
+}
+
+// streamCores and mixCores are the processors of all nodes of a kind for a session.
+func (c Cost) streamCores() float64 { return c.cores(c.StreamIn, 2) }
+
+func (c Cost) mixCores() float64 { return c.cores(c.MixIn, float64(c.mixes())) }
+
+func (c Cost) cores(datagrams, hops float64) float64 {
+	return datagrams*c.Hop.Seconds() + hops*setups*c.Setup.Seconds()
+}
+
+// setups are those of a session in a second, each at so many nodes as a route has.
+const setups = float64(Routes) / (float64(RouteLife) / float64(time.Second))
 
 // Need is what one node of each kind needs at the plan's head-room.
 type Need struct {
@@ -60,35 +78,11 @@ type Need struct {
 func (c Cost) Of(p Phase) Need {
 	sessions := Headroom * float64(p.Sessions)
 	perStream, perMix := sessions/float64(p.Streams), sessions/float64(p.Mixes)
-	setups := Routes / RouteLife.Seconds() // a second and session
-	cores := func(per, datagrams, setupsEach float64) float64 {
-		return per * (datagrams*c.Hop.Seconds() + setupsEach*c.Setup.Seconds())
-	}
+	routes := perMix * Routes * float64(c.mixes())
 	return Need{
-		Sessions: perStream, Routes: perMix * Routes * Mixes,
-		StreamBytes: perStream * c.SessionBytes, MixBytes: perMix * Routes * Mixes * RouteBytes,
-		StreamCores: cores(perStream, c.StreamIn, 2*setups), MixCores: cores(perMix, c.MixIn, Mixes*setups),
-		MixDatagrams: perMix * c.MixIn, MixSetups: perMix * Mixes * setups,
+		Sessions: perStream, Routes: routes,
+		StreamBytes: perStream * c.SessionBytes, MixBytes: routes * RouteBytes,
+		StreamCores: perStream * c.streamCores(), MixCores: perMix * c.mixCores(),
+		MixDatagrams: perMix * c.MixIn, MixSetups: perMix * float64(c.mixes()) * setups,
 	}
-}
-
-// For returns the nodes for so many sessions: as many to each as in the plan's phase
-// that reaches so far, and more where nodes of so many processors would not do.
-func (c Cost) For(sessions int, cores float64) Phase {
-	p := Phases[len(Phases)-1]
-	for _, one := range Phases {
-		if one.Sessions >= sessions {
-			p = one
-			break
-		}
-	}
-	share := func(nodes int) int {
-		return int(math.Ceil(float64(sessions) * float64(nodes) / float64(p.Sessions)))
-	}
-	out := Phase{p.Name, sessions, max(2, share(p.Streams)), max(Mixes, share(p.Mixes))}
-	if n := c.Of(out); cores > 0 {
-		out.Streams = max(out.Streams, int(math.Ceil(float64(out.Streams)*n.StreamCores/cores)))
-		out.Mixes = max(out.Mixes, int(math.Ceil(float64(out.Mixes)*n.MixCores/cores)))
-	}
-	return out
 }
