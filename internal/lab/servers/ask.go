@@ -24,6 +24,9 @@ const (
 	lookEvery = 200 * time.Millisecond
 )
 
+// ErrNotFound is what Get returns of a page that is not there.
+var ErrNotFound = errors.New("there is no such page")
+
 // Get fetches a page of a server.
 func Get(ctx context.Context, url string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, askMost)
@@ -38,7 +41,10 @@ func Get(ctx context.Context, url string) ([]byte, error) {
 	}
 	defer resp.Body.Close()
 	got, err := io.ReadAll(io.LimitReader(resp.Body, answerMost))
-	if err == nil && resp.StatusCode >= 300 {
+	switch {
+	case err == nil && resp.StatusCode == http.StatusNotFound:
+		err = fmt.Errorf("%s: %w", url, ErrNotFound)
+	case err == nil && resp.StatusCode >= 300:
 		err = fmt.Errorf("%s answers %s: %.200s", url, resp.Status, got)
 	}
 	return got, err
