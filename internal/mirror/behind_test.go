@@ -49,7 +49,7 @@ func TestReplicaThatLagsIsNotAccused(t *testing.T) {
 			r := w.reader(2, true)
 			w.look(r)
 			slow.Handler = mux
-			time.Sleep(2 * time.Second)
+			<-time.After(2 * time.Second)
 			asked := len(slow.paths())
 			for range 8 {
 				r.Look(w.Context(), w.wall)

@@ -45,25 +45,30 @@ type verifier struct {
 	out    []Verified
 }
 
-// verifications are the kinds of files by their paths, in the order in which they are
-// verified: logs come first, what is held against them after.
-var verifications = []struct {
+// verification is one kind of files, by their paths.
+type verification struct {
 	kind string
 	is   func(path string) bool
 	of   func(v *verifier, path string) (string, error)
-}{
-	{"log", ends(EntriesSuffix), (*verifier).log},
-	{"checkpoint", ends(CheckpointSuffix), (*verifier).checkpoint},
-	{"document", ends(documentSuffix), (*verifier).document},
-	{"document", func(path string) bool { return filepath.Base(path) == tableFile }, (*verifier).snapshot},
-	{"document", begins(storedPrefix), (*verifier).stored},
-	{"document", ends(snapshotSuffix), (*verifier).written},
-	{"document", isOrphan, (*verifier).orphan},
-	{"mark", ends(markSuffix), (*verifier).mark},
-	{"evidence", func(path string) bool { return begins(evidencePrefix)(path) && ends(evidenceSuffix)(path) }, (*verifier).evidence},
-	{"store", isStore, func(*verifier, string) (string, error) {
-		return "not looked into: write what an authority keeps in etcd into a file by nyx directory snapshot, as NAME" + snapshotSuffix + ", and verify that", nil
-	}},
+}
+
+// verifications are all kinds, in the order in which they are verified: logs come
+// first, what is held against them after.
+func verifications() []verification {
+	return []verification{
+		{"log", ends(EntriesSuffix), (*verifier).log},
+		{"checkpoint", ends(CheckpointSuffix), (*verifier).checkpoint},
+		{"document", ends(documentSuffix), (*verifier).document},
+		{"document", func(path string) bool { return filepath.Base(path) == tableFile }, (*verifier).snapshot},
+		{"document", begins(storedPrefix), (*verifier).stored},
+		{"document", ends(snapshotSuffix), (*verifier).written},
+		{"document", isOrphan, (*verifier).orphan},
+		{"mark", ends(markSuffix), (*verifier).mark},
+		{"evidence", func(path string) bool { return begins(evidencePrefix)(path) && ends(evidenceSuffix)(path) }, (*verifier).evidence},
+		{"store", isStore, func(*verifier, string) (string, error) {
+			return "not looked into: write what an authority keeps in etcd into a file by nyx directory snapshot, as NAME" + snapshotSuffix + ", and verify that", nil
+		}},
+	}
 }
 
 func ends(suffix string) func(string) bool {
@@ -87,7 +92,7 @@ func Verify(n *Network, paths []string) ([]Verified, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, check := range verifications {
+	for _, check := range verifications() {
 		for _, f := range files {
 			if !check.is(f) {
 				continue
@@ -104,7 +109,7 @@ func Verify(n *Network, paths []string) ([]Verified, error) {
 
 // verifiable reports whether Verify knows a file.
 func verifiable(path string) bool {
-	for _, check := range verifications {
+	for _, check := range verifications() {
 		if check.is(path) {
 			return true
 		}
