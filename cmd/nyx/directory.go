@@ -18,13 +18,20 @@ func directoryCommand() *cobra.Command {
 	verify := &cobra.Command{
 		Use:   "verify DIR|FILE...",
 		Short: "Check documents, logs, checkpoints and evidence, without asking anybody",
-		Long: `Check what authorities, witnesses, nodes and clients keep of the directory, by the
-network file alone: documents by their signatures and by the logs, logs by their
-checkpoints, the checkpoints of all parties against the logs, the logs against each
-other, and evidence of two documents of one number or of a log that forks. It
-succeeds only if all is in order; evidence never is.`,
+		Long: `Check what authorities, witnesses, replicas, nodes and clients keep of the directory,
+by the network file alone: documents by their signatures and by the logs, marks of
+the newest document by the logs, logs by their checkpoints, the checkpoints of all
+parties by their witnesses and against the logs, the logs against each other, and
+evidence of two documents of one number or of a log that forks. It succeeds only if
+all is in order and nothing is missing that belongs to what is there; evidence never
+is.`,
 		Example: "  nyx directory verify network\n  nyx directory verify --network network.toml --json authority-1/keys evidence-documents-495623-0.json",
-		Args:    cobra.MinimumNArgs(1),
+		Args: func(_ *cobra.Command, paths []string) error {
+			if len(paths) == 0 {
+				return errors.New("say what to verify: the directory of a network or of one party, or files of theirs, as in nyx directory verify network")
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, paths []string) error {
 			load := func() (*setup.Network, error) { return setup.LoadNetwork(network) }
 			if network == "" {
@@ -55,8 +62,6 @@ succeeds only if all is in order; evidence never is.`,
 				}
 			}
 			switch {
-			case len(found) == 0:
-				return errors.New("nothing there to verify: no document, log, checkpoint or evidence")
 			case wrong > 0:
 				return fmt.Errorf("%d of %d are not in order", wrong, len(found))
 			}

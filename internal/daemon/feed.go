@@ -141,12 +141,14 @@ func (f *feed) fetch(ctx context.Context, url string) error {
 	case !got.ok():
 		return fmt.Errorf("directory %s answers %s", url, got.Status)
 	}
-	f.demand(ctx, func(ctx context.Context, path string, most int64, take func([]byte) error) error {
-		b, err := ask(ctx, f.client, url, path, most)
-		if err != nil {
-			return err
+	f.demand(ctx, func(*directory.Document) asks {
+		return func(ctx context.Context, path string, most int64, take func([]byte) error) error {
+			b, err := ask(ctx, f.client, url, path, most)
+			if err != nil {
+				return err
+			}
+			return take(b)
 		}
-		return take(b)
 	})
 	d, err := f.keeper.Accept(got.body, time.Now().Unix())
 	if err != nil {

@@ -17,7 +17,6 @@ import (
 	"github.com/nyxnet/nyx/internal/directory/translog"
 	"github.com/nyxnet/nyx/internal/prng"
 	"github.com/nyxnet/nyx/internal/seal"
-	"github.com/nyxnet/nyx/internal/setup"
 )
 
 // watched are the witnesses of a council.
@@ -411,75 +410,6 @@ func TestARewrittenLogIsFound(t *testing.T) {
 			if err := w.Err(); !contains(err, "not a continuation") {
 				t.Errorf("%s: %v", witnessHost(i), err)
 			}
-		}
-	})
-}
-
-// What the parties of a network keep is in order, all together and offline. Each
-// thing changed in it is found.
-func TestVerifyOffline(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c := newWatched(t, 2, 2, 3, 2)
-		client := t.TempDir()
-		for i := range 3 {
-			c.post(0, 1, 2, 3+i)
-			advance(3 * time.Second)
-			if err := c.reader(client, host(0)).read(t, host(0)); err != nil {
-				t.Fatal(err)
-			}
-		}
-		advance(2 * watchPoll)
-		unlogged := c.collude(9).Encode()
-		c.close()
-		advance(time.Second)
-		n := &setup.Network{Trust: c.trust}
-		all := slices.Concat(c.dirs, c.watched.dirs, []string{client})
-		wrong := func(all ...string) (bad []string) {
-			t.Helper()
-			found, err := setup.Verify(n, all)
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, f := range found {
-				if !f.OK {
-					bad = append(bad, f.Kind+": "+f.Says)
-				}
-			}
-			return bad
-		}
-		if bad := wrong(all...); len(bad) > 0 {
-			t.Fatal(bad)
-		}
-		log := filepath.Join(c.dirs[0], "log.entries")
-		whole, err := os.ReadFile(log)
-		if err != nil {
-			t.Fatal(err)
-		}
-		entries, _ := translog.ParseEntries(whole)
-		join := func(entries ...[]byte) (b []byte) {
-			for _, e := range entries {
-				b = translog.AppendEntry(b, e)
-			}
-			return b
-		}
-		for name, b := range map[string][]byte{
-			"dropped": join(entries[0], entries[2]), "turned": join(entries[1], entries[0], entries[2]), "cut": whole[:len(whole)-1], "empty": {},
-		} {
-			if err := os.WriteFile(log, b, 0o600); err != nil {
-				t.Fatal(err)
-			}
-			if bad := wrong(c.dirs[0]); len(bad) == 0 || !strings.HasPrefix(bad[0], "log: ") {
-				t.Errorf("entries %s: %v", name, bad)
-			}
-		}
-		if err := os.WriteFile(log, whole, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(filepath.Join(client, "other.document"), unlogged, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if bad := wrong(all...); len(bad) != 1 || !strings.Contains(bad[0], "in none of 2 logs") {
-			t.Errorf("a document in no log: %v", bad)
 		}
 	})
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/nyxnet/nyx/internal/directory"
 	"github.com/nyxnet/nyx/internal/directory/translog"
+	"github.com/nyxnet/nyx/internal/mirror"
 )
 
 // handleLogs adds logs to an HTTP interface: the own one, if not nil, and copies of
@@ -23,7 +24,11 @@ func handleLogs(mux *http.ServeMux, own *ownLog, copies *watcher) {
 		mux.HandleFunc("GET "+logPath+path, func(w http.ResponseWriter, r *http.Request) {
 			b, err := of(r)
 			if err != nil {
-				http.Error(w, err.Error(), http.StatusNotFound)
+				status := http.StatusNotFound
+				if errors.Is(err, translog.ErrNotLogged) || errors.Is(err, errNoCheckpoint) || errors.Is(err, errShort) {
+					status = mirror.StatusNotYet
+				}
+				http.Error(w, err.Error(), status)
 				return
 			}
 			w.Header().Set("Content-Type", "application/octet-stream")
@@ -53,12 +58,13 @@ func handleLogs(mux *http.ServeMux, own *ownLog, copies *watcher) {
 			own.mu.Lock()
 			defer own.mu.Unlock()
 			hashes, err := own.tree.Consistency(from, to)
-			return translog.AppendHashes(nil, hashes), err
+			return translog.AppendHashes(nil, hashes), short(err)
 		}
 		if copies == nil {
 			return nil, errNoSizes
 		}
-		return copies.consistency(r.PathValue("id"), from, to)
+		b, err := copies.consistency(r.PathValue("id"), from, to)
+		return b, short(err)
 	})
 	if own != nil {
 		own.handle(text)
@@ -93,6 +99,16 @@ func (l *ownLog) handle(text func(string, func(*http.Request) ([]byte, error))) 
 		}
 		return b, nil
 	})
+}
+
+// errShort is a log, or the copy of one, that does not reach so far.
+var errShort = errors.New("the log here does not reach so far, or not yet")
+
+func short(err error) error {
+	if err != nil {
+		err = fmt.Errorf("%w: %w", errShort, err)
+	}
+	return err
 }
 
 var errNoSizes = errors.New("not two sizes of a log that is here")

@@ -46,8 +46,8 @@ func (f *feed) read(a *mirror.Asker, sample *directory.Sample) {
 }
 
 // demand has documents that come now proven to be in a log, by what can be asked.
-func (f *feed) demand(ctx context.Context, of asks) {
-	f.keeper.Demand(func(d *directory.Document) error { return f.logged.check(ctx, of, d) })
+func (f *feed) demand(ctx context.Context, of func(*directory.Document) asks) {
+	f.keeper.Demand(func(d *directory.Document) error { return f.logged.check(ctx, of(d), d) })
 }
 
 // look asks for a newer document: the i-th server, or those that the reader
@@ -56,8 +56,11 @@ func (f *feed) look(ctx context.Context, i int) error {
 	if f.reader == nil {
 		return f.fetch(ctx, f.urls[i%len(f.urls)])
 	}
-	f.demand(ctx, func(ctx context.Context, path string, most int64, take func([]byte) error) error {
-		return f.reader.Asker.Ask(ctx, &mirror.Question{Path: path, Most: most, Take: func(a mirror.Answer) error { return take(a.Body) }})
+	f.demand(ctx, func(d *directory.Document) asks {
+		due := mirror.Due(d, time.Now().Unix())
+		return func(ctx context.Context, path string, most int64, take func([]byte) error) error {
+			return f.reader.Asker.Ask(ctx, &mirror.Question{Path: path, Most: most, Due: due, Take: func(a mirror.Answer) error { return take(a.Body) }})
+		}
 	})
 	v, err := f.reader.Look(ctx, time.Now().Unix())
 	if err != nil {
@@ -106,6 +109,7 @@ func writeDirectory(to *metric.Page, parts []part) {
 				for j, n := range []uint64{hits, misses, faults, skipped} {
 					to.Add("directory_cache_total", float64(n), "part", p.Name, "outcome", [...]string{"hit", "miss", "fault", "skipped"}[j])
 				}
+				to.Add("directory_cache_total", float64(p.shelf.Spoiled()), "part", p.Name, "outcome", "spoiled")
 			}
 		}
 		if p.door != nil {

@@ -72,7 +72,7 @@ type Replica struct {
 // StartReplica runs a replica. It serves what its snapshot holds at once.
 func StartReplica(cfg ReplicaConfig) (*Replica, error) {
 	r := &Replica{cfg: cfg, log: logOrNone(cfg.Log), health: health{log: logOrNone(cfg.Log)}}
-	r.shelf.Cache, r.shelf.TTL = cfg.Cache, cfg.TTL
+	r.shelf.Cache, r.shelf.TTL, r.shelf.Shared = cfg.Cache, cfg.TTL, cfg.CacheServer != ""
 	var err error
 	if r.asker, err = newAsker(nil, cfg.Authorities, cfg.client, systemEntropy().Stream("replica"), cfg.Log); err != nil {
 		return nil, err

@@ -394,6 +394,10 @@ func (d *Document) setNodes(nodes []*Node) error {
 // passed, whatever wall says. Both in seconds since 1970.
 func (d *Document) Now(wall int64) int64 { return max(wall, d.floor) }
 
+// Age is for how long a verified document has been signed by its threshold, by a
+// clock that says wall.
+func (d *Document) Age(wall int64) time.Duration { return seconds(d.Now(wall) - d.floor) }
+
 // newDocument seals a header over nodes that are checked. It takes the slice.
 func newDocument(h Header, nodes []*Node) (*Document, error) {
 	if len(nodes) > MaxNodes {

@@ -150,7 +150,7 @@ var named = []Metric{
 	{"directory_timeout_events", Counter, None, Open, "Queries to a directory server that were not answered in the time that its answers take."},
 	{"directory_server_faults_total", Counter, None, Open, "What was wrong with directory servers, by reason code."},
 	{"directory_stale_buckets", Gauge, None, Open, "Buckets of the directory that could not be had; signed ones of an earlier document stand in."},
-	{"directory_cache_total", Counter, None, Open, "Buckets that a replica's cache had and had not, calls of its server that failed, and those for which the server was left alone."},
+	{"directory_cache_total", Counter, None, Open, "Buckets that a replica's cache had and had not, calls of its server that failed, those for which the server was left alone, and of those that it had the ones that were spoiled."},
 	{"directory_lookup_latency", Histogram, Seconds, Open, "Seconds in which a server of the directory found a bucket."},
 	{"directory_connections_turned_total", Counter, None, Coarse, "Connections that a server of the directory, or a witness, had no room for, or let go of because no whole request came."},
 	{"directory_rebuild_duration", Gauge, Seconds, Open, "Seconds in which the replica had its documents again after its start."},

@@ -77,6 +77,9 @@ type Question struct {
 	Tag string
 	// Most bounds the answer, in bytes.
 	Most int64
+	// Due says that what is asked for is of a document that everybody must have: who
+	// says that it is not there yet withholds it.
+	Due bool
 	// Take checks an answer and keeps it. Its error is that of the server, which
 	// is reported and left aside; another is asked. It is called by one goroutine.
 	Take func(Answer) error
@@ -84,6 +87,10 @@ type Question struct {
 
 // errOld is a server that is behind.
 var errOld = fmt.Errorf("%w: the server is an epoch behind", directory.ErrExpired)
+
+// errNotYet is a server that has not heard of a document yet, or of its place in the
+// logs.
+var errNotYet = errors.New("directory: the server has not that document yet")
 
 // statusError is an answer other than 200 and 304.
 type statusError struct {
@@ -186,6 +193,8 @@ func reasonOf(err error) query.Reason {
 	switch {
 	case errors.Is(err, directory.ErrRollback), errors.Is(err, directory.ErrExpired), errors.Is(err, directory.ErrNotYetValid):
 		return query.Old
+	case errors.Is(err, errNotYet):
+		return query.NotYet
 	case errors.Is(err, translog.ErrInconsistent), errors.Is(err, translog.ErrSignature), errors.Is(err, translog.ErrMalformed):
 		return query.Forged
 	case errors.Is(err, translog.ErrNotLogged):
@@ -240,6 +249,11 @@ func (a *Asker) get(ctx context.Context, i int, q *Question, begun time.Time) (a
 	case http.StatusOK:
 	case http.StatusServiceUnavailable:
 		return answer, took, statusError{resp.StatusCode, "nothing to hand out yet; it waits for its nodes"}
+	case StatusNotYet:
+		if q.Due {
+			return answer, took, statusError{http.StatusNotFound, "it says that it has not a document yet that it must have had for long"}
+		}
+		return answer, took, errNotYet
 	default:
 		return answer, took, statusError{resp.StatusCode, "it answers " + resp.Status}
 	}

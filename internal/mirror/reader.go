@@ -20,6 +20,9 @@ const (
 	// behindAfter is how long after its end an epoch's document is old, though it
 	// is valid; a quarter of the epoch if that is less.
 	behindAfter = 5 * time.Minute
+	// dueAfter is how long after a document was signed every server must have it: a
+	// replica looks every 2 s, and may take 20 s for the largest document.
+	dueAfter = time.Minute
 )
 
 // Reader keeps up with the directory: the whole document, or in a big network
@@ -88,7 +91,7 @@ func (r *Reader) newest(ctx context.Context, wall int64, path string, most int64
 		if a.Body != nil {
 			var err error
 			if d, err = accept(a.Body, wall); err != nil {
-				return err
+				return r.excused(err, d, wall)
 			}
 			found, r.tag = d, a.Tag
 		}
@@ -107,6 +110,19 @@ func (r *Reader) newest(ctx context.Context, wall int64, path string, most int64
 	return nil, err
 }
 
+// excused is what accept said of a document, or errNotYet where it is an older one
+// and an honest server may not have the newest yet.
+func (r *Reader) excused(err error, older *directory.Document, wall int64) error {
+	newest := r.Keeper.Current(wall)
+	if errors.Is(err, directory.ErrRollback) && newest != nil && !Due(newest, wall) && !behind(older, wall) {
+		return fmt.Errorf("%w: %v", errNotYet, err)
+	}
+	return err
+}
+
+// Due reports whether every server must have a document by now.
+func Due(d *directory.Document, wall int64) bool { return d.Age(wall) >= dueAfter }
+
 // behind reports whether a document is of an epoch that has passed for long.
 func behind(d *directory.Document, wall int64) bool {
 	after := min(behindAfter, d.Params.EpochLength/4)
@@ -118,7 +134,7 @@ func behind(d *directory.Document, wall int64) bool {
 func (r *Reader) partial(ctx context.Context, table *directory.Document, wall int64) (v *directory.View, whole bool, err error) {
 	picks := r.Sample.Picks(table)
 	places := picks.Places()
-	got := r.fetch(ctx, table, places)
+	got := r.fetch(ctx, table, places, Due(table, wall))
 	if err := ctx.Err(); err != nil {
 		return nil, false, err
 	}
@@ -151,7 +167,7 @@ func (r *Reader) partial(ctx context.Context, table *directory.Document, wall in
 
 // fetch gets buckets, some at a time, each of servers of its own choice; nil are
 // those that could not be had. One whose row is as it was is not asked for.
-func (r *Reader) fetch(ctx context.Context, table *directory.Document, places []int) []*directory.Bucket {
+func (r *Reader) fetch(ctx context.Context, table *directory.Document, places []int, due bool) []*directory.Bucket {
 	got := make([]*directory.Bucket, len(places))
 	rows := table.Rows()
 	name := Name(table)
@@ -171,7 +187,7 @@ func (r *Reader) fetch(ctx context.Context, table *directory.Document, places []
 			defer func() { <-turn }()
 			place := places[i]
 			r.Asker.Ask(ctx, &Question{
-				Path: fmt.Sprintf("%s%s/%d", BucketPath, name, place), Most: directory.MaxBucketSize,
+				Path: fmt.Sprintf("%s%s/%d", BucketPath, name, place), Most: directory.MaxBucketSize, Due: due,
 				Take: func(a Answer) error {
 					b, err := directory.ParseBucket(a.Body, &table.Header)
 					if err == nil && b.Place != place {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/nyxnet/nyx/internal/directory"
+	"github.com/nyxnet/nyx/internal/seal"
 	"github.com/nyxnet/nyx/internal/trace"
 )
 
@@ -24,9 +25,14 @@ const (
 	BucketPath   = "/nyx/v1/bucket/" // then the document's name and the place
 )
 
+// StatusNotYet answers who asks for a part of a document, or for its place in a log,
+// that a server does not have: it may not have heard of it yet, or have had two newer
+// ones since. 404 is what nobody has.
+const StatusNotYet = http.StatusConflict
+
 // Cache keeps encoded buckets for a moment, in the process or for several
-// replicas together. What it loses is made again; what it holds is checked by
-// who asked for it.
+// replicas together. What it loses is made again; what it holds is checked
+// before it is served.
 type Cache interface {
 	Get(ctx context.Context, key string) ([]byte, bool)
 	Set(ctx context.Context, key string, b []byte, ttl time.Duration)
@@ -40,14 +46,17 @@ type Cache interface {
 // before it for those who are still at its buckets. The zero Shelf is empty and
 // has no cache. It is safe for concurrent use.
 type Shelf struct {
-	// Cache keeps buckets for TTL; nil or 0: none.
-	Cache Cache
-	TTL   time.Duration
+	// Cache keeps buckets for TTL; nil or 0: none. Of one that is Shared with others
+	// each value is checked: its mistakes would be held against this server.
+	Cache  Cache
+	TTL    time.Duration
+	Shared bool
 
 	mu      sync.Mutex
 	newest  *held
 	before  *held
 	lookups trace.Values // µs of each bucket
+	spoiled uint64       // values of the cache that were not what had been made
 }
 
 // held is a document on the shelf.
@@ -55,6 +64,9 @@ type held struct {
 	*directory.Document
 	name         string
 	table, whole []byte
+	// made are the hashes of the buckets that were made here for a shared cache, by
+	// place; the zero hash for others.
+	made [][seal.HashSize]byte
 }
 
 // Name is how a document is asked for, and its ETag without quotes.
@@ -66,7 +78,7 @@ func Name(d *directory.Document) string {
 // Put puts a document on the shelf, which must be whole and is kept. An older
 // one than the newest, or the same again, changes nothing.
 func (s *Shelf) Put(d *directory.Document) {
-	h := &held{Document: d, name: Name(d), table: d.Table(), whole: d.Encode()}
+	h := &held{Document: d, name: Name(d), table: d.Table(), whole: d.Encode(), made: make([][seal.HashSize]byte, d.Buckets)}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.newest == nil || s.newest.Mark().Before(d.Mark()) {
@@ -89,6 +101,13 @@ func (s *Shelf) Lookups() trace.Values {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.lookups
+}
+
+// Spoiled is how many values of the cache were not what had been put there.
+func (s *Shelf) Spoiled() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.spoiled
 }
 
 func (s *Shelf) of(name string) *held {
@@ -139,8 +158,12 @@ func (s *Shelf) serveBucket(w http.ResponseWriter, r *http.Request) {
 	begun := time.Now()
 	h := s.of(r.PathValue("name"))
 	place, err := strconv.Atoi(r.PathValue("place"))
-	if h == nil || err != nil || place < 0 || place >= h.Buckets {
-		http.Error(w, "no such bucket of a document that is kept here", http.StatusNotFound)
+	switch {
+	case h == nil:
+		http.Error(w, "not a document that is kept here, or not yet", StatusNotYet)
+		return
+	case err != nil || place < 0 || place >= h.Buckets:
+		http.Error(w, "no such bucket of the document", http.StatusNotFound)
 		return
 	}
 	b := s.bucket(r.Context(), h, place)
@@ -151,15 +174,39 @@ func (s *Shelf) serveBucket(w http.ResponseWriter, r *http.Request) {
 	w.Write(b)
 }
 
+// bucket is that of the cache, or made. Of a shared cache it is one that was made here
+// before, by its hash, so that each is made once for each document.
 func (s *Shelf) bucket(ctx context.Context, h *held, place int) []byte {
 	if s.Cache == nil || s.TTL <= 0 {
 		return h.Bucket(place)
 	}
 	key := h.name + "/" + strconv.Itoa(place)
-	b, ok := s.Cache.Get(ctx, key)
-	if !ok {
-		b = h.Bucket(place)
-		s.Cache.Set(ctx, key, b, s.TTL)
+	if b, ok := s.Cache.Get(ctx, key); ok && s.trusts(h, place, b) {
+		return b
 	}
+	b := h.Bucket(place)
+	if s.Shared {
+		made := seal.SHA256(b)
+		s.mu.Lock()
+		h.made[place] = made
+		s.mu.Unlock()
+	}
+	s.Cache.Set(ctx, key, b, s.TTL)
 	return b
+}
+
+// trusts reports whether what a cache has is what was put there, as far as this
+// process can know.
+func (s *Shelf) trusts(h *held, place int, b []byte) bool {
+	if !s.Shared {
+		return true
+	}
+	hash := seal.SHA256(b)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	made := h.made[place]
+	if made != hash && made != [seal.HashSize]byte{} {
+		s.spoiled++
+	}
+	return made == hash
 }

@@ -20,10 +20,12 @@ import (
 const (
 	shards    = 4
 	tableFile = "table"
+	// shardPrefix begins the names of the shards' files.
+	shardPrefix = "shard-"
 )
 
 func shardFile(dir string, shard int) string {
-	return filepath.Join(dir, fmt.Sprintf("shard-%d", shard))
+	return filepath.Join(dir, fmt.Sprintf("%s%d", shardPrefix, shard))
 }
 
 // ShardOf is the shard of a row.
@@ -80,13 +82,20 @@ func Load(dir string, trust *directory.Trust, wall int64) (*directory.Document, 
 	if err != nil {
 		return nil, nil, fmt.Errorf("snapshot: %w", err)
 	}
-	buckets := make([]*directory.Bucket, table.Buckets)
+	buckets, _ := Buckets(dir, table) // what is lost is nil
+	return table, buckets, nil
+}
+
+// Buckets reads and verifies what a snapshot has of the buckets of a verified table, by
+// place, nil for those that it has not. The error says what is wrong with its files.
+func Buckets(dir string, table *directory.Document) ([]*directory.Bucket, error) {
+	buckets, wrong := make([]*directory.Bucket, table.Buckets), make([]error, shards)
 	var read sync.WaitGroup
 	for s := range shards {
-		read.Go(func() { loadShard(shardFile(dir, s), s, table, buckets) })
+		read.Go(func() { wrong[s] = loadShard(shardFile(dir, s), s, table, buckets) })
 	}
 	read.Wait()
-	return table, buckets, nil
+	return buckets, errors.Join(wrong...)
 }
 
 // Rebuild is the whole document of a snapshot, nil if there is none.
@@ -104,21 +113,25 @@ func Rebuild(dir string, trust *directory.Trust, wall int64) (*directory.Documen
 
 // loadShard puts the good buckets of a shard into their places, which are no
 // other shard's. What follows a bad one is lost with it.
-func loadShard(path string, shard int, table *directory.Document, buckets []*directory.Bucket) {
+func loadShard(path string, shard int, table *directory.Document, buckets []*directory.Bucket) error {
 	b, err := os.ReadFile(path)
 	if err != nil {
-		return
+		return fmt.Errorf("snapshot: %w", err)
 	}
-	for len(b) >= 4 {
-		n := int(binary.BigEndian.Uint32(b))
-		if b = b[4:]; n > len(b) {
-			return
+	for whole := len(b); len(b) > 0; {
+		if len(b) < 4 || uint64(len(b)-4) < uint64(binary.BigEndian.Uint32(b)) {
+			return fmt.Errorf("snapshot: shard %d: %d bytes at %d are no bucket", shard, len(b), whole-len(b))
 		}
-		k, err := directory.ParseBucket(b[:n], &table.Header)
-		if err != nil || ShardOf(&k.Row) != shard {
-			return
+		n := 4 + int(binary.BigEndian.Uint32(b))
+		k, err := directory.ParseBucket(b[4:n], &table.Header)
+		if err == nil && ShardOf(&k.Row) != shard {
+			err = errors.New("it is another shard's")
+		}
+		if err != nil {
+			return fmt.Errorf("snapshot: shard %d: bucket at %d: %w", shard, whole-len(b), err)
 		}
 		buckets[k.Place] = k
 		b = b[n:]
 	}
+	return nil
 }

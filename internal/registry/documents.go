@@ -5,6 +5,10 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
 	"sync"
 
 	"github.com/nyxnet/nyx/internal/directory"
@@ -180,4 +184,32 @@ func (r *Registry) join(ctx context.Context, table *directory.Document) (*direct
 		}
 		return e.Value, nil
 	})
+}
+
+// Documents returns the documents of a snapshot, checked but for the time: each by its
+// signatures, and its nodes by its table.
+func Documents(from io.Reader, trust *directory.Trust) (out []*directory.Document, err error) {
+	kept := map[string][]byte{}
+	if _, _, err := readSnapshot(from, func(e Entry) error { kept[e.Key] = e.Value; return nil }); err != nil {
+		return nil, err
+	}
+	for _, key := range slices.Sorted(maps.Keys(kept)) {
+		if !strings.HasPrefix(key, documentPrefix) {
+			continue
+		}
+		table, err := directory.VerifyTablePast(kept[key], trust)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", key, err)
+		}
+		rows := table.Rows()
+		d, err := table.Join(func(place int) ([]byte, error) { return kept[partKey(&rows[place])], nil })
+		if err == nil && documentKey(d.Mark()) != key {
+			err = errors.New("it is another document")
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", key, err)
+		}
+		out = append(out, d)
+	}
+	return out, nil
 }

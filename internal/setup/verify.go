@@ -1,6 +1,8 @@
 package setup
 
 import (
+	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -13,17 +15,23 @@ import (
 	"github.com/nyxnet/nyx/internal/directory/translog"
 )
 
-// Suffixes of what Verify reads beside logs and checkpoints.
+// Names of what Verify reads beside logs and checkpoints.
 const (
-	documentSuffix = "document" // authority.document, and others
+	documentSuffix = "document"  // other.document
+	storedPrefix   = "document_" // of an authority without another store
+	tableFile      = "table"     // of a replica's snapshot, with its shards
+	snapshotSuffix = ".snapshot" // of an authority's store
+	shardPrefix    = "shard-"
 	proofSuffix    = ".tlog-proof"
-	evidenceSuffix = ".json" // evidence-….json
+	markSuffix     = ".newest"
+	evidencePrefix = "evidence-"
+	evidenceSuffix = ".json"
 )
 
 // Verified is what is known of one file.
 type Verified struct {
 	File string `json:"file"`
-	Kind string `json:"kind"` // document, log, checkpoint, evidence, logs
+	Kind string `json:"kind"` // log, checkpoint, document, mark, evidence, store, directory
 	OK   bool   `json:"ok"`
 	Says string `json:"says"`
 }
@@ -37,34 +45,59 @@ type verifier struct {
 	out    []Verified
 }
 
-// Verify checks files that authorities, witnesses, nodes and clients keep, without
-// asking anybody: documents by their signatures and by the logs and proofs among the
-// files, logs by their checkpoints, checkpoints of all parties against the logs, all
-// logs against each other, and evidence. Of a directory it takes the files that it
-// knows. That a document has ended is no fault.
+// verification is one kind of files, by their paths.
+type verification struct {
+	kind string
+	is   func(path string) bool
+	of   func(v *verifier, path string) (string, error)
+}
+
+// verifications are all kinds, in the order in which they are verified: logs come
+// first, what is held against them after.
+func verifications() []verification {
+	return []verification{
+		{"log", ends(EntriesSuffix), (*verifier).log},
+		{"checkpoint", ends(CheckpointSuffix), (*verifier).checkpoint},
+		{"document", ends(documentSuffix), (*verifier).document},
+		{"document", func(path string) bool { return filepath.Base(path) == tableFile }, (*verifier).snapshot},
+		{"document", begins(storedPrefix), (*verifier).stored},
+		{"document", ends(snapshotSuffix), (*verifier).written},
+		{"document", isOrphan, (*verifier).orphan},
+		{"mark", ends(markSuffix), (*verifier).mark},
+		{"evidence", func(path string) bool { return begins(evidencePrefix)(path) && ends(evidenceSuffix)(path) }, (*verifier).evidence},
+		{"store", isStore, func(*verifier, string) (string, error) {
+			return "not looked into: write what an authority keeps in etcd into a file by nyx directory snapshot, as NAME" + snapshotSuffix + ", and verify that", nil
+		}},
+	}
+}
+
+func ends(suffix string) func(string) bool {
+	return func(path string) bool { return strings.HasSuffix(filepath.Base(path), suffix) }
+}
+
+func begins(prefix string) func(string) bool {
+	return func(path string) bool { return strings.HasPrefix(filepath.Base(path), prefix) }
+}
+
+// Verify checks files that authorities, witnesses, replicas, nodes and clients keep,
+// without asking anybody: documents by their signatures and by the logs and proofs
+// among the files, logs by their checkpoints, checkpoints of all parties by their
+// witnesses and against the logs, all logs against each other, and evidence. Of a
+// directory it takes the files that it knows; that there is none is a fault. That a
+// document has ended is none.
 func Verify(n *Network, paths []string) ([]Verified, error) {
-	files, err := verifiable(paths)
+	policy := translog.NewPolicy(&n.Trust)
+	v := &verifier{policy: policy, trust: &n.Trust, watch: translog.NewWatch(policy), logs: map[string]*translog.Log{}}
+	files, err := v.list(paths)
 	if err != nil {
 		return nil, err
 	}
-	policy := translog.NewPolicy(&n.Trust)
-	v := &verifier{policy: policy, trust: &n.Trust, watch: translog.NewWatch(policy), logs: map[string]*translog.Log{}}
-	// Logs come first, what is held against them after.
-	for _, check := range []struct {
-		kind string
-		is   func(string) bool
-		of   func(string) (string, error)
-	}{
-		{"log", func(f string) bool { return strings.HasSuffix(f, EntriesSuffix) }, v.log},
-		{"checkpoint", func(f string) bool { return strings.HasSuffix(f, CheckpointSuffix) }, v.checkpoint},
-		{"document", func(f string) bool { return strings.HasSuffix(f, documentSuffix) }, v.document},
-		{"evidence", isEvidence, v.evidence},
-	} {
+	for _, check := range verifications() {
 		for _, f := range files {
-			if !check.is(filepath.Base(f)) {
+			if !check.is(f) {
 				continue
 			}
-			says, err := check.of(f)
+			says, err := check.of(v, f)
 			if err != nil {
 				says = err.Error()
 			}
@@ -74,36 +107,46 @@ func Verify(n *Network, paths []string) ([]Verified, error) {
 	return v.out, nil
 }
 
-func isEvidence(f string) bool {
-	return strings.HasPrefix(f, "evidence-") && strings.HasSuffix(f, evidenceSuffix)
+// verifiable reports whether Verify knows a file.
+func verifiable(path string) bool {
+	for _, check := range verifications() {
+		if check.is(path) {
+			return true
+		}
+	}
+	return begins(shardPrefix)(path) // of which the table is verified
 }
 
-// verifiable lists the files of paths that Verify knows. A file that is named and
-// not known is an error; one in a directory is somebody else's.
-func verifiable(paths []string) (files []string, err error) {
-	known := func(f string) bool {
-		f = filepath.Base(f)
-		return isEvidence(f) || slices.ContainsFunc([]string{EntriesSuffix, CheckpointSuffix, documentSuffix}, func(s string) bool { return strings.HasSuffix(f, s) })
-	}
+// list lists the files of paths that Verify knows. A file that is named and not known
+// is an error; one in a directory is somebody else's.
+func (v *verifier) list(paths []string) (files []string, err error) {
 	for _, p := range paths {
 		info, err := os.Stat(p)
 		switch {
 		case err != nil:
 			return nil, fmt.Errorf("cannot verify: %w", err)
-		case !info.IsDir() && !known(p):
-			return nil, fmt.Errorf("%s is no document, log (%s), checkpoint (%s) or evidence (evidence-*%s), by its name", p, EntriesSuffix, CheckpointSuffix, evidenceSuffix)
+		case !info.IsDir() && !verifiable(p):
+			return nil, fmt.Errorf("%s is nothing that can be verified, by its name. Name a directory, or a log (*%s), a checkpoint (*%s), a document (*%s, %s of a replica's snapshot, *%s of an authority's store), a mark (*%s) or evidence (%s*%s)",
+				p, EntriesSuffix, CheckpointSuffix, "."+documentSuffix, tableFile, snapshotSuffix, markSuffix, evidencePrefix, evidenceSuffix)
+		case begins(shardPrefix)(p) && !isOrphan(p):
+			files = append(files, filepath.Join(filepath.Dir(p), tableFile))
+			continue
 		case !info.IsDir():
 			files = append(files, p)
 			continue
 		}
+		before := len(files)
 		err = filepath.WalkDir(p, func(f string, d fs.DirEntry, err error) error {
-			if err == nil && d.Type().IsRegular() && known(f) {
+			if err == nil && (d.Type().IsRegular() || isStore(f)) && verifiable(f) && (isOrphan(f) || !begins(shardPrefix)(f)) {
 				files = append(files, f)
 			}
 			return err
 		})
 		if err != nil {
 			return nil, fmt.Errorf("cannot verify: %w", err)
+		}
+		if len(files) == before {
+			v.out = append(v.out, Verified{p, "directory", false, "nothing of a directory is kept here: it is empty or another's, or its process has not run yet"})
 		}
 	}
 	slices.Sort(files)
@@ -125,7 +168,7 @@ func (v *verifier) log(path string) (string, error) {
 	if note == nil {
 		return "", errors.New("no checkpoint beside it says what it should hold")
 	}
-	c, witnesses, err := v.policy.Open(note)
+	c, witnesses, err := v.open(note, true)
 	if err != nil {
 		return "", err
 	}
@@ -143,7 +186,10 @@ func (v *verifier) log(path string) (string, error) {
 		says += fmt.Sprintf("; %d more that it does not cover yet", more)
 	}
 	if len(rest) > 0 {
-		says += "; an entry is half written"
+		if !begun(rest, entries) {
+			return "", fmt.Errorf("%s: %d bytes after the last entry are not the beginning of one: something else was appended. Cut them off, or restore the log from a copy", c.Origin, len(rest))
+		}
+		says += fmt.Sprintf("; %d bytes are left over, of an entry that is half written", len(rest))
 	}
 	if old := v.logs[c.Origin]; old == nil || old.Size() < l.Size() {
 		v.logs[c.Origin] = l
@@ -159,17 +205,67 @@ func (v *verifier) log(path string) (string, error) {
 	return says, nil
 }
 
-// checkpoint checks a note against the log that it is of, if that is there.
+// begun reports whether what follows entries can be one that a crash left half
+// written: all begin alike, with the format and the network's name.
+func begun(rest []byte, entries [][]byte) bool {
+	if len(entries) == 0 || len(rest) < 2 {
+		return true
+	}
+	h, _, err := directory.ParseHeader(entries[0])
+	if err != nil || int(binary.BigEndian.Uint16(rest)) > translog.MaxEntrySize {
+		return false
+	}
+	head := entries[0][:bytes.Index(entries[0], []byte(h.Network))+len(h.Network)]
+	n := min(len(head), len(rest)-2)
+	return bytes.Equal(rest[2:2+n], head[:n])
+}
+
+// open reads a note, which its log has signed and, if they are demanded, as many
+// witnesses as the network file says have cosigned.
+func (v *verifier) open(note []byte, witnessed bool) (c translog.Checkpoint, witnesses int, err error) {
+	if len(note) == 0 {
+		return c, 0, errors.New("the checkpoint is empty: its writing was cut off, or it was emptied. Restore it, or remove it and know that another log is then believed once")
+	}
+	c, witnesses, err = v.policy.Open(note)
+	switch {
+	case errors.Is(err, translog.ErrOrigin):
+		err = fmt.Errorf("%w is of no authority of the network file: it is another network's, or no checkpoint", err)
+	case err == nil && witnessed && witnesses < v.policy.Threshold:
+		err = fmt.Errorf("%w: %s, %d entries: %d of %d have cosigned", translog.ErrWitnesses, c.Origin, c.Size, witnesses, v.policy.Threshold)
+	}
+	return c, witnesses, err
+}
+
+// Whose checkpoints are whose: a log's, or the copy of one's, stands beside its
+// entries; what a witness has cosigned is what the log alone had signed, before other
+// witnesses have.
+const (
+	logName        = "log"
+	copyPrefix     = "log-"
+	cosignedPrefix = "cosigned-"
+)
+
+// checkpoint checks a note, and against the log that it is of, if that is there.
 func (v *verifier) checkpoint(path string) (string, error) {
 	note, err := LoadNote(path)
 	if err != nil {
 		return "", err
 	}
-	c, witnesses, err := v.policy.Open(note)
+	name := strings.TrimSuffix(filepath.Base(path), CheckpointSuffix)
+	c, witnesses, err := v.open(note, !strings.HasPrefix(name, cosignedPrefix))
 	if err != nil {
 		return "", err
 	}
+	if name == logName || strings.HasPrefix(name, copyPrefix) {
+		entries := strings.TrimSuffix(path, CheckpointSuffix) + EntriesSuffix
+		if _, err := os.Stat(entries); err != nil {
+			return "", fmt.Errorf("%s: its %d entries are missing, %s. Restore them from the copy of an authority, a witness or a replica: %w", c.Origin, c.Size, filepath.Base(entries), err)
+		}
+	}
 	says := fmt.Sprintf("%s: %d entries, %d witnesses", c.Origin, c.Size, witnesses)
+	if strings.HasPrefix(name, cosignedPrefix) {
+		says = fmt.Sprintf("%s: %d entries, as a witness cosigned them", c.Origin, c.Size)
+	}
 	l := v.logs[c.Origin]
 	if l == nil || l.Size() < c.Size {
 		return says + "; no log is here that reaches so far", nil
@@ -178,49 +274,6 @@ func (v *verifier) checkpoint(path string) (string, error) {
 		return "", fmt.Errorf("of another log than the one here: %w", err)
 	}
 	return says + "; the log here is the same", nil
-}
-
-// document checks signatures, and that a log here or the proof beside it has it.
-func (v *verifier) document(path string) (string, error) {
-	b, err := readFile(path, directory.MaxDocumentSize)
-	if err != nil {
-		return "", err
-	}
-	d, err := directory.VerifyPast(b, v.trust)
-	if err != nil {
-		return "", err
-	}
-	says := fmt.Sprintf("epoch %d revision %d, %d nodes, %d signatures", d.Epoch, d.Revision, d.Count, d.KeepValid(v.trust))
-	proof, err := readOrNone(strings.TrimSuffix(path, filepath.Ext(path))+proofSuffix, translog.MaxProofSize)
-	if err != nil {
-		return "", err
-	}
-	if proof != nil {
-		p, err := translog.ParseProof(proof)
-		if err != nil {
-			return "", err
-		}
-		c, err := v.policy.Verify(d.SignedHeader(), p)
-		if err != nil {
-			return "", err
-		}
-		return fmt.Sprintf("%s; proven to be in %s", says, c.Origin), nil
-	}
-	in := 0
-	for _, l := range v.logs {
-		if _, ok := l.Find(d.Mark()); ok {
-			in++
-		}
-	}
-	switch {
-	case !v.policy.Demanded():
-		return says + "; this network has no logs", nil
-	case len(v.logs) == 0:
-		return says + "; no log or proof is here to look it up in", nil
-	case in == 0:
-		return "", fmt.Errorf("%w: %s, in none of %d logs here", translog.ErrNotLogged, says, len(v.logs))
-	}
-	return fmt.Sprintf("%s; in %d of %d logs here", says, in, len(v.logs)), nil
 }
 
 // evidence is a fault of the network's, so that it is never in order.

@@ -21,13 +21,14 @@ type Reason uint8
 const (
 	Timeout     Reason = iota // no answer in the time that its answers take
 	Unreachable               // no connection, or it broke
+	NotYet                    // it has not heard of the document yet, as honest servers have not for a moment
 	Withheld                  // it has the document, and not what is part of it
 	Old                       // a document that has long been replaced
 	Forged                    // not what the authorities have signed
 	NumReasons
 )
 
-var reasonNames = [NumReasons]string{"timeout", "unreachable", "withheld", "old", "forged"}
+var reasonNames = [NumReasons]string{"timeout", "unreachable", "not_yet", "withheld", "old", "forged"}
 
 // String returns the code.
 func (r Reason) String() string { return reasonNames[r] }
@@ -49,6 +50,7 @@ const (
 // others. What it cannot help is forgiven sooner than what it must have chosen.
 var shun = [NumReasons]time.Duration{
 	Timeout: 5 * time.Second, Unreachable: 5 * time.Second,
+	NotYet:   2 * time.Second, // when a replica looks again
 	Withheld: 10 * time.Minute, Old: 10 * time.Minute, Forged: 6 * time.Hour,
 }
 
@@ -170,12 +172,16 @@ func (s *Servers) Answered(i int, took time.Duration) {
 }
 
 // Fault notes what was wrong with a server and leaves it aside for a while. Each
-// fault in a row doubles the time.
+// fault in a row doubles the time; NotYet is none.
 func (s *Servers) Fault(now machine.Time, i int, r Reason) {
 	v := &s.list[i]
 	s.Stats.Faults[r]++
 	if r == Timeout && v.faults == 0 {
 		v.faults++ // one late answer of many is none: it may be the net
+		return
+	}
+	if r == NotYet {
+		v.until = max(v.until, now.Add(shun[r]))
 		return
 	}
 	v.until = max(v.until, now.Add(shun[r]<<min(v.faults, shunDoublings)))

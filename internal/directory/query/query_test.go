@@ -160,3 +160,19 @@ func TestFaultsInARowDoubleUpToABound(t *testing.T) {
 		t.Error("the time does not end where it must")
 	}
 }
+
+// A server that has not heard of a document yet is asked again when a replica looks
+// again, and it counts as no fault: those that follow are not doubled.
+func TestNotYetIsNoFault(t *testing.T) {
+	s := servers(2, 0)
+	for range 3 {
+		s.Fault(0, 0, NotYet)
+	}
+	if !s.LeftAside(0, 0) || s.LeftAside(machine.Time(2*time.Second), 0) {
+		t.Error("not left aside for two seconds")
+	}
+	s.Fault(0, 0, Withheld)
+	if at := machine.Time(10 * time.Minute); !s.LeftAside(at-1, 0) || s.LeftAside(at, 0) || s.Stats.Faults[NotYet] != 3 {
+		t.Errorf("what follows is doubled: %+v", s.Stats)
+	}
+}
