@@ -137,6 +137,34 @@ func (c *Client) faulted(now machine.Time, r *route, back mix.Back) {
 	c.fail(now, r, errTampered)
 }
 
+// spoilt takes the word of a hop that a neighbour's cells do not authenticate, or
+// came before. A link changes and repeats nothing unseen, so the neighbour does it, or
+// the hop lies: each word speaks against both, as a loss between them would, and the
+// route is left. A cell that was sent once more for the entry (sendAgain), though the
+// first was only late, comes to the first mix twice, and is nobody's fault.
+func (c *Client) spoilt(now machine.Time, r *route, back mix.Back) {
+	nearer, kind := back.Position-1, againstRepeats
+	switch back.Reason {
+	case wire.NackChanged:
+		kind = againstChanges
+	case wire.NackRepeatedBack:
+		nearer = back.Position
+	}
+	nodes := r.path.Nodes()
+	if c.cfg.Credulous || r.gone || nearer < 0 || nearer+1 >= len(nodes) {
+		return // what the client sends itself, and what nobody sends
+	}
+	if back.Reason == wire.NackRepeated && nearer == 0 && r.again >= wire.NackRefusals {
+		r.again -= wire.NackRefusals
+		return
+	}
+	c.blame(now, nodes[nearer].ID, kind, blameMost/2)
+	c.blame(now, nodes[nearer+1].ID, kind, blameMost/2)
+	c.Counts[trace.RoutesTampered]++
+	c.cfg.Sink.Emit(now, trace.RouteTampered, uint64(back.Position), wire.NackRefusals)
+	c.fail(now, r, errTampered)
+}
+
 // suspected lists the hops beside recent faults, the newest if they are many.
 func (c *Client) suspected(now machine.Time) []wire.NodeID {
 	s := c.suspects.nodes(now)

@@ -28,6 +28,8 @@ const (
 	againstSilence                // a session heard nothing by its route while another answered
 	againstOut                    // packets were lost on the way out
 	againstLatency                // the route is slower than others
+	againstChanges                // a hop had cells that do not authenticate
+	againstRepeats                // a hop had cells twice
 )
 
 // kindOf is what is against a node that is left out for it.
@@ -40,6 +42,8 @@ var kindOf = [...]struct {
 	againstSilence: {trace.ReasonSilent, suspicion},
 	againstOut:     {trace.ReasonDrop, suspicion},
 	againstLatency: {trace.ReasonDelay, suspicion},
+	againstChanges: {trace.ReasonTamper, suspicion},
+	againstRepeats: {trace.ReasonReplay, suspicion},
 }
 
 const (

@@ -209,6 +209,7 @@ func (c *Client) sendAgain(now machine.Time) {
 			c.Counts[trace.CellsTooLate]++
 		default:
 			c.Counts[trace.CellsAgain]++
+			r.again++
 			c.links.Push(id, f)
 		}
 	}

@@ -114,6 +114,19 @@ func (c *Client) Fault(now machine.Time, isolation string, position int, drop tr
 	return nil
 }
 
+// Told has the route that an isolation key's session uses bring the word of the hop of a
+// position, after so many cells of it were sent once more, and returns its hops.
+func (c *Client) Told(now machine.Time, isolation string, position int, why wire.NackReason, again int) (path []wire.NodeID) {
+	k := c.circuits[circuitKey{isolation: isolation}]
+	r := k.routes[k.member.Core.ActivePath()]
+	r.again = again
+	c.nacked(now, r, mix.Back{Kind: mix.BackNack, Position: position, Reason: why})
+	for _, n := range r.path.Nodes() {
+		path = append(path, n.ID)
+	}
+	return path
+}
+
 // DropRoute gives up the route that an isolation key's session uses.
 func (c *Client) DropRoute(now machine.Time, isolation string) {
 	k := c.circuits[circuitKey{isolation: isolation}]

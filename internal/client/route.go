@@ -56,6 +56,7 @@ type route struct {
 	gap      time.Duration   // mean time between two of them
 	steady   machine.Time    // since when none was late
 	faults   int             // cells that were changed on the way back
+	again    int             // cells sent once more that no hop has refused yet, as far as is known
 	back     stretch         // of cells that came back
 	out      carriage        // of packets of its session
 	outbox   [][]byte        // packets that are not a session's, for its next slots
@@ -404,7 +405,7 @@ var errExpired = errors.New("client: the route's time is over")
 
 var errBroken = errors.New("client: a hop of a route lost the link to the next")
 
-var errTampered = errors.New("client: cells of a route were changed on the way back")
+var errTampered = errors.New("client: cells of a route were changed or sent twice")
 
 var errSilent = errors.New("client: a route went silent")
 

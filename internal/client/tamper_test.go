@@ -1,11 +1,13 @@
 package client_test
 
 import (
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/nyxnet/nyx/internal/client"
 	"github.com/nyxnet/nyx/internal/lab"
+	"github.com/nyxnet/nyx/internal/machine"
 	"github.com/nyxnet/nyx/internal/trace"
 	"github.com/nyxnet/nyx/internal/wire"
 )
@@ -62,5 +64,46 @@ func TestBlameIsAsNarrowAsTheFault(t *testing.T) {
 		if len(path) != 5 {
 			t.Errorf("a route of %d hops", len(path))
 		}
+	}
+}
+
+// A hop's word that a neighbour changes or repeats cells costs the route, speaks against
+// hop and neighbour alike, and is not enough to leave either out. (Control: a weight of
+// blameMost for a word.) What the client sends twice itself is nobody's fault.
+func TestAWordAccusesBoth(t *testing.T) {
+	for _, c := range []struct {
+		position int
+		why      wire.NackReason
+		again    int
+		charged  []int
+	}{
+		{2, wire.NackChanged, 0, []int{1, 2}},
+		{2, wire.NackRepeated, 0, []int{1, 2}},
+		{2, wire.NackRepeated, 3 * wire.NackRefusals, []int{1, 2}},
+		{2, wire.NackRepeatedBack, 0, []int{2, 3}},
+		{4, wire.NackChanged, 0, []int{3, 4}},
+		{0, wire.NackRepeatedBack, 0, []int{0, 1}},
+		{1, wire.NackRepeated, wire.NackRefusals - 1, []int{0, 1}},
+		{1, wire.NackRepeated, wire.NackRefusals, nil},
+		{0, wire.NackRepeated, 0, nil},
+		{0, wire.NackChanged, 0, nil},
+		{4, wire.NackRepeatedBack, 0, nil},
+	} {
+		w, u := withUser(t, lab.Plan{Streams: 4, Mixes: 9})
+		w.Sim.Do(u.Node, func(now machine.Time) {
+			before := u.Core().Routes()
+			path := u.Core().Told(now, "a", c.position, c.why, c.again)
+			for i, hop := range path {
+				if got, want := u.Core().Blamed(hop) > 0, slices.Contains(c.charged, i); got != want {
+					t.Errorf("hop %d says %d: hop %d is charged: %v", c.position, c.why, i, got)
+				}
+			}
+			if left := before - u.Core().Routes(); left != min(len(c.charged), 1) {
+				t.Errorf("hop %d says %d: %d routes are left", c.position, c.why, left)
+			}
+			if a := u.Core().Avoids(now); len(a) > 0 {
+				t.Errorf("hop %d says %d: one word is enough to avoid %v", c.position, c.why, a)
+			}
+		})
 	}
 }

@@ -293,14 +293,22 @@ func (c *Client) looped(now machine.Time, r *route, back mix.Back) {
 	}
 }
 
-// nacked takes the word of a hop that lost the link to the next. The route is
+// nacked takes the word of a hop.
+func (c *Client) nacked(now machine.Time, r *route, back mix.Back) {
+	switch back.Reason {
+	case wire.NackQueueFull:
+		c.dropped(now, r, back)
+	case wire.NackLinkGone:
+		c.broken(now, r, back)
+	default:
+		c.spoilt(now, r, back)
+	}
+}
+
+// broken takes the word of a hop that lost the link to the next. The route is
 // given up; when two mixes of different routes say that the exit is gone, and
 // it has not been heard between them, the exit is.
-func (c *Client) nacked(now machine.Time, r *route, back mix.Back) {
-	if back.Reason != wire.NackLinkGone {
-		c.dropped(now, r, back)
-		return
-	}
+func (c *Client) broken(now machine.Time, r *route, back mix.Back) {
 	r.reached = max(r.reached, back.Position+1)
 	c.blameLink(now, r, back.Position)
 	k, nodes := r.circuit, r.path.Nodes()

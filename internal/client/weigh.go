@@ -105,7 +105,7 @@ func (c *Client) weigh(now machine.Time, r *route) {
 		return
 	}
 	if well {
-		c.clear(now, r, &s.spoke, againstBack)
+		c.clear(now, r, &s.spoke, againstBack, againstChanges, againstRepeats)
 	}
 	s.begin(now, r.core)
 }

@@ -84,7 +84,7 @@ func (e *examination) part(s *daemon.Standing, p *daemon.StandingPart) {
 		e.found(DirectoryForged, Attack, fmt.Sprintf("%s had %d answers of directory servers that the authorities have not signed, %s", name, p.ForgedLately, lately), "nothing at once, they were refused; the process's log names the servers: tell the network's operators")
 	}
 	if t := n(trace.RoutesTampered) + n(trace.AvoidedTamper); t > 0 {
-		e.found(Tampered, Attack, fmt.Sprintf("%s: cells were changed on the way, %d times %s", name, t, lately), "nothing at once: such routes are left, and their nodes avoided")
+		e.found(Tampered, Attack, fmt.Sprintf("%s: cells were changed or sent twice on the way, %d times %s", name, t, lately), "nothing at once: such routes are left, and their nodes avoided")
 	}
 	if r := n(trace.DropSetupReplay) + n(trace.DropCellReplay); r >= replaysTold {
 		e.found(Replayed, Attack, fmt.Sprintf("%s: set-ups or cells that came before came again, %d times %s", name, r, lately), "nothing at once: they were dropped; whoever sends them holds a neighbour's link or is one")

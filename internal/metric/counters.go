@@ -120,7 +120,7 @@ var counted = [trace.NumCounters]string{
 	trace.PriorityConflict:       "Changes of lanes that met another as late or later.",
 	trace.LaneDuplicate:          "STREAM frames that held nothing new.",
 	trace.FailoverDuplicate:      "STREAM frames sent again because their path was given up, which had arrived.",
-	trace.RoutesTampered:         "Routes left because cells were changed on the way back.",
+	trace.RoutesTampered:         "Routes left because cells were changed or sent twice.",
 	trace.MessageReassembled:     "Messages that arrived whole.",
 	trace.FragmentError:          "Messages of which fragments came, and not all.",
 	trace.Rekeys:                 "Sending keys of sessions replaced.",

@@ -401,7 +401,7 @@ func TestSpentCountersSealNoMore(t *testing.T) {
 	}
 	n.run()
 	mid := n.nodes[1].forward[keyOf(toward(1), onlyID(n.nodes[1]))]
-	forgetBack(mid)
+	mid.forgetBack()
 	mid.backCounter, end.r.backCounter = ^uint32(0), 1<<30
 	n.end().SendBack(n.now, end, packetOf(1))
 	n.run()

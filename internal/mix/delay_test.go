@@ -67,7 +67,7 @@ func TestDelaysAreExponentialBothWays(t *testing.T) {
 		}),
 		"back": n.hopDelays(2, delaySamples, func() {
 			f := append([]byte(nil), back...)
-			forgetBack(n.nodes[2].back[keyOf(toward(3), wire.FrameRouteID(f))])
+			n.nodes[2].back[keyOf(toward(3), wire.FrameRouteID(f))].forgetBack()
 			n.nodes[2].HandleFrame(n.now, toward(3), f)
 		}),
 	}
@@ -238,7 +238,7 @@ func TestAnIdleRouteGoesOnWithFreshDelays(t *testing.T) {
 		back := n.caught(3, false, func() { n.end().SendBack(n.now, end, packetOf(1)) })
 		return n.hopDelays(2, 20, func() {
 			f := append([]byte(nil), back...)
-			forgetBack(n.nodes[2].back[keyOf(toward(3), wire.FrameRouteID(f))])
+			n.nodes[2].back[keyOf(toward(3), wire.FrameRouteID(f))].forgetBack()
 			n.nodes[2].HandleFrame(n.now, toward(3), f)
 		})
 	}

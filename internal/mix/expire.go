@@ -200,22 +200,11 @@ func (t *Table) LinkDown(now machine.Time, id link.ID) {
 			continue
 		}
 		r.nextGone = true
-		t.tellGone(now, r)
+		t.nack(now, r, wire.NackLinkGone, 0)
 	}
 	t.dropTrains(n)
 	n.gone = true
 	if n.out.head == nil {
 		delete(t.links, id)
-	}
-}
-
-// tellGone tells a client of a lost link before it sends the next cell; the
-// counter is that of no cell.
-func (t *Table) tellGone(now machine.Time, r *route) {
-	if f := t.backFrame(r, wire.BackNack); f != nil {
-		wire.PutNack(f.B[contentAt:], wire.NackLinkGone, 0)
-		if t.sendBack(now, r, f) {
-			t.counts[trace.NackSent]++
-		}
 	}
 }

@@ -11,7 +11,8 @@ package mix
 //     waits for PollDeliver. Drop and loop end here.
 //  4. handleBack seals what came from the next hop, from offset 1 of the
 //     incoming frame, so that nothing is copied, into the frame that leaves.
-//  5. What has to be dropped for lack of room is told by sendNack.
+//  5. What has to be dropped for lack of room is told by nack, and with the next
+//     authentic cell what neighbours changed or sent twice.
 
 import (
 	"encoding/binary"
@@ -59,6 +60,7 @@ type hotRoute struct {
 	out, home     window        // replay windows: away from the client, to it
 	delays        *prng.Stream  // nil: no delay on the way back
 	shift         time.Duration // of every cell on the way back: see backDelay
+	refused       refusals
 }
 
 // beatCells is how many cells the heartbeats of a session make: one side's and
@@ -149,16 +151,19 @@ func (t *Table) handleForward(now machine.Time, from link.ID, frame []byte, p *P
 	position, counter := int(r.position), wire.CellCounter(frame)
 	if !wire.CellTailZero(frame, position) {
 		t.counts[trace.DropCellMalformed]++
+		r.hot.refuse(wire.NackChanged)
 		return
 	}
 	if h := r.hot; h == nil && !r.out.fresh(counter) || h != nil && !h.out.fresh(counter) {
 		t.counts[trace.DropCellReplay]++
+		h.repeated(counter)
 		return
 	}
 	h := t.warm(now, r, r.out.near(counter))
 	f, plain := t.peel(r, h, wire.CellLayer(frame, position), counter, p)
 	if f == nil {
 		t.counts[trace.DropCellAuth]++
+		h.refuse(wire.NackChanged)
 		return
 	}
 	if h == nil {
@@ -167,6 +172,9 @@ func (t *Table) handleForward(now machine.Time, from link.ID, frame []byte, p *P
 		h.out.mark(now, counter)
 	}
 	r.heard = now
+	if h != nil && h.refused.due != 0 {
+		t.tellRefused(now, r)
+	}
 
 	command, delay := wire.ParseLayerHeader(plain)
 	closing := wire.Command(command)&wire.CommandClose != 0
@@ -245,6 +253,7 @@ func (t *Table) handleBack(now machine.Time, from link.ID, frame []byte) {
 	}
 	if h := r.hot; h == nil && !r.home.fresh(counter) || h != nil && !h.home.fresh(counter) {
 		t.counts[trace.DropCellReplay]++
+		h.repeatedBack(counter)
 		return
 	}
 	h := t.warm(now, r, r.home.near(counter))
@@ -319,6 +328,11 @@ func (t *Table) sendBack(now machine.Time, r *route, f *wire.Frame) bool {
 // dropTold counts a forward cell dropped for want of room and tells the client.
 func (t *Table) dropTold(now machine.Time, r *route, reason wire.NackReason, counter uint32) {
 	t.counts[trace.DropCellQueue]++
+	t.nack(now, r, reason, counter)
+}
+
+// nack tells the client.
+func (t *Table) nack(now machine.Time, r *route, reason wire.NackReason, counter uint32) {
 	f := t.backFrame(r, wire.BackNack)
 	if f == nil {
 		return

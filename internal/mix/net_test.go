@@ -265,11 +265,3 @@ func packetOf(seed uint64) []byte {
 	prng.FromUint64(seed).Stream("packet").Read(p)
 	return p
 }
-
-// forgetBack makes a hop take counters of the way back for new that it has seen.
-func forgetBack(r *route) {
-	r.home = rested{}
-	if r.hot != nil {
-		r.hot.home = window{}
-	}
-}

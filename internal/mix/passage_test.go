@@ -66,7 +66,7 @@ func TestACellSealedAnewIsFound(t *testing.T) {
 		frame := n.caught(at, false, func() { n.end().SendBack(n.now, n.lastEnd(), packetOf(2)) })
 		var backs []Back
 		for range 2 {
-			forgetBack(n.nodes[at-1].back[keyOf(toward(at), wire.FrameRouteID(frame))]) // as a hop would that wants to
+			n.nodes[at-1].back[keyOf(toward(at), wire.FrameRouteID(frame))].forgetBack() // as a hop would that wants to
 			n.home = nil
 			n.carry(at, false, append([]byte(nil), frame...))
 			n.run()

@@ -90,7 +90,7 @@ func TestClientFindsWhereABackCellWasChanged(t *testing.T) {
 			spoilt[bit/8] ^= 1 << (bit % 8)
 			drops := n.drops(at - 1)
 			hop := n.nodes[at-1].back[keyOf(toward(at), wire.FrameRouteID(frame))]
-			forgetBack(hop) // a flipped counter moves it, to the sender's loss
+			hop.forgetBack() // a flipped counter moves it, to the sender's loss
 			n.home = nil
 			n.carry(at, false, spoilt)
 			n.run()
@@ -108,7 +108,7 @@ func TestClientFindsWhereABackCellWasChanged(t *testing.T) {
 			}
 		}
 		n.home = nil
-		forgetBack(n.nodes[at-1].back[keyOf(toward(at), wire.FrameRouteID(frame))])
+		n.nodes[at-1].back[keyOf(toward(at), wire.FrameRouteID(frame))].forgetBack()
 		for range 2 { // the second is a replay, which the hop drops
 			n.carry(at, false, append([]byte(nil), frame...))
 			n.run()
@@ -130,7 +130,7 @@ func TestClientFindsAReplayBehindFreshLayers(t *testing.T) {
 	r := n.open(wire.Fast, nil, 23)
 	frame := n.caught(3, false, func() { n.end().SendBack(n.now, n.lastEnd(), packetOf(2)) })
 	for i := range 3 {
-		forgetBack(n.nodes[2].back[keyOf(toward(3), wire.FrameRouteID(frame))])
+		n.nodes[2].back[keyOf(toward(3), wire.FrameRouteID(frame))].forgetBack()
 		n.home = nil
 		n.carry(3, false, append([]byte(nil), frame...))
 		n.run()

@@ -67,7 +67,7 @@ const (
 	PriorityConflict                      // changes of lanes that met another as late or later
 	LaneDuplicate                         // STREAM frames that held nothing new
 	FailoverDuplicate                     // STREAM frames sent again because their path was given up, which had arrived
-	RoutesTampered                        // routes left because cells were changed on the way back
+	RoutesTampered                        // routes left because cells were changed or sent twice
 	MessageReassembled                    // messages that arrived whole
 	FragmentError                         // messages of which fragments came, and not all
 	Rekeys                                // sending keys of sessions replaced

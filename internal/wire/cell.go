@@ -56,18 +56,26 @@ const (
 	BackLoop BackCommand = 0x44
 )
 
-// NackReason says why a hop dropped a cell of its own accord. What does not
-// authenticate is never told.
+// NackReason says why a hop dropped a cell of its own accord, or what its
+// neighbours on the route do. What does not authenticate is never answered: news
+// of neighbours waits for the next cell that does.
 type NackReason uint8
 
-// Reasons of a NACK.
+// Reasons of a NACK. The last three each stand for NackRefusals cells, and name none.
 const (
-	NackQueueFull NackReason = 1 // delay queue or link queue full
-	NackLinkGone  NackReason = 2 // the link to the next hop is down
+	NackQueueFull    NackReason = 1 // delay queue or link queue full
+	NackLinkGone     NackReason = 2 // the link to the next hop is down
+	NackChanged      NackReason = 3 // cells from the hop before do not authenticate
+	NackRepeated     NackReason = 4 // cells from the hop before came before
+	NackRepeatedBack NackReason = 5 // cells from the hop behind came before
 )
 
+// NackRefusals is how many cells a hop refuses before it tells why: failing memory
+// spoils single ones.
+const NackRefusals = 16
+
 // Valid reports whether r is a reason of this version.
-func (r NackReason) Valid() bool { return r == NackQueueFull || r == NackLinkGone }
+func (r NackReason) Valid() bool { return r >= NackQueueFull && r <= NackRepeatedBack }
 
 const (
 	// NackSize is the reason (1) and the counter of the dropped cell (4).

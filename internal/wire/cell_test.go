@@ -71,7 +71,7 @@ func TestNackAndEchoHaveOneEncoding(t *testing.T) {
 	if _, _, ok := ParseNack(b); ok {
 		t.Error("NACK with a bit set after it was read")
 	}
-	b[0], b[39] = 3, 0
+	b[0], b[39] = 6, 0
 	if _, _, ok := ParseNack(b); ok {
 		t.Error("NACK of an unknown reason was read")
 	}

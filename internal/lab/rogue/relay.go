@@ -14,11 +14,14 @@ import (
 // Vice is what a Relay does to what it should pass on. The zero Vice is honest.
 type Vice struct {
 	Tamper bool // changes every cell on its way back
+	// TamperOut is the share of cells on their way out, in percent, that it changes.
+	TamperOut int
 	// Out, Back and Setups are the shares of cells and of frames of set-ups, in
 	// percent, that it drops without a word.
 	Out, Back, Setups int
 	Delay             time.Duration // it keeps every cell this much longer
 	Replay            bool          // it sends every cell twice
+	Anew              bool          // it seals every cell on its way back twice
 }
 
 // Relay is a Mix node with a vice. It stands around the honest one (see
@@ -50,6 +53,11 @@ func (r *Relay) HandleDatagram(now machine.Time, from netip.AddrPort, b []byte) 
 	}
 	if r.Tamper && wire.FrameType(frame[0]) == wire.FrameBack {
 		frame[wire.CellOffset+100] ^= 1
+	}
+	if r.Anew && wire.FrameType(frame[0]) == wire.FrameBack {
+		twice := *(*[wire.LinkPayloadSize]byte)(frame)
+		r.Table.HandleFrame(now, id, twice[:])
+		r.Table.ForgetBack(id, wire.FrameRouteID(frame))
 	}
 	r.Table.HandleFrame(now, id, frame)
 }
@@ -83,6 +91,9 @@ func (r *Relay) pass(now machine.Time, to link.ID, f *wire.Frame) {
 	switch wire.FrameType(f.B[0]) {
 	case wire.FrameForward:
 		share = r.Out
+		if r.TamperOut > 0 && int(r.dice.Uint64N(100)) < r.TamperOut {
+			f.B[wire.CellOffset+100] ^= 1
+		}
 	case wire.FrameBack:
 		share = r.Back
 	default:
