@@ -11,12 +11,16 @@ import (
 	"time"
 
 	"github.com/nyxnet/nyx/internal/client"
+	"github.com/nyxnet/nyx/internal/gateway"
+	"github.com/nyxnet/nyx/internal/lab"
 	"github.com/nyxnet/nyx/internal/lab/attack"
 	"github.com/nyxnet/nyx/internal/wire"
 )
 
 // The gate: attackers stay below the bounds of bounds.toml, and find at FAST what
-// nothing hides there, or they are no test of the other levels.
+// nothing hides there, or they are no test of the other levels. Of some two hundred
+// intervals one may miss by luck: what fails is looked at once more, with three
+// seeds, where luck goes and a leak stays.
 func TestGate(t *testing.T) {
 	o := Quick()
 	o.Progress = func(line string) { t.Log(line) }
@@ -29,8 +33,18 @@ func TestGate(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Log(b.String())
-	for _, failed := range r.Failed() {
-		t.Errorf("%v; replay with: nyx anonymity report --quick", failed)
+	if failed := r.Failed(); len(failed) > 0 {
+		t.Logf("once more, with three seeds: %v", failed)
+		o.Seeds, o.Levels = 3, slices.DeleteFunc(o.Levels, func(l wire.Level) bool {
+			return !slices.ContainsFunc(failed, func(g Outcome) bool { return g.Level == l.String() })
+		})
+		again, err := Make(context.Background(), o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, failed := range again.Failed() {
+			t.Errorf("%v; replay with: nyx anonymity report --quick --seeds 3 --levels %s", failed, failed.Level)
+		}
 	}
 	if gates, _ := Gates(); len(r.Gates) != len(gates) {
 		t.Errorf("%d of %d gates were tried", len(r.Gates), len(gates))
@@ -46,13 +60,45 @@ func TestGate(t *testing.T) {
 	}
 }
 
+// The gates of HIGH see what nothing but the policy hides: with classes that follow
+// use, as at STANDARD, bulk is found on the wires and at both ends. At EXTREME, which
+// has the same policy (obfs, TestUseMovesNothingAboveStandard), so few flows of 8 s do
+// not show it (docs/anonymity.md).
+func TestGateSeesMovingClasses(t *testing.T) {
+	gates, err := Gates()
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := Quick()
+	o.Size.Flows = 32
+	runs, err := o.run(context.Background(), wire.High, 1, func(p *lab.Plan) {
+		p.Client = func(c *client.Config) { standing(c); c.Moving = true }
+		p.Gateway = func(c *gateway.Config) { c.Moving = true }
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := Report{Size: o.Size, Seeds: o.Seeds}
+	r.add(wire.High, 1, runs)
+	r.judge(gates)
+	for _, view := range []View{Wires, Ends} {
+		if !slices.ContainsFunc(r.Failed(), func(g Outcome) bool { return g.View == view && g.Kind == Bulk }) {
+			t.Errorf("%s: bulk in classes that move is not found", view)
+		}
+	}
+	for _, g := range r.Gates {
+		t.Logf("%v: %s", g, g.result())
+	}
+}
+
 // What the spies note is true: of each route every hop, and at each the cells that
 // came to the one before. What was lost on a client's own link comes to the entry
 // late, as it reads, and is missing nowhere; without repairs it is.
 func TestSpiesSeeWhatThereIs(t *testing.T) {
 	for _, repaired := range []bool{true, false} {
-		v, err := observe(wire.Standard, 7, Size{Flows: 16, Length: 7 * time.Second},
-			func(c *client.Config) { c.Unrepaired = !repaired })
+		v, err := observe(wire.Standard, 7, Size{Flows: 16, Length: 7 * time.Second}, 1, func(p *lab.Plan) {
+			p.Client = func(c *client.Config) { standing(c); c.Unrepaired = !repaired }
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -96,18 +142,18 @@ func (v *views) check(t *testing.T, repaired bool) {
 	}
 }
 
-// report is one in which a level's attackers reach a figure.
-func reportOf(level string, auc attack.Figure) *Report {
+// reportOf is one in which a level's attackers reach a figure under a load.
+func reportOf(level string, load float64, auc attack.Figure) *Report {
 	r := &Report{Size: Quick().Size, Seeds: 1}
 	for _, view := range Views {
 		for _, kind := range groups {
-			x := Result{Level: level, View: view, Attacker: "one & only", Kind: kind}
+			x := Result{Level: level, Load: load, View: view, Attacker: "one & only", Kind: kind}
 			x.AUC = auc
 			r.Results = append(r.Results, x)
 		}
 	}
 	l, _ := wire.ParseLevel(level)
-	r.Loads = append(r.Loads, Load{Level: l, Name: level, MixBits: Entropy{Mean: 5, P05: 4}})
+	r.Loads = append(r.Loads, Load{Level: l, Name: level, Factor: load, MixBits: Entropy{Mean: 5, P05: 4}})
 	return r
 }
 
@@ -120,30 +166,35 @@ func TestGatesFail(t *testing.T) {
 	}
 	for _, c := range []struct {
 		level string
+		load  float64
 		auc   attack.Figure
 		fails bool
 	}{
-		{"fast", attack.Figure{Value: 1, Low: 1, High: 1}, false},
-		{"fast", attack.Figure{Value: 0.5, Low: 0.45, High: 0.55}, true},
-		{"standard", attack.Figure{Value: 0.5, Low: 0.45, High: 0.55}, false},
-		{"standard", attack.Figure{Value: 1, Low: 1, High: 1}, true},
-		{"high", attack.Figure{Value: 0.62, Low: 0.59, High: 0.65}, true},
-		{"high", attack.Figure{Value: 0.62, Low: 0.56, High: 0.68}, false}, // of few flows, little can be said
-		{"extreme", attack.Figure{Value: 0.62, Low: 0.59, High: 0.65}, true},
+		{"fast", 1, attack.Figure{Value: 1, Low: 1, High: 1}, false},
+		{"fast", 1, attack.Figure{Value: 0.5, Low: 0.45, High: 0.55}, true},
+		{"fast", 1, attack.Figure{Value: 0.89, Low: 0.80, High: 0.98}, true}, // may have failed
+		{"standard", 1, attack.Figure{Value: 0.5, Low: 0.45, High: 0.55}, false},
+		{"standard", 1, attack.Figure{Value: 1, Low: 1, High: 1}, true},
+		{"high", 1, attack.Figure{Value: 0.62, Low: 0.59, High: 0.65}, true},
+		{"high", 1, attack.Figure{Value: 0.62, Low: 0.56, High: 0.68}, true},
+		{"high", 1, attack.Figure{Value: 0.62, Low: 0.54, High: 0.70}, false}, // of few flows, little can be said
+		{"high", 2, attack.Figure{Value: 0.62, Low: 0.59, High: 0.65}, true},
+		{"extreme", 0.5, attack.Figure{Value: 0.62, Low: 0.59, High: 0.65}, true},
 	} {
-		r := reportOf(c.level, c.auc)
+		r := reportOf(c.level, c.load, c.auc)
 		r.judge(gates)
 		if len(r.Gates) == 0 {
-			t.Errorf("%s has no gate", c.level)
+			t.Errorf("%s has no gate under load %v", c.level, c.load)
 		}
 		if failed := r.Failed(); (len(failed) > 0) != c.fails {
-			t.Errorf("%s at AUC %v: %d of %d gates fail", c.level, c.auc, len(failed), len(r.Gates))
+			t.Errorf("%s, load %v, at AUC %v: %d of %d gates fail", c.level, c.load, c.auc, len(failed), len(r.Gates))
 		}
 	}
 }
 
-// Each kind of traffic has a bound at STANDARD, each view one at HIGH and EXTREME,
-// and a control at FAST; a bound above chance says why.
+// Each kind of traffic has a bound in each view at STANDARD, each view one at HIGH and
+// EXTREME, and one for the traffic that would move classes, and a control at FAST; a
+// bound above chance says why.
 func TestGatesAreWhole(t *testing.T) {
 	gates, err := Gates()
 	if err != nil {
@@ -152,12 +203,15 @@ func TestGatesAreWhole(t *testing.T) {
 	has := func(level string, view View, kind Kind) bool {
 		return slices.ContainsFunc(gates, func(g Gate) bool { return g.Level == level && g.View == view && g.Kind == kind })
 	}
-	for _, kind := range Kinds {
-		if !has("standard", Wires, kind) {
-			t.Errorf("no gate for %s at standard", kind)
-		}
-	}
 	for _, view := range Views {
+		for _, kind := range Kinds {
+			if !has("standard", view, kind) {
+				t.Errorf("no gate for %s, %s at standard", view, kind)
+			}
+		}
+		if !has("high", view, Bulk) || !has("extreme", view, Bulk) {
+			t.Errorf("no gate for %s, bulk at high and extreme", view)
+		}
 		for _, level := range []string{"fast", "standard", "high", "extreme"} {
 			if !has(level, view, AllKinds) && !has(level, view, Lossless) {
 				t.Errorf("no gate for %s at %s", view, level)
@@ -181,6 +235,8 @@ func TestOptionsAreChecked(t *testing.T) {
 	}
 	for what, spoil := range map[string]func(*Options){
 		"levels": func(o *Options) { o.Levels = nil },
+		"load":   func(o *Options) { o.Loads = []float64{1, 0} },
+		"loads":  func(o *Options) { o.Loads = nil },
 		"seeds":  func(o *Options) { o.Seeds = 0 },
 		"flows":  func(o *Options) { o.Size.Flows = 3 },
 		"time":   func(o *Options) { o.Size.Length = time.Second },
@@ -198,7 +254,7 @@ func TestOptionsAreChecked(t *testing.T) {
 }
 
 func TestPlotsAreXML(t *testing.T) {
-	r := reportOf("standard", attack.Figure{Value: 0.6, Low: 0.5, High: 0.7})
+	r := reportOf("standard", 1, attack.Figure{Value: 0.6, Low: 0.5, High: 0.7})
 	for _, draw := range []func(io.Writer) error{r.AUC, r.KindAUC, r.Bits} {
 		var b strings.Builder
 		if err := draw(&b); err != nil {

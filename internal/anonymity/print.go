@@ -11,19 +11,19 @@ import (
 func (r *Report) Print(w io.Writer) error {
 	fmt.Fprintf(w, "%d flows, %v, %d seeds. Figures with their 95 %% intervals over resampled flows.\n\n", r.Size.Flows, r.Size.Length, r.Seeds)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "LEVEL\tADVERSARY\tATTACKER\tAUC\tTPR AT FPR 0.001\tTOP-1")
+	fmt.Fprintln(t, "LEVEL\tLOAD\tADVERSARY\tATTACKER\tAUC\tTPR AT FPR 0.001\tTOP-1")
 	for _, x := range r.Results {
 		if x.Kind == AllKinds {
-			fmt.Fprintf(t, "%s\t%s\t%s\t%v\t%v\t%v\n", x.Level, x.View, x.Attacker, x.AUC, x.TPR, x.Top1)
+			fmt.Fprintf(t, "%s\t%v\t%s\t%s\t%v\t%v\t%v\n", x.Level, x.Load, x.View, x.Attacker, x.AUC, x.TPR, x.Top1)
 		}
 	}
-	fmt.Fprintln(t, "\nLEVEL\tREAL CELLS\tBITS AT A MIX\tBITS OVER THE PATH")
+	fmt.Fprintln(t, "\nLEVEL\tLOAD\tREAL CELLS\tBITS AT A MIX\tBITS OVER THE PATH")
 	for _, l := range r.Loads {
-		fmt.Fprintf(t, "%s\t%.0f %%\t%v\t%v\n", l.Name, 100*l.Use, l.MixBits, l.PathBits)
+		fmt.Fprintf(t, "%s\t%v\t%.0f %%\t%v\t%v\n", l.Name, l.Factor, 100*l.Use, l.MixBits, l.PathBits)
 	}
-	fmt.Fprintln(t, "\nLEVEL\tADVERSARY\tKIND\tBEST ATTACKER\tAUC\tGATE\tRESULT")
+	fmt.Fprintln(t, "\nLEVEL\tLOAD\tADVERSARY\tKIND\tBEST ATTACKER\tAUC\tGATE\tRESULT")
 	for _, o := range r.Gates {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%v\t%s\t%s\n", o.Level, o.View, o.Kind, o.Best.Attacker, o.Best.AUC, o.bound(), o.result())
+		fmt.Fprintf(t, "%s\t%v\t%s\t%s\t%s\t%v\t%s\t%s\n", o.Level, o.Best.Load, o.View, o.Kind, o.Best.Attacker, o.Best.AUC, o.bound(), o.result())
 	}
 	return t.Flush()
 }
@@ -31,21 +31,21 @@ func (r *Report) Print(w io.Writer) error {
 // Markdown writes the tables that the documentation shows.
 func (r *Report) Markdown(w io.Writer) error {
 	var b strings.Builder
-	b.WriteString("| level | adversary | flows | strongest attacker | AUC | TPR at FPR 0.001 | top-1 | bound | |\n|---|---|---|---|---|---|---|---|---|\n")
+	b.WriteString("| level | load | adversary | flows | strongest attacker | AUC | TPR at FPR 0.001 | top-1 | bound | |\n|---|---|---|---|---|---|---|---|---|---|\n")
 	for _, o := range r.Gates {
 		x := o.Best
-		fmt.Fprintf(&b, "| %s | %s | %s | %s | %v | %v | %v | %s | %s |\n", x.Level, x.View, x.Kind, x.Attacker, x.AUC, x.TPR, x.Top1, o.bound(), o.result())
+		fmt.Fprintf(&b, "| %s | %v | %s | %s | %s | %v | %v | %v | %s | %s |\n", x.Level, x.Load, x.View, x.Kind, x.Attacker, x.AUC, x.TPR, x.Top1, o.bound(), o.result())
 	}
-	b.WriteString("\n| level | adversary | attacker | AUC | TPR at FPR 0.001 | top-1 |\n|---|---|---|---|---|---|\n")
+	b.WriteString("\n| level | load | adversary | attacker | AUC | TPR at FPR 0.001 | top-1 |\n|---|---|---|---|---|---|---|\n")
 	for _, x := range r.Results {
 		if x.Kind == AllKinds {
-			fmt.Fprintf(&b, "| %s | %s | %s | %v | %v | %v |\n", x.Level, x.View, x.Attacker, x.AUC, x.TPR, x.Top1)
+			fmt.Fprintf(&b, "| %s | %v | %s | %s | %v | %v | %v |\n", x.Level, x.Load, x.View, x.Attacker, x.AUC, x.TPR, x.Top1)
 		}
 	}
-	b.WriteString("\n| level | real cells | bits at a mix | bits over the path |\n|---|---|---|---|\n")
+	b.WriteString("\n| level | load | real cells | bits at a mix | bits over the path |\n|---|---|---|---|---|\n")
 	for _, l := range r.Loads {
 		if l.MixBits.Mean > 0 {
-			fmt.Fprintf(&b, "| %s | %.0f %% | %v | %v |\n", l.Name, 100*l.Use, l.MixBits, l.PathBits)
+			fmt.Fprintf(&b, "| %s | %v | %.0f %% | %v | %v |\n", l.Name, l.Factor, 100*l.Use, l.MixBits, l.PathBits)
 		}
 	}
 	_, err := io.WriteString(w, b.String())
@@ -61,7 +61,7 @@ func (g Gate) bound() string {
 	case g.Least != 0 && g.Most != 0:
 		return fmt.Sprintf("%.2f–%.2f", g.Least, g.Most)
 	case g.Least != 0:
-		return fmt.Sprintf("≥ %.2f", g.Least)
+		return fmt.Sprintf("> %.2f", g.Least)
 	}
 	return fmt.Sprintf("≤ %.2f", g.Most)
 }

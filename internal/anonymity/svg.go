@@ -76,7 +76,7 @@ func (r *Report) AUC(w io.Writer) error {
 		if x.Kind != AllKinds {
 			continue
 		}
-		if heading := x.Level + ": " + string(x.View); heading != last {
+		if heading := fmt.Sprintf("%s, load %v: %s", x.Level, x.Load, x.View); heading != last {
 			p.rows = append(p.rows, plotRow{heading: heading})
 			last = heading
 		}
@@ -91,9 +91,9 @@ func (r *Report) KindAUC(w io.Writer) error {
 		from: 0.3, to: 1, step: 0.1, band: [2]float64{0.45, chanceMost}, bandName: "chance"}
 	for _, l := range r.Loads {
 		for _, view := range Views {
-			p.rows = append(p.rows, plotRow{heading: l.Name + ": " + string(view)})
+			p.rows = append(p.rows, plotRow{heading: fmt.Sprintf("%s, load %v: %s", l.Name, l.Factor, view)})
 			for _, kind := range groups[1:] {
-				if x, found := r.best(l.Name, view, kind); found {
+				if x, found := r.best(l, view, kind); found {
 					p.rows = append(p.rows, plotRow{name: string(kind) + ", " + x.Attacker, value: x.AUC.Value, low: x.AUC.Low, high: x.AUC.High})
 				}
 			}
@@ -109,7 +109,7 @@ func (r *Report) Bits(w io.Writer) error {
 		if l.MixBits.Mean == 0 {
 			continue
 		}
-		p.rows = append(p.rows, plotRow{heading: fmt.Sprintf("%s, %.0f %% of cells real", l.Name, 100*l.Use)})
+		p.rows = append(p.rows, plotRow{heading: fmt.Sprintf("%s, load %v, %.0f %% of cells real", l.Name, l.Factor, 100*l.Use)})
 		for _, e := range []struct {
 			name string
 			of   Entropy

@@ -40,6 +40,7 @@ const isolation = ""
 type traffic struct {
 	net        *lab.Network
 	begin, end machine.Time
+	load       float64 // times what kinds say
 	up, down   [][]attack.Burst
 	answers    int
 }
@@ -85,29 +86,30 @@ func (t *traffic) open() {
 	}
 }
 
-// start has a user begin its flow.
+// start has a user begin its flow. Load makes pages, messages and datagrams more
+// frequent, and transfers faster; what sizes and pauses are stays.
 func (t *traffic) start(i int, kind Kind) {
 	rng := t.net.Sim.Rand("sizes/" + t.net.Users[i].Node.Name)
 	label := string(kind) + "/" + t.net.Users[i].Node.Name
 	switch kind {
 	case Web:
-		t.net.Poisson(label, 0.2, t.end, func(machine.Time, int) {
+		t.net.Poisson(label, 0.2*t.load, t.end, func(machine.Time, int) {
 			for range 1 + rng.IntN(4) {
 				t.ask(i, 200+rng.IntN(1000), 2000+rng.IntN(38_000))
 			}
 		})
 	case Chat:
-		t.net.Poisson(label, 1.0/3, t.end, func(machine.Time, int) { t.ask(i, 60+rng.IntN(340), 60+rng.IntN(340)) })
+		t.net.Poisson(label, t.load/3, t.end, func(machine.Time, int) { t.ask(i, 60+rng.IntN(340), 60+rng.IntN(340)) })
 	case Voice:
 		t.net.Users[i].Flow(isolation, func(_ machine.Time, send func(machine.Time, []byte) error) {
 			frame := make([]byte, 160)
 			binary.BigEndian.PutUint16(frame, uint16(i))
-			t.spurts(rng, 1200*time.Millisecond, 1500*time.Millisecond, 20*time.Millisecond, func() {
+			t.spurts(rng, 1200*time.Millisecond, 1500*time.Millisecond, time.Duration(float64(20*time.Millisecond)/t.load), func() {
 				t.net.Sim.Do(t.net.Users[i].Node, func(now machine.Time) { _ = send(now, frame) }) // no room is a lost frame
 			})
 		})
 	case Bulk:
-		up, down := 150_000, 100
+		up, down := int(150_000*t.load), 100
 		if i/len(Kinds)%2 == 1 {
 			up, down = down, up
 		}

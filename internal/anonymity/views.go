@@ -83,25 +83,26 @@ func regionsOf(l wire.Level) []string {
 	return nil
 }
 
-// observe runs a network under a seed. tune may change its clients; nil: nothing.
-func observe(l wire.Level, seed uint64, size Size, tune func(*client.Config)) (*views, error) {
+// observe runs a network under a seed with load times its traffic. weaken may switch
+// protections off; nil: none.
+func observe(l wire.Level, seed uint64, size Size, load float64, weaken func(*lab.Plan)) (*views, error) {
 	v := &views{level: l, begin: machine.Time(settled), end: machine.Time(settled + size.Length)}
 	run := lab.NewRun(&lab.Scenario{ID: "anonymity"}, seed)
 	spies := &watch{begin: v.begin, end: v.end.Add(time.Second), reserve: obfs.PolicyOf(l).Reserve}
-	w, err := run.NewNetwork(lab.Plan{Streams: streamNodes, Mixes: mixNodes, Level: l, Regions: regionsOf(l),
-		Hop: sim.Link{Latency: linkLatency, Jitter: linkJitter},
-		Client: func(c *client.Config) {
-			if c.RoutesPerSession, c.Ahead = routesPerSession, -1; tune != nil {
-				tune(c)
-			}
-		},
-		Wrap: spies.wrap})
+	plan := lab.Plan{Streams: streamNodes, Mixes: mixNodes, Level: l, Regions: regionsOf(l),
+		Hop:    sim.Link{Latency: linkLatency, Jitter: linkJitter},
+		Client: standing,
+		Wrap:   spies.wrap}
+	if weaken != nil {
+		weaken(&plan)
+	}
+	w, err := run.NewNetwork(plan)
 	if err != nil {
 		return nil, err
 	}
 	w.AddUsers(size.Flows)
 	spies.attach(w)
-	t := &traffic{net: w, begin: v.begin, end: v.end}
+	t := &traffic{net: w, begin: v.begin, end: v.end, load: load}
 	t.install(size.Flows)
 	var out, in, arrived []*sim.View
 	for i, u := range w.Users {
@@ -149,6 +150,9 @@ func observe(l wire.Level, seed uint64, size Size, tune func(*client.Config)) (*
 	}
 	return v, nil
 }
+
+// standing gives clients the routes of one session, and none ahead of need.
+func standing(c *client.Config) { c.RoutesPerSession, c.Ahead = routesPerSession, -1 }
 
 // lossy are the clients whose access links lose datagrams: half of each kind.
 func lossy(i int) bool { return i/(2*len(Kinds))%2 == 1 }

@@ -68,6 +68,8 @@ type Config struct {
 	Credulous bool
 	// Unrepaired has cells stay lost that entries miss: a control of tests.
 	Unrepaired bool
+	// Moving has classes follow use where the level pins them: a control of tests.
+	Moving bool
 	// Patient has the client do nothing about routes that pause until they are
 	// given up: a control of tests.
 	Patient bool

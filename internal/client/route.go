@@ -258,6 +258,9 @@ func (c *Client) up(now machine.Time, r *route) {
 	if c.cfg.Class != 0 && policy.Floor != 0 {
 		policy = policy.Pinned(c.cfg.Class)
 	}
+	if c.cfg.Moving && policy.Floor != 0 {
+		policy = policy.Moving()
+	}
 	r.shaper = obfs.NewShaper(policy, c.child("slots"), now)
 	c.slots.Set(&r.emit, r.shaper.NextSlot())
 	r.expire.Value = func(now machine.Time) { c.renew(now, r) }

@@ -82,6 +82,9 @@ func (g *Gateway) handleOpened(now machine.Time, d mix.Delivery) {
 	if g.cfg.Class != 0 && policy.Floor != 0 {
 		policy = policy.Pinned(g.cfg.Class)
 	}
+	if g.cfg.Moving && policy.Floor != 0 {
+		policy = policy.Moving()
+	}
 	e := &end{id: d.Route, level: d.Level}
 	g.ends[d.Route] = e
 	if policy.Floor != 0 {

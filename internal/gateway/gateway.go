@@ -32,6 +32,8 @@ type Config struct {
 	Stream stream.Config // of sessions that end here; Level is the route's
 	// Class pins the emission class of every shaped route; 0 lets it move.
 	Class obfs.Class
+	// Moving has classes follow use where the level pins them: a control of tests.
+	Moving bool
 	// Region is the node's, as its descriptor has it.
 	Region string
 	// PlansUnchecked has every cover plan followed: see obfs.Plans.

@@ -69,6 +69,14 @@ func (p Policy) Pinned(c Class) Policy {
 	return p
 }
 
+// Moving returns p with a class that follows use at every level, as it does at
+// STANDARD: a control of tests.
+func (p Policy) Moving() Policy {
+	like := PolicyOf(wire.Standard)
+	p.Ceiling, p.Review, p.MinStay, p.Noisy = like.Ceiling, like.Review, like.MinStay, like.Noisy
+	return p
+}
+
 // In returns p under the plans of a region.
 func (p Policy) In(r *Region) Policy {
 	p.Region = r

@@ -441,3 +441,25 @@ func TestTakeDoesNotAllocate(t *testing.T) {
 		t.Errorf("%.1f allocations per slot", n)
 	}
 }
+
+// Nothing that a user does moves a class at HIGH and EXTREME; with classes that move,
+// the control of internal/anonymity, a full one does.
+func TestUseMovesNothingAboveStandard(t *testing.T) {
+	for _, l := range []wire.Level{wire.High, wire.Extreme} {
+		for _, p := range []Policy{PolicyOf(l), PolicyOf(l).Moving()} {
+			s, changes := NewShaper(p, prng.FromUint64(4), 0), 0
+			for now := s.NextSlot(); now < machine.Time(time.Minute); now = s.NextSlot() {
+				if _, changed := s.Take(now); changed {
+					changes++
+				}
+				s.Emitted(true)
+			}
+			if moves := p.Ceiling != p.Floor; moves != (changes > 0) || (p.Review != 0) != moves {
+				t.Errorf("%v, ceiling %d: %d changes of class", l, p.Ceiling, changes)
+			}
+			if p == PolicyOf(l) && (changes > 0 || s.Class() != fullFloor) {
+				t.Errorf("%v: %d changes of class, at the end %d", l, changes, s.Class())
+			}
+		}
+	}
+}
