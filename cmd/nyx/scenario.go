@@ -97,7 +97,8 @@ func scenarioRunCommand() *cobra.Command {
 		Short: "Run scenarios and write their evidence",
 		Long: `Run scenarios, each with its negative control, and write the evidence: seed,
 versions, scale, samples, measured values and the computed verdict. The command
-succeeds only if every verdict does.`,
+fails if an objective is missed or something speaks against a run. A sample too
+small to bear its bound is said to be so; a greater --scale brings more.`,
 		Example:           "  nyx scenario run DF-045\n  nyx scenario run SCL-001 --seed 7 --scale 0.1 --repeat\n  nyx scenario run DF-003 DF-012 --no-control --json",
 		Args:              cobra.MinimumNArgs(1),
 		ValidArgsFunction: cli.Among(0, scenarioNames),
@@ -128,7 +129,7 @@ succeeds only if every verdict does.`,
 				if err != nil {
 					return err
 				}
-				if !e.Passed() && e.Verdict != lab.VerdictUnproven {
+				if !e.Held() {
 					failed = append(failed, fmt.Sprintf("%s: %s: %s", e.Scenario, e.Verdict, e.Reason))
 				}
 			}

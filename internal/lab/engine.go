@@ -41,13 +41,14 @@ type Options struct {
 
 // Verdicts. They are computed; nobody types them in.
 const (
-	VerdictMet      = "met"                     // objectives met, control missed them
-	VerdictUnproven = "met without control"     // objectives met, control not run
-	VerdictNotMet   = "not met"                 // an objective was missed
-	VerdictNotThere = "not met until run there" // mode model: a calculation
-	VerdictVoid     = "void"                    // the control met the objectives, or nothing was measured
-	VerdictError    = "error"                   // the scenario could not be carried out
-	VerdictDiverged = "diverged"                // two runs with one seed differ
+	VerdictMet      = "met"                       // objectives met, control missed them
+	VerdictSmall    = "met in too small a sample" // as met, but the samples do not bear a bound
+	VerdictUnproven = "met without control"       // objectives met, control not run
+	VerdictNotMet   = "not met"                   // an objective was missed
+	VerdictNotThere = "not met until run there"   // mode model: a calculation
+	VerdictVoid     = "void"                      // the control met the objectives, or nothing was measured
+	VerdictError    = "error"                     // the scenario could not be carried out
+	VerdictDiverged = "diverged"                  // two runs with one seed differ
 )
 
 // Run executes a scenario and returns the evidence. The error says only that
@@ -151,7 +152,7 @@ func verdict(s *Scenario, e *Evidence) (verdict, reason string) {
 	case e.Repeated != nil && !*e.Repeated:
 		return VerdictDiverged, "two executions with one seed differ: the run proves nothing"
 	}
-	var missed []string
+	var missed, small []string
 	for _, r := range x.Results {
 		if r.Fault != "" {
 			return VerdictVoid, r.String()
@@ -159,11 +160,17 @@ func verdict(s *Scenario, e *Evidence) (verdict, reason string) {
 		if !r.Met {
 			missed = append(missed, r.String())
 		}
+		if r.small() {
+			small = append(small, r.tooSmall())
+		}
 	}
 	if len(missed) > 0 {
 		return VerdictNotMet, strings.Join(missed, "; ")
 	}
 	met := x.Results[0].String()
+	if len(small) > 0 {
+		met = strings.Join(small, "; ")
+	}
 	if e.Control != nil {
 		if why := blind(s, e.Control); why != "" {
 			return VerdictVoid, why
@@ -174,6 +181,8 @@ func verdict(s *Scenario, e *Evidence) (verdict, reason string) {
 		return VerdictNotThere, "calculated: " + met
 	case e.Control == nil:
 		return VerdictUnproven, met
+	case len(small) > 0:
+		return VerdictSmall, met
 	}
 	return VerdictMet, met
 }

@@ -142,9 +142,9 @@ func TestVerdictsOfFaults(t *testing.T) {
 	observe := func(good, bad uint64) Func {
 		return func(r *Run) error {
 			if r.Protected {
-				r.Tally("success_ratio", good, 100)
+				r.Tally("success_ratio", 3*good, 300) // 299 bear 99 % if none fails
 			} else {
-				r.Tally("success_ratio", bad, 100)
+				r.Tally("success_ratio", 3*bad, 300)
 			}
 			for i := range 20 {
 				r.Observe("latency_ms", float64(i))
@@ -161,6 +161,9 @@ func TestVerdictsOfFaults(t *testing.T) {
 		reason  string
 	}{
 		{"met", observe(100, 40), nil, VerdictMet, "ratio of success_ratio is 100 % (>= 99 %)"},
+		{"met by too few", observe(100, 40), []string{"bound = 99\n", "bound = 99.05\n"}, VerdictSmall,
+			"is 100 % (>= 99.05 %), but of 300 samples: what lies just at the bound would show no worse with a chance of 6 %; if none fails, 314 samples bear it"},
+		{"all of few", observe(100, 40), []string{"bound = 99\n", "bound = 100\n"}, VerdictMet, "is 100 % (>= 100 %)"},
 		{"missed", observe(98, 40), nil, VerdictNotMet, "is 98 % (>= 99 %)"},
 		{"control sees nothing", observe(100, 100), nil, VerdictVoid, "the negative control met the objective"},
 		{"model", observe(100, 40), []string{`"sim"`, `"model"`}, VerdictNotThere, "calculated: "},

@@ -95,6 +95,12 @@ func (x Execution) same(o Execution) bool {
 // measurable by the control.
 func (e *Evidence) Passed() bool { return e.Verdict == VerdictMet }
 
+// Held reports whether no objective was missed and nothing speaks against the run:
+// Passed, or a run that a smaller scale or the missing control keeps from it.
+func (e *Evidence) Held() bool {
+	return e.Passed() || e.Verdict == VerdictSmall || e.Verdict == VerdictUnproven
+}
+
 // ran says when the run was, how long it took, and of which version it is.
 func (e *Evidence) ran() string {
 	of := e.Versions.Nyx

@@ -65,19 +65,23 @@ func TestLedgerTicksOnlyWhatEvidenceShows(t *testing.T) {
 		}
 		return s
 	}
-	if r := row(); ticks(r) != "x...." || r.Verdict != VerdictNone {
+	if r := row(); ticks(r) != "x....." || r.Verdict != VerdictNone {
 		t.Errorf("without evidence: %s %s", ticks(r), r.Verdict)
 	}
 	good := run(t, l, Options{Seed: 1})
-	if r := row(good); ticks(r) != "xxxxx" || r.Evidence != good.FileName() {
+	if r := row(good); ticks(r) != "xxxxxx" || r.Evidence != good.FileName() {
 		t.Errorf("with evidence: %s", ticks(r))
 	}
 	stale := *good
 	stale.Digest = "another"
-	if r := row(&stale); ticks(r) != "xx.xx" {
+	if r := row(&stale); ticks(r) != "xx.xxx" {
 		t.Errorf("evidence of another entry: %s", ticks(r))
 	}
-	if r := row(good, run(t, l, Options{Seed: 1, SkipControl: true})); ticks(r) != "xxxx." {
+	small := run(t, l, Options{Seed: 1, Scale: 0.1})
+	if r := row(small); ticks(r) != "xxxx.x" || r.done() || small.Passed() || !small.Held() {
+		t.Errorf("too small a sample: %s %s", ticks(r), r.Verdict)
+	}
+	if r := row(good, run(t, l, Options{Seed: 1, SkipControl: true})); ticks(r) != "xxxxx." {
 		t.Errorf("the latest without control: %s", ticks(r))
 	}
 
@@ -172,5 +176,28 @@ func TestOperators(t *testing.T) {
 	}
 	if got := quantity(0.5, "index") + " " + quantity(3, "per_s") + " " + quantity(1234.5678, "ms"); got != "0.5 3/s 1234.6 ms" {
 		t.Errorf("quantities are written %q", got)
+	}
+}
+
+// TestAtMost compares the chance with sums by hand, and with the rule for samples of
+// which none fails.
+func TestAtMost(t *testing.T) {
+	for _, c := range []struct {
+		k, n uint64
+		p    float64
+		want float64
+	}{
+		{0, 890, 0.0005, 0.6407}, {0, 890, 0.001, 0.4105}, {1, 3, 0.5, 0.5}, {2, 10, 0.1, 0.9298}, {3, 3, 0.2, 1},
+		{40, 1000, 0.05, 0.0806}, {500_000, 1_000_000, 0.5, 0.5004},
+	} {
+		if got := atMost(c.k, c.n, c.p); math.Abs(got-c.want) > 1e-4 {
+			t.Errorf("at most %d of %d at %v: %.5f, want %v", c.k, c.n, c.p, got, c.want)
+		}
+	}
+	for _, p := range []float64{0.0005, 0.002, 0.01, 0.05, 0.9} {
+		n := samplesFor(p)
+		if atMost(0, n, p) > chanceMax || n > 1 && atMost(0, n-1, p) <= chanceMax {
+			t.Errorf("%d samples for %v", n, p)
+		}
 	}
 }

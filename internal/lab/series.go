@@ -110,3 +110,33 @@ func wilson(part, whole uint64) (low, high float64) {
 	d := 1 + z*z/n
 	return max(0, (centre-spread)/d), min(1, (centre+spread)/d)
 }
+
+// atMost is the chance that of n trials, each of which fails with p, no more than k do
+// (the binomial distribution). p lies between 0 and 1.
+func atMost(k, n uint64, p float64) float64 {
+	if k >= n {
+		return 1
+	}
+	ways := logFactorial(n) - logFactorial(k) - logFactorial(n-k)
+	term := math.Exp(ways + float64(k)*math.Log(p) + float64(n-k)*math.Log1p(-p))
+	sum := term
+	for i := k; i > 0; i-- { // from the greatest term down, where k lies below the mean
+		term *= float64(i) * (1 - p) / (float64(n-i+1) * p)
+		sum += term
+		if term < 1e-12*sum {
+			break
+		}
+	}
+	return min(1, sum)
+}
+
+// logFactorial is the logarithm of n factorial.
+func logFactorial(n uint64) float64 {
+	v, _ := math.Lgamma(float64(n) + 1)
+	return v
+}
+
+// samplesFor is the least number of trials that bear "at most p fail" if none does.
+func samplesFor(p float64) uint64 {
+	return uint64(math.Ceil(math.Log(chanceMax) / math.Log1p(-p)))
+}

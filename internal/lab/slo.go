@@ -50,6 +50,10 @@ type Result struct {
 	// Interval is the 95 % interval of a ratio, in Unit.
 	Interval *[2]float64 `json:"interval95,omitempty"`
 	Met      bool        `json:"met"`
+	// Chance is with which what lies just at the bound would have shown no worse
+	// than this in so many samples: of a ratio that is met, with a bound between
+	// none and all.
+	Chance float64 `json:"chance_at_bound,omitempty"`
 	// Fault says why nothing could be measured; Met is then false and the
 	// result does not count as missed either.
 	Fault string `json:"fault,omitempty"`
@@ -61,6 +65,46 @@ func (r Result) String() string {
 		return fmt.Sprintf("%s %s", r.Series, r.Fault)
 	}
 	return fmt.Sprintf("%s of %s is %s (%s %s)", r.Stat, r.Series, quantity(r.Measured, r.Unit), r.Op, quantity(r.Bound, r.Unit))
+}
+
+// chanceMax is the chance at the bound up to which a sample bears an objective:
+// that of a one-sided interval of 95 %. With none failed of n, "at most p" is borne
+// where n is at least ln(chanceMax)/ln(1-p), some 3/p.
+const chanceMax = 0.05
+
+// small reports whether an objective is met by a sample too small to say so of what
+// it was drawn from.
+func (r Result) small() bool { return r.Met && r.Chance > chanceMax }
+
+// tooSmall says of what a sample is too small, and what would not be.
+func (r Result) tooSmall() string {
+	return fmt.Sprintf("%v, but of %d samples: what lies just at the bound would show no worse with a chance of %.0f %%; if none fails, %d samples bear it",
+		r, r.Samples, 100*r.Chance, samplesFor(r.allowed()))
+}
+
+// allowed is the share of failures up to which a ratio keeps its objective.
+func (r Result) allowed() float64 {
+	share := r.Bound
+	if r.Unit == "%" {
+		share /= 100
+	}
+	if r.Op == ">=" || r.Op == ">" {
+		share = 1 - share
+	}
+	return share
+}
+
+// chance is Result.Chance of a ratio. A bound at none or at all is of the trials that
+// were made, each of them: no number of samples bears it of others.
+func (r Result) chance(s *series) float64 {
+	p, failed := r.allowed(), s.part
+	if r.Op == ">=" || r.Op == ">" {
+		failed = s.whole - s.part
+	}
+	if p < 1e-9 || p > 1-1e-9 || r.Op == "==" {
+		return 0
+	}
+	return atMost(failed, s.whole, p)
 }
 
 // judge compares what was observed with an objective.
@@ -86,6 +130,9 @@ func (o SLO) judge(s *series) Result {
 	}
 	r.Measured = v * factor
 	r.Met = o.Op.holds(r.Measured, o.Bound)
+	if o.Stat == "ratio" && r.Met {
+		r.Chance = r.chance(s)
+	}
 	return r
 }
 
