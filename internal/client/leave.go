@@ -16,6 +16,10 @@ import (
 // nobody waits (docs/protocol.md, section 7.6). When a client does so depends
 // on the document and on chance, never on what its user does.
 
+// A route whose hops have come to lie far apart, by the delays between regions, stays with
+// the chance that such a path has of being drawn, to the one that its own had: so routes
+// that stand follow the law by which new ones are drawn, and no path is favoured beyond it.
+
 // leaveWithin is the time in which a client's routes leave a node: each at a
 // moment of its own, since all clients hear of it within one poll and would
 // otherwise build at once.
@@ -36,6 +40,31 @@ func (c *Client) HandleConditions(now machine.Time, known *directory.Conditions,
 	}
 	c.timers.Set(&c.forget, now.Add(left))
 	c.moveAway(now)
+	c.moveNearer(now)
+}
+
+// farther is how many times less likely a path must have become before its route may go:
+// delays that waver move nothing.
+const farther = 2
+
+// moveNearer has routes replaced whose hops have come to lie far apart.
+func (c *Client) moveNearer(now machine.Time) {
+	if c.cfg.QoS == directory.Bulk {
+		return
+	}
+	for _, r := range c.allRoutes() {
+		chance, known := c.conditions.Chance(c.cfg.Level, &r.path)
+		switch {
+		case !known || !r.ready:
+		case r.chance == 0:
+			r.chance = chance
+		case chance*farther <= r.chance:
+			stays := c.leaves.Uint64N(r.chance) < chance
+			if r.chance = chance; !stays {
+				c.moveOff(now, r)
+			}
+		}
+	}
 }
 
 // moveAway has the routes through nodes that are to be left replaced. Where it is
@@ -64,11 +93,18 @@ func (c *Client) moveFrom(now machine.Time, leaving func(wire.NodeID) bool) {
 }
 
 // moveSoon has a route that stands replaced if it leads through a node that is
-// to be left. A route that answers a call is its caller's to replace.
+// to be left.
 func (c *Client) moveSoon(now machine.Time, r *route, leaving func(wire.NodeID) bool) {
 	nodes := r.path.Nodes()
 	crosses := slices.ContainsFunc(nodes[:len(nodes)-1], func(n *directory.Node) bool { return leaving(n.ID) })
-	if !crosses || r.replaced || r.circuit.purpose == answering {
+	if crosses {
+		c.moveOff(now, r)
+	}
+}
+
+// moveOff has a route replaced soon. One that answers a call is its caller's to replace.
+func (c *Client) moveOff(now machine.Time, r *route) {
+	if r.replaced || r.circuit.purpose == answering {
 		return
 	}
 	r.near = 0 // it goes, whatever the next one shares

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/nyxnet/nyx/internal/client"
+	"github.com/nyxnet/nyx/internal/directory"
 	"github.com/nyxnet/nyx/internal/lab"
 	"github.com/nyxnet/nyx/internal/machine"
 	"github.com/nyxnet/nyx/internal/trace"
@@ -119,5 +120,71 @@ func TestRoutesThatWaitStay(t *testing.T) {
 	}
 	if n := u.Core().Routes(); down != 0 || n != 10 { // five of them wait for a session
 		t.Errorf("after 7 minutes %d routes are lost, %d stand", down, n)
+	}
+}
+
+// The way between two regions becomes long: within 30 s routes that cross it are replaced
+// but for those that the law lets stay, an eighth, and who asks meanwhile waits no longer
+// than usual. Delays that waver replace none. (Control: without moveNearer all stay.)
+func TestRoutesLeaveWhatHasBecomeFar(t *testing.T) {
+	regions := []string{"a", "b", "c"}
+	for name, millis := range map[string]uint16{"far": 200, "control: as ever": 15} {
+		w, u := withUserIn(t, newWorld(t, lab.Plan{Streams: 9, Mixes: 18, Regions: regions}))
+		b, err := w.NewBulletins()
+		if err != nil {
+			t.Fatal(err)
+		}
+		between := func(ab uint16) (all []directory.Delay) {
+			for i, from := range regions {
+				for _, to := range regions[i:] {
+					d := directory.Delay{From: from, To: to, Millis: 5}
+					if from == "a" && to == "b" {
+						d.Millis = ab
+					}
+					all = append(all, d)
+				}
+			}
+			return all
+		}
+		b.Delays = between(5)
+		w.Sim.RunFor(20 * time.Second)
+		var keys []string
+		for i := range 12 {
+			keys = append(keys, string(rune('a'+i)))
+			ask(t, w, u, keys[i], 100, 5*time.Second)
+		}
+		w.Sim.RunFor(10 * time.Second)
+		regionOf := map[wire.NodeID]string{}
+		for i := range w.View.Len() {
+			regionOf[w.View.At(i).ID] = w.View.At(i).Region
+		}
+		crossing := func() (n int) {
+			for _, key := range keys {
+				for _, path := range u.Core().Paths(key) {
+					for i := 1; i < len(path); i++ {
+						if x, y := regionOf[path[i-1]], regionOf[path[i]]; min(x, y) == "a" && max(x, y) == "b" {
+							n++
+							break
+						}
+					}
+				}
+			}
+			return n
+		}
+		before := crossing()
+		b.Delays = between(millis)
+		w.Sim.RunFor(30 * time.Second)
+		after, moved := crossing(), u.Core().Distributions[trace.RouteUpdateLatency].Count
+		if before < 5 {
+			t.Fatalf("only %d routes lead between a and b", before)
+		}
+		if far := millis > 100; far && after > before/2 || !far && (after != before || moved != 0) {
+			t.Errorf("%s: %d routes led between a and b, %d do, %d have moved", name, before, after, moved)
+		}
+		for _, key := range keys {
+			if took := ask(t, w, u, key, 100, 5*time.Second); took > 200*time.Millisecond {
+				t.Errorf("%s: an answer took %v", name, took)
+			}
+		}
 	}
 }

@@ -46,6 +46,7 @@ type route struct {
 	spare    bool         // it was built because all others were silent
 	near     int          // it shares nodes with another that it may do without later; so many tries
 	moves    machine.Time // when it was to leave a node; 0: it was not
+	chance   uint64       // of its path, by the delays when it was drawn; 0: they were not known
 	profile  wire.Profile
 	shaper   *obfs.Shaper
 	made     *wire.Frame // the cell of the last slot, until it is sent
@@ -118,6 +119,7 @@ func (c *Client) build(now machine.Time, k *circuit, slot int, first []byte) err
 	k.lacks = 0
 	r := &route{circuit: k, slot: slot, path: plan.Path, ttl: plan.TTL, begun: now, meeting: k.meeting}
 	r.emit.Value = r
+	r.chance, _ = c.conditions.Chance(c.cfg.Level, &r.path)
 	if shares && c.cfg.Level == wire.Fast && c.avoids(now) {
 		r.near = 1
 	}

@@ -3,6 +3,7 @@ package directory
 import (
 	"math"
 	"math/bits"
+	"slices"
 
 	"github.com/nyxnet/nyx/internal/wire"
 )
@@ -174,9 +175,35 @@ func (d *drawing) favoured() bool {
 	if c == nil {
 		return true
 	}
-	floor := uint64(one) >> share(d.req.Level)
-	chance := floor + (one-floor)*d.fitness(c)/one
+	chance := chanceOf(d.req.Level, d.fitness(c))
 	return chance >= one || d.rng.Uint64N(one) < chance
+}
+
+// chanceOf is the chance of a path at a level, by h.
+func chanceOf(l wire.Level, h uint64) uint64 {
+	floor := uint64(one) >> share(l)
+	return floor + (one-floor)*h/one
+}
+
+// Chance is that with which a path which stands would be taken now, by the delays between
+// its hops alone: what single nodes say of themselves does not count, so that none of them
+// has routes leave it. Its unit is of no matter; ok is false where delays are not known.
+func (c *Conditions) Chance(l wire.Level, path *Path) (chance uint64, ok bool) {
+	if c == nil || c.delay == nil {
+		return 0, false
+	}
+	trip, last := uint32(0), -1
+	for _, n := range path.Nodes() {
+		region, known := slices.BinarySearch(c.regions, n.Region)
+		if !known {
+			return 0, false
+		}
+		if last >= 0 {
+			trip += uint32(c.delay[last*len(c.regions)+region])
+		}
+		last = region
+	}
+	return chanceOf(l, nearness(trip-min(c.best[l][last], trip))), true
 }
 
 // conditions are those of the request, if they are of this document.
@@ -204,7 +231,11 @@ func (d *drawing) fitness(c *Conditions) uint64 {
 			trip += uint32(c.states[d.chosen[i]].Queue)
 		}
 	}
-	excess := trip - min(best, trip)
+	return nearness(trip - min(best, trip))
+}
+
+// nearness is h of a path whose round trip exceeds the best by so many ms.
+func nearness(excess uint32) uint64 {
 	if excess/halving >= uint32(bits.Len64(one)) {
 		return 0
 	}
