@@ -84,24 +84,26 @@ var shells = []shell{
 // completion is the command that cobra would add, which takes the name of any shell and
 // succeeds.
 func completion(root *cobra.Command) *cobra.Command {
-	cmd := &cobra.Command{
-		Use:     "completion",
-		Short:   "Print what a shell completes commands, flags and their values by",
-		Example: fmt.Sprintf(shells[0].use, root.Name()),
-		Args:    cobra.NoArgs,
-		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-	}
+	var names, uses []string
 	for _, s := range shells {
-		cmd.AddCommand(&cobra.Command{
-			Use:     s.name,
-			Short:   "Print the completion script of " + s.name,
-			Long:    "Prints the completion script of " + s.name + ". The example has this shell read it, and shells that start later.",
-			Example: fmt.Sprintf(s.use, root.Name()),
-			Args:    cobra.NoArgs,
-			RunE:    func(cmd *cobra.Command, _ []string) error { return s.write(root, cmd.OutOrStdout()) },
-		})
+		names, uses = append(names, s.name), append(uses, fmt.Sprintf(s.use, root.Name()))
 	}
-	return cmd
+	return &cobra.Command{
+		Use:       "completion " + strings.Join(names, "|"),
+		Short:     "Print what a shell completes commands, flags and their values by",
+		Long:      "Prints the completion script of a shell. The examples have one read it: the shell that runs, or those that start later.",
+		Example:   strings.Join(uses, "\n"),
+		ValidArgs: names,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 || !slices.Contains(names, args[0]) {
+				return fmt.Errorf("name one shell of %s", strings.Join(names, ", "))
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return shells[slices.Index(names, args[0])].write(root, cmd.OutOrStdout())
+		},
+	}
 }
 
 // completeFlags has shells complete the flags of all commands below one.
