@@ -182,7 +182,7 @@ func TestNoSuchShell(t *testing.T) {
 	cmd := root()
 	cmd.SetOut(&bytes.Buffer{})
 	cmd.SetArgs([]string{"completion", "nosuch"})
-	if err := cmd.Execute(); err == nil || !strings.Contains(err.Error(), "nosuch") {
+	if err := cmd.Execute(); err == nil || !strings.Contains(err.Error(), "name one shell of bash") {
 		t.Error(err)
 	}
 }
